@@ -1,0 +1,183 @@
+//! The foreign `config.json`: every key is read, known to be without effect, or an error.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::error::BackboneError;
+
+/// Keys that never change what a decoder computes from embeddings to logits.
+const WITHOUT_EFFECT: &[&str] = &[
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "add_cross_attention",
+    "architectures",
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "unsloth_version",
+    "use_bfloat16",
+    "use_cache",
+];
+
+/// `config.json`, remembering which keys were read.
+pub(crate) struct HfConfig {
+    /// Where this object lies, as a prefix of its keys: empty, or `rope_parameters.`.
+    place: String,
+    keys: Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl HfConfig {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BackboneError> {
+        let json = |detail: String| BackboneError::Json { file: "config.json".into(), detail };
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(keys)) => Ok(Self::of(String::new(), keys)),
+            Ok(_) => Err(json("its outermost value is something else".into())),
+            Err(error) => Err(json(error.to_string())),
+        }
+    }
+
+    fn of(place: String, keys: Map<String, Value>) -> Self {
+        Self { place, keys, read: RefCell::default() }
+    }
+
+    /// The value of `key`; null counts as absent.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.read.borrow_mut().insert(key.to_owned());
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+
+    fn bad(&self, key: &str, value: &Value, expected: impl Into<String>) -> BackboneError {
+        let key = format!("{}{key}", self.place);
+        BackboneError::BadKey { key, found: value.to_string(), expected: expected.into() }
+    }
+
+    /// An error about the value of `key`.
+    pub(crate) fn reject(&self, key: &str, expected: impl Into<String>) -> BackboneError {
+        self.bad(key, self.keys.get(key).unwrap_or(&Value::Null), expected)
+    }
+
+    fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, BackboneError> {
+        value.ok_or_else(|| BackboneError::MissingKey { key: format!("{}{key}", self.place) })
+    }
+
+    /// A whole number of at least 1.
+    pub(crate) fn count_or_none(&self, key: &str) -> Result<Option<usize>, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        // Above 2³¹ no size is real, and products of two still fit.
+        let count = value.as_u64().filter(|n| (1..1 << 31).contains(n));
+        count.map(|n| Some(n as usize)).ok_or_else(|| self.bad(key, value, "a whole number of at least 1 was expected"))
+    }
+
+    pub(crate) fn count(&self, key: &str) -> Result<usize, BackboneError> {
+        self.required(key, self.count_or_none(key)?)
+    }
+
+    /// A positive number.
+    pub(crate) fn number_or_none(&self, key: &str) -> Result<Option<f64>, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        number.map(Some).ok_or_else(|| self.bad(key, value, "a positive number was expected"))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<f64, BackboneError> {
+        self.required(key, self.number_or_none(key)?)
+    }
+
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        value.as_bool().ok_or_else(|| self.bad(key, value, "true or false was expected"))
+    }
+
+    pub(crate) fn text_or_none(&self, key: &str) -> Result<Option<&str>, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| self.bad(key, value, "a string was expected"))
+    }
+
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, BackboneError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(keys)) => Ok(Some(Self::of(format!("{}{key}.", self.place), keys.clone()))),
+            Some(value) => Err(self.bad(key, value, "an object was expected")),
+        }
+    }
+
+    /// Refuses any other value of `key` than `value` or absence.
+    pub(crate) fn must_be(&self, key: &str, value: &Value, why: &str) -> Result<(), BackboneError> {
+        match self.get(key) {
+            Some(found) if found != value => Err(self.bad(key, found, format!("only {value} is supported: {why}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys of this family that have no effect here.
+    pub(crate) fn ignore(&self, keys: &[&str]) {
+        self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
+    }
+
+    /// Fails if any key was neither read nor known to be without effect.
+    pub(crate) fn finish(&self) -> Result<(), BackboneError> {
+        let read = self.read.borrow();
+        let known = |key: &str| read.contains(key) || (self.place.is_empty() && WITHOUT_EFFECT.contains(&key));
+        let unknown: Vec<String> =
+            self.keys.keys().filter(|key| !known(key)).map(|key| format!("`{}{key}`", self.place)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let verb = if unknown.len() == 1 { "is" } else { "are" };
+        Err(BackboneError::UnknownKeys { keys: format!("{} {verb}", unknown.join(", ")) })
+    }
+}

@@ -1,0 +1,138 @@
+//! What can be wrong with a model, each with the numbers that say so.
+
+use std::path::PathBuf;
+
+/// Why a model can't be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackboneError {
+    /// A file of the model can't be read.
+    #[error("can't read {path}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No model there.
+    #[error(
+        "{path} is no model directory: it has no {missing}; a Hugging Face directory holds config.json, tokenizer.json \
+         and model.safetensors (or its shards with model.safetensors.index.json){hint}",
+        path = .path.display()
+    )]
+    NotAModel {
+        /// The directory.
+        path: PathBuf,
+        /// The file that isn't there.
+        missing: &'static str,
+        /// What to do about it, where that is known.
+        hint: &'static str,
+    },
+    /// `config.json` or the shard index is no JSON object.
+    #[error("{file} is not a JSON object: {detail}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where and why.
+        detail: String,
+    },
+    /// The architecture is not one of ours.
+    #[error("config.json: model_type `{found}` is not supported; supported are {supported}")]
+    UnknownArchitecture {
+        /// What the file says.
+        found: String,
+        /// The families, comma-separated.
+        supported: String,
+    },
+    /// A key is missing from `config.json`.
+    #[error("config.json: `{key}` is missing")]
+    MissingKey {
+        /// The key.
+        key: String,
+    },
+    /// A key has a value that can't be used.
+    #[error("config.json: `{key}` is {found}, {expected}")]
+    BadKey {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What would be understood, with the reason.
+        expected: String,
+    },
+    /// Keys that might change what the model computes, and that nothing here reads.
+    #[error("config.json: {keys} not understood: the model might compute something else than Foreword would")]
+    UnknownKeys {
+        /// The keys, quoted.
+        keys: String,
+    },
+    /// A weights file is damaged.
+    #[error("{file}: not a whole safetensors file ({detail}); download or copy it again")]
+    Safetensors {
+        /// The file.
+        file: String,
+        /// What the reader found.
+        detail: String,
+    },
+    /// A tensor is not there.
+    #[error("tensor `{name}` {shape:?} is missing from the weights")]
+    MissingTensor {
+        /// Its full name, without the file's prefix.
+        name: String,
+        /// The shape it should have.
+        shape: Vec<usize>,
+    },
+    /// A tensor has another shape than config.json says.
+    #[error("tensor `{name}` has shape {found:?}, but config.json asks for {expected:?}")]
+    TensorShape {
+        /// Its name.
+        name: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape by config.json.
+        expected: Vec<usize>,
+    },
+    /// A tensor is stored in a format that is not read.
+    #[error("tensor `{name}` is stored as {found}; F32, BF16 and F16 are read")]
+    TensorDtype {
+        /// Its name.
+        name: String,
+        /// The format.
+        found: String,
+    },
+    /// A tensor holds NaN or an infinity.
+    #[error("tensor `{name}` holds a number that is not finite")]
+    NotFinite {
+        /// Its name.
+        name: String,
+    },
+    /// Tensors that the architecture has no place for.
+    #[error("the weights hold {n} tensors that a {family} model has no place for, such as `{example}`")]
+    LeftoverTensors {
+        /// How many.
+        n: usize,
+        /// The architecture.
+        family: String,
+        /// The first by name.
+        example: String,
+    },
+    /// The tokenizer knows more entries than the model has embeddings.
+    #[error("tokenizer.json has {tokenizer} entries, but the model embeds only {model}")]
+    VocabularyTooSmall {
+        /// Entries of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding table.
+        model: usize,
+    },
+    /// A row lies beyond the model's context.
+    #[error("position {position} is beyond the model's context of {context}")]
+    BeyondContext {
+        /// The last position asked for.
+        position: usize,
+        /// Positions the model has.
+        context: usize,
+    },
+    /// tokenizer.json can't be used.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+}

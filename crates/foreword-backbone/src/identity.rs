@@ -1,0 +1,96 @@
+//! Which model a soft prompt belongs to: its Spec and a fingerprint of its embedding table.
+
+use foreword_kernels::Weights;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::spec::Spec;
+
+/// Rows of the table that the sketch looks at.
+const SKETCH_ROWS: usize = 32;
+/// Relative distance of two sketches of one table in different 16- and 32-bit formats; a bf16 rounds by 2⁻⁹.
+const SKETCH_TOLERANCE: f32 = 0.01;
+
+/// What a soft prompt's file remembers of its model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The model's name; only for messages.
+    pub name: String,
+    /// [`Spec::canonical`].
+    pub spec: Value,
+    /// Stored format of the embedding table.
+    pub dtype: String,
+    /// SHA-256 of the table rounded to bf16, as `sha256:…`: the same for a model and its bf16 copy.
+    pub digest: String,
+    /// One number from each of up to 32 rows spread over the table: recognises other formats of the same table.
+    pub sketch: Vec<f32>,
+}
+
+/// How two identities relate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The same table in the same format.
+    Same,
+    /// The same table in another format: results differ by rounding.
+    OtherFormat,
+    /// Another architecture or size; the fields that differ.
+    OtherSpec(String),
+    /// The same architecture with other weights.
+    OtherWeights,
+}
+
+impl Identity {
+    pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> Self {
+        let mut digest = Sha256::new();
+        let mut row = vec![0.0; table.cols()];
+        let mut rounded = Vec::with_capacity(2 * table.cols());
+        let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
+        let mut sketch = Vec::with_capacity(SKETCH_ROWS);
+        for i in 0..table.rows() {
+            table.read(i, 0..table.cols(), &mut row);
+            rounded.clear();
+            rounded.extend(row.iter().flat_map(|&v| Weights::bf16_bits(v).to_le_bytes()));
+            digest.update(&rounded);
+            if i % step == 0 {
+                // Alternating signs in pairs: a projection that no constant row hides from.
+                sketch.push(row.iter().enumerate().map(|(j, &v)| if (j / 2) % 2 == 0 { v } else { -v }).sum());
+            }
+        }
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Self {
+            name: name.to_owned(),
+            spec: spec.canonical(),
+            dtype: table.dtype().name().to_owned(),
+            digest: format!("sha256:{digest}"),
+            sketch,
+        }
+    }
+
+    /// How `self`, a loaded model, relates to `recorded`, the one a soft prompt was made for.
+    #[must_use]
+    pub fn compare(&self, recorded: &Self) -> Match {
+        if self.spec != recorded.spec {
+            return Match::OtherSpec(differences(&self.spec, &recorded.spec));
+        }
+        if self.digest == recorded.digest {
+            return if self.dtype == recorded.dtype { Match::Same } else { Match::OtherFormat };
+        }
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        let apart = norm(&mut self.sketch.iter().zip(&recorded.sketch).map(|(a, b)| a - b));
+        let close = self.sketch.len() == recorded.sketch.len()
+            && apart <= SKETCH_TOLERANCE * norm(&mut self.sketch.iter().copied());
+        if close && self.dtype != recorded.dtype { Match::OtherFormat } else { Match::OtherWeights }
+    }
+}
+
+/// The fields in which two specs differ, as `hidden 64 instead of 192`.
+fn differences(here: &Value, recorded: &Value) -> String {
+    let (Some(here), Some(recorded)) = (here.as_object(), recorded.as_object()) else { return "unreadable".into() };
+    let null = Value::Null;
+    let keys = here.keys().chain(recorded.keys().filter(|key| !here.contains_key(*key)));
+    let differing = keys.filter_map(|key| {
+        let (a, b) = (here.get(key).unwrap_or(&null), recorded.get(key).unwrap_or(&null));
+        (a != b).then(|| format!("{key} {a} instead of {b}"))
+    });
+    differing.collect::<Vec<_>>().join(", ")
+}

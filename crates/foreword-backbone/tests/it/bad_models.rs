@@ -1,0 +1,105 @@
+//! Damaged or foreign models are refused with a message that says what is wrong.
+
+use std::fs;
+use std::path::Path;
+
+use foreword_backbone::{Backbone, ModelFiles};
+use foreword_kernels::{Bytes, Cpu};
+use proptest::prelude::*;
+
+use crate::golden::root;
+
+/// A copy of a model in a new directory.
+fn copy(model: &str) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(root().join("testdata/models").join(model)).unwrap() {
+        let from = entry.unwrap().path();
+        fs::copy(&from, to.path().join(from.file_name().unwrap())).unwrap();
+    }
+    to
+}
+
+/// The message that loading gives.
+fn refusal(dir: &Path) -> String {
+    let load = ModelFiles::directory(dir).and_then(|files| Backbone::load(&files, Cpu::new(1).unwrap()));
+    load.expect_err("the model loads").to_string()
+}
+
+#[track_caller]
+fn check(model: &str, damage: impl FnOnce(&Path), expected: &str) {
+    let dir = copy(model);
+    damage(dir.path());
+    let message = refusal(dir.path());
+    assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+}
+
+fn edit_config(from: &str, to: &str) -> impl FnOnce(&Path) {
+    move |dir| {
+        let path = dir.join("config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+}
+
+#[test]
+fn missing_files_are_named() {
+    assert!(refusal(Path::new("no/such/model")).contains("can't read no/such/model"));
+    check("gpt2-tiny", |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap(), "it has no tokenizer.json");
+    check("gpt2-tiny", |dir| fs::remove_file(dir.join("config.json")).unwrap(), "it has no config.json");
+    check("gpt2-tiny", |dir| fs::remove_file(dir.join("model.safetensors")).unwrap(), "no model.safetensors");
+    let pickled = |dir: &Path| {
+        fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
+    };
+    check("gpt2-tiny", pickled, "a pickle, which Foreword never reads");
+    let shard = "model-00002-of-00002.safetensors";
+    check("llama-plain", |dir| fs::remove_file(dir.join(shard)).unwrap(), shard);
+}
+
+#[test]
+fn damaged_weights_are_refused() {
+    let truncate = |dir: &Path| {
+        let path = dir.join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 10]).unwrap();
+    };
+    check("llama-tiny", truncate, "model.safetensors: not a whole safetensors file");
+    let empty = |dir: &Path| fs::write(dir.join("model.safetensors"), []).unwrap();
+    check("llama-tiny", empty, "not a whole safetensors file");
+    let outside = |dir: &Path| {
+        fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map":{"a":"../../x.safetensors"}}"#).unwrap();
+    };
+    check("llama-plain", outside, "no file beside the index");
+}
+
+#[test]
+fn every_key_of_the_configuration_counts() {
+    check("llama-tiny", edit_config("\"llama\"", "\"mamba\""), "model_type `mamba` is not supported; supported are gpt2");
+    check("llama-tiny", edit_config("\"hidden_size\"", "\"hidden_width\""), "`hidden_size` is missing");
+    check("llama-tiny", edit_config("\"vocab_size\"", "\"logit_scale\": 2, \"vocab_size\""), "`logit_scale` is not understood");
+    check("llama-tiny", edit_config("\"llama3\"", "\"yarn\""), "supported are default and llama3");
+    check("llama-tiny", edit_config("\"silu\"", "\"mish\""), "`hidden_act` is \"mish\"");
+    check("qwen2-tiny", edit_config("\"use_sliding_window\": false", "\"use_sliding_window\": true"), "only false is supported");
+    check("llama-tiny", edit_config("\"intermediate_size\": 56", "\"intermediate_size\": 57"), "config.json asks for [57, 32]");
+    check("llama-tiny", edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"), "`layers.2.");
+    check("llama-tiny", edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), "has no place for, such as `layers.1.");
+    check("llama-tiny", edit_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 3"), "must divide the 3 query heads");
+    check("llama-tiny", edit_config("{", "["), "config.json is not a JSON object");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Bytes flipped or cut anywhere in config.json or the weights: an error or a model, never a panic.
+    #[test]
+    fn damage_never_panics(at in 0usize..1 << 20, byte: u8, cut: bool, in_config: bool) {
+        let dir = root().join("testdata/models/qwen2-tiny");
+        let mut files = ModelFiles::directory(&dir).unwrap();
+        let mut damaged = if in_config { files.config.clone() } else { files.weights[0].1.as_slice().to_vec() };
+        // Mostly the header, where damage matters.
+        let at = at % damaged.len().min(4096);
+        if cut { damaged.truncate(at) } else { damaged[at] = byte }
+        if in_config { files.config = damaged } else { files.weights[0].1 = Bytes::new(damaged) }
+        let _ = Backbone::load(&files, Cpu::new(1).unwrap());
+    }
+}

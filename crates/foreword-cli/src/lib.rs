@@ -1,0 +1,1 @@
+//! The foreword command: soft prompt tuning from the terminal.

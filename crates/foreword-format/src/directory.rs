@@ -1,0 +1,377 @@
+//! The three files together: read and cross-checked, and replaced so that no mixture is ever taken for a prompt.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::adapter::AdapterConfig;
+use crate::digest;
+use crate::error::{FormatError, Origin};
+use crate::passport::{Passport, Placement};
+use crate::rows::PromptRows;
+use crate::tensors::{MAX_TENSORS_BYTES, StoredRows};
+use crate::whole::{SetAside, Staged, sync_directory};
+
+/// PEFT's description of the prompt.
+pub const ADAPTER_FILE: &str = "adapter_config.json";
+/// The learned rows.
+pub const TENSORS_FILE: &str = "adapter_model.safetensors";
+/// The passport.
+pub const PASSPORT_FILE: &str = "foreword.json";
+/// What PEFT wrote before safetensors. Never read.
+pub const PICKLE_FILE: &str = "adapter_model.bin";
+/// Where a run keeps its checkpoint while it goes on. It may stand in a directory that is otherwise empty.
+pub const CHECKPOINT_DIR: &str = "checkpoint";
+
+/// The files of a prompt.
+const FILES: [&str; 3] = [TENSORS_FILE, ADAPTER_FILE, PASSPORT_FILE];
+/// The most bytes of a JSON file that are read.
+const MAX_JSON_BYTES: u64 = 16 << 20;
+
+/// A prompt directory in memory.
+///
+/// Without a passport it came straight from PEFT, and means placement "front". With one, the PEFT file may be absent:
+/// only a prompt that PEFT would place where we do has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptDirectory {
+    /// The learned rows, `[P, H]`.
+    pub rows: PromptRows,
+    /// What PEFT knows about them.
+    pub adapter: Option<AdapterConfig>,
+    /// What Foreword knows about them.
+    pub passport: Option<Passport>,
+}
+
+/// What [`PromptDirectory::write`] does where there is something already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overwrite {
+    /// Returns [`FormatError::Exists`].
+    Refuse,
+    /// Replaces the prompt, once the new one is completely on disk.
+    Replace,
+}
+
+impl PromptDirectory {
+    /// Reads and checks a prompt directory, from Foreword or from PEFT.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or of another kind, when the files do not belong together, and when the tensors
+    /// were changed after the passport was written.
+    pub fn read(dir: &Path) -> Result<Self, FormatError> {
+        if !dir.is_dir() {
+            return Err(FormatError::NotADirectory { path: dir.to_owned() });
+        }
+        let adapter = read_json(&dir.join(ADAPTER_FILE), AdapterConfig::from_json)?;
+        let passport = read_json(&dir.join(PASSPORT_FILE), Passport::from_json)?;
+        let stored = read_tensors(dir)?;
+        if adapter.is_none() && passport.is_none() {
+            return Err(FormatError::NoDescription { dir: dir.to_owned() });
+        }
+        if let Some(passport) = &passport
+            && passport.tensors_digest != stored.digest()
+        {
+            return Err(FormatError::TensorsChanged {
+                path: dir.join(TENSORS_FILE),
+                recorded: passport.tensors_digest.clone(),
+                found: stored.digest().to_owned(),
+            });
+        }
+        let n_virtual = match &adapter {
+            Some(adapter) => {
+                check_stored(adapter, stored.n_rows(), dir)?;
+                adapter.n_virtual()
+            }
+            None => stored.n_rows(),
+        };
+        let read = Self { rows: stored.decode(n_virtual)?, adapter, passport };
+        read.check(dir)?;
+        Ok(read)
+    }
+
+    /// Writes the prompt to `dir`, which is made with its parents where it does not exist.
+    ///
+    /// The digest of the tensors in the passport is computed here. An adapter read from PEFT is written as
+    /// [`AdapterConfig::to_json`] says.
+    ///
+    /// All files are first written under temporary names and flushed to disk. Only then are they moved to their places,
+    /// in an order that leaves, wherever it is cut off, the old prompt, the new one, or something that
+    /// [`PromptDirectory::read`] refuses, but never a mixture that it takes for a prompt:
+    ///
+    /// 1. the old `adapter_config.json` is moved aside: what remains is the old prompt if it had a passport, and
+    ///    otherwise tensors that nothing describes, which are refused;
+    /// 2. the tensors are moved in: an old passport does not have their digest, so they are refused;
+    /// 3. the new `adapter_config.json` is moved in, if there is one: still refused if there is an old passport, and
+    ///    otherwise the new rows as PEFT reads them;
+    /// 4. the passport is moved in, or the old one removed: the new prompt.
+    ///
+    /// If a step fails (rather than the machine), a file set aside is put back as long as the old tensors are there, and
+    /// nothing is left in a directory that had none of the files before.
+    ///
+    /// # Errors
+    /// When the parts do not belong together, when there is something in `dir` and `overwrite` is
+    /// [`Overwrite::Refuse`], and when the disk refuses.
+    pub fn write(&self, dir: &Path, overwrite: Overwrite) -> Result<(), FormatError> {
+        let contents = self.contents(dir)?;
+        match overwrite {
+            Overwrite::Refuse => check_vacant(dir)?,
+            Overwrite::Replace => check_replaceable(dir)?,
+        }
+        let existed = dir.is_dir();
+        fs::create_dir_all(dir).map_err(|source| FormatError::Io {
+            action: "create",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let had_files = FILES.iter().any(|file| dir.join(file).exists());
+        let written = Replacement::stage(dir, &contents).and_then(Replacement::finish);
+        if written.is_err() {
+            if !had_files {
+                for file in FILES {
+                    let _ = fs::remove_file(dir.join(file)); // the first error is the one to tell
+                }
+            }
+            if !existed {
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        written
+    }
+
+    /// The bytes of the three files.
+    fn contents(&self, dir: &Path) -> Result<Contents, FormatError> {
+        self.check(dir)?;
+        let tensors = self.rows.to_safetensors()?;
+        let tensors_digest = digest::sha256(&tensors);
+        Ok(Contents {
+            adapter: self.adapter.as_ref().map(AdapterConfig::to_json).transpose()?,
+            passport: self.passport.as_ref().map(|passport| passport.to_json(&tensors_digest)).transpose()?,
+            tensors,
+        })
+    }
+
+    /// Whether the parts belong together.
+    fn check(&self, dir: &Path) -> Result<(), FormatError> {
+        let tensors = (TENSORS_FILE, self.rows.n_virtual(), self.rows.hidden());
+        let adapter = self.adapter.as_ref().map(|a| (ADAPTER_FILE, a.n_virtual(), a.hidden()));
+        let passport =
+            self.passport.as_ref().map(|p| (PASSPORT_FILE, p.training.n_virtual, p.training.hidden));
+        for (file, n_virtual, hidden) in adapter.into_iter().chain(passport) {
+            agree("virtual tokens", dir, (file, n_virtual), (tensors.0, tensors.1))?;
+            agree("hidden size", dir, (file, hidden), (tensors.0, tensors.2))?;
+        }
+        match (&self.adapter, &self.passport) {
+            (None, None) => Err(FormatError::NoDescription { dir: dir.to_owned() }),
+            (Some(_), Some(passport)) if passport.task.placement != Placement::Front => {
+                let placement = passport.task.placement;
+                Err(FormatError::AdapterMisplaced { dir: dir.to_owned(), placement })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a prompt can be written to `dir` with [`Overwrite::Refuse`]: nothing is there, or an empty directory, or one
+/// with no more than the checkpoint of a run. To be asked before training rather than after.
+///
+/// # Errors
+/// [`FormatError::Exists`] with the first entry by name; [`FormatError::NotADirectory`] when there is a file.
+pub fn check_vacant(dir: &Path) -> Result<(), FormatError> {
+    let io = |source| FormatError::Io { action: "list", path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(FormatError::NotADirectory { path: dir.to_owned() });
+        }
+        Err(error) => return Err(io(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        let is_checkpoint = entry.file_name() == CHECKPOINT_DIR && entry.path().is_dir();
+        if !is_checkpoint {
+            names.push(entry.file_name());
+        }
+    }
+    match names.into_iter().min() {
+        None => Ok(()),
+        Some(name) => {
+            let entry = name.to_string_lossy().into_owned();
+            Err(FormatError::Exists { dir: dir.to_owned(), entry })
+        }
+    }
+}
+
+/// Whether each file could be moved over what is in its place. Asked before anything is touched.
+fn check_replaceable(dir: &Path) -> Result<(), FormatError> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(FormatError::NotADirectory { path: dir.to_owned() });
+    }
+    for file in FILES {
+        let path = dir.join(file);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(FormatError::NotAFile { path });
+        }
+    }
+    Ok(())
+}
+
+/// Whether two files say the same.
+fn agree(
+    quantity: &'static str,
+    dir: &Path,
+    one: (&str, usize),
+    other: (&str, usize),
+) -> Result<(), FormatError> {
+    if one.1 == other.1 {
+        return Ok(());
+    }
+    let (one_value, other_value) = (one.1, other.1);
+    Err(FormatError::Disagree {
+        quantity,
+        one: dir.join(one.0),
+        one_value,
+        other: dir.join(other.0),
+        other_value,
+    })
+}
+
+/// Whether the tensors have as many rows as PEFT would have stored.
+fn check_stored(adapter: &AdapterConfig, n_rows: usize, dir: &Path) -> Result<(), FormatError> {
+    let stored = adapter.n_stored().unwrap_or(usize::MAX);
+    agree("stored rows", dir, (ADAPTER_FILE, stored), (TENSORS_FILE, n_rows))
+}
+
+/// Reads and parses a JSON file, if there is one.
+fn read_json<T>(
+    path: &Path,
+    parse: impl FnOnce(&[u8], &Path) -> Result<T, FormatError>,
+) -> Result<Option<T>, FormatError> {
+    let Some((file, _)) = open(path, MAX_JSON_BYTES)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(MAX_JSON_BYTES).read_to_end(&mut bytes).map_err(|source| FormatError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&bytes, path).map(Some)
+}
+
+/// Reads the tensors of the directory, sizes checked.
+fn read_tensors(dir: &Path) -> Result<StoredRows, FormatError> {
+    let path = dir.join(TENSORS_FILE);
+    match open(&path, MAX_TENSORS_BYTES)? {
+        Some((mut file, bytes)) => StoredRows::read(&mut file, bytes, Origin::File(path)),
+        None => {
+            let pickle = dir.join(PICKLE_FILE);
+            Err(if pickle.exists() {
+                FormatError::Pickle { path: pickle }
+            } else {
+                FormatError::NoTensors { path }
+            })
+        }
+    }
+}
+
+/// Opens a file and says how many bytes it has, if it exists.
+fn open(path: &Path, limit: u64) -> Result<Option<(File, u64)>, FormatError> {
+    let io = |source| FormatError::Io { action: "open", path: path.to_owned(), source };
+    // Asked before opening: opening a pipe would wait for its other end.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    if !metadata.is_file() {
+        return Err(FormatError::NotAFile { path: path.to_owned() });
+    }
+    if metadata.len() > limit {
+        return Err(FormatError::TooLarge { path: path.to_owned(), bytes: metadata.len(), limit });
+    }
+    let file = File::open(path).map_err(io)?;
+    Ok(Some((file, metadata.len())))
+}
+
+/// The bytes of the files of a prompt.
+struct Contents {
+    tensors: Vec<u8>,
+    adapter: Option<Vec<u8>>,
+    passport: Option<Vec<u8>>,
+}
+
+/// The steps by which a prompt is replaced, in their order. [`PromptDirectory::write`] says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    SetAdapterAside,
+    Tensors,
+    Adapter,
+    Passport,
+}
+
+impl Step {
+    const ALL: [Self; 4] = [Self::SetAdapterAside, Self::Tensors, Self::Adapter, Self::Passport];
+}
+
+/// New files on disk under temporary names, on their way to their places.
+struct Replacement {
+    dir: PathBuf,
+    tensors: Option<Staged>,
+    adapter: Option<Staged>,
+    passport: Option<Staged>,
+    old_adapter: Option<SetAside>,
+}
+
+impl Replacement {
+    /// Writes everything under temporary names.
+    fn stage(dir: &Path, contents: &Contents) -> Result<Self, FormatError> {
+        let stage = |file, bytes: &[u8]| Staged::write(&dir.join(file), bytes);
+        Ok(Self {
+            dir: dir.to_owned(),
+            tensors: Some(stage(TENSORS_FILE, &contents.tensors)?),
+            adapter: contents.adapter.as_deref().map(|bytes| stage(ADAPTER_FILE, bytes)).transpose()?,
+            passport: contents.passport.as_deref().map(|bytes| stage(PASSPORT_FILE, bytes)).transpose()?,
+            old_adapter: None,
+        })
+    }
+
+    /// Takes all steps.
+    fn finish(mut self) -> Result<(), FormatError> {
+        Step::ALL.into_iter().try_for_each(|step| self.take(step))
+    }
+
+    /// Takes one step, and makes it last before the next.
+    fn take(&mut self, step: Step) -> Result<(), FormatError> {
+        match step {
+            Step::SetAdapterAside => self.old_adapter = SetAside::take(&self.dir.join(ADAPTER_FILE))?,
+            Step::Tensors => {
+                let installed = self.tensors.take().map_or(Ok(()), Staged::install);
+                match (&installed, self.old_adapter.take()) {
+                    (Err(_), Some(old)) => old.restore(),
+                    (Ok(()), old) => drop(old),
+                    (Err(_), None) => {}
+                }
+                installed?;
+            }
+            Step::Adapter => self.adapter.take().map_or(Ok(()), Staged::install)?,
+            Step::Passport => match self.passport.take() {
+                Some(passport) => passport.install()?,
+                None => remove(&self.dir.join(PASSPORT_FILE))?,
+            },
+        }
+        sync_directory(&self.dir);
+        Ok(())
+    }
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> Result<(), FormatError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FormatError::Io { action: "remove", path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! What is read when replacing a prompt is cut off after each of its steps.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    BaseModel, EmbeddingFingerprint, FORMAT_VERSION, Objective, TaskKind, TaskRecord, TrainingRecord,
+};
+
+/// A passport for `rows`.
+fn passport(rows: &PromptRows, placement: Placement, name: &str) -> Passport {
+    let digest = digest::sha256(name.as_bytes());
+    Passport {
+        format_version: FORMAT_VERSION,
+        foreword_version: "0.1.0".to_owned(),
+        tensors_digest: digest::sha256(&rows.to_safetensors().unwrap()),
+        base_model: BaseModel {
+            name: name.to_owned(),
+            spec: serde_json::json!({}),
+            embeddings: EmbeddingFingerprint {
+                dtype: "f32".to_owned(),
+                digest: digest.clone(),
+                sketch: vec![],
+            },
+        },
+        tokenizer_digest: digest,
+        task: TaskRecord {
+            kind: TaskKind::Generation,
+            template: "{text}".to_owned(),
+            labels: BTreeMap::new(),
+            placement,
+            objective: Objective::Lm,
+            max_length: 64,
+            text_field: None,
+            label_field: None,
+            target_field: None,
+        },
+        training: TrainingRecord {
+            method: "prompt-tuning".to_owned(),
+            n_virtual: rows.n_virtual(),
+            hidden: rows.hidden(),
+            init: "random".to_owned(),
+            seed: 0,
+            settings: BTreeMap::new(),
+            steps: 1,
+            best_step: 1,
+            data: BTreeMap::new(),
+        },
+        metrics: BTreeMap::new(),
+    }
+}
+
+/// The three kinds of prompt directory: straight from PEFT, for PEFT too, and with a placement that PEFT has not.
+fn kinds(value: f32, name: &str) -> [PromptDirectory; 3] {
+    let rows = PromptRows::new(vec![value; 8], 2, 4).unwrap();
+    let mut adapter = AdapterConfig::causal_lm(2, 4).unwrap();
+    adapter.base_model = Some(name.to_owned());
+    let front = Some(passport(&rows, Placement::Front, name));
+    let suffix = Some(passport(&rows, Placement::Suffix, name));
+    [
+        PromptDirectory { rows: rows.clone(), adapter: Some(adapter.clone()), passport: None },
+        PromptDirectory { rows: rows.clone(), adapter: Some(adapter), passport: front },
+        PromptDirectory { rows, adapter: None, passport: suffix },
+    ]
+}
+
+/// Begins to replace what is in `dir` by `new` and is killed after `n_steps`.
+fn replace_until(new: &PromptDirectory, dir: &Path, n_steps: usize) {
+    let mut replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
+    for step in Step::ALL.into_iter().take(n_steps) {
+        if step == Step::Tensors && n_steps == 2 {
+            // What was set aside need not be gone yet.
+            replacement.old_adapter.take().into_iter().for_each(SetAside::abandon);
+        }
+        replacement.take(step).unwrap();
+    }
+    let Replacement { tensors, adapter, passport, old_adapter, .. } = replacement;
+    [tensors, adapter, passport].into_iter().flatten().for_each(Staged::abandon);
+    old_adapter.into_iter().for_each(SetAside::abandon);
+}
+
+#[test]
+fn a_replacement_cut_off_anywhere_is_the_old_prompt_or_the_new_or_refused() {
+    for old in kinds(1.0, "old") {
+        for new in kinds(2.0, "new") {
+            for n_steps in 0..=Step::ALL.len() {
+                let scratch = tempfile::tempdir().unwrap();
+                let dir = scratch.path();
+                old.write(dir, Overwrite::Refuse).unwrap();
+                replace_until(&new, dir, n_steps);
+
+                let what = format!("{n_steps} steps from {old:?} to {new:?}");
+                match (n_steps, PromptDirectory::read(dir)) {
+                    (0, read) => assert_eq!(read.unwrap(), old, "{what}"),
+                    (4, read) => assert_eq!(read.unwrap(), new, "{what}"),
+                    (1, Ok(read)) => {
+                        // Without the old adapter_config.json, which only PEFT needs beside a passport.
+                        assert!(old.passport.is_some(), "{what}");
+                        assert_eq!(
+                            (read.rows, read.passport),
+                            (old.rows.clone(), old.passport.clone()),
+                            "{what}"
+                        );
+                    }
+                    (3, Ok(read)) => {
+                        // The new rows as PEFT reads them.
+                        assert!(old.passport.is_none() && new.adapter.is_some(), "{what}");
+                        assert_eq!(
+                            (read.rows, read.adapter),
+                            (new.rows.clone(), new.adapter.clone()),
+                            "{what}"
+                        );
+                    }
+                    (_, read) => assert!(read.is_err(), "{what}: {read:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_fails_puts_back_what_was_set_aside() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let [old, ..] = kinds(1.0, "old");
+    let [new, ..] = kinds(2.0, "new");
+    old.write(dir, Overwrite::Refuse).unwrap();
+    let adapter = fs::read(dir.join(ADAPTER_FILE)).unwrap();
+    let tensors = fs::read(dir.join(TENSORS_FILE)).unwrap();
+
+    let replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
+    fs::remove_file(dir.join(TENSORS_FILE)).unwrap();
+    fs::create_dir(dir.join(TENSORS_FILE)).unwrap(); // no file can be moved over a directory
+    assert!(matches!(replacement.finish(), Err(FormatError::Io { .. })));
+
+    assert_eq!(fs::read(dir.join(ADAPTER_FILE)).unwrap(), adapter);
+    fs::remove_dir(dir.join(TENSORS_FILE)).unwrap();
+    fs::write(dir.join(TENSORS_FILE), tensors).unwrap();
+    assert_eq!(PromptDirectory::read(dir).unwrap(), old);
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "temporary files are gone");
+}

@@ -1,0 +1,389 @@
+//! Everything that can be wrong with a prompt directory, each with where it is and what to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::Placement;
+
+/// Where rows came from, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// They were given by the caller.
+    Memory,
+    /// They were read from this file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("the given prompt rows"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What is wrong with a prompt directory, or why it could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The operating system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// The path of a prompt directory leads to nothing, or to something else.
+    #[error("{path} is not a directory; give the directory that holds adapter_model.safetensors")]
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// One of the files is a directory, a pipe or a device.
+    #[error("{path} is not a regular file; move it away")]
+    NotAFile {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// The directory has no tensors.
+    #[error("{path} does not exist; a prompt directory holds its learned rows there")]
+    NoTensors {
+        /// Where the tensors should be.
+        path: PathBuf,
+    },
+    /// The tensors stand alone: nothing says what they are.
+    #[error(
+        "{dir} has neither adapter_config.json nor foreword.json, so nothing says what its tensors are; \
+         copy the one that was written with them"
+    )]
+    NoDescription {
+        /// The prompt directory.
+        dir: PathBuf,
+    },
+    /// The tensors are a pickle, which can run code when read.
+    #[error(
+        "{path} is a pickle, and pickles are never read because they can run code; \
+         load the prompt in a current PEFT and call save_pretrained, which writes adapter_model.safetensors"
+    )]
+    Pickle {
+        /// The pickle.
+        path: PathBuf,
+    },
+    /// A file is larger than such a file can be.
+    #[error(
+        "{path} has {bytes} bytes, more than the {limit} that such a file can have; is it the right file?"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// A JSON file is not JSON, or lacks a field, or has one of the wrong type.
+    #[error("{path} cannot be understood; write it again or take it from a fresh copy of the prompt")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// A JSON file could not be produced.
+    #[error("{file} cannot be written as JSON")]
+    EncodeJson {
+        /// The name of the file.
+        file: &'static str,
+        /// What serde said.
+        source: serde_json::Error,
+    },
+    /// The tensors could not be serialised.
+    #[error("the prompt rows cannot be written as safetensors")]
+    EncodeTensors {
+        /// What the safetensors library said.
+        source: safetensors::SafeTensorError,
+    },
+
+    /// An adapter of another kind.
+    #[error(
+        "{path} is a {found} adapter; only PROMPT_TUNING and P_TUNING are supported, \
+         whose learned rows stand before the embedded text"
+    )]
+    PeftType {
+        /// The adapter_config.json.
+        path: PathBuf,
+        /// Its `peft_type`, or a word for its absence.
+        found: String,
+    },
+    /// A prompt for another kind of model.
+    #[error(
+        "{path} has task_type {found}; only CAUSAL_LM, SEQ_2_SEQ_LM and null are supported, \
+         because other tasks also train a head that is not part of the prompt"
+    )]
+    TaskType {
+        /// The adapter_config.json.
+        path: PathBuf,
+        /// Its `task_type`.
+        found: String,
+    },
+    /// A PEFT field that must be there is not.
+    #[error("{path} has no {field}; PEFT writes it for every prompt, so save the prompt again")]
+    MissingField {
+        /// The adapter_config.json.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+    },
+    /// PEFT's count of copies of the prompt is neither one nor two.
+    #[error("{path} has num_transformer_submodules {found}; 1 or 2 was expected")]
+    Submodules {
+        /// The adapter_config.json.
+        path: PathBuf,
+        /// The number found.
+        found: usize,
+    },
+
+    /// The safetensors file ends before its header does.
+    #[error("{origin} has {bytes} bytes, too few for a safetensors header of {header}; the file is cut off")]
+    Truncated {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// How many there are.
+        bytes: u64,
+        /// What the header needs, with the eight bytes of its length.
+        header: u64,
+    },
+    /// The safetensors header claims to be larger than that of any prompt.
+    #[error(
+        "{origin} claims a safetensors header of {claimed} bytes, more than the {limit} of any prompt; \
+         is it a safetensors file?"
+    )]
+    HeaderTooLarge {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// The length claimed.
+        claimed: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// The safetensors header is not a valid one.
+    #[error("{origin} has an invalid safetensors header; the file is damaged or of another kind")]
+    Header {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The tensors do not have the size that the header gives them.
+    #[error(
+        "{origin} has {found} bytes of tensors where its header announces {announced}; the file is damaged"
+    )]
+    DataLength {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// What the header says.
+        announced: u64,
+        /// What follows the header.
+        found: u64,
+    },
+    /// There is no soft prompt in the safetensors file.
+    #[error("{origin} has no tensor prompt_embeddings but {found:?}; it is not a soft prompt")]
+    NoPromptTensor {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// The names of the first few tensors that it has.
+        found: Vec<String>,
+    },
+    /// There are other tensors beside the soft prompt.
+    #[error(
+        "{origin} has a tensor {name} beside prompt_embeddings: a part of the model was trained too, \
+         and the prompt alone would not give the same answers"
+    )]
+    ExtraTensor {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// The other tensor.
+        name: String,
+    },
+    /// The soft prompt has a type that is not read.
+    #[error(
+        "{origin} has prompt_embeddings as {found}; F32, F16 and BF16 are read, so convert it to one of them"
+    )]
+    Dtype {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// The type found.
+        found: String,
+    },
+    /// The soft prompt is not a matrix.
+    #[error(
+        "{origin} has prompt_embeddings of shape {shape:?}; a matrix [virtual tokens, hidden size] was expected"
+    )]
+    Rank {
+        /// Where the bytes came from.
+        origin: Origin,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
+
+    /// A soft prompt without rows or without columns.
+    #[error("{origin} has {n_virtual} virtual tokens of hidden size {hidden}; neither may be zero")]
+    Empty {
+        /// Where the numbers came from.
+        origin: Origin,
+        /// The number of virtual tokens.
+        n_virtual: usize,
+        /// The hidden size.
+        hidden: usize,
+    },
+    /// The values do not fill the matrix.
+    #[error("{origin}: {values} values cannot be {n_virtual} virtual tokens of hidden size {hidden}")]
+    ValueCount {
+        /// Where the values came from.
+        origin: Origin,
+        /// How many there are.
+        values: usize,
+        /// The number of virtual tokens.
+        n_virtual: usize,
+        /// The hidden size.
+        hidden: usize,
+    },
+    /// A learned value is NaN or infinite.
+    #[error(
+        "{origin}: row {row}, column {column} of the prompt is {value}; a run that diverged cannot be used"
+    )]
+    NotFinite {
+        /// Where the values came from.
+        origin: Origin,
+        /// The row, from 0.
+        row: usize,
+        /// The column, from 0.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Two files of a directory say different things about its shape.
+    #[error(
+        "{one} says {quantity} {one_value}, but {other} says {other_value}; the files do not belong together"
+    )]
+    Disagree {
+        /// What they differ on.
+        quantity: &'static str,
+        /// One file.
+        one: PathBuf,
+        /// What it says.
+        one_value: usize,
+        /// The other file.
+        other: PathBuf,
+        /// What that says.
+        other_value: usize,
+    },
+
+    /// The passport is of a version that is not known here.
+    #[error(
+        "{path} has format version {found}; this version of foreword reads {supported}, so use a newer one"
+    )]
+    FormatVersion {
+        /// The passport.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// The version that is read.
+        supported: u64,
+    },
+    /// The tensors are not those that the passport was written for.
+    #[error(
+        "{path} was changed after its foreword.json was written (now {found}, then {recorded}); \
+         restore the file, train again, or delete foreword.json to use the rows as PEFT would"
+    )]
+    TensorsChanged {
+        /// The tensors.
+        path: PathBuf,
+        /// The digest in the passport.
+        recorded: String,
+        /// The digest of the file.
+        found: String,
+    },
+    /// A digest in the passport is not spelled as one.
+    #[error("{path} has {field} {found:?}; sha256: and 64 hexadecimal digits were expected")]
+    DigestSpelling {
+        /// The passport.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        found: String,
+    },
+    /// A number in the passport is NaN or infinite.
+    #[error("{path}: {field} is {value}; JSON has no such number, so leave it out")]
+    NotANumber {
+        /// The passport.
+        path: PathBuf,
+        /// Where in the passport.
+        field: String,
+        /// The value.
+        value: f64,
+    },
+    /// A size in the passport is zero.
+    #[error("{path}: {field} is 0; at least 1 was expected")]
+    Zero {
+        /// The passport.
+        path: PathBuf,
+        /// Where in the passport.
+        field: &'static str,
+    },
+    /// A classification without labels.
+    #[error(
+        "{path} is for classification but has no labels; task.labels names each label and the text for it"
+    )]
+    NoLabels {
+        /// The passport.
+        path: PathBuf,
+    },
+    /// The best step comes after the last.
+    #[error("{path}: training.best_step is {best_step}, after the last of {steps} steps")]
+    BestStep {
+        /// The passport.
+        path: PathBuf,
+        /// The step of the prompt that was kept.
+        best_step: u64,
+        /// How many there were.
+        steps: u64,
+    },
+    /// PEFT's file stands beside a prompt that PEFT would place wrongly.
+    #[error(
+        "{dir}: the prompt's placement is {placement}, but adapter_config.json makes PEFT place it at the front; \
+         a prompt with this placement has no adapter_config.json"
+    )]
+    AdapterMisplaced {
+        /// The prompt directory.
+        dir: PathBuf,
+        /// The placement in the passport.
+        placement: Placement,
+    },
+
+    /// There is something already where the prompt should be written.
+    #[error("{dir} already has {entry} in it; pass --force to replace the prompt there, or another --out")]
+    Exists {
+        /// The prompt directory.
+        dir: PathBuf,
+        /// The first thing found in it.
+        entry: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small_enough_to_be_returned_everywhere() {
+        assert!(size_of::<FormatError>() <= 128, "{}", size_of::<FormatError>());
+    }
+}

@@ -1,0 +1,48 @@
+//! The prompt directory: read, validate and write soft prompts, as PEFT does and with a passport.
+//!
+//! ```text
+//! adapter_config.json          what PEFT needs to load the prompt; only where PEFT would compute the same
+//! adapter_model.safetensors    `prompt_embeddings` [P, H] F32
+//! foreword.json                the passport: which model, tokenizer and template the prompt belongs to
+//! ```
+//!
+//! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole of it. Readers trust nothing: names, sizes,
+//! shapes and finiteness are checked before memory is taken, and pickles are never read. Files are written whole or
+//! not at all, and the same input gives the same bytes.
+//!
+//! ```
+//! use foreword_format::{AdapterConfig, Overwrite, PromptDirectory, PromptRows};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let dir = scratch.path().join("sentiment");
+//! let rows = PromptRows::new(vec![0.5; 2 * 4], 2, 4)?; // [P, H]
+//! let adapter = AdapterConfig::causal_lm(2, 4)?;
+//! let prompt = PromptDirectory { rows, adapter: Some(adapter), passport: None };
+//! prompt.write(&dir, Overwrite::Refuse)?;
+//! assert_eq!(PromptDirectory::read(&dir)?, prompt);
+//! # Ok(())
+//! # }
+//! ```
+
+mod adapter;
+pub mod digest;
+mod directory;
+mod error;
+mod passport;
+mod rows;
+mod tensors;
+mod whole;
+
+pub use adapter::{AdapterConfig, PeftTask, PeftType, WRITTEN_PEFT_VERSION};
+pub use directory::{
+    ADAPTER_FILE, CHECKPOINT_DIR, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory, TENSORS_FILE,
+    check_vacant,
+};
+pub use error::{FormatError, Origin};
+pub use passport::{
+    BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Objective, Passport, Placement, TaskKind,
+    TaskRecord, TrainingRecord,
+};
+pub use rows::PromptRows;
+pub use whole::write_whole;

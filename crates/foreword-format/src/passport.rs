@@ -1,0 +1,298 @@
+//! `foreword.json`, the passport: which model, tokenizer and template a prompt belongs to, how it was trained and how
+//! well it does. No times, durations or paths: the same run writes the same bytes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::is_sha256;
+use crate::error::FormatError;
+
+/// The version of the passport that is written and read.
+pub const FORMAT_VERSION: u64 = 1;
+/// The file's name, for messages without a path.
+const FILE: &str = "foreword.json";
+
+/// A prompt's passport. [`crate::PromptDirectory`] checks it when it is read and when it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passport {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u64,
+    /// The version of Foreword that trained the prompt.
+    pub foreword_version: String,
+    /// The digest of `adapter_model.safetensors`. Computed when the directory is written, whatever stands here.
+    pub tensors_digest: String,
+    /// The model that the prompt belongs to.
+    pub base_model: BaseModel,
+    /// The digest of the tokenizer.
+    pub tokenizer_digest: String,
+    /// What the prompt does.
+    pub task: TaskRecord,
+    /// How it was trained.
+    pub training: TrainingRecord,
+    /// By split ("dev", "test") and by baseline ("dev.bare", "test.bare", "test.majority"): each metric's value.
+    pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// The identity of a frozen model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseModel {
+    /// The name by which it was asked for.
+    pub name: String,
+    /// Its canonical Spec. Objects in it are written in the order of their keys.
+    pub spec: Value,
+    /// Its embedding table.
+    pub embeddings: EmbeddingFingerprint,
+}
+
+/// What tells an embedding table from another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddingFingerprint {
+    /// The type in which the table was stored.
+    pub dtype: String,
+    /// The digest of the stored table: equal only for the same numbers in the same type.
+    pub digest: String,
+    /// A few numbers computed from the table that stay close when it is stored in another type.
+    pub sketch: Vec<f32>,
+}
+
+/// What a prompt does: how fields become text, and what the text is followed by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRecord {
+    /// Whether labels are scored or text is generated.
+    pub kind: TaskKind,
+    /// The template, with `{field}` slots.
+    pub template: String,
+    /// Label to the string that stands for it. Empty for generation.
+    pub labels: BTreeMap<String, String>,
+    /// Where the virtual tokens stand.
+    pub placement: Placement,
+    /// What the loss was.
+    pub objective: Objective,
+    /// The most tokens of template, text and label, without the virtual tokens.
+    pub max_length: usize,
+    /// The field that held the text, where there was one.
+    pub text_field: Option<String>,
+    /// The field that held the label, for classification.
+    pub label_field: Option<String>,
+    /// The field that held the target, for generation.
+    pub target_field: Option<String>,
+}
+
+/// The kind of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// One of a few labels.
+    Classification,
+    /// Free text.
+    Generation,
+}
+
+/// Where the virtual tokens stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// `[soft][BOS][text]`, PEFT's layout.
+    Front,
+    /// `[BOS][soft][text]`.
+    AfterBos,
+    /// After the template's tail, before the label.
+    Suffix,
+}
+
+/// What the loss is taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// A softmax over the labels' log-likelihoods.
+    Label,
+    /// Cross-entropy over the whole vocabulary.
+    Lm,
+}
+
+/// How a prompt was trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingRecord {
+    /// The method, "prompt-tuning".
+    pub method: String,
+    /// The number of virtual tokens, P.
+    pub n_virtual: usize,
+    /// The hidden size, H.
+    pub hidden: usize,
+    /// How the rows began.
+    pub init: String,
+    /// The seed.
+    pub seed: u64,
+    /// All other settings, by name. Objects in them are written in the order of their keys.
+    pub settings: BTreeMap<String, Value>,
+    /// The number of steps taken.
+    pub steps: u64,
+    /// The step after which the rows were kept.
+    pub best_step: u64,
+    /// By split, the data used.
+    pub data: BTreeMap<String, DataRecord>,
+}
+
+/// A data set that was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecord {
+    /// The digest of its examples.
+    pub digest: String,
+    /// How many there were.
+    pub examples: u64,
+}
+
+impl TaskKind {
+    /// The kind as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Generation => "generation",
+        }
+    }
+}
+
+impl Placement {
+    /// The placement as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Front => "front",
+            Self::AfterBos => "after-bos",
+            Self::Suffix => "suffix",
+        }
+    }
+}
+
+impl Objective {
+    /// The objective as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Label => "label",
+            Self::Lm => "lm",
+        }
+    }
+}
+
+impl fmt::Display for TaskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Objective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Passport {
+    /// Reads the bytes of a `foreword.json`; `path` is where they came from, for messages.
+    ///
+    /// # Errors
+    /// When they are not JSON, are of another version, lack a field or have an unknown one, or contradict themselves.
+    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, FormatError> {
+        // The version first: a later one may have other fields, and "unknown field" would not say why.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u64,
+        }
+        let json = |source| FormatError::Json { path: path.to_owned(), source };
+        let Version { format_version } = serde_json::from_slice(bytes).map_err(json)?;
+        check_version(format_version, path)?;
+        let passport: Self = serde_json::from_slice(bytes).map_err(json)?;
+        passport.check(path)?;
+        check_digest("tensors_digest", &passport.tensors_digest, path)?;
+        Ok(passport)
+    }
+
+    /// The bytes of a `foreword.json` for tensors with this digest. Equal passports give equal bytes.
+    ///
+    /// # Errors
+    /// When the passport contradicts itself or holds a number that JSON has not.
+    pub fn to_json(&self, tensors_digest: &str) -> Result<Vec<u8>, FormatError> {
+        self.check(Path::new(FILE))?;
+        check_digest("tensors_digest", tensors_digest, Path::new(FILE))?;
+        let mut sealed = self.clone();
+        sealed.tensors_digest = tensors_digest.to_owned();
+        sealed.base_model.spec.sort_all_objects();
+        sealed.training.settings.values_mut().for_each(Value::sort_all_objects);
+        let mut bytes = serde_json::to_vec_pretty(&sealed)
+            .map_err(|source| FormatError::EncodeJson { file: FILE, source })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Whether the passport is one that could have been written, apart from the digest of the tensors.
+    fn check(&self, path: &Path) -> Result<(), FormatError> {
+        check_version(self.format_version, path)?;
+        check_digest("base_model.embeddings.digest", &self.base_model.embeddings.digest, path)?;
+        check_digest("tokenizer_digest", &self.tokenizer_digest, path)?;
+        for record in self.training.data.values() {
+            check_digest("training.data", &record.digest, path)?;
+        }
+        self.check_numbers(path)?;
+        let sizes = [
+            ("task.max_length", self.task.max_length),
+            ("training.n_virtual", self.training.n_virtual),
+            ("training.hidden", self.training.hidden),
+        ];
+        if let Some(&(field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(FormatError::Zero { path: path.to_owned(), field });
+        }
+        if self.task.kind == TaskKind::Classification && self.task.labels.is_empty() {
+            return Err(FormatError::NoLabels { path: path.to_owned() });
+        }
+        let (best_step, steps) = (self.training.best_step, self.training.steps);
+        if best_step > steps {
+            return Err(FormatError::BestStep { path: path.to_owned(), best_step, steps });
+        }
+        Ok(())
+    }
+
+    /// Whether all numbers are numbers: serde_json would write another as null, which cannot be read back.
+    fn check_numbers(&self, path: &Path) -> Result<(), FormatError> {
+        let metrics = self.metrics.iter().flat_map(|(split, metrics)| {
+            metrics.iter().map(move |(name, &value)| (["metrics", split, name].join("."), value))
+        });
+        let sketch = self.base_model.embeddings.sketch.iter();
+        let mut sketch = sketch.map(|&value| ("base_model.embeddings.sketch".to_owned(), f64::from(value)));
+        match metrics.chain(&mut sketch).find(|(_, value)| !value.is_finite()) {
+            Some((field, value)) => Err(FormatError::NotANumber { path: path.to_owned(), field, value }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the version is the one that is read.
+fn check_version(found: u64, path: &Path) -> Result<(), FormatError> {
+    if found == FORMAT_VERSION {
+        Ok(())
+    } else {
+        Err(FormatError::FormatVersion { path: path.to_owned(), found, supported: FORMAT_VERSION })
+    }
+}
+
+/// Whether `found` is spelled as a digest.
+fn check_digest(field: &'static str, found: &str, path: &Path) -> Result<(), FormatError> {
+    if is_sha256(found) {
+        Ok(())
+    } else {
+        Err(FormatError::DigestSpelling { path: path.to_owned(), field, found: found.to_owned() })
+    }
+}

@@ -1,0 +1,104 @@
+//! The learned rows: a [P, H] matrix of finite f32 numbers, the one thing that training makes.
+
+use crate::error::{FormatError, Origin};
+
+/// A soft prompt's values, `[P, H]` row by row: never empty, all finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptRows {
+    values: Vec<f32>,
+    n_virtual: usize,
+    hidden: usize,
+}
+
+impl PromptRows {
+    /// Takes `values` `[P, H]` row by row, with P = `n_virtual` and H = `hidden`.
+    ///
+    /// # Errors
+    /// When P or H is zero, when there are not P × H values, and when one is NaN or infinite (with its row and column).
+    pub fn new(values: Vec<f32>, n_virtual: usize, hidden: usize) -> Result<Self, FormatError> {
+        Self::from_origin(values, n_virtual, hidden, &Origin::Memory)
+    }
+
+    /// As [`PromptRows::new`], for values that came from `origin`.
+    pub(crate) fn from_origin(
+        values: Vec<f32>,
+        n_virtual: usize,
+        hidden: usize,
+        origin: &Origin,
+    ) -> Result<Self, FormatError> {
+        if n_virtual == 0 || hidden == 0 {
+            return Err(FormatError::Empty { origin: origin.clone(), n_virtual, hidden });
+        }
+        if n_virtual.checked_mul(hidden) != Some(values.len()) {
+            let values = values.len();
+            return Err(FormatError::ValueCount { origin: origin.clone(), values, n_virtual, hidden });
+        }
+        if let Some((idx, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            let (row, column) = (idx / hidden, idx % hidden);
+            return Err(FormatError::NotFinite { origin: origin.clone(), row, column, value });
+        }
+        Ok(Self { values, n_virtual, hidden })
+    }
+
+    /// All values, `[P, H]` row by row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The number of virtual tokens, P.
+    pub fn n_virtual(&self) -> usize {
+        self.n_virtual
+    }
+
+    /// The hidden size of the model, H.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// Row `row_idx`, `[H]`, or nothing if there is no such row.
+    pub fn row(&self, row_idx: usize) -> Option<&[f32]> {
+        self.values.chunks_exact(self.hidden).nth(row_idx)
+    }
+
+    /// The values, `[P, H]`, without the shape.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_from_the_values_in_order() {
+        let rows = PromptRows::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3).unwrap();
+        assert_eq!(rows.row(0), Some(&[1.0, 2.0, 3.0][..]));
+        assert_eq!(rows.row(1), Some(&[4.0, 5.0, 6.0][..]));
+        assert_eq!(rows.row(2), None);
+        assert_eq!(rows.row(usize::MAX), None);
+        assert_eq!((rows.n_virtual(), rows.hidden()), (2, 3));
+        assert_eq!(rows.into_values(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_refused_with_its_position() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![0.25; 12];
+            values[7] = bad;
+            let error = PromptRows::new(values, 4, 3).unwrap_err();
+            assert!(matches!(error, FormatError::NotFinite { row: 2, column: 1, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_must_be_positive_and_fit() {
+        assert!(matches!(PromptRows::new(vec![], 0, 3), Err(FormatError::Empty { .. })));
+        assert!(matches!(PromptRows::new(vec![], 3, 0), Err(FormatError::Empty { .. })));
+        assert!(matches!(
+            PromptRows::new(vec![0.0; 5], 2, 3),
+            Err(FormatError::ValueCount { values: 5, .. })
+        ));
+        assert!(matches!(PromptRows::new(vec![], usize::MAX, 2), Err(FormatError::ValueCount { .. })));
+    }
+}

@@ -1,0 +1,235 @@
+//! The contract between a model and the machine: about fourteen operations on rows, each with its input gradient.
+
+use crate::forest::Forest;
+use crate::rows::{Element, RowBlock};
+use crate::weights::Weights;
+
+/// A vocabulary entry, or any other row of a table.
+pub type Token = u32;
+
+/// Which of the two usual norms, with its ε.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NormKind {
+    /// x / √(mean(x²) + ε), times a gain (Zhang & Sennrich 2019).
+    Rms {
+        /// ε, added to the mean square.
+        eps: f64,
+    },
+    /// (x − mean) / √(variance + ε), times a gain, plus a bias (Ba et al. 2016).
+    Layer {
+        /// ε, added to the variance.
+        eps: f64,
+    },
+}
+
+/// A norm with its frozen gain and bias, each `[W]`.
+#[derive(Debug)]
+pub struct Norm<V> {
+    /// Which norm.
+    pub kind: NormKind,
+    /// Gain, `[W]`.
+    pub gain: V,
+    /// Bias, `[W]`, where there is one.
+    pub bias: Option<V>,
+}
+
+/// A non-linear function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// x · σ(x).
+    Silu,
+    /// x · Φ(x), with the exact normal distribution.
+    Gelu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// max(x, 0).
+    Relu,
+}
+
+/// The non-linear part of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// The function.
+    pub function: Function,
+    /// Gated: `[N, 2I]` of gates and values to `[N, I]`, f(gate) · value. Otherwise f of each number.
+    pub gated: bool,
+}
+
+/// cos and sin of every row's rotary angles, each `[N, rotary width / 2]`.
+#[derive(Clone, Debug)]
+pub struct RotaryAngles {
+    /// Cosines, `[N, half]`.
+    pub cos: Vec<f32>,
+    /// Sines, `[N, half]`.
+    pub sin: Vec<f32>,
+    /// Pairs of each head that are rotated: number `i` with number `i + half`.
+    pub half: usize,
+}
+
+/// Which way to rotate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// By the angle: forward.
+    Forward,
+    /// By minus the angle: the gradient of `Forward`.
+    Backward,
+}
+
+/// Sizes of an attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Q, query heads.
+    pub query_heads: usize,
+    /// K, key/value heads; Q is a multiple of it.
+    pub kv_heads: usize,
+    /// D, width of a head.
+    pub head_width: usize,
+    /// Factor on the scores, usually 1/√D.
+    pub scale: f64,
+}
+
+impl AttentionShape {
+    /// Q · D, width of a row of queries.
+    #[must_use]
+    pub fn query_width(&self) -> usize {
+        self.query_heads * self.head_width
+    }
+
+    /// K · D, width of a row of keys, or of values.
+    #[must_use]
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_width
+    }
+}
+
+/// What an attention reads.
+#[derive(Debug)]
+pub struct Attention<'a, R> {
+    /// Sizes.
+    pub shape: AttentionShape,
+    /// Who sees whom.
+    pub forest: &'a Forest,
+    /// The rows of the call that ask, ascending; `None`: all.
+    pub asking: Option<&'a [usize]>,
+    /// Queries, `[N asking, Q·D]`.
+    pub queries: &'a R,
+    /// Keys and values of this call's rows, `[N, 2·K·D]`: the keys of all heads, then the values.
+    pub own: &'a R,
+    /// Keys and values of earlier calls' rows, each `[M, 2·K·D]`.
+    pub context: &'a [&'a R],
+}
+
+/// What an attention gives.
+#[derive(Debug)]
+pub struct Attended<R> {
+    /// Weighted values, `[N asking, Q·D]`.
+    pub output: R,
+    /// Logarithm of the sum of the exponentiated scores, `[N asking, Q]`: what the gradient needs of the scores.
+    pub log_sums: R,
+}
+
+/// Where the gradients of an attention go: each is added to what is there, and left out where it is `None`.
+#[derive(Debug)]
+pub struct AttentionGradient<'a, R> {
+    /// Of the queries, `[N asking, Q·D]`.
+    pub queries: Option<&'a mut R>,
+    /// Of this call's keys and values, `[N, 2·K·D]`.
+    pub own: Option<&'a mut R>,
+    /// Of the context's keys and values, one per context block, each `[M, 2·K·D]`; `None` for a block without learned rows.
+    pub context: Vec<Option<&'a mut R>>,
+}
+
+/// The operations. Weights are frozen: gradients are of inputs only, and are **added** to what their target holds.
+///
+/// An output row depends, to the bit, only on its own inputs: not on the other rows of the call nor on the number of
+/// threads. Sums over rows (the gradients of keys, values and context) run in the order of the rows.
+pub trait Backend: Send + Sync + 'static {
+    /// What rows are made of when they are read back.
+    type Element: Element;
+    /// A block of rows `[N, W]`.
+    type Rows: RowBlock;
+    /// A frozen matrix `[out, in]`.
+    type Matrix: Send + Sync;
+    /// A frozen vector `[W]`.
+    type Vector: Send + Sync;
+
+    /// Takes over frozen blocks `[outᵢ, in]`, stacked to `[Σ outᵢ, in]`.
+    fn matrix(&self, blocks: Vec<Weights>) -> Self::Matrix;
+    /// Takes over a frozen vector.
+    fn vector(&self, values: &[f32]) -> Self::Vector;
+    /// Rows from host values, `[values.len() / width, width]`.
+    fn rows(&self, values: Vec<Self::Element>, width: usize) -> Self::Rows;
+    /// Rows of zeros.
+    fn zeros(&self, n_rows: usize, width: usize) -> Self::Rows;
+    /// The values of rows, row after row.
+    fn values(&self, rows: &Self::Rows) -> Vec<Self::Element>;
+
+    /// Rows of a table, `[tokens.len(), in]`.
+    fn embed(&self, table: &Self::Matrix, tokens: &[Token]) -> Self::Rows;
+    /// The rows at `indices`.
+    fn select(&self, x: &Self::Rows, indices: &[usize]) -> Self::Rows;
+    /// Row `j` of `source` becomes row `indices[j]`.
+    fn assign(&self, into: &mut Self::Rows, indices: &[usize], source: &Self::Rows);
+    /// Row `j` of `source` is added to row `indices[j]`.
+    fn scatter_add(&self, into: &mut Self::Rows, indices: &[usize], source: &Self::Rows);
+    /// `into += x`.
+    fn add(&self, into: &mut Self::Rows, x: &Self::Rows);
+
+    /// x Wᵀ + b: `[N, in]` to `[N, out]`.
+    fn linear(&self, x: &Self::Rows, weight: &Self::Matrix, bias: Option<&Self::Vector>) -> Self::Rows;
+    /// dx += dy W: `[N, out]` to `[N, in]`.
+    fn linear_gradient(&self, dy: &Self::Rows, weight: &Self::Matrix, dx: &mut Self::Rows);
+
+    /// The norm of each row.
+    fn norm(&self, x: &Self::Rows, norm: &Norm<Self::Vector>) -> Self::Rows;
+    /// Its gradient, given the same `x`.
+    fn norm_gradient(&self, x: &Self::Rows, norm: &Norm<Self::Vector>, dy: &Self::Rows, dx: &mut Self::Rows);
+
+    /// Rotates the first `n_heads` heads of width `head_width` of each row (Su et al. 2021), in place.
+    fn rotate(
+        &self,
+        x: &mut Self::Rows,
+        n_heads: usize,
+        head_width: usize,
+        angles: &RotaryAngles,
+        direction: Direction,
+    );
+
+    /// Softmax attention along the forest.
+    fn attend(&self, attention: &Attention<'_, Self::Rows>) -> Attended<Self::Rows>;
+    /// Its gradient, given the gradient of its output.
+    fn attend_gradient(
+        &self,
+        attention: &Attention<'_, Self::Rows>,
+        attended: &Attended<Self::Rows>,
+        d_output: &Self::Rows,
+        gradient: AttentionGradient<'_, Self::Rows>,
+    );
+
+    /// The non-linear part of an MLP.
+    fn activate(&self, x: &Self::Rows, activation: Activation) -> Self::Rows;
+    /// Its gradient, given the same `x`.
+    fn activate_gradient(&self, x: &Self::Rows, activation: Activation, dy: &Self::Rows) -> Self::Rows;
+
+    /// The logit of `token` at `row` for each pair, without forming any other.
+    fn logits_at(&self, x: &Self::Rows, head: &Self::Matrix, pairs: &[(usize, Token)]) -> Vec<Self::Element>;
+    /// Its gradient: dx`[row]` += d · head`[token]` for each pair, in their order.
+    fn logits_at_gradient(
+        &self,
+        head: &Self::Matrix,
+        pairs: &[(usize, Token)],
+        d: &[Self::Element],
+        dx: &mut Self::Rows,
+    );
+    /// log Σ exp(logits) over the whole vocabulary for each row, streamed: the logits are never stored.
+    fn log_sum_exp(&self, x: &Self::Rows, head: &Self::Matrix) -> Vec<Self::Element>;
+    /// Its gradient, given its result.
+    fn log_sum_exp_gradient(
+        &self,
+        x: &Self::Rows,
+        head: &Self::Matrix,
+        log_sums: &[Self::Element],
+        d: &[Self::Element],
+        dx: &mut Self::Rows,
+    );
+}

@@ -1,0 +1,377 @@
+//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W.
+//!
+//! The frozen matrix stays in its file's format. A tile of it, `NR` columns of the product wide and `KC` terms deep, is
+//! widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the product
+//! is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the threads.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::lanes::{PORTABLE_FMA, Path, fma};
+use crate::rows::{RowBlock, Rows};
+use crate::weights::Weights;
+
+/// Terms of a tile: with 32 columns it takes 64 KiB, a share of the second-level cache.
+const KC: usize = 512;
+/// Columns of the widest tile.
+const NR_MAX: usize = 32;
+/// Rows of the largest register block.
+const MR_MAX: usize = 12;
+
+/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are.
+#[derive(Debug)]
+pub struct FrozenMatrix {
+    blocks: Vec<Weights>,
+    rows: usize,
+}
+
+impl FrozenMatrix {
+    pub(super) fn new(blocks: Vec<Weights>) -> Self {
+        let rows = blocks.iter().map(Weights::rows).sum();
+        assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
+        Self { blocks, rows }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.blocks[0].cols()
+    }
+
+    /// Row `row`, widened.
+    pub(super) fn read_row(&self, row: usize, to: &mut [f32]) {
+        self.read(row, 0..self.cols(), to);
+    }
+
+    fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
+        let mut row = row;
+        for block in &self.blocks {
+            if row < block.rows() {
+                return block.read(row, cols, to);
+            }
+            row -= block.rows();
+        }
+        unreachable!("row beyond the {} of the matrix", self.rows);
+    }
+}
+
+/// A tile of the right-hand side, `[terms, NR]`, missing columns zero.
+trait Tiles: Sync {
+    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]);
+}
+
+/// Wᵀ: columns are outputs, terms are inputs.
+struct Outputs<'a>(&'a FrozenMatrix);
+
+impl Tiles for Outputs<'_> {
+    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]) {
+        let mut line = [0.0; KC];
+        let line = &mut line[..terms.len()];
+        for (j, col) in cols.clone().enumerate() {
+            self.0.read(col, terms.clone(), line);
+            for (to, &from) in tile[j..].iter_mut().step_by(width).zip(line.iter()) {
+                *to = from;
+            }
+        }
+        for row in tile.chunks_exact_mut(width) {
+            row[cols.len()..].fill(0.0);
+        }
+    }
+}
+
+/// W: columns are inputs, terms are outputs.
+struct Inputs<'a>(&'a FrozenMatrix);
+
+impl Tiles for Inputs<'_> {
+    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]) {
+        for (row, to) in terms.zip(tile.chunks_exact_mut(width)) {
+            self.0.read(row, cols.clone(), &mut to[..cols.len()]);
+            to[cols.len()..].fill(0.0);
+        }
+    }
+}
+
+/// The left-hand side: `rows` rows of `stride` numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+}
+
+/// y += x Wᵀ, `[N, in]` by `[out, in]`, on the threads of the current pool.
+pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, y: &mut Rows<f32>) {
+    assert_eq!(
+        (x.width(), y.width(), x.n_rows()),
+        (weight.cols(), weight.rows(), y.n_rows()),
+        "linear: shapes"
+    );
+    let left = Left { values: x.values(), stride: x.width() };
+    parallel(path, left, x.width(), &Outputs(weight), y);
+}
+
+/// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
+pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, dx: &mut Rows<f32>) {
+    assert_eq!(
+        (dy.width(), dx.width(), dy.n_rows()),
+        (weight.rows(), weight.cols(), dx.n_rows()),
+        "linear gradient"
+    );
+    let left = Left { values: dy.values(), stride: dy.width() };
+    parallel(path, left, dy.width(), &Inputs(weight), dx);
+}
+
+/// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
+pub(super) fn some_outputs(
+    path: Path,
+    x: Left<'_>,
+    weight: &FrozenMatrix,
+    cols: Range<usize>,
+    to: &mut [f32],
+) {
+    to.fill(0.0);
+    let stride = cols.len();
+    for start in (0..stride).step_by(path.tile_width()) {
+        let tile = start..(start + path.tile_width()).min(stride);
+        let of_matrix = cols.start + tile.start..cols.start + tile.end;
+        columns(path, x, 0..weight.cols(), &Outputs(weight), of_matrix, Target::of(to, stride, tile.start));
+    }
+}
+
+/// `to[N, in] += dy[N, rows.len()] W[rows]`, on this thread.
+pub(super) fn some_input_gradient(
+    path: Path,
+    dy: Left<'_>,
+    weight: &FrozenMatrix,
+    rows: Range<usize>,
+    to: &mut [f32],
+) {
+    let stride = weight.cols();
+    for start in (0..stride).step_by(path.tile_width()) {
+        let tile = start..(start + path.tile_width()).min(stride);
+        columns(path, dy, rows.clone(), &Inputs(weight), tile, Target::of(to, stride, start));
+    }
+}
+
+/// `to[N, n] += left[N, terms] · tiles`, tile columns shared among threads.
+fn parallel(path: Path, left: Left<'_>, terms: usize, tiles: &impl Tiles, to: &mut Rows<f32>) {
+    let (n, width) = (to.width(), path.tile_width());
+    if to.n_rows() == 0 {
+        return;
+    }
+    let to = Shared(Target::of(to.values_mut(), n, 0));
+    let to = &to;
+    (0..n.div_ceil(width)).into_par_iter().for_each(|i| {
+        let cols = i * width..((i + 1) * width).min(n);
+        columns(path, left, 0..terms, tiles, cols.clone(), to.0.offset(cols.start));
+    });
+}
+
+/// Where a tile's columns of the product lie.
+#[derive(Clone, Copy)]
+struct Target {
+    first: *mut f32,
+    stride: usize,
+    n_rows: usize,
+}
+
+/// A target whose columns are written by several threads, each its own.
+struct Shared(Target);
+// SAFETY: `parallel` hands every column to exactly one thread.
+#[allow(unsafe_code)]
+unsafe impl Sync for Shared {}
+
+impl Target {
+    fn of(values: &mut [f32], stride: usize, col: usize) -> Self {
+        assert!(values.len().is_multiple_of(stride) && col < stride, "target out of shape");
+        Self { n_rows: values.len() / stride, first: values.as_mut_ptr(), stride }.offset(col)
+    }
+
+    fn offset(self, col: usize) -> Self {
+        Self { first: self.first.wrapping_add(col), ..self }
+    }
+}
+
+thread_local! {
+    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Adds all terms to the columns `cols` of the product, which start at `to`.
+fn columns(
+    path: Path,
+    left: Left<'_>,
+    terms: Range<usize>,
+    tiles: &impl Tiles,
+    cols: Range<usize>,
+    to: Target,
+) {
+    let width = path.tile_width();
+    TILE.with_borrow_mut(|tile| {
+        tile.resize(KC * NR_MAX, 0.0);
+        for start in terms.clone().step_by(KC) {
+            let block = start..(start + KC).min(terms.end);
+            let tile = &mut tile[..block.len() * width];
+            tiles.fill(cols.clone(), block.clone(), width, tile);
+            let first = block.start - terms.start;
+            row_blocks(path, left, first..first + block.len(), tile, cols.len(), to);
+        }
+    });
+}
+
+/// Adds the terms `terms` of every row to one tile's columns.
+#[allow(unsafe_code)]
+fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, tile: &[f32], n_cols: usize, to: Target) {
+    let (width, height) = (path.tile_width(), path.block_height());
+    assert!(
+        left.values.len() >= to.n_rows * left.stride && terms.end <= left.stride,
+        "left-hand side too small"
+    );
+    assert!(tile.len() == terms.len() * width && n_cols <= width, "tile out of shape");
+    let mut edge = [0.0f32; MR_MAX * NR_MAX];
+    for start in (0..to.n_rows).step_by(height) {
+        let n = height.min(to.n_rows - start);
+        // SAFETY: rows start..start + n of the left side and of the target exist (asserted above, and by `Target::of`);
+        // the target's n_cols columns belong to this call alone. At the right edge a full tile is computed in `edge`.
+        unsafe {
+            let a = left.values.as_ptr().add(start * left.stride + terms.start);
+            let c = to.first.add(start * to.stride);
+            let (k, b) = (terms.len(), tile.as_ptr());
+            if n_cols == width {
+                block(path, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+            } else {
+                for i in 0..n {
+                    c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
+                }
+                block(path, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
+                for i in 0..n {
+                    edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
+                }
+            }
+        }
+    }
+}
+
+/// One register block: `c[MR, NR] += a[MR, k] b[k, NR]`.
+#[derive(Clone, Copy)]
+struct Block {
+    k: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+}
+
+impl Path {
+    /// NR, columns of a tile.
+    fn tile_width(self) -> usize {
+        match self {
+            Self::Avx512 => 32,
+            Self::Avx2 | Self::Portable => 16,
+        }
+    }
+
+    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
+    fn block_height(self) -> usize {
+        match self {
+            Self::Avx512 => 12,
+            Self::Avx2 => 6,
+            Self::Portable => 4,
+        }
+    }
+}
+
+/// Runs the register block of `n` rows.
+///
+/// # Safety
+/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `path`.
+#[allow(unsafe_code)]
+unsafe fn block(path: Path, n: usize, block: Block) {
+    macro_rules! by_height {
+        ($run:ident: $($mr:literal)*) => {
+            match n {
+                // SAFETY: the caller's promise.
+                $($mr => unsafe { $run::<$mr>(block) },)*
+                _ => unreachable!("register block of {n} rows"),
+            }
+        };
+    }
+    match path {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => by_height!(block_avx2: 1 2 3 4 5 6),
+        _ => by_height!(block_portable: 1 2 3 4),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+#[allow(unsafe_code)]
+unsafe fn block_avx512<const MR: usize>(block: Block) {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
+    let Block { k, a, lda, b, c, ldc } = block;
+    // SAFETY: the caller of `block` promises that all of these lie within their matrices.
+    unsafe {
+        let mut sums = [[_mm512_set1_ps(0.0); 2]; MR];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            *sums = [_mm512_loadu_ps(c.add(i * ldc)), _mm512_loadu_ps(c.add(i * ldc + 16))];
+        }
+        for term in 0..k {
+            let b0 = _mm512_loadu_ps(b.add(term * 32));
+            let b1 = _mm512_loadu_ps(b.add(term * 32 + 16));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let a = _mm512_set1_ps(*a.add(i * lda + term));
+                sums[0] = _mm512_fmadd_ps(a, b0, sums[0]);
+                sums[1] = _mm512_fmadd_ps(a, b1, sums[1]);
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            _mm512_storeu_ps(c.add(i * ldc), sums[0]);
+            _mm512_storeu_ps(c.add(i * ldc + 16), sums[1]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[allow(unsafe_code)]
+unsafe fn block_avx2<const MR: usize>(block: Block) {
+    // SAFETY: the caller of `block` promises the shapes.
+    unsafe { block_of::<MR, 16, true>(block) }
+}
+
+#[allow(unsafe_code)]
+unsafe fn block_portable<const MR: usize>(block: Block) {
+    // SAFETY: the caller of `block` promises the shapes.
+    unsafe { block_of::<MR, 16, PORTABLE_FMA>(block) }
+}
+
+/// The register block in a form that compilers turn into lanes.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Block) {
+    let Block { k, a, lda, b, c, ldc } = block;
+    // SAFETY: the caller promises that all of these lie within their matrices.
+    unsafe {
+        let mut sums = [[0.0f32; NR]; MR];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            *sums = *c.add(i * ldc).cast::<[f32; NR]>();
+        }
+        for term in 0..k {
+            let b = &*b.add(term * NR).cast::<[f32; NR]>();
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let a = *a.add(i * lda + term);
+                for (sum, &b) in sums.iter_mut().zip(b) {
+                    *sum = fma::<FMA>(a, b, *sum);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            *c.add(i * ldc).cast::<[f32; NR]>() = *sums;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The fast implementation: threads over tiles, SIMD chosen at run time, sums in an order that no thread count changes.
+
+mod attention;
+mod gemm;
+mod head;
+mod lanes;
+mod rowwise;
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+use crate::backend::{
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
+};
+use crate::rows::{RowBlock, Rows};
+use crate::weights::Weights;
+use gemm::FrozenMatrix;
+pub use lanes::Path;
+
+/// The processor: single precision, weights read in their file's format and widened tile by tile.
+#[derive(Debug)]
+pub struct Cpu {
+    pool: ThreadPool,
+    path: Path,
+}
+
+impl Cpu {
+    /// A fixed pool of `n_threads` threads (0: one per core) and the fastest code path of this processor.
+    ///
+    /// # Errors
+    /// If the threads can't be started.
+    pub fn new(n_threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        Self::with_path(n_threads, Path::detect())
+    }
+
+    /// The same with a given code path, which this processor must be able to run: for comparisons.
+    ///
+    /// # Errors
+    /// If the threads can't be started.
+    ///
+    /// # Panics
+    /// If this processor can't run `path`.
+    pub fn with_path(n_threads: usize, path: Path) -> Result<Self, ThreadPoolBuildError> {
+        assert!(path.is_available(), "{path:?} can't run on this processor");
+        let pool =
+            ThreadPoolBuilder::new().num_threads(n_threads).thread_name(|i| format!("kernel {i}")).build()?;
+        Ok(Self { pool, path })
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn n_threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// The code path in use.
+    #[must_use]
+    pub fn path(&self) -> Path {
+        self.path
+    }
+}
+
+impl Backend for Cpu {
+    type Element = f32;
+    type Rows = Rows<f32>;
+    type Matrix = FrozenMatrix;
+    type Vector = Vec<f32>;
+
+    fn matrix(&self, blocks: Vec<Weights>) -> FrozenMatrix {
+        FrozenMatrix::new(blocks)
+    }
+    fn vector(&self, values: &[f32]) -> Vec<f32> {
+        values.to_vec()
+    }
+    fn rows(&self, values: Vec<f32>, width: usize) -> Rows<f32> {
+        Rows::new(values, width)
+    }
+    fn zeros(&self, n_rows: usize, width: usize) -> Rows<f32> {
+        Rows::zeros(n_rows, width)
+    }
+    fn values(&self, rows: &Rows<f32>) -> Vec<f32> {
+        rows.values().to_vec()
+    }
+    fn embed(&self, table: &FrozenMatrix, tokens: &[Token]) -> Rows<f32> {
+        let mut rows = Rows::zeros(tokens.len(), table.cols());
+        for (i, &token) in tokens.iter().enumerate() {
+            table.read_row(token as usize, rows.row_mut(i));
+        }
+        rows
+    }
+    fn select(&self, x: &Rows<f32>, indices: &[usize]) -> Rows<f32> {
+        x.select(indices)
+    }
+    fn assign(&self, into: &mut Rows<f32>, indices: &[usize], source: &Rows<f32>) {
+        into.assign(indices, source);
+    }
+    fn scatter_add(&self, into: &mut Rows<f32>, indices: &[usize], source: &Rows<f32>) {
+        into.scatter_add(indices, source);
+    }
+    fn add(&self, into: &mut Rows<f32>, x: &Rows<f32>) {
+        into.add(x);
+    }
+    fn linear(&self, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&Vec<f32>>) -> Rows<f32> {
+        let mut y = Rows::zeros(x.n_rows(), weight.rows());
+        if let Some(bias) = bias {
+            y.values_mut().chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+        }
+        self.pool.install(|| gemm::outputs(self.path, x, weight, &mut y));
+        y
+    }
+    fn linear_gradient(&self, dy: &Rows<f32>, weight: &FrozenMatrix, dx: &mut Rows<f32>) {
+        self.pool.install(|| gemm::input_gradient(self.path, dy, weight, dx));
+    }
+    fn norm(&self, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
+        self.pool.install(|| rowwise::norm(self.path, x, norm))
+    }
+    fn norm_gradient(&self, x: &Rows<f32>, norm: &Norm<Vec<f32>>, dy: &Rows<f32>, dx: &mut Rows<f32>) {
+        self.pool.install(|| rowwise::norm_gradient(self.path, x, norm, dy, dx));
+    }
+    fn rotate(
+        &self,
+        x: &mut Rows<f32>,
+        n_heads: usize,
+        width: usize,
+        angles: &RotaryAngles,
+        direction: Direction,
+    ) {
+        self.pool.install(|| rowwise::rotate(self.path, x, n_heads * width, width, angles, direction));
+    }
+    fn attend(&self, attention: &Attention<'_, Rows<f32>>) -> Attended<Rows<f32>> {
+        self.pool.install(|| attention::attend(self.path, attention))
+    }
+    fn attend_gradient(
+        &self,
+        attention: &Attention<'_, Rows<f32>>,
+        attended: &Attended<Rows<f32>>,
+        d_output: &Rows<f32>,
+        gradient: AttentionGradient<'_, Rows<f32>>,
+    ) {
+        self.pool.install(|| attention::attend_gradient(self.path, attention, attended, d_output, gradient));
+    }
+    fn activate(&self, x: &Rows<f32>, activation: Activation) -> Rows<f32> {
+        self.pool.install(|| rowwise::activate(self.path, x, activation))
+    }
+    fn activate_gradient(&self, x: &Rows<f32>, activation: Activation, dy: &Rows<f32>) -> Rows<f32> {
+        self.pool.install(|| rowwise::activate_gradient(self.path, x, activation, dy))
+    }
+    fn logits_at(&self, x: &Rows<f32>, head: &FrozenMatrix, pairs: &[(usize, Token)]) -> Vec<f32> {
+        head::logits_at(x, head, pairs)
+    }
+    fn logits_at_gradient(
+        &self,
+        head: &FrozenMatrix,
+        pairs: &[(usize, Token)],
+        d: &[f32],
+        dx: &mut Rows<f32>,
+    ) {
+        head::logits_at_gradient(head, pairs, d, dx);
+    }
+    fn log_sum_exp(&self, x: &Rows<f32>, head: &FrozenMatrix) -> Vec<f32> {
+        self.pool.install(|| head::log_sum_exp(self.path, x, head))
+    }
+    fn log_sum_exp_gradient(
+        &self,
+        x: &Rows<f32>,
+        head: &FrozenMatrix,
+        log_sums: &[f32],
+        d: &[f32],
+        dx: &mut Rows<f32>,
+    ) {
+        self.pool.install(|| head::log_sum_exp_gradient(self.path, x, head, log_sums, d, dx));
+    }
+}

@@ -1,0 +1,201 @@
+//! Operations on single rows: norms, rotation, activations, and their gradients.
+
+use rayon::prelude::*;
+
+use super::lanes::{Path, dot, exp, fma, per_path, sum};
+use crate::backend::{Activation, Direction, Function, Norm, NormKind, RotaryAngles};
+use crate::rows::{RowBlock, Rows};
+
+/// Rows that a thread takes at a time.
+const GRAIN: usize = 16;
+
+/// Runs `f(i, row i of to)` over chunks of rows.
+fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let width = to.width();
+    to.values_mut().par_chunks_mut(width * GRAIN).enumerate().for_each(|(chunk, rows)| {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            f(chunk * GRAIN + i, row);
+        }
+    });
+}
+
+pub(super) fn norm(path: Path, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
+    let mut y = Rows::zeros(x.n_rows(), x.width());
+    each_row(&mut y, |i, y| norm_row(path, x.row(i), norm, y));
+    y
+}
+
+pub(super) fn norm_gradient(
+    path: Path,
+    x: &Rows<f32>,
+    norm: &Norm<Vec<f32>>,
+    dy: &Rows<f32>,
+    dx: &mut Rows<f32>,
+) {
+    each_row(dx, |i, dx| norm_gradient_row(path, x.row(i), norm, dy.row(i), dx));
+}
+
+pub(super) fn rotate(
+    path: Path,
+    x: &mut Rows<f32>,
+    end: usize,
+    width: usize,
+    angles: &RotaryAngles,
+    direction: Direction,
+) {
+    each_row(x, |i, row| {
+        let at = i * angles.half..(i + 1) * angles.half;
+        let (cos, sin) = (&angles.cos[at.clone()], &angles.sin[at]);
+        rotate_row(path, &mut row[..end], width, cos, sin, direction == Direction::Backward);
+    });
+}
+
+pub(super) fn activate(path: Path, x: &Rows<f32>, activation: Activation) -> Rows<f32> {
+    let mut y = Rows::zeros(x.n_rows(), if activation.gated { x.width() / 2 } else { x.width() });
+    each_row(&mut y, |i, y| activate_row(path, x.row(i), activation, y));
+    y
+}
+
+pub(super) fn activate_gradient(
+    path: Path,
+    x: &Rows<f32>,
+    activation: Activation,
+    dy: &Rows<f32>,
+) -> Rows<f32> {
+    let mut dx = Rows::zeros(x.n_rows(), x.width());
+    each_row(&mut dx, |i, dx| activate_gradient_row(path, x.row(i), activation, dy.row(i), dx));
+    dx
+}
+
+per_path!(fn norm_row = norm_row_of(x: &[f32], norm: &Norm<Vec<f32>>, y: &mut [f32]));
+per_path!(fn norm_gradient_row = norm_gradient_row_of(x: &[f32], norm: &Norm<Vec<f32>>, dy: &[f32], dx: &mut [f32]));
+per_path!(fn rotate_row = rotate_row_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
+per_path!(fn activate_row = activate_row_of(x: &[f32], activation: Activation, y: &mut [f32]));
+per_path!(fn activate_gradient_row = activate_gradient_row_of(x: &[f32], activation: Activation, dy: &[f32], dx: &mut [f32]));
+
+/// (what is subtracted, what is multiplied by).
+#[inline(always)]
+fn statistics<const FMA: bool>(x: &[f32], kind: NormKind) -> (f32, f32) {
+    let n = x.len() as f32;
+    let (mean, squares, eps) = match kind {
+        NormKind::Rms { eps } => (0.0, dot::<FMA>(x, x), eps),
+        NormKind::Layer { eps } => {
+            let mean = sum(x, |x| x) / n;
+            (mean, sum(x, |x| (x - mean) * (x - mean)), eps)
+        }
+    };
+    (mean, 1.0 / (squares / n + eps as f32).sqrt())
+}
+
+#[inline(always)]
+fn norm_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, y: &mut [f32]) {
+    let (mean, scale) = statistics::<FMA>(x, norm.kind);
+    for ((y, &x), &gain) in y.iter_mut().zip(x).zip(&norm.gain) {
+        *y = (x - mean) * scale * gain;
+    }
+    if let Some(bias) = &norm.bias {
+        for (y, &bias) in y.iter_mut().zip(bias) {
+            *y += bias;
+        }
+    }
+}
+
+#[inline(always)]
+fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, dy: &[f32], dx: &mut [f32]) {
+    let (mean, scale) = statistics::<FMA>(x, norm.kind);
+    let n = x.len() as f32;
+    let mut along = [0.0; super::lanes::LANES];
+    let mut total = [0.0; super::lanes::LANES];
+    for (i, ((&x, &dy), &gain)) in x.iter().zip(dy).zip(&norm.gain).enumerate() {
+        let lane = i % super::lanes::LANES;
+        let d = dy * gain;
+        along[lane] = fma::<FMA>(d, (x - mean) * scale, along[lane]);
+        total[lane] += d;
+    }
+    let along = sum(&along, |v| v) / n;
+    let d_mean = match norm.kind {
+        NormKind::Rms { .. } => 0.0,
+        NormKind::Layer { .. } => sum(&total, |v| v) / n,
+    };
+    for (((dx, &x), &dy), &gain) in dx.iter_mut().zip(x).zip(dy).zip(&norm.gain) {
+        *dx += scale * (dy * gain - d_mean - (x - mean) * scale * along);
+    }
+}
+
+#[inline(always)]
+fn rotate_row_of<const FMA: bool>(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool) {
+    let sign = if backward { -1.0 } else { 1.0 };
+    for head in row.chunks_exact_mut(width) {
+        let (first, second) = head.split_at_mut(cos.len());
+        for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            let sin = sign * sin;
+            (*a, *b) = (fma::<FMA>(*a, cos, -(*b * sin)), fma::<FMA>(*b, cos, *a * sin));
+        }
+    }
+}
+
+/// f(x), with the exponential that runs in lanes where the function allows it.
+#[inline(always)]
+fn value<const FMA: bool>(function: Function, x: f32) -> f32 {
+    match function {
+        Function::Silu => x / (1.0 + exp::<FMA>(-x)),
+        Function::GeluTanh => x / (1.0 + exp::<FMA>(-2.0 * gelu_inner(x))),
+        Function::Gelu | Function::Relu => function.value(x),
+    }
+}
+
+/// f′(x), likewise.
+#[inline(always)]
+fn slope<const FMA: bool>(function: Function, x: f32) -> f32 {
+    match function {
+        Function::Silu => {
+            let s = 1.0 / (1.0 + exp::<FMA>(-x));
+            s * (1.0 + x * (1.0 - s))
+        }
+        Function::GeluTanh => {
+            // ½ (1 + tanh u) = σ(2u), so f = x σ(2u) and f′ = σ + x σ (1 − σ) 2u′.
+            let s = 1.0 / (1.0 + exp::<FMA>(-2.0 * gelu_inner(x)));
+            let d_inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
+            s + x * s * (1.0 - s) * 2.0 * d_inner
+        }
+        Function::Gelu | Function::Relu => function.slope(x),
+    }
+}
+
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const GELU_CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn gelu_inner(x: f32) -> f32 {
+    SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)
+}
+
+#[inline(always)]
+fn activate_row_of<const FMA: bool>(x: &[f32], activation: Activation, y: &mut [f32]) {
+    let (gates, values) = if activation.gated { x.split_at(x.len() / 2) } else { (x, &[][..]) };
+    for (y, &x) in y.iter_mut().zip(gates) {
+        *y = value::<FMA>(activation.function, x);
+    }
+    for (y, &x) in y.iter_mut().zip(values) {
+        *y *= x;
+    }
+}
+
+#[inline(always)]
+fn activate_gradient_row_of<const FMA: bool>(x: &[f32], activation: Activation, dy: &[f32], dx: &mut [f32]) {
+    let function = activation.function;
+    if !activation.gated {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = dy * slope::<FMA>(function, x);
+        }
+        return;
+    }
+    let (gates, values) = x.split_at(x.len() / 2);
+    let (d_gates, d_values) = dx.split_at_mut(x.len() / 2);
+    for (((d, &gate), &value), &dy) in d_gates.iter_mut().zip(gates).zip(values).zip(dy) {
+        *d = dy * value * slope::<FMA>(function, gate);
+    }
+    for ((d, &gate), &dy) in d_values.iter_mut().zip(gates).zip(dy) {
+        *d = dy * value::<FMA>(function, gate);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which row attends to which: segments that see all of their ancestors and, causally, themselves.
+
+use std::ops::Range;
+
+/// Where the keys and values of a span lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Among the rows of this call.
+    Own,
+    /// Among the rows of an earlier call, given as context block of that index.
+    Context(usize),
+}
+
+/// Consecutive rows of one source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// Where the rows lie.
+    pub source: Source,
+    /// Which rows of it.
+    pub rows: Range<usize>,
+}
+
+/// Consecutive rows of one call that see all of `ancestors` and, causally, themselves.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    rows: Range<usize>,
+    position: usize,
+    ancestors: Vec<Span>,
+}
+
+impl Segment {
+    /// Its rows among those of the call.
+    #[must_use]
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Position of its first row: the number of rows on the path above it.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The rows that all of its rows see, in the order of the path from the root.
+    #[must_use]
+    pub fn ancestors(&self) -> &[Span] {
+        &self.ancestors
+    }
+}
+
+/// What a new segment hangs from.
+#[derive(Clone, Debug)]
+pub enum Parent {
+    /// Nothing: it is a root.
+    Root,
+    /// A segment of the same call, by index.
+    Segment(usize),
+    /// Rows of earlier calls, in the order of the path from the root.
+    Context(Vec<Span>),
+}
+
+/// The segments of one call, parents before children. Several roots are several trees over the same weights.
+#[derive(Clone, Debug, Default)]
+pub struct Forest {
+    segments: Vec<Segment>,
+    n_rows: usize,
+}
+
+/// The queries of one segment, where not every row asks.
+#[derive(Clone, Debug)]
+pub struct QueryBlock {
+    /// The segment's index.
+    pub segment: usize,
+    /// Its rows among the query rows.
+    pub queries: Range<usize>,
+}
+
+impl Forest {
+    /// No segments yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a segment of `n_rows` rows below `parent` and returns its index.
+    ///
+    /// # Panics
+    /// If the parent segment does not exist yet.
+    pub fn push(&mut self, parent: Parent, n_rows: usize) -> usize {
+        let ancestors = match parent {
+            Parent::Root => Vec::new(),
+            Parent::Context(spans) => spans,
+            Parent::Segment(i) => {
+                let mut spans = self.segments[i].ancestors.clone();
+                spans.push(Span { source: Source::Own, rows: self.segments[i].rows() });
+                spans
+            }
+        };
+        let ancestors: Vec<Span> = ancestors.into_iter().filter(|span| !span.rows.is_empty()).collect();
+        let position = ancestors.iter().map(|span| span.rows.len()).sum();
+        let rows = self.n_rows..self.n_rows + n_rows;
+        self.n_rows = rows.end;
+        self.segments.push(Segment { rows, position, ancestors });
+        self.segments.len() - 1
+    }
+
+    /// N, the rows of all segments.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The segments, parents before children.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Position of every row on its path, `[N]`.
+    #[must_use]
+    pub fn positions(&self) -> Vec<usize> {
+        self.segments.iter().flat_map(|s| s.position..s.position + s.rows.len()).collect()
+    }
+
+    /// The path from the root down to and including segment `i`, as context for a later call in which the rows of this
+    /// call are context block `block`.
+    #[must_use]
+    pub fn path(&self, i: usize, block: usize) -> Vec<Span> {
+        let relabel = |span: &Span| match span.source {
+            Source::Own => Span { source: Source::Context(block), rows: span.rows.clone() },
+            Source::Context(_) => span.clone(),
+        };
+        let mut path: Vec<Span> = self.segments[i].ancestors.iter().map(relabel).collect();
+        path.push(Span { source: Source::Context(block), rows: self.segments[i].rows() });
+        path
+    }
+
+    /// The queries of each segment when only the rows `asking` ask (ascending; `None`: all). Segments in which no row
+    /// asks are left out.
+    ///
+    /// # Panics
+    /// If `asking` is not ascending or leaves the forest.
+    #[must_use]
+    pub fn query_blocks(&self, asking: Option<&[usize]>) -> Vec<QueryBlock> {
+        let Some(asking) = asking else {
+            let block = |(segment, s): (usize, &Segment)| QueryBlock { segment, queries: s.rows() };
+            return self.segments.iter().enumerate().map(block).filter(|b| !b.queries.is_empty()).collect();
+        };
+        assert!(
+            asking.is_sorted() && asking.last().is_none_or(|&row| row < self.n_rows),
+            "query rows out of order"
+        );
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for (segment, s) in self.segments.iter().enumerate() {
+            let end = start + asking[start..].partition_point(|&row| row < s.rows.end);
+            if end > start {
+                blocks.push(QueryBlock { segment, queries: start..end });
+            }
+            start = end;
+        }
+        blocks
+    }
+}

@@ -1,0 +1,29 @@
+//! Row operations on frozen weights, each with its input gradient, behind one small [`Backend`] trait.
+//!
+//! Everything a frozen transformer needs to be run forwards and backwards with respect to its *inputs*: no operation
+//! here can form the gradient of a weight. Activations are blocks of rows `[N, W]`; which row attends to which is a
+//! [`Forest`] of segments. The crate knows nothing of models, prompts or labels.
+//!
+//! | implementation | element | for |
+//! |---|---|---|
+//! | [`Reference`] | `f32` or `f64` | plain loops; the oracle of every test |
+//! | [`Cpu`] | `f32` | SIMD chosen at run time, threads over tiles |
+
+mod backend;
+mod forest;
+mod functions;
+mod rows;
+mod weights;
+
+mod cpu;
+mod reference;
+
+pub use backend::{
+    Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Norm,
+    NormKind, RotaryAngles, Token,
+};
+pub use cpu::{Cpu, Path};
+pub use forest::{Forest, Parent, QueryBlock, Segment, Source, Span};
+pub use reference::Reference;
+pub use rows::{Element, RowBlock, Rows};
+pub use weights::{Bytes, Dtype, Weights, WeightsError};

@@ -1,0 +1,257 @@
+//! Frozen matrices as they lie in a file: shared bytes, a number format and a shape.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+/// Memory shared between weights: a mapped file, bytes compiled into the program, or an owned copy.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// All bytes of `owner`.
+    pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
+        let range = 0..owner.as_ref().len();
+        Self { owner: Arc::new(owner), range }
+    }
+
+    /// The part `range` of these bytes, sharing their memory; `None` where it leaves them.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        let start = self.range.start.checked_add(range.start)?;
+        let end = self.range.start.checked_add(range.end)?;
+        (start <= end && end <= self.range.end)
+            .then(|| Self { owner: Arc::clone(&self.owner), range: start..end })
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &(*self.owner).as_ref()[self.range.clone()]
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bytes({})", self.range.len())
+    }
+}
+
+/// How a number of a frozen matrix is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// The upper half of an IEEE single.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl Dtype {
+    /// Bytes of one number.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// The name used in files and messages: `f32`, `bf16`, `f16`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+/// Bytes and shape of a frozen matrix disagree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WeightsError {
+    /// Stated shape, rows and columns.
+    pub shape: (usize, usize),
+    /// Stated number format.
+    pub dtype: Dtype,
+    /// Bytes that were given.
+    pub n_bytes: usize,
+}
+
+impl std::fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { shape: (rows, cols), dtype, n_bytes } = self;
+        write!(f, "a {} matrix of shape [{rows}, {cols}] can't be made from {n_bytes} bytes", dtype.name())
+    }
+}
+
+impl std::error::Error for WeightsError {}
+
+/// A frozen matrix `[rows, cols]`, row-major, in the format of its file.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    bytes: Bytes,
+    dtype: Dtype,
+    rows: usize,
+    cols: usize,
+}
+
+/// An owned copy at the alignment of the widest number format.
+struct Aligned(Vec<u64>, usize);
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}
+
+impl Aligned {
+    fn copy(bytes: &[u8]) -> Bytes {
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Bytes::new(Self(words, bytes.len()))
+    }
+}
+
+impl Weights {
+    /// A matrix over shared bytes; little-endian, as safetensors stores it. Bytes that lie at an odd address for their
+    /// format are copied, all others are shared.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly `rows · cols` numbers.
+    pub fn new(bytes: Bytes, dtype: Dtype, rows: usize, cols: usize) -> Result<Self, WeightsError> {
+        let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(dtype.size()));
+        let n_bytes = bytes.as_slice().len();
+        if expected != Some(n_bytes) {
+            return Err(WeightsError { shape: (rows, cols), dtype, n_bytes });
+        }
+        let aligned = (bytes.as_slice().as_ptr() as usize).is_multiple_of(dtype.size());
+        let bytes = if aligned { bytes } else { Aligned::copy(bytes.as_slice()) };
+        Ok(Self { bytes, dtype, rows, cols })
+    }
+
+    /// An owned single-precision matrix `[values.len() / cols, cols]`.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows.
+    #[must_use]
+    pub fn from_f32(values: &[f32], cols: usize) -> Self {
+        assert!(
+            cols > 0 && values.len().is_multiple_of(cols),
+            "{} values are no rows of {cols}",
+            values.len()
+        );
+        let bytes = Aligned::copy(bytemuck::cast_slice(values));
+        Self { bytes, dtype: Dtype::F32, rows: values.len() / cols, cols }
+    }
+
+    /// Number of rows: the outputs of a linear layer, or the entries of a table.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers in each row: the inputs of a linear layer.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Stored format.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// All bytes, in the stored format.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// Writes the numbers `cols` of row `row` to `to`, widened to single precision (exact for every format).
+    pub fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
+        assert!(
+            row < self.rows && cols.end <= self.cols,
+            "row {row}, columns {cols:?} of {:?}",
+            self.shape()
+        );
+        let start = row * self.cols;
+        let numbers = start + cols.start..start + cols.end;
+        match self.dtype {
+            Dtype::F32 => to.copy_from_slice(&bytemuck::cast_slice(self.bytes())[numbers]),
+            Dtype::Bf16 => {
+                let from: &[u16] = &bytemuck::cast_slice(self.bytes())[numbers];
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = f32::from_bits(u32::from(from) << 16);
+                }
+            }
+            Dtype::F16 => {
+                let from: &[f16] = &bytemuck::cast_slice(self.bytes())[numbers];
+                half::slice::HalfFloatSliceExt::convert_to_f32_slice(from, to);
+            }
+        }
+    }
+
+    /// The whole matrix in single precision, borrowed where it is stored so.
+    #[must_use]
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        match self.dtype {
+            Dtype::F32 => Cow::Borrowed(bytemuck::cast_slice(self.bytes())),
+            Dtype::Bf16 | Dtype::F16 => {
+                let mut values = vec![0.0; self.rows * self.cols];
+                for (row, to) in values.chunks_exact_mut(self.cols.max(1)).enumerate() {
+                    self.read(row, 0..self.cols, to);
+                }
+                Cow::Owned(values)
+            }
+        }
+    }
+
+    /// `[cols, rows]`, copied, in the stored format.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let size = self.dtype.size();
+        let mut words = vec![0u64; self.bytes().len().div_ceil(8)];
+        let to: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        for (i, from) in self.bytes().chunks_exact(size).enumerate() {
+            let (row, col) = (i / self.cols, i % self.cols);
+            let at = (col * self.rows + row) * size;
+            to[at..at + size].copy_from_slice(from);
+        }
+        let bytes = Bytes::new(Aligned(words, self.bytes().len()));
+        Self { bytes, dtype: self.dtype, rows: self.cols, cols: self.rows }
+    }
+
+    /// The rows `range`, sharing their memory.
+    ///
+    /// # Panics
+    /// If the range leaves the matrix.
+    #[must_use]
+    pub fn row_range(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {:?}", self.shape());
+        let stride = self.cols * self.dtype.size();
+        let shared = self.bytes.slice(range.start * stride..range.end * stride);
+        let bytes = shared.unwrap_or_else(|| Aligned::copy(&[]));
+        Self { bytes, dtype: self.dtype, rows: range.len(), cols: self.cols }
+    }
+
+    /// The number nearest to `value` that bf16 can hold, as its bits: the form in which tables of different formats are
+    /// compared.
+    #[must_use]
+    pub fn bf16_bits(value: f32) -> u16 {
+        bf16::from_f32(value).to_bits()
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+}

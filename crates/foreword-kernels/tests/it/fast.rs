@@ -1,0 +1,130 @@
+//! The fast implementation, on every code path that this processor has, equals the reference in double precision.
+
+use foreword_kernels::{
+    Activation, Attention, AttentionGradient, Backend, Cpu, Direction, Dtype, Element, Function, Path,
+    Reference, RowBlock,
+};
+
+use crate::support::{CONTEXT_ROWS, Numbers, SHAPE, distance, forest, host};
+
+/// All results of every operation on the same random operands, named.
+fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
+    let mut all = Vec::new();
+    let mut keep = |name: String, rows: &B::Rows| all.push((name, host(b, rows).into_values()));
+    let mut numbers = Numbers(7);
+    for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        for (n, input, blocks) in
+            [(1, 5, vec![3]), (7, 33, vec![16, 31]), (13, 515, vec![40]), (40, 64, vec![64, 64])]
+        {
+            let x = numbers.rows(b, n, input);
+            let out: usize = blocks.iter().sum();
+            let weight = b.matrix(blocks.iter().map(|&rows| numbers.weights(dtype, rows, input)).collect());
+            let bias = b.vector(&numbers.vec(out));
+            keep(format!("linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
+            let dy = numbers.rows(b, n, out);
+            let mut dx = numbers.rows(b, n, input);
+            b.linear_gradient(&dy, &weight, &mut dx);
+            keep(format!("linear gradient {dtype:?} {n} {input} {out}"), &dx);
+            keep(format!("embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+        }
+    }
+    for layer in [false, true] {
+        let norm = numbers.norm(b, 37, layer);
+        let (x, dy) = (numbers.rows(b, 21, 37), numbers.rows(b, 21, 37));
+        let mut dx = numbers.rows(b, 21, 37);
+        b.norm_gradient(&x, &norm, &dy, &mut dx);
+        keep(format!("norm {layer}"), &b.norm(&x, &norm));
+        keep(format!("norm gradient {layer}"), &dx);
+    }
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut x = numbers.rows(b, 9, 40);
+        let angles = numbers.angles(9, 5);
+        b.rotate(&mut x, 3, 12, &angles, direction);
+        keep(format!("rotate {direction:?}"), &x);
+    }
+    for function in [Function::Silu, Function::Gelu, Function::GeluTanh, Function::Relu] {
+        for gated in [false, true] {
+            let activation = Activation { function, gated };
+            let (x, dy) = (numbers.rows(b, 6, 38), numbers.rows(b, 6, if gated { 19 } else { 38 }));
+            keep(format!("{activation:?}"), &b.activate(&x, activation));
+            keep(format!("{activation:?} gradient"), &b.activate_gradient(&x, activation, &dy));
+        }
+    }
+    drop(keep);
+    all.extend(head(b, &mut numbers));
+    all.extend(attention(b, &mut numbers));
+    all
+}
+
+fn head<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)> {
+    let wide = |values: &[B::Element]| values.iter().map(|v| v.as_f64()).collect::<Vec<_>>();
+    let head = b.matrix(vec![numbers.weights(Dtype::Bf16, 1301, 24)]);
+    let x = numbers.rows(b, 300, 24);
+    let d: Vec<B::Element> = numbers.vec(300).into_iter().map(B::Element::of_f32).collect();
+    let pairs = [(0, 1300), (3, 7), (3, 8), (299, 0)];
+    let log_sums = b.log_sum_exp(&x, &head);
+    let (mut dx, mut dx_at) = (numbers.rows(b, 300, 24), b.zeros(300, 24));
+    b.log_sum_exp_gradient(&x, &head, &log_sums, &d, &mut dx);
+    b.logits_at_gradient(&head, &pairs, &d[..4], &mut dx_at);
+    vec![
+        ("log_sum_exp".into(), wide(&log_sums)),
+        ("log_sum_exp gradient".into(), host(b, &dx).into_values()),
+        ("logits_at".into(), wide(&b.logits_at(&x, &head, &pairs))),
+        ("logits_at gradient".into(), host(b, &dx_at).into_values()),
+    ]
+}
+
+fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)> {
+    let mut all = Vec::new();
+    let forest = forest();
+    let asking = [0, 2, 3, 7, 13, 15, 20, 26, 27];
+    for asking in [None, Some(&asking[..])] {
+        let n = asking.map_or(forest.n_rows(), <[usize]>::len);
+        let queries = numbers.rows(b, n, SHAPE.query_width());
+        let own = numbers.rows(b, forest.n_rows(), 2 * SHAPE.kv_width());
+        let context = CONTEXT_ROWS.map(|n| numbers.rows(b, n, 2 * SHAPE.kv_width()));
+        let context = [&context[0], &context[1]];
+        let d_output = numbers.rows(b, n, SHAPE.query_width());
+        let a = Attention {
+            shape: SHAPE,
+            forest: &forest,
+            asking,
+            queries: &queries,
+            own: &own,
+            context: &context,
+        };
+        let attended = b.attend(&a);
+        let mut d_queries = numbers.rows(b, n, queries.width());
+        let mut d_own = numbers.rows(b, own.n_rows(), own.width());
+        let mut d_context = [None, Some(numbers.rows(b, CONTEXT_ROWS[1], own.width()))];
+        let gradient = AttentionGradient {
+            queries: Some(&mut d_queries),
+            own: Some(&mut d_own),
+            context: d_context.iter_mut().map(Option::as_mut).collect(),
+        };
+        b.attend_gradient(&a, &attended, &d_output, gradient);
+        let mut keep = |name: &str, rows: &B::Rows| all.push((name.to_owned(), host(b, rows).into_values()));
+        keep("attend", &attended.output);
+        keep("attend log sums", &attended.log_sums);
+        keep("attend d queries", &d_queries);
+        keep("attend d own", &d_own);
+        keep("attend d context", d_context[1].as_ref().unwrap());
+    }
+    all
+}
+
+#[test]
+fn fast_kernels_equal_the_reference_on_every_path() {
+    let expected = results(&Reference::<f64>::new());
+    let close = |name: &str, got: Vec<(String, Vec<f64>)>| {
+        assert_eq!(got.len(), expected.len());
+        for ((what, got), (_, expected)) in got.iter().zip(&expected) {
+            let distance = distance(got, expected);
+            assert!(distance < 2e-6, "{name}: {what} is off by {distance:e}");
+        }
+    };
+    close("reference f32", results(&Reference::<f32>::new()));
+    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+        close(&format!("{path:?}"), results(&Cpu::with_path(2, path).unwrap()));
+    }
+}

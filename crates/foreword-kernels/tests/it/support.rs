@@ -1,0 +1,82 @@
+//! Random operands, a forest with every kind of parent, and comparisons.
+
+use foreword_kernels::{
+    AttentionShape, Backend, Bytes, Dtype, Element, Forest, Norm, NormKind, Parent, RotaryAngles, RowBlock,
+    Rows, Source, Span, Weights,
+};
+
+/// A small generator of numbers in ±1: the tests need variety, not quality.
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32) / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    pub(crate) fn rows<B: Backend>(&mut self, backend: &B, n: usize, width: usize) -> B::Rows {
+        let values = (0..n * width).map(|_| B::Element::of_f32(self.next())).collect();
+        backend.rows(values, width)
+    }
+
+    /// A frozen matrix in the given format.
+    pub(crate) fn weights(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Weights {
+        let values = self.vec(rows * cols);
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Dtype::Bf16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
+            Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+        };
+        Weights::new(Bytes::new(bytes), dtype, rows, cols).unwrap()
+    }
+
+    pub(crate) fn norm<B: Backend>(&mut self, backend: &B, width: usize, layer: bool) -> Norm<B::Vector> {
+        let gain = backend.vector(&self.vec(width));
+        let bias = layer.then(|| backend.vector(&self.vec(width)));
+        let kind = if layer { NormKind::Layer { eps: 1e-5 } } else { NormKind::Rms { eps: 1e-6 } };
+        Norm { kind, gain, bias }
+    }
+
+    pub(crate) fn angles(&mut self, n: usize, half: usize) -> RotaryAngles {
+        let angles: Vec<f32> = self.vec(n * half).iter().map(|v| v * 3.0).collect();
+        RotaryAngles {
+            cos: angles.iter().map(|a| a.cos()).collect(),
+            sin: angles.iter().map(|a| a.sin()).collect(),
+            half,
+        }
+    }
+}
+
+pub(crate) const SHAPE: AttentionShape =
+    AttentionShape { query_heads: 4, kv_heads: 2, head_width: 12, scale: 0.3 };
+/// Rows of the two context blocks that `forest` refers to.
+pub(crate) const CONTEXT_ROWS: [usize; 2] = [5, 9];
+
+/// Two roots, children, leaves, context parents with one and two spans: 1 + 3 + 4 + 6 + 2 + 11 + 1 rows.
+pub(crate) fn forest() -> Forest {
+    let context = |block, rows| Span { source: Source::Context(block), rows };
+    let mut forest = Forest::new();
+    let root = forest.push(Parent::Root, 1);
+    let other = forest.push(Parent::Root, 3);
+    let child = forest.push(Parent::Segment(root), 4);
+    forest.push(Parent::Segment(other), 6);
+    forest.push(Parent::Segment(child), 2);
+    forest.push(Parent::Context(vec![context(0, 1..5), context(1, 2..9)]), 11);
+    forest.push(Parent::Context(vec![context(1, 0..3)]), 1);
+    forest
+}
+
+pub(crate) fn host<B: Backend>(backend: &B, rows: &B::Rows) -> Rows<f64> {
+    Rows::new(backend.values(rows).iter().map(|v| v.as_f64()).collect(), rows.width())
+}
+
+/// Relative L2 distance over all values.
+pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()).max(1e-30)
+}

@@ -1,0 +1,1 @@
+//! Soft prompt tuning: what is learned, from what, and how.
