@@ -124,8 +124,8 @@ impl Tokenizer {
         self.decode_with(ids, true)
     }
 
-    /// One token as a person would write it: " positive", "ing", "<s>". A token that is only a part of a character is
-    /// shown as the vocabulary spells it ("Ã", "<0xC3>"). `None` for an id that the vocabulary does not have.
+    /// One token as a person would write it: `" positive"`, `"ing"`, `"<s>"`. A token that is only a part of a character is
+    /// shown as the vocabulary spells it (`"Ã"`, `"<0xC3>"`). `None` for an id that the vocabulary does not have.
     pub fn token(&self, id: u32) -> Option<String> {
         let spelled = self.inner.id_to_token(id)?;
         if self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id) {

@@ -5,10 +5,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::adapter::AdapterConfig;
+use crate::choices::Placement;
 use crate::digest;
 use crate::error::{FormatError, Origin};
-use crate::passport::{Passport, Placement};
-use crate::rows::PromptRows;
+use crate::passport::Passport;
+use crate::soft_prompt::SoftPrompt;
 use crate::tensors::{MAX_TENSORS_BYTES, StoredRows};
 use crate::whole::{SetAside, Staged, sync_directory};
 
@@ -35,7 +36,7 @@ const MAX_JSON_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptDirectory {
     /// The learned rows, `[P, H]`.
-    pub rows: PromptRows,
+    pub rows: SoftPrompt,
     /// What PEFT knows about them.
     pub adapter: Option<AdapterConfig>,
     /// What Foreword knows about them.

@@ -11,12 +11,12 @@
 //! not at all, and the same input gives the same bytes.
 //!
 //! ```
-//! use foreword_format::{AdapterConfig, Overwrite, PromptDirectory, PromptRows};
+//! use foreword_format::{AdapterConfig, Overwrite, PromptDirectory, SoftPrompt};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let scratch = tempfile::tempdir()?;
 //! # let dir = scratch.path().join("sentiment");
-//! let rows = PromptRows::new(vec![0.5; 2 * 4], 2, 4)?; // [P, H]
+//! let rows = SoftPrompt::new(vec![0.5; 2 * 4], 2, 4)?; // [P, H]
 //! let adapter = AdapterConfig::causal_lm(2, 4)?;
 //! let prompt = PromptDirectory { rows, adapter: Some(adapter), passport: None };
 //! prompt.write(&dir, Overwrite::Refuse)?;
@@ -26,11 +26,12 @@
 //! ```
 
 mod adapter;
+mod choices;
 pub mod digest;
 mod directory;
 mod error;
 mod passport;
-mod rows;
+mod soft_prompt;
 mod tensors;
 mod whole;
 
@@ -40,9 +41,9 @@ pub use directory::{
     check_vacant,
 };
 pub use error::{FormatError, Origin};
+pub use choices::{Keep, Objective, Placement, Schedule, TaskKind, UnknownName};
 pub use passport::{
-    BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Objective, Passport, Placement, TaskKind,
-    TaskRecord, TrainingRecord,
+    BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord, TrainingRecord,
 };
-pub use rows::PromptRows;
+pub use soft_prompt::SoftPrompt;
 pub use whole::write_whole;

@@ -2,12 +2,12 @@
 //! well it does. No times, durations or paths: the same run writes the same bytes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::choices::{Objective, Placement, TaskKind};
 use crate::digest::is_sha256;
 use crate::error::FormatError;
 
@@ -86,38 +86,6 @@ pub struct TaskRecord {
     pub target_field: Option<String>,
 }
 
-/// The kind of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskKind {
-    /// One of a few labels.
-    Classification,
-    /// Free text.
-    Generation,
-}
-
-/// Where the virtual tokens stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Placement {
-    /// `[soft][BOS][text]`, PEFT's layout.
-    Front,
-    /// `[BOS][soft][text]`.
-    AfterBos,
-    /// After the template's tail, before the label.
-    Suffix,
-}
-
-/// What the loss is taken on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Objective {
-    /// A softmax over the labels' log-likelihoods.
-    Label,
-    /// Cross-entropy over the whole vocabulary.
-    Lm,
-}
-
 /// How a prompt was trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,55 +118,6 @@ pub struct DataRecord {
     pub digest: String,
     /// How many there were.
     pub examples: u64,
-}
-
-impl TaskKind {
-    /// The kind as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Classification => "classification",
-            Self::Generation => "generation",
-        }
-    }
-}
-
-impl Placement {
-    /// The placement as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Front => "front",
-            Self::AfterBos => "after-bos",
-            Self::Suffix => "suffix",
-        }
-    }
-}
-
-impl Objective {
-    /// The objective as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Label => "label",
-            Self::Lm => "lm",
-        }
-    }
-}
-
-impl fmt::Display for TaskKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Objective {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Passport {

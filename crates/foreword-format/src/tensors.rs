@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use crate::digest::Digest;
 use crate::error::{FormatError, Origin};
-use crate::rows::PromptRows;
+use crate::soft_prompt::SoftPrompt;
 
 /// The name PEFT gives the soft prompt.
 const TENSOR: &str = "prompt_embeddings";
@@ -75,18 +75,18 @@ impl StoredRows {
     }
 
     /// The first `n_virtual` rows as numbers. [n_virtual, H]
-    pub(crate) fn decode(self, n_virtual: usize) -> Result<PromptRows, FormatError> {
+    pub(crate) fn decode(self, n_virtual: usize) -> Result<SoftPrompt, FormatError> {
         let kept = n_virtual.min(self.n_rows).saturating_mul(self.hidden);
         let values: Vec<f32> = match self.dtype {
             Dtype::F16 => halves(&self.body).map(|bits| f16::from_bits(bits).to_f32()).take(kept).collect(),
             Dtype::BF16 => halves(&self.body).map(|bits| bf16::from_bits(bits).to_f32()).take(kept).collect(),
             _ => words(&self.body).map(f32::from_bits).take(kept).collect(),
         };
-        PromptRows::from_origin(values, n_virtual, self.hidden, &self.origin)
+        SoftPrompt::from_origin(values, n_virtual, self.hidden, &self.origin)
     }
 }
 
-impl PromptRows {
+impl SoftPrompt {
     /// Reads the bytes of an `adapter_model.safetensors`. F16 and BF16 become f32.
     ///
     /// # Errors

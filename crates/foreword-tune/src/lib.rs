@@ -1,1 +1,27 @@
 //! Soft prompt tuning: what is learned, from what, and how.
+//!
+//! A [`Task`] turns texts into tokens, a [`Stem`](stem::Stem) holds what all of them share, [`pass`] scores them and forms
+//! the gradient of the learned rows, and [`train`](train::train) is the loop around it. Nothing here prints, reads
+//! arguments or draws on any randomness but the seed.
+
+pub mod task;
+pub mod train;
+
+pub mod init;
+pub mod metrics;
+pub mod optimizer;
+pub mod pass;
+pub mod record;
+pub mod stem;
+
+pub mod data;
+pub mod encode;
+pub mod settings;
+pub mod task_file;
+pub mod template;
+pub mod verbalizer;
+
+mod spelling;
+
+pub use task::{Examples, Task, TaskError};
+pub use train::{Ended, Event, Outcome, TrainConfig, TrainError, train};

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A passport for `rows`.
-fn passport(rows: &PromptRows, placement: Placement, name: &str) -> Passport {
+fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
     let digest = digest::sha256(name.as_bytes());
     Passport {
         format_version: FORMAT_VERSION,
@@ -52,7 +52,7 @@ fn passport(rows: &PromptRows, placement: Placement, name: &str) -> Passport {
 
 /// The three kinds of prompt directory: straight from PEFT, for PEFT too, and with a placement that PEFT has not.
 fn kinds(value: f32, name: &str) -> [PromptDirectory; 3] {
-    let rows = PromptRows::new(vec![value; 8], 2, 4).unwrap();
+    let rows = SoftPrompt::new(vec![value; 8], 2, 4).unwrap();
     let mut adapter = AdapterConfig::causal_lm(2, 4).unwrap();
     adapter.base_model = Some(name.to_owned());
     let front = Some(passport(&rows, Placement::Front, name));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use foreword_format::{
-    ADAPTER_FILE, AdapterConfig, Overwrite, PASSPORT_FILE, Passport, PromptDirectory, PromptRows,
+    ADAPTER_FILE, AdapterConfig, Overwrite, PASSPORT_FILE, Passport, PromptDirectory, SoftPrompt,
     TENSORS_FILE,
 };
 use proptest::prelude::*;
@@ -103,7 +103,7 @@ proptest! {
         let path = Path::new("x");
         let mut bytes = prompt.rows.to_safetensors().unwrap();
         damage.apply(&mut bytes);
-        if let Ok(rows) = PromptRows::from_safetensors(&bytes) {
+        if let Ok(rows) = SoftPrompt::from_safetensors(&bytes) {
             prop_assert!(rows.values().iter().all(|value| value.is_finite()));
             prop_assert_eq!(rows.values().len(), rows.n_virtual() * rows.hidden());
         }
@@ -137,7 +137,7 @@ proptest! {
             })
             .collect();
         let header = format!("{{{}}}", entries.join(","));
-        if let Ok(rows) = PromptRows::from_safetensors(&safetensors(&header, &body)) {
+        if let Ok(rows) = SoftPrompt::from_safetensors(&safetensors(&header, &body)) {
             prop_assert!(rows.values().len() * 2 <= body.len());
         }
     }
@@ -148,6 +148,6 @@ proptest! {
     ) {
         let bytes = crate::fixtures::one_tensor("prompt_embeddings", "F32", &[n_virtual, hidden], &body);
         let fits = n_virtual * hidden * 4 == body.len() && !body.is_empty();
-        prop_assert_eq!(PromptRows::from_safetensors(&bytes).is_ok(), fits);
+        prop_assert_eq!(SoftPrompt::from_safetensors(&bytes).is_ok(), fits);
     }
 }

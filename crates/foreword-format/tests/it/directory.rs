@@ -157,7 +157,7 @@ fn nothing_is_made_for_a_prompt_that_contradicts_itself() {
 fn tensors_that_were_changed_are_refused() {
     let dir = written();
     let other = rows(3, 4).into_values().into_iter().map(|value| value + 1.0).collect();
-    let other = foreword_format::PromptRows::new(other, 3, 4).unwrap();
+    let other = foreword_format::SoftPrompt::new(other, 3, 4).unwrap();
     fs::write(dir.path().join(TENSORS_FILE), other.to_safetensors().unwrap()).unwrap();
     check_refused(dir.path(), &[TENSORS_FILE, "changed after", "sha256:"]);
 }

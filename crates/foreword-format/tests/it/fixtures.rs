@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use foreword_format::digest::sha256;
 use foreword_format::{
     AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Objective,
-    Passport, Placement, PromptDirectory, PromptRows, TENSORS_FILE, TaskKind, TaskRecord, TrainingRecord,
+    Passport, Placement, PromptDirectory, SoftPrompt, TENSORS_FILE, TaskKind, TaskRecord, TrainingRecord,
 };
 use serde_json::json;
 
@@ -18,13 +18,13 @@ pub(crate) fn data(name: &str) -> PathBuf {
 }
 
 /// P × H different numbers. [P, H]
-pub(crate) fn rows(n_virtual: usize, hidden: usize) -> PromptRows {
+pub(crate) fn rows(n_virtual: usize, hidden: usize) -> SoftPrompt {
     let values = (0..n_virtual * hidden).map(|idx| idx as f32 * 0.125 - 1.0).collect();
-    PromptRows::new(values, n_virtual, hidden).unwrap()
+    SoftPrompt::new(values, n_virtual, hidden).unwrap()
 }
 
 /// A passport with something in every field.
-pub(crate) fn passport(rows: &PromptRows) -> Passport {
+pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
     Passport {
         format_version: FORMAT_VERSION,
         foreword_version: "0.1.0".to_owned(),
@@ -121,7 +121,7 @@ fn swap<A, B>((a, b): (A, B)) -> (B, A) {
 }
 
 /// A new directory with these files and the tensors of `rows`.
-pub(crate) fn directory_with(rows: &PromptRows, files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn directory_with(rows: &SoftPrompt, files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(TENSORS_FILE), rows.to_safetensors().unwrap()).unwrap();
     for (name, contents) in files {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use foreword_format::{
     ADAPTER_FILE, AdapterConfig, FormatError, Overwrite, PICKLE_FILE, PeftTask, PeftType, PromptDirectory,
-    PromptRows, TENSORS_FILE,
+    SoftPrompt, TENSORS_FILE,
 };
 use proptest::prelude::*;
 
@@ -91,7 +91,7 @@ fn p_tuning_is_read_as_the_rows_that_its_encoder_made() {
 #[test]
 fn an_encoder_decoder_prompt_is_the_first_half_of_what_peft_stores() {
     let all =
-        PromptRows::from_safetensors(&fs::read(data("encoder-decoder").join(TENSORS_FILE)).unwrap()).unwrap();
+        SoftPrompt::from_safetensors(&fs::read(data("encoder-decoder").join(TENSORS_FILE)).unwrap()).unwrap();
     assert_eq!(all.n_virtual(), 6);
     let prompt = PromptDirectory::read(&data("encoder-decoder")).unwrap();
     assert_eq!(prompt.adapter.as_ref().unwrap().task, Some(PeftTask::Seq2SeqLm));

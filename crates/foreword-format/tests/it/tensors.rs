@@ -1,6 +1,6 @@
 //! `adapter_model.safetensors`: what is refused, and that values survive.
 
-use foreword_format::{FormatError, PromptRows};
+use foreword_format::{FormatError, SoftPrompt};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -8,12 +8,12 @@ use crate::fixtures::{check_error, one_tensor, rows, safetensors};
 
 #[track_caller]
 fn check_refused(bytes: &[u8], parts: &[&str]) {
-    check_error(&PromptRows::from_safetensors(bytes).unwrap_err(), parts);
+    check_error(&SoftPrompt::from_safetensors(bytes).unwrap_err(), parts);
 }
 
 #[test]
 fn the_bytes_are_those_that_peft_writes() {
-    let rows = PromptRows::new(vec![1.0, -2.0], 1, 2).unwrap();
+    let rows = SoftPrompt::new(vec![1.0, -2.0], 1, 2).unwrap();
     let header = r#"{"__metadata__":{"format":"pt"},"prompt_embeddings":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#;
     let padded = format!("{header:<104}");
     let body = [0, 0, 128, 63, 0, 0, 0, 192];
@@ -25,14 +25,14 @@ fn half_precision_becomes_f32() {
     let values = [0.5f32, -3.25, 65504.0, 1.0e-7];
     let halves: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
     let read =
-        PromptRows::from_safetensors(&one_tensor("prompt_embeddings", "F16", &[2, 2], &halves)).unwrap();
+        SoftPrompt::from_safetensors(&one_tensor("prompt_embeddings", "F16", &[2, 2], &halves)).unwrap();
     assert_eq!(read.values(), values.map(|v| f16::from_f32(v).to_f32()));
     assert_eq!(read.values()[..3], values[..3]);
 
     let values = [0.5f32, -3.25, 1.0e38, 1.0e-30];
     let brains: Vec<u8> = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
     let read =
-        PromptRows::from_safetensors(&one_tensor("prompt_embeddings", "BF16", &[2, 2], &brains)).unwrap();
+        SoftPrompt::from_safetensors(&one_tensor("prompt_embeddings", "BF16", &[2, 2], &brains)).unwrap();
     assert_eq!(read.values(), values.map(|v| bf16::from_f32(v).to_f32()));
     assert_eq!(read.values()[..2], values[..2]);
 }
@@ -55,7 +55,7 @@ fn a_header_that_claims_too_much_is_refused_before_memory_is_taken() {
     for claimed in [u64::MAX, u64::MAX - 7, 1 << 62, 1 << 40, (1 << 20) + 1] {
         let mut bytes = claimed.to_le_bytes().to_vec();
         bytes.extend(b"{}");
-        let error = PromptRows::from_safetensors(&bytes).unwrap_err();
+        let error = SoftPrompt::from_safetensors(&bytes).unwrap_err();
         assert!(matches!(error, FormatError::HeaderTooLarge { claimed: c, .. } if c == claimed), "{error}");
     }
     let mut bytes = (1u64 << 20).to_le_bytes().to_vec();
@@ -123,10 +123,10 @@ proptest! {
         (n_virtual, hidden, values) in (1usize..6, 1usize..9)
             .prop_flat_map(|(p, h)| (Just(p), Just(h), proptest::collection::vec(finite(), p * h)))
     ) {
-        let rows = PromptRows::new(values.clone(), n_virtual, hidden).unwrap();
+        let rows = SoftPrompt::new(values.clone(), n_virtual, hidden).unwrap();
         let bytes = rows.to_safetensors().unwrap();
         prop_assert_eq!(&bytes, &rows.to_safetensors().unwrap());
-        let read = PromptRows::from_safetensors(&bytes).unwrap();
+        let read = SoftPrompt::from_safetensors(&bytes).unwrap();
         prop_assert_eq!((read.n_virtual(), read.hidden()), (n_virtual, hidden));
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(read.values()), bits(&values));

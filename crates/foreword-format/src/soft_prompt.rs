@@ -4,13 +4,13 @@ use crate::error::{FormatError, Origin};
 
 /// A soft prompt's values, `[P, H]` row by row: never empty, all finite.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PromptRows {
+pub struct SoftPrompt {
     values: Vec<f32>,
     n_virtual: usize,
     hidden: usize,
 }
 
-impl PromptRows {
+impl SoftPrompt {
     /// Takes `values` `[P, H]` row by row, with P = `n_virtual` and H = `hidden`.
     ///
     /// # Errors
@@ -19,7 +19,7 @@ impl PromptRows {
         Self::from_origin(values, n_virtual, hidden, &Origin::Memory)
     }
 
-    /// As [`PromptRows::new`], for values that came from `origin`.
+    /// As [`SoftPrompt::new`], for values that came from `origin`.
     pub(crate) fn from_origin(
         values: Vec<f32>,
         n_virtual: usize,
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn rows_are_cut_from_the_values_in_order() {
-        let rows = PromptRows::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3).unwrap();
+        let rows = SoftPrompt::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3).unwrap();
         assert_eq!(rows.row(0), Some(&[1.0, 2.0, 3.0][..]));
         assert_eq!(rows.row(1), Some(&[4.0, 5.0, 6.0][..]));
         assert_eq!(rows.row(2), None);
@@ -86,19 +86,19 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = vec![0.25; 12];
             values[7] = bad;
-            let error = PromptRows::new(values, 4, 3).unwrap_err();
+            let error = SoftPrompt::new(values, 4, 3).unwrap_err();
             assert!(matches!(error, FormatError::NotFinite { row: 2, column: 1, .. }), "{error}");
         }
     }
 
     #[test]
     fn sizes_must_be_positive_and_fit() {
-        assert!(matches!(PromptRows::new(vec![], 0, 3), Err(FormatError::Empty { .. })));
-        assert!(matches!(PromptRows::new(vec![], 3, 0), Err(FormatError::Empty { .. })));
+        assert!(matches!(SoftPrompt::new(vec![], 0, 3), Err(FormatError::Empty { .. })));
+        assert!(matches!(SoftPrompt::new(vec![], 3, 0), Err(FormatError::Empty { .. })));
         assert!(matches!(
-            PromptRows::new(vec![0.0; 5], 2, 3),
+            SoftPrompt::new(vec![0.0; 5], 2, 3),
             Err(FormatError::ValueCount { values: 5, .. })
         ));
-        assert!(matches!(PromptRows::new(vec![], usize::MAX, 2), Err(FormatError::ValueCount { .. })));
+        assert!(matches!(SoftPrompt::new(vec![], usize::MAX, 2), Err(FormatError::ValueCount { .. })));
     }
 }

@@ -1,0 +1,124 @@
+//! The closed choices of a run, each with the names by which task files, command lines and passports know them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
+
+/// A name that is not one of a choice's names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {setting} {value:?}, expected one of: {expected}")]
+#[non_exhaustive]
+pub struct UnknownName {
+    /// What is being set.
+    pub setting: &'static str,
+    /// What was given.
+    pub value: String,
+    /// The names there are.
+    pub expected: String,
+}
+
+/// A closed choice whose variants have kebab-case names: one table gives the names, parsing, printing and serde.
+macro_rules! named_choice {
+    ($(#[$doc:meta])* $name:ident, $setting:literal, { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every choice, in the order in which they are listed to people.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The choice's name in task files, on the command line and in prompt directories.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+
+            fn from_str(value: &str) -> Result<Self, UnknownName> {
+                Self::ALL.iter().copied().find(|choice| choice.as_str() == value).ok_or_else(|| {
+                    UnknownName {
+                        setting: $setting,
+                        value: value.to_owned(),
+                        expected: [$($text,)+].join(", "),
+                    }
+                })
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+named_choice!(
+    /// What is learned: to choose a label, or to write a text.
+    TaskKind, "kind", {
+        /// A text gets one of a few labels.
+        Classification = "classification",
+        /// A text gets another text.
+        Generation = "generation",
+    }
+);
+
+named_choice!(
+    /// What the loss of a label is.
+    Objective, "objective", {
+        /// Softmax over the candidates' log-likelihoods.
+        Label = "label",
+        /// Cross-entropy over the whole vocabulary, mean over the batch's label tokens.
+        Lm = "lm",
+    }
+);
+
+named_choice!(
+    /// Where the soft prompt stands.
+    Placement, "placement", {
+        /// `[soft][BOS][text]`, the layout of PEFT.
+        Front = "front",
+        /// `[BOS][soft][text]`.
+        AfterBos = "after-bos",
+        /// After the template's tail, right before the label.
+        Suffix = "suffix",
+    }
+);
+
+named_choice!(
+    /// How the learning rate goes after the warm-up.
+    Schedule, "schedule", {
+        /// It stays.
+        Constant = "constant",
+        /// It falls along a line.
+        Linear = "linear",
+        /// It falls along half a cosine.
+        Cosine = "cosine",
+    }
+);
+
+named_choice!(
+    /// Which soft prompt of a run is written.
+    Keep, "keep", {
+        /// The one with the best evaluation on dev.
+        Best = "best",
+        /// The last one.
+        Last = "last",
+    }
+);

@@ -1,0 +1,438 @@
+//! Examples: rows of named fields, read from a file or given in memory.
+
+pub mod fields;
+mod read;
+pub mod split;
+
+use crate::spelling;
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The endings of the data files that can be read.
+pub const ENDINGS: &str = ".jsonl, .json, .csv or .tsv";
+
+/// What can be wrong with data, and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The file could not be read at all.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file's ending is not one of those there are readers for.
+    #[error("{path}: what kind of data this is shows in the file's ending, which must be {ENDINGS}", path = path.display())]
+    UnknownEnding {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not UTF-8 text.
+    #[error("{place}: not UTF-8 text{looks_like}: save the file as UTF-8")]
+    NotUtf8 {
+        /// The line of the first wrong byte.
+        place: Place,
+        /// ", it looks like UTF-16" where it does.
+        looks_like: &'static str,
+    },
+    /// The JSON is malformed, or an example is not an object.
+    #[error("{place}, column {column}: {reason}")]
+    Json {
+        /// The line.
+        place: Place,
+        /// The column, in bytes from 1.
+        column: usize,
+        /// What the JSON reader said.
+        reason: String,
+    },
+    /// A `.json` file that is something else than a list of examples.
+    #[error(
+        "{place}: expected an array of objects, or an object whose only key \"data\" holds one \
+         (a file with one object per line ends in .jsonl)"
+    )]
+    JsonShape {
+        /// The line where it goes wrong.
+        place: Place,
+    },
+    /// A header or an object names a field twice.
+    #[error("{place}: the field {field:?} is there twice, rename one of them")]
+    DuplicateField {
+        /// The line.
+        place: Place,
+        /// The field.
+        field: String,
+    },
+    /// A row has more or fewer cells than there are fields.
+    #[error("{place}: {found} cells where there are {expected} fields")]
+    Ragged {
+        /// The line.
+        place: Place,
+        /// The cells in this row.
+        found: usize,
+        /// The cells in the header.
+        expected: usize,
+    },
+    /// A quoted cell goes on to the end of the file.
+    #[error(
+        "{place}: a cell begins with a quotation mark and never ends, close it or write it twice inside quotes"
+    )]
+    UnclosedQuote {
+        /// The line where the cell begins.
+        place: Place,
+    },
+    /// A quoted cell goes on after its closing quotation mark.
+    #[error(
+        "{place}: text after the closing quotation mark of a cell, write a quotation mark inside quotes twice"
+    )]
+    TextAfterQuote {
+        /// The line of the closing mark.
+        place: Place,
+    },
+    /// The header looks like one of a file with another separator.
+    #[error(
+        "{place}: only one field, {field:?}, and a {separator} in it: save the file with {expected} between cells"
+    )]
+    WrongSeparator {
+        /// The header's line.
+        place: Place,
+        /// The one field.
+        field: String,
+        /// The separator that it seems to have.
+        separator: &'static str,
+        /// The separator that it should have.
+        expected: &'static str,
+    },
+    /// There is nothing in it.
+    #[error("{origin} has no examples")]
+    NoExamples {
+        /// The file, or what else the data is.
+        origin: String,
+    },
+    /// There is no field of this name.
+    #[error("{origin} has no field {field:?}{hint}, its fields are: {known}")]
+    NoSuchField {
+        /// The file, or what else the data is.
+        origin: String,
+        /// The name that was asked for.
+        field: String,
+        /// "did you mean", where there is a near name.
+        hint: String,
+        /// The fields there are.
+        known: String,
+    },
+    /// One example lacks a field that others have.
+    #[error("{place}: no field {field:?}, the fields of this example are: {known}")]
+    Absent {
+        /// The line.
+        place: Place,
+        /// The field.
+        field: String,
+        /// The fields that this example has.
+        known: String,
+    },
+    /// A field that is used is null.
+    #[error("{place}: missing value in the field {field:?}, give it one or take the example out")]
+    Missing {
+        /// The line.
+        place: Place,
+        /// The field.
+        field: String,
+    },
+    /// A field that is used holds more than one value.
+    #[error("{place}: the field {field:?} holds {found}, where a text, a number or true or false is wanted")]
+    Nested {
+        /// The line.
+        place: Place,
+        /// The field.
+        field: String,
+        /// "an array" or "an object".
+        found: &'static str,
+    },
+    /// Nothing says what a field is for, and its name does not either.
+    #[error("{origin}: which field is the {role}? name it with {flag}; the fields are: {known}")]
+    NoGuess {
+        /// The file, or what else the data is.
+        origin: String,
+        /// "text", "label" or "target".
+        role: &'static str,
+        /// The flag that would say it.
+        flag: &'static str,
+        /// The fields there are.
+        known: String,
+    },
+    /// Several fields could be meant.
+    #[error(
+        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}; the fields are: {known}"
+    )]
+    AmbiguousGuess {
+        /// The file, or what else the data is.
+        origin: String,
+        /// "text", "label" or "target".
+        role: &'static str,
+        /// The flag that would say it.
+        flag: &'static str,
+        /// Those that could be meant.
+        candidates: String,
+        /// The fields there are.
+        known: String,
+    },
+    /// A row number that is too large.
+    #[error("there is no example {row} among {n}, counted from 0")]
+    NoSuchRow {
+        /// The row, from 0.
+        row: usize,
+        /// How many there are.
+        n: usize,
+    },
+}
+
+/// Where an example stands: shown as "reviews.csv, line 3", or as "example 3" for data that is no file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, if it is one.
+    pub path: Option<PathBuf>,
+    /// The line on which the example begins, or its number, from 1.
+    pub line: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}, line {}", path.display(), self.line),
+            None => write!(f, "example {}", self.line),
+        }
+    }
+}
+
+/// A field of one data set, found by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldIdx(usize);
+
+/// Examples: rows with named fields. A value is text; numbers and booleans become their text.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    path: Option<PathBuf>,
+    fields: Vec<String>,
+    rows: Vec<Row>,
+    digest: String,
+}
+
+/// One example: where it stands, and its cells in the order of their fields. A field that it lacks has no cell.
+#[derive(Clone, Debug)]
+struct Row {
+    line: u64,
+    cells: Vec<(FieldIdx, Cell)>,
+}
+
+/// A value as it was read. Only `Text` can be used; what else there is matters only if the field is used.
+#[derive(Clone, Debug, PartialEq)]
+enum Cell {
+    Text(String),
+    Null,
+    Nested(&'static str),
+}
+
+impl Dataset {
+    /// Reads a file; its ending says how.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let format = read::Format::of(path)?;
+        let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        Self::parse(&bytes, format, path)
+    }
+
+    /// Reads the bytes of a file; the ending of `path`, which need not exist, says how.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
+        Self::parse(bytes, read::Format::of(path)?, path)
+    }
+
+    /// Texts alone, one an example, in a field "text".
+    pub fn from_texts(texts: Vec<String>) -> Result<Self, DataError> {
+        Self::from_rows(vec!["text".to_owned()], texts.into_iter().map(|text| vec![text]).collect())
+    }
+
+    /// Rows with one value for every field. Its digest is that of the fields and rows written as JSON.
+    pub fn from_rows(fields: Vec<String>, rows: Vec<Vec<String>>) -> Result<Self, DataError> {
+        let place = |row: usize| Place { path: None, line: row as u64 + 1 };
+        let mut seen = HashSet::new();
+        if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
+            return Err(DataError::DuplicateField { place: place(0), field: field.clone() });
+        }
+        let mut hash = Sha256::new();
+        hash.update(serde_json::json!(fields).to_string());
+        let mut checked = Vec::with_capacity(rows.len());
+        for (row, values) in rows.into_iter().enumerate() {
+            if values.len() != fields.len() {
+                let (found, expected) = (values.len(), fields.len());
+                return Err(DataError::Ragged { place: place(row), found, expected });
+            }
+            hash.update(serde_json::json!(values).to_string());
+            checked.push(Row::of_texts(row as u64 + 1, values));
+        }
+        Self { path: None, fields, rows: checked, digest: hex(&hash.finalize()) }.not_empty()
+    }
+
+    /// How many examples there are.
+    pub fn n(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The names of the fields, in the order in which they were met.
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    /// The file that was read, if it was one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// `sha256:` and the hexadecimal SHA-256 of the whole file's bytes, also for a part of it.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Where a row stands; for a row that is not there, the end.
+    pub fn place(&self, row: usize) -> Place {
+        let line = self.rows.get(row).or(self.rows.last()).map_or(1, |row| row.line);
+        Place { path: self.path.clone(), line }
+    }
+
+    /// The field of this name, if there is one.
+    pub fn field(&self, name: &str) -> Option<FieldIdx> {
+        self.fields.iter().position(|field| field == name).map(FieldIdx)
+    }
+
+    /// The field of this name; the error names those that there are.
+    pub fn require(&self, name: &str) -> Result<FieldIdx, DataError> {
+        self.field(name).ok_or_else(|| DataError::NoSuchField {
+            origin: self.origin(),
+            field: name.to_owned(),
+            hint: spelling::hint(name, self.fields.iter().map(String::as_str)),
+            known: listed(&self.fields),
+        })
+    }
+
+    /// The name of a field of this data set.
+    pub fn field_name(&self, field: FieldIdx) -> &str {
+        self.fields.get(field.0).map_or("", String::as_str)
+    }
+
+    /// The text in one field of one row.
+    pub fn text(&self, row: usize, field: FieldIdx) -> Result<&str, DataError> {
+        let n = self.n();
+        let cells = &self.rows.get(row).ok_or(DataError::NoSuchRow { row, n })?.cells;
+        let place = || self.place(row);
+        let name = || self.field_name(field).to_owned();
+        match cells.binary_search_by_key(&field, |(field, _)| *field).map(|at| &cells[at].1) {
+            Ok(Cell::Text(text)) => Ok(text),
+            Ok(Cell::Null) => Err(DataError::Missing { place: place(), field: name() }),
+            Ok(Cell::Nested(found)) => Err(DataError::Nested { place: place(), field: name(), found }),
+            Err(_) => {
+                let known = listed(cells.iter().map(|(field, _)| self.field_name(*field)));
+                Err(DataError::Absent { place: place(), field: name(), known })
+            }
+        }
+    }
+
+    /// These rows, in this order, with the digest of the whole. An index that is too large gives no row.
+    pub fn take(&self, rows: &[usize]) -> Self {
+        Self {
+            path: self.path.clone(),
+            fields: self.fields.clone(),
+            rows: rows.iter().filter_map(|&row| self.rows.get(row).cloned()).collect(),
+            digest: self.digest.clone(),
+        }
+    }
+
+    /// The file's name, or words for data that is no file.
+    pub(crate) fn origin(&self) -> String {
+        origin(self.path.as_deref())
+    }
+
+    fn parse(bytes: &[u8], format: read::Format, path: &Path) -> Result<Self, DataError> {
+        let (fields, rows) = read::parse(bytes, format, path)?;
+        Self { path: Some(path.to_owned()), fields, rows, digest: hex(&Sha256::digest(bytes)) }.not_empty()
+    }
+
+    fn not_empty(self) -> Result<Self, DataError> {
+        if self.rows.is_empty() { Err(DataError::NoExamples { origin: self.origin() }) } else { Ok(self) }
+    }
+}
+
+impl Row {
+    fn of_texts(line: u64, values: Vec<String>) -> Self {
+        let cells = values.into_iter().enumerate();
+        Self { line, cells: cells.map(|(field, value)| (FieldIdx(field), Cell::Text(value))).collect() }
+    }
+}
+
+/// Names for a message: quoted, and not more than a person wants to read.
+pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+    const MOST_NAMES: usize = 24;
+    let names: Vec<String> = names.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
+    match names.len().checked_sub(MOST_NAMES) {
+        None if names.is_empty() => "none".to_owned(),
+        None | Some(0) => names.join(", "),
+        Some(n_more) => format!("{} and {n_more} more", names[..MOST_NAMES].join(", ")),
+    }
+}
+
+fn origin(path: Option<&Path>) -> String {
+    path.map_or_else(|| "the given data".to_owned(), |path| path.display().to_string())
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
+        text.extend(
+            [byte >> 4, byte & 15].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16)),
+        );
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_in_memory_is_checked_as_a_file_is() {
+        let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]];
+        let error = Dataset::from_rows(vec!["premise".into(), "label".into()], rows).unwrap_err();
+        assert_eq!(error.to_string(), "example 2: 1 cells where there are 2 fields");
+        let error = Dataset::from_rows(vec!["a".into(), "a".into()], vec![]).unwrap_err();
+        assert!(error.to_string().contains("\"a\" is there twice"));
+        assert_eq!(Dataset::from_texts(vec![]).unwrap_err().to_string(), "the given data has no examples");
+    }
+
+    #[test]
+    fn a_part_keeps_lines_fields_and_digest() {
+        let whole = Dataset::from_bytes(b"text,label\na,x\nb,y\nc,x\n", Path::new("d.csv")).unwrap();
+        let part = whole.take(&[2, 0]);
+        let text = part.require("text").unwrap();
+        assert_eq!((part.n(), part.text(0, text).unwrap(), part.place(0).line), (2, "c", 4));
+        assert_eq!(part.digest(), whole.digest());
+    }
+
+    #[test]
+    fn digests_follow_the_content() {
+        let one = Dataset::from_texts(vec!["a".into(), "b".into()]).unwrap();
+        let other = Dataset::from_texts(vec!["a".into(), "c".into()]).unwrap();
+        assert_ne!(one.digest(), other.digest());
+        let file = Dataset::from_bytes(b"{\"a\":1}", Path::new("d.jsonl")).unwrap();
+        assert_eq!(file.digest(), "sha256:015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862");
+    }
+
+    #[test]
+    fn a_missing_field_is_an_error_that_helps() {
+        let data = Dataset::from_bytes(b"text,label\na,x\n", Path::new("d.csv")).unwrap();
+        let message = data.require("lable").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "d.csv has no field \"lable\" (did you mean \"label\"?), its fields are: \"text\", \"label\""
+        );
+    }
+}

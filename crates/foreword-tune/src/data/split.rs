@@ -1,0 +1,127 @@
+//! Cutting a dev set from the training data: by label, and the same every time.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+/// The share of the examples that dev gets where nothing says otherwise.
+pub const DEFAULT_DEV_SHARE: f64 = 0.1;
+
+/// The most examples that `default_dev_share` gives to dev: beyond these, accuracy is known to about a point, and more
+/// would only slow every evaluation.
+pub const MOST_DEV_EXAMPLES: usize = 1000;
+
+/// The two parts of a split, as row numbers in rising order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// To learn from.
+    pub train: Vec<usize>,
+    /// To choose by.
+    pub dev: Vec<usize>,
+}
+
+/// The share of `n` examples for dev: a tenth, or what gives a thousand.
+pub fn default_dev_share(n: usize) -> f64 {
+    DEFAULT_DEV_SHARE.min(MOST_DEV_EXAMPLES as f64 / n.max(1) as f64)
+}
+
+/// Cuts `share` of the examples, `labels[row]` being each one's label, off for dev; each label gives about this share.
+/// A label with two or more examples has at least one in each part, and one with a single example is in train. Data
+/// without labels has one for all: `&[(); N]`.
+pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
+    let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        rows_of.entry(label).or_default().push(row);
+    }
+    let mut groups: Vec<Vec<usize>> = rows_of.into_values().collect();
+    let n_dev = dev_sizes(&groups, share);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut is_dev = vec![false; labels.len()];
+    for (rows, n_dev) in groups.iter_mut().zip(n_dev) {
+        draw_to_front(rows, n_dev, &mut rng);
+        for &row in &rows[..n_dev] {
+            is_dev[row] = true;
+        }
+    }
+    let (dev, train) = (0..labels.len()).partition(|&row| is_dev[row]);
+    Split { train, dev }
+}
+
+/// How many examples each group gives to dev: whole numbers whose sum is the share of all, the largest remainders
+/// rounded up first.
+fn dev_sizes(groups: &[Vec<usize>], share: f64) -> Vec<usize> {
+    let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+    let quota: Vec<f64> = groups.iter().map(|rows| rows.len() as f64 * share).collect();
+    let mut sizes: Vec<usize> = quota.iter().map(|quota| quota.floor() as usize).collect();
+    let n_left = (quota.iter().sum::<f64>().round() as usize).saturating_sub(sizes.iter().sum());
+    let mut by_remainder: Vec<usize> = (0..groups.len()).collect();
+    by_remainder.sort_by(|&a, &b| quota[b].fract().total_cmp(&quota[a].fract()));
+    for &group in by_remainder.iter().take(n_left) {
+        sizes[group] += 1;
+    }
+    let within = |(size, rows): (usize, &Vec<usize>)| match rows.len() {
+        0 | 1 => 0,
+        n => size.clamp(1, n - 1),
+    };
+    sizes.into_iter().zip(groups).map(within).collect()
+}
+
+/// The first `n` steps of Fisher and Yates' shuffle, on the generator's own 64-bit numbers: the same draw on every
+/// machine and with every version of rand.
+fn draw_to_front(rows: &mut [usize], n: usize, rng: &mut ChaCha8Rng) {
+    for at in 0..n {
+        let n_left = (rows.len() - at) as u128;
+        // Takes the high word of the product; the bias is below n_left / 2^64.
+        let drawn = (u128::from(rng.next_u64()) * n_left) >> 64;
+        rows.swap(at, at + drawn as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_rows_for_ever() {
+        let labels = ["a", "b", "a", "b", "a", "b", "a", "b", "a", "c"];
+        let split = stratified_split(&labels, 0.4, 7);
+        assert_eq!(split, stratified_split(&labels, 0.4, 7));
+        assert_eq!(split.dev, [0, 2, 5, 7]);
+        assert!((0..32).any(|seed| stratified_split(&labels, 0.4, seed) != split));
+    }
+
+    #[test]
+    fn the_default_share_is_a_tenth_and_at_most_a_thousand() {
+        assert_eq!(default_dev_share(500), 0.1);
+        for n in [20_000, 33_333, 1_000_003] {
+            let split = stratified_split(&vec![(); n], default_dev_share(n), 0);
+            assert_eq!(split.dev.len(), 1000);
+        }
+        assert_eq!(default_dev_share(0), 0.1);
+        assert_eq!(stratified_split::<usize>(&[], 0.1, 0), Split { train: vec![], dev: vec![] });
+    }
+
+    proptest! {
+        #[test]
+        fn every_label_is_in_both_parts_and_every_row_in_one(
+            labels in proptest::collection::vec(0_usize..6, 0..200), share in 0.0..1.0_f64, seed: u64,
+        ) {
+            let split = stratified_split(&labels, share, seed);
+            let mut all = [split.train.clone(), split.dev.clone()].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..labels.len()).collect::<Vec<_>>());
+            prop_assert!(split.train.is_sorted() && split.dev.is_sorted());
+            for label in 0..6 {
+                let n = |rows: &[usize]| rows.iter().filter(|&&row| labels[row] == label).count();
+                let (n_train, n_dev) = (n(&split.train), n(&split.dev));
+                if n_train + n_dev >= 2 {
+                    prop_assert!(n_train >= 1 && n_dev >= 1);
+                    prop_assert!((n_dev as f64 - share * (n_train + n_dev) as f64).abs() <= 1.0 + 1e-9);
+                } else {
+                    prop_assert_eq!(n_dev, 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Examples to tokens: each row's fields in the template, tokenised whole, and cut where that is too long.
+
+use crate::data::fields::slot_fields;
+use crate::data::{DataError, Dataset, Place};
+use crate::template::Template;
+use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
+
+/// What can be wrong with examples as texts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// Even with all fields empty there is no room.
+    #[error(
+        "{place}: the template alone takes {n_template} tokens and the label or target after it {reserve}, \
+         more than the {max_length} there is room for: give a larger --max-length or a shorter template"
+    )]
+    NoRoom {
+        /// The line of the first example concerned.
+        place: Place,
+        /// Tokens of the template with empty fields.
+        n_template: usize,
+        /// Tokens kept free for the label or target.
+        reserve: usize,
+        /// Tokens of template, text and label that there may be.
+        max_length: usize,
+    },
+    /// An example without a single token.
+    #[error(
+        "{place}: no tokens at all, the text is empty and this tokenizer puts none before it: give the template words of its own"
+    )]
+    Empty {
+        /// The line.
+        place: Place,
+    },
+    /// A field that the template names could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A text could not be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// How examples become tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoder<'a> {
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The text around the fields.
+    pub template: &'a Template,
+    /// The field that `{text}` stands for; guessed where it is not stated.
+    pub text_field: Option<&'a str>,
+    /// The most tokens of template, text and label together, without virtual tokens.
+    pub max_length: usize,
+}
+
+/// One example's context: all its tokens up to the label or target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedText {
+    /// `[T]` token ids, at least one, leading special tokens included.
+    pub tokens: Vec<u32>,
+    /// Whether a field was cut for them to fit.
+    pub cut: bool,
+}
+
+impl Encoder<'_> {
+    /// The context of every row, in their order.
+    ///
+    /// `reserve(row)` is the number of tokens kept free for what follows that row's context: the longest label's, or
+    /// its own target's. A context that leaves less room has its longest field cut from the end, at a character
+    /// boundary, so that one character more would be too long; if even without that field it is too long, the next
+    /// longest is cut too. The template and what follows it are never cut.
+    pub fn encode(
+        &self,
+        dataset: &Dataset,
+        reserve: impl Fn(usize) -> usize,
+    ) -> Result<Vec<EncodedText>, EncodeError> {
+        let fields = slot_fields(self.template, dataset, self.text_field)?.fields;
+        let values =
+            |row| fields.iter().map(|&field| dataset.text(row, field)).collect::<Result<Vec<_>, _>>();
+        let mut texts = Vec::with_capacity(dataset.n());
+        for row in 0..dataset.n() {
+            texts.push(self.template.render_values(&values(row)?));
+        }
+        let mut contexts = self.tokenizer.encode_contexts(&texts)?;
+        drop(texts);
+
+        let room = |row| self.max_length.saturating_sub(reserve(row));
+        let too_long: Vec<usize> =
+            (0..contexts.len()).filter(|&row| contexts[row].len() > room(row)).collect();
+        let mut cuts = Vec::with_capacity(too_long.len());
+        if !too_long.is_empty() {
+            let n_template = self.tokenizer.encode_context(&self.template.render_values(&[]))?.len();
+            for row in too_long {
+                if n_template > room(row) {
+                    let (place, reserve) = (dataset.place(row), reserve(row));
+                    return Err(EncodeError::NoRoom {
+                        place,
+                        n_template,
+                        reserve,
+                        max_length: self.max_length,
+                    });
+                }
+                cuts.push(Cut::new(row, room(row), values(row)?, contexts[row].len()));
+            }
+        }
+        let mut is_cut = vec![false; contexts.len()];
+        for (row, tokens) in self.cut(cuts)? {
+            contexts[row] = tokens;
+            is_cut[row] = true;
+        }
+        if let Some(row) = contexts.iter().position(Vec::is_empty) {
+            return Err(EncodeError::Empty { place: dataset.place(row) });
+        }
+        Ok(contexts.into_iter().zip(is_cut).map(|(tokens, cut)| EncodedText { tokens, cut }).collect())
+    }
+
+    /// Searches all cuts at once, one batch of renderings a round, so that every core has work.
+    fn cut(&self, mut cuts: Vec<Cut<'_>>) -> Result<Vec<(usize, Vec<u32>)>, EncodeError> {
+        let mut done = Vec::with_capacity(cuts.len());
+        while !cuts.is_empty() {
+            let texts: Vec<String> =
+                cuts.iter().map(|cut| self.template.render_values(&cut.trial())).collect();
+            let contexts = self.tokenizer.encode_contexts(&texts)?;
+            let mut unfinished = Vec::with_capacity(cuts.len());
+            for (mut cut, tokens) in cuts.into_iter().zip(contexts) {
+                cut.take_result(tokens);
+                match cut.finished() {
+                    Some(tokens) => done.push((cut.row, tokens)),
+                    None => unfinished.push(cut),
+                }
+            }
+            cuts = unfinished;
+        }
+        Ok(done)
+    }
+}
+
+/// How many examples had to be cut.
+pub fn n_cut(texts: &[EncodedText]) -> usize {
+    texts.iter().filter(|text| text.cut).count()
+}
+
+/// The search for how much of a row's longest field fits. Lengths are in bytes and always at character boundaries.
+/// Between the longest length known to fit and the shortest known not to there is at last no boundary left.
+struct Cut<'d> {
+    row: usize,
+    /// Tokens that there is room for.
+    room: usize,
+    /// One value per slot; fields already given up are empty.
+    values: Vec<&'d str>,
+    /// The slot being cut, the one with the most characters.
+    slot: usize,
+    /// The longest length seen to fit, with its tokens.
+    fits: Option<(usize, Vec<u32>)>,
+    /// The shortest length seen not to fit.
+    too_long: usize,
+    /// The length to try next.
+    next: usize,
+    /// How far from a known length to try while only one side is known, in bytes; doubled each time.
+    stride: usize,
+}
+
+impl<'d> Cut<'d> {
+    fn new(row: usize, room: usize, values: Vec<&'d str>, n_tokens: usize) -> Self {
+        let mut cut = Self { row, room, values, slot: 0, fits: None, too_long: 0, next: 0, stride: 0 };
+        cut.begin_longest(n_tokens);
+        cut
+    }
+
+    /// Begins with the field that is longest now, guessing from the share of the tokens that fits.
+    fn begin_longest(&mut self, n_tokens: usize) {
+        let length = |slot: &usize| self.values[*slot].chars().count();
+        // `max_by_key` gives the last of equals; reversed, the first.
+        self.slot = (0..self.values.len()).rev().max_by_key(length).unwrap_or(0);
+        let n_bytes = self.field().len();
+        self.too_long = n_bytes;
+        let guess = (n_bytes as u128 * self.room as u128 / n_tokens.max(1) as u128) as usize;
+        self.stride = (guess / 16).max(8);
+        self.next = self.within(guess);
+    }
+
+    fn field(&self) -> &'d str {
+        self.values.get(self.slot).copied().unwrap_or("")
+    }
+
+    /// The values with the field cut to the length being tried.
+    fn trial(&self) -> Vec<&'d str> {
+        let mut values = self.values.clone();
+        if let Some(value) = values.get_mut(self.slot) {
+            *value = &value[..self.next];
+        }
+        values
+    }
+
+    fn take_result(&mut self, tokens: Vec<u32>) {
+        let n_tokens = tokens.len();
+        if n_tokens <= self.room {
+            self.fits = Some((self.next, tokens));
+        } else if self.next > 0 {
+            self.too_long = self.next;
+        } else {
+            // Not even without this field: give it up and cut the next. All fields empty fit, as was checked before.
+            self.values[self.slot] = "";
+            return self.begin_longest(n_tokens);
+        }
+        let is_below_known = self.too_long < self.field().len();
+        let target = match &self.fits {
+            Some((fits, _)) if is_below_known => fits + (self.too_long - fits) / 2,
+            Some((fits, _)) => fits + self.stride,
+            None => self.too_long.saturating_sub(self.stride),
+        };
+        self.stride = self.stride.saturating_mul(2);
+        self.next = self.within(target);
+    }
+
+    /// The tokens, once no length is left to try.
+    fn finished(&mut self) -> Option<Vec<u32>> {
+        let (fits, _) = self.fits.as_ref()?;
+        if self.field().ceil_char_boundary(fits + 1) < self.too_long {
+            return None;
+        }
+        self.fits.take().map(|(_, tokens)| tokens)
+    }
+
+    /// The boundary at or before `target` that is above what fits and below what does not.
+    fn within(&self, target: usize) -> usize {
+        let field = self.field();
+        let lowest = self.fits.as_ref().map_or(0, |(fits, _)| field.ceil_char_boundary(fits + 1));
+        let highest = field.floor_char_boundary(self.too_long.saturating_sub(1));
+        field.floor_char_boundary(target).max(lowest).min(highest)
+    }
+}

@@ -1,0 +1,139 @@
+//! How a soft prompt begins: rows of the embedding table wherever it can be, since the model knows those.
+
+use foreword_backbone::kernels::{Token, Weights};
+use foreword_backbone::{Tokenizer, TokenizerError};
+use foreword_format::{FormatError, PromptDirectory, SoftPrompt};
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+
+use crate::settings::Init;
+use crate::verbalizer::Verbalizer;
+
+/// Sampled rows come from the first entries of the vocabulary, which byte-pair tokenizers order by frequency (Lester et
+/// al. 2021, section 3.2, sample from the 5,000 most common).
+const COMMON_TOKENS: usize = 5_000;
+
+/// Why a soft prompt can't begin so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// No rows.
+    #[error("a soft prompt needs at least one virtual token")]
+    NoVirtualTokens,
+    /// The init text has no tokens.
+    #[error("the init text {text:?} has no tokens; write what is to be done, in a sentence")]
+    NoTokens {
+        /// The text.
+        text: String,
+    },
+    /// The directory's soft prompt was made for rows of another width.
+    #[error("{dir} holds rows of width {found}, but the model's embeddings have width {expected}")]
+    Width {
+        /// The directory.
+        dir: String,
+        /// Its width.
+        found: usize,
+        /// The model's.
+        expected: usize,
+    },
+    /// The directory can't be read.
+    #[error(transparent)]
+    Directory(#[from] FormatError),
+    /// The init text can't be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// What an init can draw on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The embedding table, `[V, H]`.
+    pub table: &'a Weights,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// The labels, for a classification.
+    pub verbalizer: Option<&'a Verbalizer>,
+}
+
+impl Sources<'_> {
+    /// The first rows, `[n_virtual, H]`; `from:DIR` takes as many as the directory has. The same seed gives the same
+    /// rows.
+    ///
+    /// # Errors
+    /// If the text has no tokens, or the directory can't be read or is of another width.
+    pub fn soft_prompt(&self, init: &Init, n_virtual: usize, seed: u64) -> Result<SoftPrompt, InitError> {
+        let hidden = self.table.cols();
+        if n_virtual == 0 {
+            return Err(InitError::NoVirtualTokens);
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values = match init {
+            Init::Text(text) => {
+                let tokens = self.tokenizer.encode_plain(text)?;
+                if tokens.is_empty() {
+                    return Err(InitError::NoTokens { text: text.clone() });
+                }
+                // Shorter texts are repeated, longer ones cut, as PEFT does.
+                self.embed(tokens.into_iter().cycle().take(n_virtual))
+            }
+            Init::Labels => {
+                let mut tokens: Vec<Token> = Vec::new();
+                for i in 0..self.verbalizer.map_or(0, Verbalizer::n) {
+                    tokens.extend(self.verbalizer.map_or(&[][..], |v| v.tokens(i)));
+                }
+                let sampled = std::iter::repeat_with(|| self.sample(&mut rng));
+                self.embed(tokens.into_iter().chain(sampled).take(n_virtual))
+            }
+            Init::Vocab => self.embed(std::iter::repeat_with(|| self.sample(&mut rng)).take(n_virtual)),
+            Init::Random => {
+                let rms = embedding_rms(self.table);
+                (0..n_virtual * hidden).map(|_| rms as f32 * normal(&mut rng)).collect()
+            }
+            Init::From(dir) => {
+                let rows = PromptDirectory::read(dir)?.rows;
+                if rows.hidden() != hidden {
+                    let dir = dir.display().to_string();
+                    return Err(InitError::Width { dir, found: rows.hidden(), expected: hidden });
+                }
+                return Ok(rows);
+            }
+        };
+        Ok(SoftPrompt::new(values, n_virtual, hidden)?)
+    }
+
+    fn embed(&self, tokens: impl Iterator<Item = Token>) -> Vec<f32> {
+        let mut row = vec![0.0; self.table.cols()];
+        let mut values = Vec::new();
+        for token in tokens {
+            self.table.read(token as usize, 0..self.table.cols(), &mut row);
+            values.extend_from_slice(&row);
+        }
+        values
+    }
+
+    fn sample(&self, rng: &mut ChaCha8Rng) -> Token {
+        let n = self.tokenizer.vocab_size().min(COMMON_TOKENS) as u64;
+        // The remainder favours small numbers by less than 5,000 / 2⁶⁴.
+        (rng.next_u64() % n) as Token
+    }
+}
+
+/// A number from N(0, 1), by Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let (u, v) = (uniform(rng.next_u64()), uniform(rng.next_u64()));
+    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+}
+
+/// Root mean square of all numbers of the embedding table: the scale on which learned rows live.
+#[must_use]
+pub fn embedding_rms(table: &Weights) -> f64 {
+    let mut row = vec![0.0; table.cols()];
+    let mut total = 0.0;
+    for i in 0..table.rows() {
+        table.read(i, 0..table.cols(), &mut row);
+        total += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+    }
+    (total / (table.rows() * table.cols()) as f64).sqrt()
+}

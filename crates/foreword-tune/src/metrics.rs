@@ -1,0 +1,96 @@
+//! How good labels are: accuracy with its interval, macro F1, confusion, loss.
+
+/// Two-sided 95 % quantile of the normal distribution.
+const Z_95: f64 = 1.959_963_984_540_054;
+
+/// Labels given to a data set, against the true ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// `[true label][given label]`, number of examples.
+    pub confusion: Vec<Vec<u64>>,
+    /// Mean loss under the task's objective, in nats.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// Counts pairs of (true label, given label) of `n_labels` labels.
+    #[must_use]
+    pub fn new(n_labels: usize, pairs: impl IntoIterator<Item = (usize, usize)>, loss: f64) -> Self {
+        let mut confusion = vec![vec![0; n_labels]; n_labels];
+        for (truth, given) in pairs {
+            confusion[truth][given] += 1;
+        }
+        Self { confusion, loss }
+    }
+
+    /// Number of examples.
+    #[must_use]
+    pub fn n(&self) -> u64 {
+        self.confusion.iter().flatten().sum()
+    }
+
+    /// Number of examples with the right label.
+    #[must_use]
+    pub fn n_right(&self) -> u64 {
+        self.confusion.iter().enumerate().map(|(i, row)| row[i]).sum()
+    }
+
+    /// Share of right labels; 0 for no examples.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.n_right() as f64 / self.n().max(1) as f64
+    }
+
+    /// 95 % interval of the accuracy (Wilson 1927).
+    #[must_use]
+    pub fn interval(&self) -> (f64, f64) {
+        wilson(self.n_right(), self.n())
+    }
+
+    /// Mean over the labels that occur, in truth or as given, of the harmonic mean of precision and recall.
+    #[must_use]
+    pub fn macro_f1(&self) -> f64 {
+        let scores = (0..self.confusion.len()).filter_map(|i| {
+            let given: u64 = self.confusion.iter().map(|row| row[i]).sum();
+            let total = self.confusion[i].iter().sum::<u64>() + given;
+            (total > 0).then(|| 2.0 * self.confusion[i][i] as f64 / total as f64)
+        });
+        let scores: Vec<f64> = scores.collect();
+        scores.iter().sum::<f64>() / scores.len().max(1) as f64
+    }
+}
+
+/// 95 % interval of a share of `n_right` in `n` (Wilson 1927).
+#[must_use]
+pub fn wilson(n_right: u64, n: u64) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, p) = (n as f64, n_right as f64 / n as f64);
+    let z2 = Z_95 * Z_95;
+    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    ((centre - half).max(0.0), (centre + half).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_become_scores() {
+        let pairs = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)];
+        let evaluation = Evaluation::new(3, pairs, 0.5);
+        assert_eq!((evaluation.n(), evaluation.n_right(), evaluation.accuracy()), (5, 3, 0.6));
+        // F1 of label 0: 2·2/(3+3), of label 1: 2·1/(2+2); label 2 never occurs.
+        assert!((evaluation.macro_f1() - (4.0 / 6.0 + 0.5) / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn wilson_agrees_with_the_published_example() {
+        // 81 of 263, Newcombe 1998, table I: 0.2553 to 0.3662.
+        let (low, high) = wilson(81, 263);
+        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
+        assert_eq!(wilson(0, 0), (0.0, 1.0));
+    }
+}

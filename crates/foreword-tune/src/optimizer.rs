@@ -1,0 +1,118 @@
+//! AdamW on the rows of one soft prompt, with clipping and the learning rate's schedule.
+
+use crate::settings::{Schedule, Warmup};
+
+/// Decay of the first moment.
+const BETA_1: f64 = 0.9;
+/// Decay of the second moment.
+const BETA_2: f64 = 0.999;
+/// Added to the root of the second moment.
+const EPSILON: f64 = 1e-8;
+/// The share of the peak at which a falling schedule ends.
+const FLOOR: f64 = 0.1;
+
+/// AdamW (Loshchilov & Hutter 2019), moments in single precision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdamW {
+    first: Vec<f32>,
+    second: Vec<f32>,
+    n_updates: u64,
+    weight_decay: f64,
+}
+
+impl AdamW {
+    /// For `n` numbers; decay is decoupled: each update also takes `learning rate · weight_decay` off each number.
+    #[must_use]
+    pub fn new(n: usize, weight_decay: f64) -> Self {
+        Self { first: vec![0.0; n], second: vec![0.0; n], n_updates: 0, weight_decay }
+    }
+
+    /// One update of `values` along `gradient`.
+    pub fn update(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        assert_eq!(values.len(), gradient.len(), "as many values as gradients");
+        self.n_updates += 1;
+        let n = self.n_updates as f64;
+        let (bias_1, bias_2) = (1.0 - BETA_1.powf(n), 1.0 - BETA_2.powf(n));
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for ((value, &d), (first, second)) in values.iter_mut().zip(gradient).zip(moments) {
+            let (m, v, d) = (f64::from(*first), f64::from(*second), f64::from(d));
+            let (m, v) = (BETA_1 * m + (1.0 - BETA_1) * d, BETA_2 * v + (1.0 - BETA_2) * d * d);
+            (*first, *second) = (m as f32, v as f32);
+            let decayed = f64::from(*value) * (1.0 - learning_rate * self.weight_decay);
+            *value = (decayed - learning_rate * (m / bias_1) / ((v / bias_2).sqrt() + EPSILON)) as f32;
+        }
+    }
+}
+
+/// Scales `gradient` down to the norm `max` if it is longer (0: never) and returns its norm before.
+pub fn clip(gradient: &mut [f32], max: f64) -> f64 {
+    let norm = gradient.iter().map(|&d| f64::from(d) * f64::from(d)).sum::<f64>().sqrt();
+    if max > 0.0 && norm > max {
+        let scale = (max / norm) as f32;
+        gradient.iter_mut().for_each(|d| *d *= scale);
+    }
+    norm
+}
+
+/// The learning rate of step `step` (from 1) of `steps`, as a share of its peak.
+#[must_use]
+pub fn rate(step: u64, steps: u64, warmup: Warmup, schedule: Schedule) -> f64 {
+    let warm = match warmup {
+        Warmup::Steps(steps) => steps,
+        Warmup::Share(share) => (share * steps as f64).ceil() as u64,
+    };
+    // 1. rising
+    if step <= warm {
+        return step as f64 / (warm + 1) as f64;
+    }
+    // 2. staying
+    let progress = (step - warm - 1) as f64 / (steps.saturating_sub(warm + 1)).max(1) as f64;
+    // 3. falling
+    match schedule {
+        Schedule::Constant => 1.0,
+        Schedule::Linear => 1.0 - (1.0 - FLOOR) * progress,
+        Schedule::Cosine => FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_update_is_the_learning_rate_along_the_sign() {
+        let mut values = [1.0, -1.0, 0.5];
+        AdamW::new(3, 0.0).update(&mut values, &[2.0, -0.01, 0.0], 0.1);
+        for (value, expected) in values.into_iter().zip([0.9, -0.9, 0.5]) {
+            assert!((value - expected).abs() < 1e-5, "{value} {expected}");
+        }
+    }
+
+    #[test]
+    fn decay_pulls_towards_zero_without_a_gradient() {
+        let mut values = [1.0];
+        AdamW::new(1, 0.5).update(&mut values, &[0.0], 0.1);
+        assert!((values[0] - 0.95).abs() < 1e-7);
+    }
+
+    #[test]
+    fn schedules_rise_to_the_peak_and_end_where_they_say() {
+        for (schedule, end) in [(Schedule::Constant, 1.0), (Schedule::Linear, FLOOR), (Schedule::Cosine, FLOOR)] {
+            let at = |step| rate(step, 100, Warmup::Share(0.05), schedule);
+            assert!((1..6).all(|step| at(step) < at(step + 1)), "{schedule}");
+            assert_eq!(at(6), 1.0);
+            assert!((at(100) - end).abs() < 1e-12);
+            assert!((7..100).all(|step| at(step) >= at(step + 1)));
+        }
+        assert_eq!(rate(1, 1, Warmup::Steps(0), Schedule::Cosine), 1.0);
+    }
+
+    #[test]
+    fn clipping_keeps_the_direction() {
+        let mut gradient = [3.0, 4.0];
+        assert_eq!(clip(&mut gradient, 0.0), 5.0);
+        assert_eq!(gradient, [3.0, 4.0]);
+        assert_eq!(clip(&mut gradient, 1.0), 5.0);
+        assert!((gradient[0] - 0.6).abs() < 1e-6 && (gradient[1] - 0.8).abs() < 1e-6);
+    }
+}

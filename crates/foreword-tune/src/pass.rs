@@ -1,0 +1,400 @@
+//! Examples below the stem: their log-likelihoods, and the loss and its gradient with respect to the soft prompts.
+//!
+//! Examples are packed into micro-batches by a budget of tokens. Whatever the budget, each number comes out with the same
+//! bits: an example's rows depend only on the rows above them, and every sum runs in the order of the examples.
+
+use std::ops::Range;
+
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
+use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output};
+
+use crate::settings::Objective;
+use crate::stem::{Stem, Trunks};
+
+/// A context and the continuations whose likelihood is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Index of the soft prompt it stands below.
+    pub root: usize,
+    /// All tokens of the context, those that the stem holds included.
+    pub context: &'a [Token],
+    /// Candidate continuations, each of at least one token.
+    pub continuations: &'a [&'a [Token]],
+}
+
+/// An example to learn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// Its context and candidates; under [`Objective::Lm`] only the true one is computed.
+    pub query: Query<'a>,
+    /// Index of the true continuation.
+    pub truth: usize,
+}
+
+/// Loss and gradient of one soft prompt over its share of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<E> {
+    /// Mean loss, in nats.
+    pub loss: f64,
+    /// Its gradient, `[P, H]`.
+    pub gradient: Vec<E>,
+}
+
+/// Soft prompts planted once, to score any number of queries below them.
+pub struct Scorer<'s, B: Backend> {
+    stem: &'s Stem<'s, B>,
+    trunks: Trunks<'s, B>,
+    budget: usize,
+}
+
+impl<'s, B: Backend> Scorer<'s, B> {
+    /// Plants soft prompts, each `[P, H]` row after row; an empty one is the bare model. At most `budget` tokens are
+    /// computed at a time, single examples excepted.
+    ///
+    /// # Errors
+    /// If a trunk is longer than the model's context.
+    pub fn new(stem: &'s Stem<'s, B>, roots: &[&[f32]], budget: usize) -> Result<Self, BackboneError> {
+        Ok(Self { stem, trunks: stem.plant(roots, false)?, budget })
+    }
+
+    /// log f(continuation | soft prompt, context) for each query and continuation: sums over the continuation's tokens
+    /// under the softmax over the whole vocabulary, in nats.
+    ///
+    /// # Errors
+    /// If a path is longer than the model's context.
+    pub fn log_likelihoods(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>, BackboneError> {
+        self.score(queries, true)
+    }
+
+    /// The same up to a constant for each query, which is cheaper: without the log-sum-exp over the vocabulary at the
+    /// context's end, which all its candidates share.
+    ///
+    /// # Errors
+    /// If a path is longer than the model's context.
+    pub fn candidate_scores(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>, BackboneError> {
+        self.score(queries, false)
+    }
+
+    fn score(&self, queries: &[Query<'_>], full: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
+        let mut all = Vec::with_capacity(queries.len());
+        for part in micro_batches(self.stem, &self.trunks, queries, self.budget) {
+            let grown = Grown::new(self.stem, &self.trunks, &queries[part], false)?;
+            all.extend(grown.scores(full).per_query);
+        }
+        Ok(all)
+    }
+}
+
+/// Loss and gradient of each soft prompt over its lessons.
+///
+/// # Errors
+/// If a path is longer than the model's context.
+pub fn loss_and_gradient<B: Backend>(
+    stem: &Stem<'_, B>,
+    roots: &[&[f32]],
+    lessons: &[Lesson<'_>],
+    objective: Objective,
+    budget: usize,
+) -> Result<Vec<Step<B::Element>>, BackboneError> {
+    let trunks = stem.plant(roots, true)?;
+    let mut steps: Vec<Step<B::Element>> =
+        roots.iter().map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] }).collect();
+    let learning: Vec<Learning<'_>> = lessons.iter().map(|lesson| Learning::of(lesson, objective)).collect();
+    let queries: Vec<Query<'_>> = learning.iter().map(Learning::query).collect();
+    let shares = shares(roots.len(), &learning, objective);
+    let mut d_trunks = trunks.zero_gradients();
+    for part in micro_batches(stem, &trunks, &queries, budget) {
+        let grown = Grown::new(stem, &trunks, &queries[part.clone()], true)?;
+        let scores = grown.scores(objective == Objective::Lm);
+        let mut d_scores = Vec::with_capacity(part.len());
+        for (lesson, scores) in learning[part].iter().zip(&scores.per_query) {
+            let root = lesson.root;
+            let (loss, d) = lesson.loss(scores, shares[root]);
+            steps[root].loss += loss;
+            d_scores.push(d);
+        }
+        grown.backward(&scores, &d_scores, &mut d_trunks, &mut steps);
+    }
+    for (step, d) in steps.iter_mut().zip(trunks.backward(d_trunks).into_iter().flatten()) {
+        step.gradient = d;
+    }
+    Ok(steps)
+}
+
+/// A lesson with the continuations that its objective needs.
+struct Learning<'a> {
+    root: usize,
+    context: &'a [Token],
+    continuations: &'a [&'a [Token]],
+    truth: usize,
+    objective: Objective,
+}
+
+impl<'a> Learning<'a> {
+    fn of(lesson: &Lesson<'a>, objective: Objective) -> Self {
+        let Query { root, context, continuations } = lesson.query;
+        match objective {
+            Objective::Label => Self { root, context, continuations, truth: lesson.truth, objective },
+            Objective::Lm => {
+                let only = &continuations[lesson.truth..=lesson.truth];
+                Self { root, context, continuations: only, truth: 0, objective }
+            }
+        }
+    }
+
+    fn query(&self) -> Query<'a> {
+        Query { root: self.root, context: self.context, continuations: self.continuations }
+    }
+
+    /// Its part of the mean loss, and the gradient of that with respect to each candidate's log-likelihood.
+    fn loss(&self, scores: &[f64], share: f64) -> (f64, Vec<f64>) {
+        match self.objective {
+            Objective::Lm => (-scores[0] * share, vec![-share]),
+            Objective::Label => {
+                let log_sum = log_sum_exp(scores);
+                let d = scores.iter().enumerate().map(|(i, score)| {
+                    let p = (score - log_sum).exp();
+                    share * if i == self.truth { p - 1.0 } else { p }
+                });
+                ((log_sum - scores[self.truth]) * share, d.collect())
+            }
+        }
+    }
+}
+
+/// What one example (objective label) or one label token (objective lm) weighs in the mean, per root.
+fn shares(n_roots: usize, learning: &[Learning<'_>], objective: Objective) -> Vec<f64> {
+    let mut counts = vec![0usize; n_roots];
+    for lesson in learning {
+        counts[lesson.root] += match objective {
+            Objective::Label => 1,
+            Objective::Lm => lesson.continuations[0].len(),
+        };
+    }
+    counts.into_iter().map(|n| 1.0 / n.max(1) as f64).collect()
+}
+
+/// log Σ exp.
+pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
+}
+
+/// Consecutive queries that fit the budget together, at least one each.
+fn micro_batches<B: Backend>(
+    stem: &Stem<'_, B>,
+    trunks: &Trunks<'_, B>,
+    queries: &[Query<'_>],
+    budget: usize,
+) -> Vec<Range<usize>> {
+    let cost = |query: &Query<'_>| {
+        let leaves: usize = query.continuations.iter().map(|tokens| tokens.len() - 1).sum();
+        let own = if stem.plants_per_example() { trunks.n_virtual(query.root) } else { 0 };
+        query.context.len() - stem.n_shared() + leaves + own
+    };
+    let mut parts = Vec::new();
+    let (mut start, mut used) = (0, 0);
+    for (i, query) in queries.iter().enumerate() {
+        let cost = cost(query);
+        if i > start && used + cost > budget {
+            parts.push(start..i);
+            (start, used) = (i, 0);
+        }
+        used += cost;
+    }
+    if start < queries.len() {
+        parts.push(start..queries.len());
+    }
+    parts
+}
+
+/// A micro-batch after its forward pass.
+struct Grown<'p, B: Backend> {
+    stem: &'p Stem<'p, B>,
+    trunks: &'p Trunks<'p, B>,
+    queries: &'p [Query<'p>],
+    forest: Forest,
+    /// Frozen contexts of the examples, where they stand before the learned rows.
+    frozen: Option<KeyValues<B>>,
+    /// Learned rows among the forest's, and the root of each query, in order.
+    learned: Vec<usize>,
+    output: Output<B>,
+    /// Per query, the index among the wanted rows of its context's last row.
+    last: Vec<usize>,
+}
+
+/// Log-likelihoods of a micro-batch, and what their gradient needs.
+struct Scores<E> {
+    per_query: Vec<Vec<f64>>,
+    /// (wanted row, token) of every continuation token, in order.
+    pairs: Vec<(usize, Token)>,
+    /// Wanted rows whose log-sum-exp over the vocabulary is part of the scores, and its values.
+    summed: Vec<usize>,
+    log_sums: Vec<E>,
+}
+
+impl<'p, B: Backend> Grown<'p, B> {
+    fn new(
+        stem: &'p Stem<'p, B>,
+        trunks: &'p Trunks<'p, B>,
+        queries: &'p [Query<'p>],
+        tape: bool,
+    ) -> Result<Self, BackboneError> {
+        let mut context = trunks.context();
+        let mut above: Vec<Parent> = queries.iter().map(|q| parent(trunks.path(q.root))).collect();
+        let mut frozen = None;
+        if stem.plants_per_example() {
+            let mut forest = Forest::new();
+            let mut tokens = Vec::new();
+            for (query, above) in queries.iter().zip(&mut above) {
+                let before = &query.context[stem.n_shared()..stem.n_before(query.context)];
+                tokens.extend_from_slice(before);
+                if !before.is_empty() {
+                    let segment = forest.push(above.clone(), before.len());
+                    *above = Parent::Context(forest.path(segment, context.len()));
+                }
+            }
+            let rows = stem.backbone().embed(&tokens);
+            let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape: false };
+            frozen = Some(stem.backbone().forward(input)?.key_values);
+        }
+        context.extend(&frozen);
+
+        let mut forest = Forest::new();
+        let (mut tokens, mut learned, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut wanted, mut last) = (Vec::new(), Vec::new());
+        for (query, above) in queries.iter().zip(above) {
+            let first = forest.n_rows();
+            if stem.plants_per_example() {
+                let n_virtual = trunks.n_virtual(query.root);
+                tokens.extend(std::iter::repeat_n(0, n_virtual));
+                learned.extend(first..first + n_virtual);
+                values.extend_from_slice(trunks.root(query.root));
+                tokens.extend_from_slice(&query.context[stem.n_before(query.context)..]);
+            } else {
+                tokens.extend_from_slice(&query.context[stem.n_shared()..]);
+            }
+            let segment = forest.push(above, tokens.len() - first);
+            last.push(wanted.len());
+            wanted.push(forest.n_rows() - 1);
+            for continuation in query.continuations {
+                let inputs = &continuation[..continuation.len() - 1];
+                if !inputs.is_empty() {
+                    wanted.extend(forest.n_rows()..forest.n_rows() + inputs.len());
+                    forest.push(Parent::Segment(segment), inputs.len());
+                    tokens.extend_from_slice(inputs);
+                }
+            }
+        }
+        let rows = stem.rows(&tokens, &learned, &values);
+        let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape };
+        let output = stem.backbone().forward(input)?;
+        Ok(Self { stem, trunks, queries, forest, frozen, learned, output, last })
+    }
+
+    /// Log-likelihoods under the full softmax. Without `full`, the log-sum-exp of each context's last row is left out: it
+    /// is the same for all candidates.
+    fn scores(&self, full: bool) -> Scores<B::Element> {
+        let backbone = self.stem.backbone();
+        let backend = backbone.backend();
+        let mut pairs = Vec::new();
+        let mut summed = Vec::new();
+        for (query, &last) in self.queries.iter().zip(&self.last) {
+            summed.extend(full.then_some(last));
+            let mut leaf = last + 1;
+            for continuation in query.continuations {
+                pairs.push((last, continuation[0]));
+                for &token in &continuation[1..] {
+                    pairs.push((leaf, token));
+                    summed.push(leaf);
+                    leaf += 1;
+                }
+            }
+        }
+        let logits = backend.logits_at(&self.output.hidden, backbone.head(), &pairs);
+        let log_sums = backend.log_sum_exp(&backend.select(&self.output.hidden, &summed), backbone.head());
+        let log_sum = |row: usize| match summed.binary_search(&row) {
+            Ok(i) => log_sums[i].as_f64(),
+            Err(_) => 0.0,
+        };
+        let mut token_scores = pairs.iter().zip(&logits).map(|(&(row, _), logit)| logit.as_f64() - log_sum(row));
+        let mut score = |continuation: &&[Token]| token_scores.by_ref().take(continuation.len()).sum();
+        let per_query = self.queries.iter().map(|q| q.continuations.iter().map(&mut score).collect()).collect();
+        Scores { per_query, pairs, summed, log_sums }
+    }
+
+    /// Adds the gradients that flow from the scores into the trunks, or into the examples' own learned rows.
+    fn backward(
+        &self,
+        scores: &Scores<B::Element>,
+        d_scores: &[Vec<f64>],
+        d_trunks: &mut Option<KeyValues<B>>,
+        steps: &mut [Step<B::Element>],
+    ) {
+        let Some(tape) = &self.output.tape else { return };
+        let mut context = self.trunks.context();
+        context.extend(&self.frozen);
+        let mut d_context = self.trunks.targets(d_trunks);
+        d_context.extend(self.frozen.iter().map(|_| None));
+        let gradient = Gradient {
+            forest: &self.forest,
+            context: &context,
+            key_values: &self.output.key_values,
+            d_hidden: Some(self.d_hidden(scores, d_scores)),
+            d_key_values: None,
+            d_context,
+            learned: &self.learned,
+        };
+        let d_rows = self.stem.backbone().backward(tape, gradient);
+        if self.learned.is_empty() {
+            return;
+        }
+        let values = self.stem.backbone().backend().values(&d_rows);
+        let mut rest = &values[..];
+        for query in self.queries {
+            let sum = &mut steps[query.root].gradient;
+            let (own, after) = rest.split_at(sum.len());
+            sum.iter_mut().zip(own).for_each(|(sum, &d)| *sum += d);
+            rest = after;
+        }
+    }
+
+    /// The gradient of the wanted hidden rows.
+    fn d_hidden(&self, scores: &Scores<B::Element>, d_scores: &[Vec<f64>]) -> B::Rows {
+        let backbone = self.stem.backbone();
+        let backend = backbone.backend();
+        let mut d_logits = Vec::with_capacity(scores.pairs.len());
+        let mut d_sums = vec![0.0; scores.summed.len()];
+        let mut pairs = scores.pairs.iter();
+        for (query, d_scores) in self.queries.iter().zip(d_scores) {
+            for (continuation, &d) in query.continuations.iter().zip(d_scores) {
+                for (row, _) in pairs.by_ref().take(continuation.len()) {
+                    d_logits.push(B::Element::of_f64(d));
+                    if let Ok(i) = scores.summed.binary_search(row) {
+                        d_sums[i] -= d;
+                    }
+                }
+            }
+        }
+        let hidden = &self.output.hidden;
+        let n_wanted = self.last.len() + self.queries.iter().map(n_leaf_rows).sum::<usize>();
+        let mut d_hidden = backend.zeros(n_wanted, backbone.spec().hidden);
+        backend.logits_at_gradient(backbone.head(), &scores.pairs, &d_logits, &mut d_hidden);
+        if !scores.summed.is_empty() {
+            let d_sums: Vec<B::Element> = d_sums.into_iter().map(B::Element::of_f64).collect();
+            let rows = backend.select(hidden, &scores.summed);
+            let mut d_rows = backend.zeros(scores.summed.len(), backbone.spec().hidden);
+            backend.log_sum_exp_gradient(&rows, backbone.head(), &scores.log_sums, &d_sums, &mut d_rows);
+            backend.scatter_add(&mut d_hidden, &scores.summed, &d_rows);
+        }
+        d_hidden
+    }
+}
+
+fn n_leaf_rows(query: &Query<'_>) -> usize {
+    query.continuations.iter().map(|tokens| tokens.len() - 1).sum()
+}
+
+fn parent(path: Vec<foreword_backbone::kernels::Span>) -> Parent {
+    if path.is_empty() { Parent::Root } else { Parent::Context(path) }
+}

@@ -1,0 +1,265 @@
+//! Between a run and its prompt directory: what the passport records, and whether a recorded prompt fits a model.
+
+use std::collections::BTreeMap;
+
+use foreword_backbone::kernels::Backend;
+use foreword_backbone::{Identity, Match, Model};
+use foreword_format::{
+    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Passport, PromptDirectory,
+    TaskKind, TaskRecord, TrainingRecord,
+};
+use serde_json::Value;
+
+use crate::settings::{Init, Placement};
+use crate::task::{Task, TaskError};
+use crate::template::{Template, TemplateError};
+use crate::train::{Outcome, TrainConfig};
+use crate::verbalizer::{Verbalizer, VerbalizerError};
+
+/// Name of the method, for the passport.
+const METHOD: &str = "prompt-tuning";
+
+/// Why a recorded soft prompt can't be used with a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Rows of another width.
+    #[error("the soft prompt has rows of width {found}, but {model} embeds in width {expected}: it was made for another model{made_for}")]
+    Width {
+        /// The model's name.
+        model: String,
+        /// The model's width.
+        expected: usize,
+        /// The soft prompt's.
+        found: usize,
+        /// The recorded model, as a phrase, where there is one.
+        made_for: String,
+    },
+    /// Another architecture or size.
+    #[error("the soft prompt was made for {recorded}, which {model} is not: {differences}")]
+    OtherSpec {
+        /// The model's name.
+        model: String,
+        /// The recorded one.
+        recorded: String,
+        /// What differs.
+        differences: String,
+    },
+    /// Other weights.
+    #[error(
+        "the soft prompt was made for {recorded}, and {model} has the same shape but other weights; a soft prompt means \
+         nothing to another model, so give the one it was made for, or tune a new one"
+    )]
+    OtherWeights {
+        /// The model's name.
+        model: String,
+        /// The recorded one.
+        recorded: String,
+    },
+    /// The passport's template.
+    #[error("the prompt directory's template: {0}")]
+    Template(#[from] TemplateError),
+    /// The passport's labels.
+    #[error("the prompt directory's labels: {0}")]
+    Verbalizer(#[from] VerbalizerError),
+    /// The directory.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// Something that is allowed but worth saying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The model is stored in another number format than the one tuned on.
+    OtherFormat {
+        /// Format here.
+        here: String,
+        /// Format recorded.
+        recorded: String,
+    },
+    /// The tokenizer's file is another.
+    OtherTokenizer,
+    /// The directory has no passport: nothing says which model it was made for.
+    NoPassport,
+}
+
+/// Checks that a directory's soft prompt was made for this model.
+///
+/// # Errors
+/// If its rows have another width, or it was made for another architecture or other weights.
+pub fn check_fit<B: Backend>(directory: &PromptDirectory, model: &Model<B>) -> Result<Vec<Warning>, RecordError> {
+    let identity = model.backbone.identity();
+    let recorded = directory.passport.as_ref().map(|passport| &passport.base_model);
+    let (expected, found) = (model.backbone.spec().hidden, directory.rows.hidden());
+    if expected != found {
+        let name = recorded.map(|base| base.name.clone());
+        let name = name.or_else(|| directory.adapter.as_ref().and_then(|adapter| adapter.base_model.clone()));
+        let made_for = name.map_or_else(String::new, |name| format!(" ({name})"));
+        return Err(RecordError::Width { model: identity.name.clone(), expected, found, made_for });
+    }
+    let (Some(base), Some(passport)) = (recorded, &directory.passport) else { return Ok(vec![Warning::NoPassport]) };
+    let mut warnings = Vec::new();
+    let (model_name, recorded_name) = (identity.name.clone(), base.name.clone());
+    match identity.compare(&identity_of(base)) {
+        Match::Same => {}
+        Match::OtherFormat => warnings
+            .push(Warning::OtherFormat { here: identity.dtype.clone(), recorded: base.embeddings.dtype.clone() }),
+        Match::OtherSpec(differences) => {
+            return Err(RecordError::OtherSpec { model: model_name, recorded: recorded_name, differences });
+        }
+        Match::OtherWeights => {
+            return Err(RecordError::OtherWeights { model: model_name, recorded: recorded_name });
+        }
+    }
+    if passport.tokenizer_digest != model.tokenizer.digest() {
+        warnings.push(Warning::OtherTokenizer);
+    }
+    Ok(warnings)
+}
+
+/// The task that a passport records.
+///
+/// # Errors
+/// If its template or labels can't be read, which only another tokenizer can cause.
+pub fn task<B: Backend>(record: &TaskRecord, model: &Model<B>) -> Result<Task, RecordError> {
+    Ok(Task {
+        template: Template::parse(&record.template)?,
+        text_field: record.text_field.clone(),
+        verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
+        objective: record.objective,
+        placement: record.placement,
+        max_length: record.max_length,
+    })
+}
+
+/// What a run leaves behind, beside its outcome.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The task.
+    pub task: &'a Task,
+    /// The field with the labels.
+    pub label_field: &'a str,
+    /// How it learned.
+    pub config: &'a TrainConfig,
+    /// How it began.
+    pub init: &'a Init,
+    /// Per split, the data's digest and number of examples.
+    pub data: BTreeMap<String, DataRecord>,
+    /// Per split or baseline (`test`, `test.bare`, `test.majority`), its metrics.
+    pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// The directory of a finished run, ready to be written.
+///
+/// # Errors
+/// If the soft prompt can't be described to PEFT.
+pub fn directory<B: Backend>(
+    model: &Model<B>,
+    run: &Run<'_>,
+    outcome: &Outcome,
+) -> Result<PromptDirectory, RecordError> {
+    let rows = outcome.soft_prompt.clone();
+    let spec = model.backbone.spec();
+    let adapter = match run.task.placement {
+        Placement::Front => {
+            let mut adapter = AdapterConfig::causal_lm(rows.n_virtual(), rows.hidden())?;
+            adapter.base_model = Some(model.backbone.identity().name.clone());
+            adapter.n_heads = Some(spec.attention.query_heads);
+            adapter.n_layers = Some(spec.layers);
+            Some(adapter)
+        }
+        // PEFT knows no other placement: it would compute something else.
+        Placement::AfterBos | Placement::Suffix => None,
+    };
+    let passport = Passport {
+        format_version: FORMAT_VERSION,
+        foreword_version: env!("CARGO_PKG_VERSION").to_owned(),
+        tensors_digest: String::new(),
+        base_model: base_model(model.backbone.identity()),
+        tokenizer_digest: model.tokenizer.digest().to_owned(),
+        task: task_record(run),
+        training: TrainingRecord {
+            method: METHOD.to_owned(),
+            n_virtual: rows.n_virtual(),
+            hidden: rows.hidden(),
+            init: init_name(run.init),
+            seed: run.config.seed,
+            settings: settings(run.config, model),
+            steps: outcome.steps,
+            best_step: outcome.best_step,
+            data: run.data.clone(),
+        },
+        metrics: run.metrics.clone(),
+    };
+    Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
+}
+
+fn task_record(run: &Run<'_>) -> TaskRecord {
+    let task = run.task;
+    let labels = task.verbalizer.names().iter().cloned().zip(task.verbalizer.strings().iter().cloned());
+    TaskRecord {
+        kind: TaskKind::Classification,
+        template: task.template.source().to_owned(),
+        labels: labels.collect(),
+        placement: task.placement,
+        objective: task.objective,
+        max_length: task.max_length,
+        text_field: task.text_field.clone(),
+        label_field: Some(run.label_field.to_owned()),
+        target_field: None,
+    }
+}
+
+/// An init without the path of a machine.
+fn init_name(init: &Init) -> String {
+    match init {
+        Init::From(dir) => format!("from:{}", dir.file_name().unwrap_or_default().to_string_lossy()),
+        Init::Text(_) | Init::Labels | Init::Vocab | Init::Random => init.to_string(),
+    }
+}
+
+fn settings<B: Backend>(config: &TrainConfig, model: &Model<B>) -> BTreeMap<String, Value> {
+    let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } = config;
+    let peak = config.peak_rate(crate::init::embedding_rms(model.backbone.table()));
+    let named: [(&str, Value); 12] = [
+        ("steps", (*steps).into()),
+        ("batch_size", (*batch_size).into()),
+        ("learning_rate", peak.into()),
+        ("schedule", schedule.to_string().into()),
+        ("warmup", warmup.to_string().into()),
+        ("max_grad_norm", (*max_grad_norm).into()),
+        ("weight_decay", (*weight_decay).into()),
+        ("shuffle", (*shuffle).into()),
+        ("eval_every", config.eval_every.into()),
+        ("patience", config.patience.into()),
+        ("keep", config.keep.to_string().into()),
+        ("optimizer", "adamw".into()),
+    ];
+    named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn base_model(identity: &Identity) -> BaseModel {
+    BaseModel {
+        name: identity.name.clone(),
+        spec: identity.spec.clone(),
+        embeddings: EmbeddingFingerprint {
+            dtype: identity.dtype.clone(),
+            digest: identity.digest.clone(),
+            sketch: identity.sketch.clone(),
+        },
+    }
+}
+
+fn identity_of(base: &BaseModel) -> Identity {
+    Identity {
+        name: base.name.clone(),
+        spec: base.spec.clone(),
+        dtype: base.embeddings.dtype.clone(),
+        digest: base.embeddings.digest.clone(),
+        sketch: base.embeddings.sketch.clone(),
+    }
+}

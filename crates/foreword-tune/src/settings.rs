@@ -1,0 +1,294 @@
+//! What a run can be set to: the closed choices of a task file and of the command line, each with its names.
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use foreword_format::{Keep, Objective, Placement, Schedule, TaskKind};
+
+/// A setting that is not one of its choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// A learning rate that is neither "auto" nor a positive number.
+    #[error("the learning rate {value:?} is neither \"auto\" nor a number above 0")]
+    LearningRate {
+        /// What was given.
+        value: String,
+    },
+    /// A warm-up that is neither a number of steps nor a share.
+    #[error("the warm-up {value:?} is neither a whole number of steps nor a share of them from 0 to below 1")]
+    Warmup {
+        /// What was given.
+        value: String,
+    },
+    /// An init that is none of the forms there are.
+    #[error("unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random or from:DIR")]
+    Init {
+        /// What was given.
+        value: String,
+    },
+    /// An init form without what belongs after its colon.
+    #[error("the init {form:?} needs {missing} after the colon")]
+    InitEmpty {
+        /// `text:` or `from:`.
+        form: &'static str,
+        /// What should stand there.
+        missing: &'static str,
+    },
+}
+
+/// How far a step goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LearningRate {
+    /// A share of the RMS of the model's embedding rows.
+    Auto,
+    /// This number, above 0, per coordinate as PEFT counts it.
+    Value(f64),
+}
+
+impl LearningRate {
+    fn from_number(value: f64) -> Result<Self, SettingError> {
+        if value.is_finite() && value > 0.0 {
+            Ok(Self::Value(value))
+        } else {
+            Err(SettingError::LearningRate { value: value.to_string() })
+        }
+    }
+}
+
+impl FromStr for LearningRate {
+    type Err = SettingError;
+
+    fn from_str(value: &str) -> Result<Self, SettingError> {
+        let unknown = || SettingError::LearningRate { value: value.to_owned() };
+        match value {
+            "auto" => Ok(Self::Auto),
+            number => Self::from_number(number.parse().map_err(|_| unknown())?).map_err(|_| unknown()),
+        }
+    }
+}
+
+impl fmt::Display for LearningRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Value(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LearningRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ParsedOrNumber {
+            expected: "\"auto\" or a number above 0",
+            from_number: Self::from_number,
+        })
+    }
+}
+
+/// How long the learning rate rises at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Warmup {
+    /// For this many steps.
+    Steps(u64),
+    /// For this share of the run's steps, above 0 and below 1.
+    Share(f64),
+}
+
+impl Warmup {
+    fn from_number(value: f64) -> Result<Self, SettingError> {
+        // Whole numbers up to 2^53 are exact in an f64; no run has more steps.
+        const MOST_STEPS: f64 = (1_u64 << 53) as f64;
+        if value > 0.0 && value < 1.0 {
+            Ok(Self::Share(value))
+        } else if value.fract() == 0.0 && (0.0..=MOST_STEPS).contains(&value) {
+            Ok(Self::Steps(value as u64))
+        } else {
+            Err(SettingError::Warmup { value: value.to_string() })
+        }
+    }
+}
+
+impl FromStr for Warmup {
+    type Err = SettingError;
+
+    fn from_str(value: &str) -> Result<Self, SettingError> {
+        let unknown = || SettingError::Warmup { value: value.to_owned() };
+        Self::from_number(value.parse().map_err(|_| unknown())?).map_err(|_| unknown())
+    }
+}
+
+impl fmt::Display for Warmup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Share(share) => write!(f, "{share}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Warmup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ParsedOrNumber {
+            expected: "a number of steps, or a share of them below 1",
+            from_number: Self::from_number,
+        })
+    }
+}
+
+/// What the soft prompt's rows are before the first step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// The embeddings of this text's tokens.
+    Text(String),
+    /// The embeddings of the labels' tokens.
+    Labels,
+    /// The embeddings of tokens drawn from the vocabulary.
+    Vocab,
+    /// Random rows of the scale of the embedding table.
+    Random,
+    /// The rows of another prompt directory.
+    From(PathBuf),
+}
+
+impl FromStr for Init {
+    type Err = SettingError;
+
+    fn from_str(value: &str) -> Result<Self, SettingError> {
+        match (value, value.split_once(':')) {
+            ("labels", _) => Ok(Self::Labels),
+            ("vocab", _) => Ok(Self::Vocab),
+            ("random", _) => Ok(Self::Random),
+            (_, Some(("text", text))) if text.trim().is_empty() => {
+                Err(SettingError::InitEmpty { form: "text:", missing: "the text to begin from" })
+            }
+            (_, Some(("text", text))) => Ok(Self::Text(text.to_owned())),
+            (_, Some(("from", ""))) => {
+                Err(SettingError::InitEmpty { form: "from:", missing: "the prompt directory to begin from" })
+            }
+            (_, Some(("from", path))) => Ok(Self::From(PathBuf::from(path))),
+            _ => Err(SettingError::Init { value: value.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "text:{text}"),
+            Self::Labels => f.pad("labels"),
+            Self::Vocab => f.pad("vocab"),
+            Self::Random => f.pad("random"),
+            Self::From(path) => write!(f, "from:{}", path.display()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Init {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Parsed::new("text:SOME TEXT, labels, vocab, random or from:DIR"))
+    }
+}
+
+/// Reads a string through `FromStr`.
+struct Parsed<T> {
+    expected: &'static str,
+    result: std::marker::PhantomData<T>,
+}
+
+impl<T> Parsed<T> {
+    fn new(expected: &'static str) -> Self {
+        Self { expected, result: std::marker::PhantomData }
+    }
+}
+
+impl<T: FromStr<Err = SettingError>> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<T, E> {
+        value.parse().map_err(E::custom)
+    }
+}
+
+/// Reads a string through `FromStr`, or a number.
+struct ParsedOrNumber<T> {
+    expected: &'static str,
+    from_number: fn(f64) -> Result<T, SettingError>,
+}
+
+impl<T: FromStr<Err = SettingError>> Visitor<'_> for ParsedOrNumber<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<T, E> {
+        value.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<T, E> {
+        (self.from_number)(value).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for &placement in Placement::ALL {
+            assert_eq!(placement.to_string().parse(), Ok(placement));
+            assert_eq!(serde_json::to_value(placement).unwrap(), placement.as_str());
+            assert_eq!(serde_json::from_value::<Placement>(placement.as_str().into()).unwrap(), placement);
+        }
+        let message = "middle".parse::<Placement>().unwrap_err().to_string();
+        assert_eq!(message, "unknown placement \"middle\", expected one of: front, after-bos, suffix");
+    }
+
+    #[test]
+    fn learning_rates_are_auto_or_above_zero() {
+        assert_eq!("auto".parse(), Ok(LearningRate::Auto));
+        assert_eq!("3e-2".parse(), Ok(LearningRate::Value(0.03)));
+        for wrong in ["0", "-1", "nan", "inf", "fast", ""] {
+            let message = wrong.parse::<LearningRate>().unwrap_err().to_string();
+            assert!(message.contains(&format!("{wrong:?}")), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_warmup_below_one_is_a_share() {
+        assert_eq!("0".parse(), Ok(Warmup::Steps(0)));
+        assert_eq!("0.05".parse(), Ok(Warmup::Share(0.05)));
+        assert_eq!("1".parse(), Ok(Warmup::Steps(1)));
+        assert_eq!("20".parse(), Ok(Warmup::Steps(20)));
+        for wrong in ["1.5", "-1", "-0.5", "nan", "inf", "5%"] {
+            assert!(wrong.parse::<Warmup>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn inits_are_read_as_they_are_written() {
+        for text in ["text:Classify: good or bad?", "labels", "vocab", "random", "from:runs/a:b"] {
+            assert_eq!(text.parse::<Init>().unwrap().to_string(), text);
+        }
+        for wrong in ["text:", "text: ", "from:", "words", "labels:", ""] {
+            assert!(wrong.parse::<Init>().is_err(), "{wrong}");
+        }
+    }
+}

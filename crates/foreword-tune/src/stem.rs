@@ -1,0 +1,238 @@
+//! Where learned rows stand: the part of the forest above the examples, computed once for all of them.
+
+use foreword_backbone::kernels::{Backend, Forest, Parent, Span, Token};
+use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output};
+
+use crate::settings::Placement;
+
+/// The frozen part of what all examples share. Soft prompts are planted into it by [`Stem::plant`].
+///
+/// | placement | frozen, once per run | trunk, once per step | each example |
+/// |---|---|---|---|
+/// | front | | `[soft][shared tokens]` | rest of its context |
+/// | after-bos | `[leading tokens]` | `[soft][other shared tokens]` | rest of its context |
+/// | suffix | `[shared tokens]` | | rest of its context (frozen), `[soft]` |
+///
+/// Under after-bos, a context that is nothing but the leading tokens would end in the trunk; then, too, each example has
+/// its own copy of the learned rows.
+pub struct Stem<'a, B: Backend> {
+    backbone: &'a Backbone<B>,
+    placement: Placement,
+    /// Tokens that all contexts begin with.
+    shared: Vec<Token>,
+    /// How many of them are frozen: they stand before the learned rows.
+    n_before: usize,
+    per_example: bool,
+    frozen: Option<Frozen<B>>,
+}
+
+struct Frozen<B: Backend> {
+    key_values: KeyValues<B>,
+    path: Vec<Span>,
+}
+
+impl<'a, B: Backend> Stem<'a, B> {
+    /// The stem of all `contexts`, each with at least one token. `n_leading` is the number of special tokens that the
+    /// tokenizer puts in front (the BOS), after which the placement `after-bos` plants.
+    ///
+    /// # Errors
+    /// If the shared tokens are longer than the model's context.
+    pub fn new<'t>(
+        backbone: &'a Backbone<B>,
+        placement: Placement,
+        n_leading: usize,
+        contexts: impl IntoIterator<Item = &'t [Token]>,
+    ) -> Result<Self, BackboneError> {
+        let contexts: Vec<&[Token]> = contexts.into_iter().collect();
+        let mut shared = shared_beginning(&contexts);
+        let ends_in_leading = contexts.iter().any(|context| context.len() <= n_leading);
+        let per_example = match placement {
+            Placement::Front => false,
+            Placement::AfterBos => ends_in_leading,
+            Placement::Suffix => true,
+        };
+        if let (Placement::AfterBos, true, Some(context)) = (placement, ends_in_leading, contexts.first()) {
+            shared = context[..n_leading.min(context.len())].to_vec();
+        }
+        let n_before = match placement {
+            Placement::Front => 0,
+            Placement::AfterBos => n_leading.min(shared.len()),
+            Placement::Suffix => shared.len(),
+        };
+        let frozen = if n_before == 0 {
+            None
+        } else {
+            let mut forest = Forest::new();
+            let root = forest.push(Parent::Root, n_before);
+            let rows = backbone.embed(&shared[..n_before]);
+            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: false };
+            let key_values = backbone.forward(input)?.key_values;
+            Some(Frozen { key_values, path: forest.path(root, 0) })
+        };
+        Ok(Self { backbone, placement, shared, n_before, per_example, frozen })
+    }
+
+    /// The backbone below.
+    pub(crate) fn backbone(&self) -> &'a Backbone<B> {
+        self.backbone
+    }
+
+    /// Tokens of every context that the stem and the trunk already hold.
+    pub(crate) fn n_shared(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether each example has its own copy of the learned rows.
+    pub(crate) fn plants_per_example(&self) -> bool {
+        self.per_example
+    }
+
+    /// How many tokens of `context` stand before an example's own copy of the learned rows.
+    pub(crate) fn n_before(&self, context: &[Token]) -> usize {
+        if self.placement == Placement::Suffix { context.len() } else { self.n_before }
+    }
+
+    fn context(&self) -> Vec<&KeyValues<B>> {
+        self.frozen.iter().map(|frozen| &frozen.key_values).collect()
+    }
+
+    /// Computes the trunks of soft prompts, one root each, `[P, H]` row after row. P = 0, the bare model, has no rows to
+    /// place and so belongs to the placement front. `tape` keeps what the gradient needs.
+    pub(crate) fn plant(&self, roots: &[&[f32]], tape: bool) -> Result<Trunks<'_, B>, BackboneError> {
+        let h = self.backbone.spec().hidden;
+        assert!(
+            self.placement == Placement::Front || roots.iter().all(|root| !root.is_empty()),
+            "a soft prompt without rows belongs to the placement front"
+        );
+        let fixed = &self.shared[self.n_before..];
+        let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
+        let parent = || if above.is_empty() { Parent::Root } else { Parent::Context(above.to_vec()) };
+        if self.plants_per_example() {
+            let paths = vec![above.to_vec(); roots.len()];
+            return Ok(Trunks { stem: self, paths, planted: None, roots: owned(roots) });
+        }
+        let mut forest = Forest::new();
+        let mut tokens = Vec::new();
+        let mut learned = Vec::new();
+        for root in roots {
+            let first = forest.n_rows();
+            let n_virtual = root.len() / h;
+            learned.extend(first..first + n_virtual);
+            tokens.extend(std::iter::repeat_n(0, n_virtual));
+            tokens.extend_from_slice(fixed);
+            forest.push(parent(), n_virtual + fixed.len());
+        }
+        let block = usize::from(self.frozen.is_some());
+        let paths = (0..roots.len()).map(|i| forest.path(i, block)).collect();
+        let rows = self.rows(&tokens, &learned, &roots.concat());
+        let input = Input { rows, forest: &forest, context: &self.context(), wanted: &[], tape };
+        let output = self.backbone.forward(input)?;
+        let planted = Some(Planted { forest, learned, output });
+        Ok(Trunks { stem: self, paths, planted, roots: owned(roots) })
+    }
+
+    /// Embedded tokens with learned rows written over those at `learned`.
+    pub(crate) fn rows(&self, tokens: &[Token], learned: &[usize], values: &[f32]) -> B::Rows {
+        use foreword_backbone::kernels::Element as _;
+        let backend = self.backbone.backend();
+        let mut rows = self.backbone.embed(tokens);
+        if !learned.is_empty() {
+            let values = values.iter().map(|&v| B::Element::of_f32(v)).collect();
+            backend.assign(&mut rows, learned, &backend.rows(values, self.backbone.spec().hidden));
+        }
+        rows
+    }
+}
+
+fn owned(roots: &[&[f32]]) -> Vec<Vec<f32>> {
+    roots.iter().map(|root| root.to_vec()).collect()
+}
+
+/// The longest beginning that all contexts share, leaving each at least its last token.
+fn shared_beginning(contexts: &[&[Token]]) -> Vec<Token> {
+    let Some((first, contexts)) = contexts.split_first() else { return Vec::new() };
+    let mut shared = &first[..first.len().saturating_sub(1)];
+    for context in contexts {
+        let most = shared.len().min(context.len().saturating_sub(1));
+        let same = shared[..most].iter().zip(*context).take_while(|(a, b)| a == b).count();
+        shared = &shared[..same];
+    }
+    shared.to_vec()
+}
+
+/// Soft prompts in their place: the keys and values that every example sees.
+pub(crate) struct Trunks<'s, B: Backend> {
+    stem: &'s Stem<'s, B>,
+    /// Per root, the path that an example hangs from.
+    paths: Vec<Vec<Span>>,
+    planted: Option<Planted<B>>,
+    /// The soft prompts, each `[P, H]`.
+    roots: Vec<Vec<f32>>,
+}
+
+struct Planted<B: Backend> {
+    forest: Forest,
+    learned: Vec<usize>,
+    output: Output<B>,
+}
+
+impl<B: Backend> Trunks<'_, B> {
+    /// The path above the examples of root `root`.
+    pub(crate) fn path(&self, root: usize) -> Vec<Span> {
+        self.paths[root].clone()
+    }
+
+    /// P of root `root`.
+    pub(crate) fn n_virtual(&self, root: usize) -> usize {
+        self.roots[root].len() / self.stem.backbone.spec().hidden
+    }
+
+    /// Soft prompt `root`, `[P, H]`.
+    pub(crate) fn root(&self, root: usize) -> &[f32] {
+        &self.roots[root]
+    }
+
+    /// Context blocks of the examples: the frozen one, where there is one, and the trunks'.
+    pub(crate) fn context(&self) -> Vec<&KeyValues<B>> {
+        let mut context = self.stem.context();
+        context.extend(self.planted.iter().map(|planted| &planted.output.key_values));
+        context
+    }
+
+    /// Zero gradients of the trunks' keys and values; `None` where examples plant for themselves.
+    pub(crate) fn zero_gradients(&self) -> Option<KeyValues<B>> {
+        self.planted.as_ref().map(|planted| self.stem.backbone.zero_gradients(planted.forest.n_rows()))
+    }
+
+    /// The gradient targets of the context blocks.
+    pub(crate) fn targets<'g>(&self, d_trunks: &'g mut Option<KeyValues<B>>) -> Vec<Option<&'g mut KeyValues<B>>> {
+        let frozen = self.stem.frozen.iter().map(|_| None);
+        frozen.chain(d_trunks.as_mut().map(Some)).collect()
+    }
+
+    /// From the gradient of the trunks' keys and values to that of the learned rows, one `[P, H]` per root. Needs the
+    /// tape; `None` where there is no trunk.
+    pub(crate) fn backward(&self, d_trunks: Option<KeyValues<B>>) -> Option<Vec<Vec<B::Element>>> {
+        let planted = self.planted.as_ref()?;
+        let backbone = self.stem.backbone;
+        let gradient = Gradient {
+            forest: &planted.forest,
+            context: &self.stem.context(),
+            key_values: &planted.output.key_values,
+            d_hidden: None,
+            d_key_values: d_trunks,
+            d_context: self.stem.frozen.iter().map(|_| None).collect(),
+            learned: &planted.learned,
+        };
+        let d_rows = backbone.backward(planted.output.tape.as_ref()?, gradient);
+        let values = backbone.backend().values(&d_rows);
+        let mut rest = &values[..];
+        let mut d_roots = Vec::with_capacity(self.roots.len());
+        for root in &self.roots {
+            let (d_root, after) = rest.split_at(root.len());
+            d_roots.push(d_root.to_vec());
+            rest = after;
+        }
+        Some(d_roots)
+    }
+}

@@ -1,0 +1,323 @@
+//! The task file: a run's settings as TOML, as close to what is written as can be. What is absent is decided later.
+
+use crate::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, TaskKind, Warmup};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// What can be wrong with a task file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskFileError {
+    /// The file could not be read, or is not UTF-8 text.
+    #[error("cannot read the task file {path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, a key that there is none of, or a value that its key does not take.
+    #[error("{path}, line {line}, column {column}: {reason}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, in characters from 1.
+        column: usize,
+        /// What the TOML reader said.
+        reason: String,
+    },
+}
+
+/// Declares one table of the task file: every key optional, no other key accepted, and `overridden_by` for all.
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: Option<$type>,)+ }
+
+        impl $name {
+            /// These settings with those of `flags` in their place where there are any.
+            #[must_use]
+            pub fn overridden_by(self, flags: Self) -> Self {
+                Self { $($field: flags.$field.or(self.$field),)+ }
+            }
+        }
+    };
+}
+
+/// A task file, or the flags that mirror it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskFile {
+    /// A bundled name, a local directory, a `.gguf` file or a Hugging Face id.
+    pub model: Option<String>,
+    /// `[data]`
+    pub data: DataTable,
+    /// `[task]`
+    pub task: TaskTable,
+    /// `[prompt]`
+    pub prompt: PromptTable,
+    /// `[train]`
+    pub train: TrainTable,
+}
+
+table!(
+    /// `[data]`: where the examples are, and which field is what.
+    DataTable {
+        /// The examples to learn from.
+        train: PathBuf,
+        /// The examples to choose by; absent: cut from `train`.
+        dev: PathBuf,
+        /// The examples to report on.
+        test: PathBuf,
+        /// The field that `{text}` in the template means.
+        text_field: String,
+        /// The field with the label, for classification.
+        label_field: String,
+        /// The field with the text to write, for generation.
+        target_field: String,
+    }
+);
+
+table!(
+    /// `[task]`: what is asked of the model.
+    TaskTable {
+        /// Classification or generation.
+        kind: TaskKind,
+        /// The text around the fields, up to the label or target.
+        template: String,
+        /// From label to the string that stands for it.
+        labels: BTreeMap<String, String>,
+        /// What the loss of a label is.
+        objective: Objective,
+        /// The most tokens of template, text and label, without virtual tokens.
+        max_length: usize,
+    }
+);
+
+table!(
+    /// `[prompt]`: the soft prompt.
+    PromptTable {
+        /// How many rows it has.
+        virtual_tokens: usize,
+        /// Where it stands.
+        placement: Placement,
+        /// What its rows are at first.
+        init: Init,
+    }
+);
+
+table!(
+    /// `[train]`: how it learns.
+    TrainTable {
+        /// How many updates.
+        steps: u64,
+        /// Examples per step.
+        batch_size: usize,
+        /// How far a step goes.
+        learning_rate: LearningRate,
+        /// How the learning rate goes after the warm-up.
+        schedule: Schedule,
+        /// Steps, or a share of the steps, over which the learning rate rises.
+        warmup: Warmup,
+        /// The gradient's longest norm; 0: any.
+        max_grad_norm: f64,
+        /// AdamW's weight decay.
+        weight_decay: f64,
+        /// Whether each pass takes the examples in another order.
+        shuffle: bool,
+        /// Steps from one evaluation to the next; 0: only at the end.
+        eval_every: u64,
+        /// Evaluations without a better one before the run stops; 0: never.
+        patience: u64,
+        /// Which soft prompt is written.
+        keep: Keep,
+        /// The most tokens computed at a time.
+        micro_batch_tokens: usize,
+        /// What all that is drawn by chance is drawn from.
+        seed: u64,
+    }
+);
+
+impl TaskFile {
+    /// Reads a task file. Relative paths in it are relative to its folder; so is `model` where such a path exists or
+    /// where it begins with `./` or `../`, and is a name otherwise.
+    pub fn read(path: &Path) -> Result<Self, TaskFileError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TaskFileError::Io { path: path.to_owned(), source })?;
+        Ok(Self::parse(&text, path)?.relative_to(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// This file's settings with those of `flags` in their place, key by key, where there are any.
+    #[must_use]
+    pub fn overridden_by(self, flags: Self) -> Self {
+        Self {
+            model: flags.model.or(self.model),
+            data: self.data.overridden_by(flags.data),
+            task: self.task.overridden_by(flags.task),
+            prompt: self.prompt.overridden_by(flags.prompt),
+            train: self.train.overridden_by(flags.train),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, TaskFileError> {
+        toml::from_str(text).map_err(|error| {
+            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            TaskFileError::Invalid {
+                path: path.to_owned(),
+                line: 1 + before.matches('\n').count(),
+                column: 1 + before[line_start..].chars().count(),
+                reason: error.message().trim_end().to_owned(),
+            }
+        })
+    }
+
+    fn relative_to(mut self, folder: &Path) -> Self {
+        for path in [&mut self.data.train, &mut self.data.dev, &mut self.data.test].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+        if let Some(Init::From(path)) = &mut self.prompt.init {
+            *path = folder.join(&*path);
+        }
+        if let Some(model) = &mut self.model {
+            let there = folder.join(&*model);
+            let first = Path::new(&*model).components().next();
+            let is_path = matches!(first, Some(Component::CurDir | Component::ParentDir)) || there.exists();
+            if let (true, Some(there)) = (is_path, there.to_str()) {
+                *model = there.to_owned();
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+model = "foreword-tiny"
+[data]
+train = "train.jsonl"
+dev = "/data/dev.jsonl"
+test = "more/test.jsonl"
+text_field = "text"
+label_field = "label"
+target_field = "output"
+[task]
+kind = "classification"
+template = "{text}\nSentiment:"
+labels = { negative = " negative", positive = " positive" }
+objective = "label"
+max_length = 512
+[prompt]
+virtual_tokens = 20
+placement = "after-bos"
+init = "text:Classify the sentiment."
+[train]
+steps = 400
+batch_size = 32
+learning_rate = "auto"
+schedule = "cosine"
+warmup = 0.05
+max_grad_norm = 1
+weight_decay = 0.0
+shuffle = true
+eval_every = 40
+patience = 0
+keep = "best"
+micro_batch_tokens = 4096
+seed = 0
+"#;
+
+    fn parse(text: &str) -> Result<TaskFile, TaskFileError> {
+        TaskFile::parse(text, Path::new("task.toml"))
+    }
+
+    fn message(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let file = parse(WHOLE).unwrap();
+        assert_eq!(file.prompt.placement, Some(Placement::AfterBos));
+        assert_eq!(file.train.learning_rate, Some(LearningRate::Auto));
+        assert_eq!(file.train.warmup, Some(Warmup::Share(0.05)));
+        assert_eq!(file.train.max_grad_norm, Some(1.0));
+        assert_eq!(file.task.labels.as_ref().unwrap()["negative"], " negative");
+        assert!(!format!("{file:?}").contains("None"), "a key is missing from this test");
+        assert_eq!(parse("").unwrap(), TaskFile::default());
+    }
+
+    #[test]
+    fn mistakes_are_named_by_line_and_column() {
+        let unknown = message("[train]\nsteeps = 1\n");
+        assert!(
+            unknown.starts_with("task.toml, line 2, column 1: unknown field `steeps`, expected one of"),
+            "{unknown}"
+        );
+        assert!(unknown.contains("`steps`"));
+        let name = message("[prompt]\nplacement = \"middle\"\n");
+        assert_eq!(
+            name,
+            "task.toml, line 2, column 13: unknown placement \"middle\", expected one of: front, after-bos, suffix"
+        );
+        assert!(message("[train]\nsteps = -1\n").starts_with("task.toml, line 2, column 9: invalid value"));
+        assert!(message("[train]\nlearning_rate = -1\n").contains("neither \"auto\" nor a number above 0"));
+        assert!(message("[train]\nwarmup = true\n").contains("a number of steps, or a share"));
+        assert!(message("modle = 1\n").contains("unknown field `modle`"));
+        assert!(message("é = [\n").starts_with("task.toml, line 1"));
+        assert!(
+            message("[train]\nsteps = 1\nsteps = 2\n")
+                .starts_with("task.toml, line 3, column 1: duplicate key")
+        );
+    }
+
+    #[test]
+    fn numbers_may_be_whole() {
+        let file = parse("[train]\nlearning_rate = 1\nwarmup = 20\n").unwrap();
+        assert_eq!(file.train.learning_rate, Some(LearningRate::Value(1.0)));
+        assert_eq!(file.train.warmup, Some(Warmup::Steps(20)));
+    }
+
+    #[test]
+    fn flags_win_key_by_key() {
+        let flags = parse("[train]\nsteps = 7\n[task]\nlabels = { a = \"A\", b = \"B\" }\n").unwrap();
+        let file = parse(WHOLE).unwrap().overridden_by(flags);
+        assert_eq!(file.train.steps, Some(7));
+        assert_eq!(file.train.batch_size, Some(32));
+        assert_eq!(file.task.labels.unwrap().len(), 2);
+        assert_eq!(parse(WHOLE).unwrap().overridden_by(TaskFile::default()), parse(WHOLE).unwrap());
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_files_folder_and_names_are_not_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("task.toml");
+        std::fs::create_dir(folder.path().join("my-model")).unwrap();
+        for (model, expected) in [
+            ("foreword-tiny", "foreword-tiny".to_owned()),
+            ("org/name", "org/name".to_owned()),
+            ("my-model", folder.path().join("my-model").display().to_string()),
+            ("../elsewhere", folder.path().join("../elsewhere").display().to_string()),
+        ] {
+            let text = WHOLE
+                .replace("foreword-tiny", model)
+                .replace("text:Classify the sentiment.", "from:prompts/a");
+            std::fs::write(&path, text).unwrap();
+            let file = TaskFile::read(&path).unwrap();
+            assert_eq!(file.model.unwrap(), expected);
+            assert_eq!(file.data.train.unwrap(), folder.path().join("train.jsonl"));
+            assert_eq!(file.data.dev.unwrap(), Path::new("/data/dev.jsonl"));
+            assert_eq!(file.prompt.init.unwrap(), Init::From(folder.path().join("prompts/a")));
+        }
+        let missing = TaskFile::read(&folder.path().join("none.toml")).unwrap_err().to_string();
+        assert!(missing.starts_with("cannot read the task file") && missing.contains("none.toml"));
+    }
+}

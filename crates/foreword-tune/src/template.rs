@@ -1,0 +1,210 @@
+//! Templates: how an example's fields become the text before the label.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What can be wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// `{` without its `}`.
+    #[error("template {template:?}, column {column}: '{{' without its '}}' (write '{{{{' for a brace)")]
+    Unclosed {
+        /// The template.
+        template: String,
+        /// The brace's place, in characters from 1.
+        column: usize,
+    },
+    /// `}` without its `{`.
+    #[error("template {template:?}, column {column}: '}}' without its '{{' (write '}}}}' for a brace)")]
+    Unopened {
+        /// The template.
+        template: String,
+        /// The brace's place, in characters from 1.
+        column: usize,
+    },
+    /// `{}`
+    #[error(
+        "template {template:?}, column {column}: an empty slot, name the field that goes there, as in {{text}}"
+    )]
+    EmptySlot {
+        /// The template.
+        template: String,
+        /// The opening brace's place, in characters from 1.
+        column: usize,
+    },
+    /// No slot at all: every example would be the same text.
+    #[error("template {template:?} has no slot, name the field that goes into it, as in {{text}}")]
+    NoSlot {
+        /// The template.
+        template: String,
+    },
+}
+
+/// A text with slots: `{field}` stands for a field, `{{` and `}}` for braces. The label or target follows it.
+///
+/// ```
+/// # use foreword_tune::template::Template;
+/// let template = Template::parse("{premise}\nSo: {hypothesis}\nTrue?")?;
+/// let text = template.render(|slot| if slot == "premise" { "It rains." } else { "It is wet." });
+/// assert_eq!(text, "It rains.\nSo: It is wet.\nTrue?");
+/// # Ok::<(), foreword_tune::template::TemplateError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    source: String,
+    parts: Vec<Part>,
+    slots: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    /// The index in `slots`.
+    Slot(usize),
+}
+
+impl Template {
+    /// The template of a task that states none. `{text}` is the text field, whatever that is called.
+    pub const DEFAULT: &str = "{text}\nLabel:";
+
+    /// Reads a template.
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        let template = || source.to_owned();
+        let mut parsed = Self { source: template(), parts: Vec::new(), slots: Vec::new() };
+        let mut literal = String::new();
+        let mut characters = (1..).zip(source.chars()).peekable();
+        while let Some((column, character)) = characters.next() {
+            let is_doubled = characters.peek().is_some_and(|&(_, next)| next == character);
+            match character {
+                '{' | '}' if is_doubled => {
+                    characters.next();
+                    literal.push(character);
+                }
+                '{' => {
+                    let mut name = String::new();
+                    loop {
+                        match characters.next() {
+                            Some((_, '}')) => break,
+                            None | Some((_, '{')) => {
+                                return Err(TemplateError::Unclosed { template: template(), column });
+                            }
+                            Some((_, character)) => name.push(character),
+                        }
+                    }
+                    if name.trim().is_empty() {
+                        return Err(TemplateError::EmptySlot { template: template(), column });
+                    }
+                    parsed.add_literal(&mut literal);
+                    parsed.add_slot(name.trim());
+                }
+                '}' => return Err(TemplateError::Unopened { template: template(), column }),
+                _ => literal.push(character),
+            }
+        }
+        parsed.add_literal(&mut literal);
+        if parsed.slots.is_empty() { Err(TemplateError::NoSlot { template: template() }) } else { Ok(parsed) }
+    }
+
+    /// The names of the slots, each once, in the order in which they first stand in the template.
+    pub fn slots(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(String::as_str)
+    }
+
+    /// The text with each slot's value in its place. Braces in a value are text.
+    pub fn render<'v>(&self, value: impl Fn(&str) -> &'v str) -> String {
+        let values: Vec<&str> = self.slots().map(value).collect();
+        self.render_values(&values)
+    }
+
+    /// The template as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text with `values[i]` in the place of slot i; a slot without a value is empty.
+    pub(crate) fn render_values(&self, values: &[&str]) -> String {
+        self.parts.iter().fold(String::new(), |mut rendered, part| {
+            rendered.push_str(match part {
+                Part::Literal(literal) => literal,
+                Part::Slot(slot) => values.get(*slot).copied().unwrap_or(""),
+            });
+            rendered
+        })
+    }
+
+    fn add_literal(&mut self, literal: &mut String) {
+        if !literal.is_empty() {
+            self.parts.push(Part::Literal(std::mem::take(literal)));
+        }
+    }
+
+    fn add_slot(&mut self, name: &str) {
+        let slot = self.slots.iter().position(|slot| slot == name).unwrap_or_else(|| {
+            self.slots.push(name.to_owned());
+            self.slots.len() - 1
+        });
+        self.parts.push(Part::Slot(slot));
+    }
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(source: &str) -> Result<Self, TemplateError> {
+        Self::parse(source)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn slots_are_named_once_and_filled_everywhere() {
+        let template = Template::parse("{a} {{x}} { b}, {a}").unwrap();
+        assert_eq!(template.slots().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(template.render(|slot| if slot == "a" { "{b}" } else { "2" }), "{b} {x} 2, {b}");
+        assert_eq!(Template::parse(Template::DEFAULT).unwrap().render(|_| "good"), "good\nLabel:");
+    }
+
+    #[test]
+    fn mistakes_are_named_by_column() {
+        let message = |source| Template::parse(source).unwrap_err().to_string();
+        assert_eq!(
+            message("é {text"),
+            r#"template "é {text", column 3: '{' without its '}' (write '{{' for a brace)"#
+        );
+        assert!(message("{a {b}").contains("column 1: '{' without"));
+        assert_eq!(
+            message("{a} }"),
+            r#"template "{a} }", column 5: '}' without its '{' (write '}}' for a brace)"#
+        );
+        assert!(message("x{ }").contains("column 2: an empty slot"));
+        assert!(message("no {{slot}}").contains("has no slot"));
+        assert!(message("").contains("has no slot"));
+    }
+
+    proptest! {
+        #[test]
+        fn escaped_literals_and_values_come_out_as_they_went_in(before in ".{0,20}", value in ".{0,20}", after in ".{0,20}") {
+            let escape = |text: &str| text.replace('{', "{{").replace('}', "}}");
+            let source = format!("{}{{field}}{}", escape(&before), escape(&after));
+            let template = Template::parse(&source).unwrap();
+            prop_assert_eq!(template.render(|_| &value), format!("{before}{value}{after}"));
+            prop_assert_eq!(Template::parse(template.source()).unwrap(), template);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(source in "([{}]|.){0,20}") {
+            let _ = Template::parse(&source);
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The loop that learns a soft prompt. It tells what happens as events; it never prints and never touches the disk.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use foreword_backbone::Model;
+use foreword_backbone::kernels::{Backend, Element};
+use foreword_format::{FormatError, SoftPrompt};
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+
+use crate::init::embedding_rms;
+use crate::metrics::Evaluation;
+use crate::optimizer::{AdamW, clip, rate};
+use crate::pass::{Lesson, Query, loss_and_gradient};
+use crate::settings::{Keep, LearningRate, Schedule, Warmup};
+use crate::task::{Examples, Task, TaskError};
+
+/// Rows of a soft prompt where nothing else is said: 20 to 50 is where more rows stop helping (Lester et al. 2021).
+pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
+/// Tokens of template, text and label where nothing else is said.
+pub const DEFAULT_MAX_LENGTH: usize = 512;
+/// Tokens computed at a time where nothing else is said: enough rows to keep the products busy, few enough for the
+/// activations of one micro-batch to stay small.
+pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 4096;
+/// `auto` is this share of the embedding table's RMS: Adam's steps are about the learning rate per coordinate, so one
+/// share fits models of any scale.
+pub const LEARNING_RATE_SHARE: f64 = 0.03;
+/// Evaluations of a run where their distance is not given.
+const EVALUATIONS: u64 = 10;
+
+/// How a run learns. The defaults are the ones that the command line shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// Updates.
+    pub steps: u64,
+    /// Examples per update.
+    pub batch_size: usize,
+    /// Peak of the learning rate.
+    pub learning_rate: LearningRate,
+    /// How it goes after the warm-up.
+    pub schedule: Schedule,
+    /// How long it rises.
+    pub warmup: Warmup,
+    /// Longest gradient norm; 0: any.
+    pub max_grad_norm: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Another order of the examples in each epoch.
+    pub shuffle: bool,
+    /// Steps between evaluations on dev; 0: only at the end. `None`: about ten evaluations a run.
+    pub eval_every: Option<u64>,
+    /// Evaluations in a row without a better one after which the run stops; 0: never.
+    pub patience: u64,
+    /// Which rows are the outcome.
+    pub keep: Keep,
+    /// Seed of the order of examples.
+    pub seed: u64,
+    /// Most tokens computed at a time.
+    pub micro_batch_tokens: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 400,
+            batch_size: 32,
+            learning_rate: LearningRate::Auto,
+            schedule: Schedule::Cosine,
+            warmup: Warmup::Share(0.05),
+            max_grad_norm: 1.0,
+            weight_decay: 0.0,
+            shuffle: true,
+            eval_every: None,
+            patience: 5,
+            keep: Keep::Best,
+            seed: 0,
+            micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate in numbers, for an embedding table of this RMS.
+    #[must_use]
+    pub fn peak_rate(&self, embedding_rms: f64) -> f64 {
+        match self.learning_rate {
+            LearningRate::Auto => LEARNING_RATE_SHARE * embedding_rms,
+            LearningRate::Value(value) => value,
+        }
+    }
+
+    fn evaluates_at(&self, step: u64) -> bool {
+        let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
+        step == self.steps || (every > 0 && step.is_multiple_of(every))
+    }
+}
+
+/// What happens during a run.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An update was made.
+    Step {
+        /// From 1.
+        step: u64,
+        /// Loss of the batch before the update.
+        loss: f64,
+        /// Learning rate of the update.
+        learning_rate: f64,
+        /// Norm of the gradient before clipping.
+        grad_norm: f64,
+        /// Examples per second of the whole step, tokenising included.
+        examples_per_second: f64,
+    },
+    /// Dev was evaluated; step 0 is the init.
+    Eval {
+        /// Updates made so far.
+        step: u64,
+        /// Scores.
+        evaluation: &'a Evaluation,
+        /// No earlier evaluation was better.
+        best: bool,
+    },
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// All steps were made.
+    Finished,
+    /// Dev did not get better any more.
+    EarlyStopped,
+    /// The receiver of the events asked for it.
+    Stopped,
+    /// The loss or the gradient of this step was not a finite number.
+    Diverged {
+        /// The step.
+        step: u64,
+    },
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The rows to keep, `[P, H]`: always finite.
+    pub soft_prompt: SoftPrompt,
+    /// Updates made.
+    pub steps: u64,
+    /// Updates after which the kept rows stood.
+    pub best_step: u64,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Nothing to learn from.
+    #[error("there are no training examples")]
+    NoExamples,
+    /// A setting that makes no run.
+    #[error("{setting} must be {expected}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The task or the model.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The rows.
+    #[error(transparent)]
+    SoftPrompt(#[from] FormatError),
+}
+
+impl From<foreword_backbone::BackboneError> for TrainError {
+    fn from(error: foreword_backbone::BackboneError) -> Self {
+        Self::Task(error.into())
+    }
+}
+
+/// The best rows so far.
+struct Best {
+    values: Vec<f32>,
+    step: u64,
+    accuracy: f64,
+    loss: f64,
+}
+
+/// Learns: starts from `start`, takes batches of `train`, keeps what is best on `dev`. Better is a higher accuracy, then
+/// a lower loss; without dev examples the last rows are kept. The init itself is evaluated too and may win.
+///
+/// # Errors
+/// If there is nothing to learn from, or the model can't take the examples.
+pub fn train<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    (train, dev): (&Examples, Option<&Examples>),
+    start: SoftPrompt,
+    config: &TrainConfig,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Outcome, TrainError> {
+    check(train, config)?;
+    let (n_virtual, hidden) = (start.n_virtual(), start.hidden());
+    let mut values = start.into_values();
+    let stem = task.stem(model, train, n_virtual)?;
+    let labels = task.continuations();
+    let peak = config.peak_rate(embedding_rms(model.backbone.table()));
+    let mut optimizer = AdamW::new(values.len(), config.weight_decay);
+    let mut order = Order::new(train.n(), config);
+    let mut best = Best { values: values.clone(), step: 0, accuracy: f64::NEG_INFINITY, loss: f64::INFINITY };
+    let mut since_best = 0;
+    let (mut steps, mut ended) = (0, Ended::Finished);
+
+    // The init's own evaluation: what the run must beat.
+    let mut flow = evaluate(model, task, dev, &values, config, 0, &mut best, on_event)?.1;
+    for step in 1..=config.steps {
+        if flow.is_break() {
+            ended = Ended::Stopped;
+            break;
+        }
+        let started = Instant::now();
+        let learning_rate = peak * rate(step, config.steps, config.warmup, config.schedule);
+
+        let batch = order.next_batch(config.batch_size);
+        let lesson = |&i: &usize| Lesson {
+            query: Query { root: 0, context: &train.contexts[i], continuations: &labels },
+            truth: train.labels[i],
+        };
+        let lessons: Vec<Lesson<'_>> = batch.iter().map(lesson).collect();
+        let pass = loss_and_gradient(&stem, &[&values], &lessons, task.objective, config.micro_batch_tokens)?;
+        let loss = pass[0].loss;
+        let mut gradient: Vec<f32> = pass[0].gradient.iter().map(|d| d.as_f32()).collect();
+
+        let grad_norm = clip(&mut gradient, config.max_grad_norm);
+        let before = values.clone();
+        optimizer.update(&mut values, &gradient, learning_rate);
+        if !(loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite())) {
+            values = before;
+            ended = Ended::Diverged { step };
+            break;
+        }
+        steps = step;
+        let seconds = started.elapsed().as_secs_f64() + train.seconds * batch.len() as f64 / train.n() as f64;
+        let examples_per_second = batch.len() as f64 / seconds;
+        flow = on_event(Event::Step { step, loss, learning_rate, grad_norm, examples_per_second });
+
+        if dev.is_some() && config.evaluates_at(step) && flow.is_continue() {
+            let (better, evaluated) = evaluate(model, task, dev, &values, config, step, &mut best, on_event)?;
+            flow = evaluated;
+            since_best = if better { 0 } else { since_best + 1 };
+            if config.patience > 0 && since_best >= config.patience && step < config.steps {
+                ended = Ended::EarlyStopped;
+                break;
+            }
+        }
+    }
+    let last = dev.is_none() || config.keep == Keep::Last;
+    let (values, best_step) = if last { (values, steps) } else { (best.values, best.step) };
+    Ok(Outcome { soft_prompt: SoftPrompt::new(values, n_virtual, hidden)?, steps, best_step, ended })
+}
+
+fn check(train: &Examples, config: &TrainConfig) -> Result<(), TrainError> {
+    let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
+    if train.n() == 0 {
+        return Err(TrainError::NoExamples);
+    }
+    if config.steps == 0 {
+        return setting("steps", "at least 1");
+    }
+    if config.batch_size == 0 {
+        return setting("batch_size", "at least 1");
+    }
+    if !(config.max_grad_norm >= 0.0 && config.max_grad_norm.is_finite()) {
+        return setting("max_grad_norm", "0 (off) or a positive number");
+    }
+    if !(config.weight_decay >= 0.0 && config.weight_decay.is_finite()) {
+        return setting("weight_decay", "0 or a positive number");
+    }
+    Ok(())
+}
+
+/// Evaluates dev, if there is one, and remembers the rows if they are the best so far: (whether they are, go on?).
+#[allow(clippy::too_many_arguments)]
+fn evaluate<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    dev: Option<&Examples>,
+    values: &[f32],
+    config: &TrainConfig,
+    step: u64,
+    best: &mut Best,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<(bool, ControlFlow<()>), TrainError> {
+    let Some(dev) = dev else { return Ok((true, ControlFlow::Continue(()))) };
+    let evaluation = task.evaluate(model, values, dev, config.micro_batch_tokens, &mut |_| {})?;
+    let (accuracy, loss) = (evaluation.accuracy(), evaluation.loss);
+    let better = accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
+    if better {
+        *best = Best { values: values.to_vec(), step, accuracy, loss };
+    }
+    Ok((better, on_event(Event::Eval { step, evaluation: &evaluation, best: better })))
+}
+
+/// The order of the examples: each epoch's by the seed and the epoch alone.
+struct Order {
+    indices: Vec<usize>,
+    next: usize,
+    epoch: u64,
+    seed: Option<u64>,
+}
+
+impl Order {
+    fn new(n: usize, config: &TrainConfig) -> Self {
+        let seed = config.shuffle.then_some(config.seed);
+        let mut order = Self { indices: (0..n).collect(), next: 0, epoch: 0, seed };
+        order.shuffle();
+        order
+    }
+
+    /// The next examples; where the epoch ends, the next one's follow.
+    fn next_batch(&mut self, size: usize) -> Vec<usize> {
+        let mut batch = Vec::with_capacity(size.min(self.indices.len()));
+        while batch.len() < size {
+            if self.next == self.indices.len() {
+                self.epoch += 1;
+                self.next = 0;
+                self.shuffle();
+            }
+            batch.push(self.indices[self.next]);
+            self.next += 1;
+        }
+        batch
+    }
+
+    /// Fisher and Yates's shuffle of the examples in their own order.
+    fn shuffle(&mut self) {
+        let Some(seed) = self.seed else { return };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(self.epoch);
+        self.indices.sort_unstable();
+        for i in (1..self.indices.len()).rev() {
+            // The remainder favours small numbers by less than n / 2⁶⁴.
+            self.indices.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+        }
+    }
+}

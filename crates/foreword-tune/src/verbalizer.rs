@@ -1,0 +1,173 @@
+//! Verbalizers: which string stands for which label, and its tokens.
+
+use crate::data::{DataError, Dataset, FieldIdx, Place, listed};
+use crate::spelling;
+use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What can be wrong with labels, in themselves or in data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerbalizerError {
+    /// There is nothing to choose between.
+    #[error("{}, a classification needs at least two labels", match names.as_slice() {
+        [] => "no labels".to_owned(),
+        names => format!("one class only, {}", listed(names)),
+    })]
+    TooFew {
+        /// The labels there are.
+        names: Vec<String>,
+    },
+    /// A label's string has no tokens.
+    #[error(
+        "the string {string:?} of the label {name:?} gives no tokens, choose another string with --labels"
+    )]
+    NoTokens {
+        /// The label.
+        name: String,
+        /// Its string.
+        string: String,
+    },
+    /// Two labels that the model cannot tell apart.
+    #[error(
+        "the labels {first:?} and {second:?} are the same tokens, choose other strings for them with --labels"
+    )]
+    SameTokens {
+        /// A label.
+        first: String,
+        /// A later label.
+        second: String,
+    },
+    /// A label in the data that there is no string for.
+    #[error("{place}, field {field:?}: unknown label {value:?}{hint}, the labels are: {known}")]
+    UnknownLabel {
+        /// The line.
+        place: Place,
+        /// The label field.
+        field: String,
+        /// What stands there.
+        value: Box<str>,
+        /// "did you mean", where there is a near name.
+        hint: String,
+        /// The labels there are.
+        known: String,
+    },
+    /// A label field with nothing in it.
+    #[error("{place}: the label field {field:?} is empty, give it a label or take the example out")]
+    EmptyLabel {
+        /// The line.
+        place: Place,
+        /// The label field.
+        field: String,
+    },
+    /// The data could not be read where a label was wanted.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A label's string could not be tokenised.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// The labels of a classification, in the order of their names, each with the string that stands for it after the
+/// template and that string's tokens.
+///
+/// One label's tokens may begin with all of another's (" yes" and " yes indeed"): the label objective then compares
+/// sums over different lengths, as it does for any two labels. Only equal token sequences are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verbalizer {
+    names: Vec<String>,
+    strings: Vec<String>,
+    tokens: Vec<Vec<u32>>,
+}
+
+impl Verbalizer {
+    /// Tokenises the string of each label. `labels`: from name to string.
+    pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
+        let names: Vec<String> = labels.keys().cloned().collect();
+        if names.len() < 2 {
+            return Err(VerbalizerError::TooFew { names });
+        }
+        let mut tokens = Vec::with_capacity(names.len());
+        let mut name_of: BTreeMap<Vec<u32>, &String> = BTreeMap::new();
+        for (name, string) in labels {
+            let ids = tokenizer.encode_joined(string)?;
+            if ids.is_empty() {
+                return Err(VerbalizerError::NoTokens { name: name.clone(), string: string.clone() });
+            }
+            if let Some(first) = name_of.insert(ids.clone(), name) {
+                return Err(VerbalizerError::SameTokens { first: first.clone(), second: name.clone() });
+            }
+            tokens.push(ids);
+        }
+        Ok(Self { names, strings: labels.values().cloned().collect(), tokens })
+    }
+
+    /// The strings of labels that have none of their own: a space and the label's name.
+    pub fn default_strings<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> BTreeMap<String, String> {
+        names.into_iter().map(|name| (name.as_ref().to_owned(), format!(" {}", name.as_ref()))).collect()
+    }
+
+    /// How many labels there are, at least two.
+    pub fn n(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The labels' names, in rising order; a label's index is its place here.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The labels' strings, by label index.
+    pub fn strings(&self) -> &[String] {
+        &self.strings
+    }
+
+    /// The index of the label of this name.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
+    }
+
+    /// The tokens of one label's string; none for an index that is too large.
+    pub fn tokens(&self, label_idx: usize) -> &[u32] {
+        self.tokens.get(label_idx).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of tokens of the longest label: what a context must leave room for.
+    pub fn n_tokens_max(&self) -> usize {
+        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The label index of every row. A label of ours that no row has is fine; a label of a row that is not ours is an
+    /// error. Space around a label does not count.
+    pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
+        let index = |row| {
+            let value = dataset.text(row, field)?;
+            self.index(value).or_else(|| self.index(value.trim())).ok_or_else(|| {
+                VerbalizerError::UnknownLabel {
+                    place: dataset.place(row),
+                    field: dataset.field_name(field).to_owned(),
+                    value: value.chars().take(60).collect(),
+                    hint: spelling::hint(value, self.names.iter().map(String::as_str)),
+                    known: listed(&self.names),
+                }
+            })
+        };
+        (0..dataset.n()).map(index).collect()
+    }
+}
+
+/// The labels that stand in the data, space around them taken off.
+pub fn label_names(dataset: &Dataset, field: FieldIdx) -> Result<BTreeSet<String>, VerbalizerError> {
+    let mut names = BTreeSet::new();
+    for row in 0..dataset.n() {
+        let name = dataset.text(row, field)?.trim();
+        if name.is_empty() {
+            let field = dataset.field_name(field).to_owned();
+            return Err(VerbalizerError::EmptyLabel { place: dataset.place(row), field });
+        }
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}

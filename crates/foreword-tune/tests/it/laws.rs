@@ -1,0 +1,263 @@
+//! What must hold for every model, placement and cut into micro-batches.
+
+use std::ops::ControlFlow;
+
+use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
+use foreword_backbone::{Gradient, Input, Model};
+use foreword_format::SoftPrompt;
+use foreword_tune::pass::{Lesson, Query, loss_and_gradient};
+use foreword_tune::settings::{LearningRate, Objective, Placement};
+use foreword_tune::stem::Stem;
+use foreword_tune::template::Template;
+use foreword_tune::verbalizer::Verbalizer;
+use foreword_tune::{Examples, Task, TrainConfig, train};
+use foreword_backbone::kernels::{Forest, Parent, RowBlock};
+
+use crate::golden::{distance, load, root};
+
+const CONTEXTS: [&[Token]; 4] = [&[0, 9, 8, 31, 5], &[0, 9, 8, 7], &[0, 9, 8, 40, 41, 42, 43, 44], &[0, 9, 8, 31, 5]];
+const LABELS: [&[Token]; 3] = [&[50], &[60, 61], &[50, 62, 63]];
+const TRUTHS: [usize; 4] = [2, 0, 1, 1];
+
+/// Soft prompts of 2 and 3 rows.
+fn soft_prompts<B: Backend>(model: &Model<B>) -> [Vec<f32>; 2] {
+    let rows = |tokens: &[Token]| {
+        let embedded = model.backbone.backend().values(&model.backbone.embed(tokens));
+        embedded.iter().enumerate().map(|(i, v)| v.as_f32() + 0.05 * (i as f32).sin()).collect()
+    };
+    [rows(&[100, 101]), rows(&[110, 111, 112])]
+}
+
+/// Loss and gradient as everyone else computes them: a copy of the soft prompt in each row, one call per continuation.
+fn naive<B: Backend>(
+    model: &Model<B>,
+    placement: Placement,
+    soft: &[f32],
+    lessons: &[(&[Token], usize)],
+    objective: Objective,
+) -> (f64, Vec<f64>) {
+    let h = model.backbone.spec().hidden;
+    let n_virtual = soft.len() / h;
+    let mut loss = 0.0;
+    let mut gradient = vec![0.0; soft.len()];
+    let n_label_tokens: usize = lessons.iter().map(|&(_, truth)| LABELS[truth].len()).sum();
+    for &(context, truth) in lessons {
+        let at = match placement {
+            Placement::Front => 0,
+            Placement::AfterBos => 1,
+            Placement::Suffix => context.len(),
+        };
+        let score = |label: &[Token]| score_one(model, context, at, soft, label);
+        let scored: Vec<(f64, Vec<f64>)> = LABELS.iter().map(|label| score(label)).collect();
+        let weights: Vec<f64> = match objective {
+            Objective::Lm => {
+                let n = n_label_tokens as f64;
+                loss -= scored[truth].0 / n;
+                (0..3).map(|i| if i == truth { -1.0 / n } else { 0.0 }).collect()
+            }
+            Objective::Label => {
+                let n = lessons.len() as f64;
+                let sum: f64 = scored.iter().map(|(score, _)| score.exp()).sum();
+                loss -= (scored[truth].0 - sum.ln()) / n;
+                let p = |i: usize| scored[i].0.exp() / sum;
+                (0..3).map(|i| (p(i) - f64::from(u8::from(i == truth))) / n).collect()
+            }
+        };
+        for (weight, (_, d)) in weights.iter().zip(&scored) {
+            gradient.iter_mut().zip(d).for_each(|(sum, d)| *sum += weight * d);
+        }
+    }
+    assert_eq!(gradient.len(), n_virtual * h);
+    (loss, gradient)
+}
+
+/// log f(label | context with the soft prompt at `at`), and its gradient with respect to the soft prompt.
+fn score_one<B: Backend>(
+    model: &Model<B>,
+    context: &[Token],
+    at: usize,
+    soft: &[f32],
+    label: &[Token],
+) -> (f64, Vec<f64>) {
+    let (backbone, backend, h) = (&model.backbone, model.backbone.backend(), model.backbone.spec().hidden);
+    let n_virtual = soft.len() / h;
+    let mut rows = backend.values(&backbone.embed(&context[..at]));
+    rows.extend(soft.iter().map(|&v| B::Element::of_f32(v)));
+    rows.extend(backend.values(&backbone.embed(&[&context[at..], &label[..label.len() - 1]].concat())));
+    let mut forest = Forest::new();
+    forest.push(Parent::Root, rows.len() / h);
+    let first = context.len() + n_virtual - 1;
+    let wanted: Vec<usize> = (first..first + label.len()).collect();
+    let rows = backend.rows(rows, h);
+    let input = Input { rows, forest: &forest, context: &[], wanted: &wanted, tape: true };
+    let output = backbone.forward(input).unwrap();
+    let head = backbone.head();
+    let pairs: Vec<(usize, Token)> = label.iter().enumerate().map(|(i, &token)| (i, token)).collect();
+    let logits = backend.logits_at(&output.hidden, head, &pairs);
+    let log_sums = backend.log_sum_exp(&output.hidden, head);
+    let score = logits.iter().zip(&log_sums).map(|(l, s)| l.as_f64() - s.as_f64()).sum();
+    let mut d_hidden = backend.zeros(wanted.len(), h);
+    let ones = vec![B::Element::of_f64(1.0); label.len()];
+    let minus = vec![B::Element::of_f64(-1.0); label.len()];
+    backend.logits_at_gradient(head, &pairs, &ones, &mut d_hidden);
+    backend.log_sum_exp_gradient(&output.hidden, head, &log_sums, &minus, &mut d_hidden);
+    let learned: Vec<usize> = (at..at + n_virtual).collect();
+    let gradient = Gradient {
+        forest: &forest,
+        context: &[],
+        key_values: &output.key_values,
+        d_hidden: Some(d_hidden),
+        d_key_values: None,
+        d_context: Vec::new(),
+        learned: &learned,
+    };
+    let d = backbone.backward(&output.tape.unwrap(), gradient);
+    assert_eq!(d.n_rows(), n_virtual);
+    (score, backend.values(&d).iter().map(|v| v.as_f64()).collect())
+}
+
+fn stem<B: Backend>(model: &Model<B>, placement: Placement) -> Stem<'_, B> {
+    Stem::new(&model.backbone, placement, 1, CONTEXTS).unwrap()
+}
+
+/// Which soft prompt each example stands below: all below one, or two below each of two.
+const ROOTS: [[usize; 4]; 2] = [[0, 0, 0, 0], [0, 1, 1, 0]];
+
+fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
+    let model = load(path, backend);
+    let soft = soft_prompts(&model);
+    for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
+        let stem = stem(&model, placement);
+        for objective in [Objective::Label, Objective::Lm] {
+            for roots in ROOTS {
+                let n_roots = roots.iter().max().unwrap() + 1;
+                let planted: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
+                let query = |i: usize| Query { root: roots[i], context: CONTEXTS[i], continuations: &LABELS };
+                let lessons: Vec<Lesson<'_>> =
+                    (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
+                for budget in [1, 9, 1000] {
+                    let steps = loss_and_gradient(&stem, &planted, &lessons, objective, budget).unwrap();
+                    for (root, step) in steps.iter().enumerate() {
+                        let own = (0..4).filter(|&i| roots[i] == root).map(|i| (CONTEXTS[i], TRUTHS[i]));
+                        let own: Vec<(&[Token], usize)> = own.collect();
+                        let (loss, gradient) = naive(&model, placement, &soft[root], &own, objective);
+                        let off = distance(step.gradient.iter().map(|v| v.as_f64()), gradient);
+                        let loss_off = (step.loss - loss).abs() / loss;
+                        let what = format!("{path} {placement} {objective} {roots:?} root {root} budget {budget}");
+                        assert!(off < tolerance && loss_off < tolerance, "{what}: {off:e}, loss {loss_off:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+const TINY: [&str; 4] = ["llama-tiny", "llama-plain", "qwen2-tiny", "gpt2-tiny"];
+
+#[test]
+fn the_forest_equals_copies_in_double_precision() {
+    for name in TINY {
+        forest_equals_copies(&format!("testdata/models/{name}"), Reference::<f64>::new(), 1e-10);
+    }
+}
+
+#[test]
+fn the_forest_equals_copies_in_single_precision() {
+    for name in TINY {
+        forest_equals_copies(&format!("testdata/models/{name}"), Cpu::new(2).unwrap(), 3e-5);
+    }
+}
+
+#[test]
+fn budgets_threads_and_company_change_no_bit_of_a_step() {
+    let run = |n_threads: usize, budget: usize, placement: Placement, roots: [usize; 4]| {
+        let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
+        let soft = soft_prompts(&model);
+        let stem = stem(&model, placement);
+        let query = |i: usize| Query { root: roots[i], context: CONTEXTS[i], continuations: &LABELS };
+        let lessons: Vec<Lesson<'_>> = (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
+        let planted = [&soft[0][..], &soft[1][..]];
+        loss_and_gradient(&stem, &planted, &lessons, Objective::Label, budget).unwrap()
+    };
+    for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
+        let whole = run(1, 1000, placement, [0; 4]);
+        for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
+            let other = run(n_threads, budget, placement, [0; 4]);
+            assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}");
+        }
+    }
+}
+
+#[test]
+fn a_text_scores_alone_as_in_any_company() {
+    let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+    let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
+    let task = task(&model, Placement::Front);
+    let examples = task.examples(&model, 3, &data.take(&(0..100).collect::<Vec<_>>()), None).unwrap();
+    let soft = &soft_prompts(&model)[1];
+    let score = |examples: &Examples, budget| {
+        task.log_likelihoods(&model, soft, examples, budget, &mut |_| {}).unwrap()
+    };
+    let together = score(&examples, 4096);
+    let of = |contexts: Vec<Vec<Token>>| Examples { contexts, labels: Vec::new(), n_cut: 0, seconds: 0.0 };
+    let shuffled: Vec<usize> = (0..100).map(|i| (i * 37 + 11) % 100).collect();
+    let mixed = score(&of(shuffled.iter().map(|&i| examples.contexts[i].clone()).collect()), 333);
+    for (&i, mixed) in shuffled.iter().zip(&mixed) {
+        assert_eq!(mixed, &together[i], "text {i} shuffled");
+        assert_eq!(&score(&of(vec![examples.contexts[i].clone()]), 4096)[0], &together[i], "text {i} alone");
+    }
+}
+
+fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
+    let labels = [("negative", " negative"), ("positive", " positive")];
+    let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();
+    Task {
+        template: Template::parse("{text}").unwrap(),
+        text_field: None,
+        verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
+        objective: Objective::Label,
+        placement,
+        max_length: 200,
+    }
+}
+
+#[test]
+fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
+    for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
+        let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+        let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
+        let digest = |model: &Model<Cpu>| foreword_format::digest::sha256(model.backbone.table().bytes());
+        let before = (digest(&model), foreword_format::digest::sha256(&weights));
+        let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
+        let data = data.take(&(0..8).collect::<Vec<_>>());
+        let task = task(&model, placement);
+        let examples = task.examples(&model, 3, &data, Some(data.require("label").unwrap())).unwrap();
+        let h = model.backbone.spec().hidden;
+        let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, h).unwrap();
+        let config = TrainConfig {
+            steps: 120,
+            batch_size: 8,
+            learning_rate: LearningRate::Value(0.02),
+            ..TrainConfig::default()
+        };
+        let outcome =
+            train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(())).unwrap();
+        let tuned = outcome.soft_prompt.values();
+        let evaluation = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
+        assert_eq!(evaluation.accuracy(), 1.0, "{placement}: {evaluation:?}");
+        let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
+        assert_eq!(before, (digest(&model), foreword_format::digest::sha256(&weights)));
+    }
+}
+
+#[test]
+fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
+    let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
+    let contexts = CONTEXTS.iter().map(|context| context.to_vec()).collect();
+    let examples = Examples { contexts, labels: Vec::new(), n_cut: 0, seconds: 0.0 };
+    let score = |placement| {
+        task(&model, placement).log_likelihoods(&model, &[], &examples, 100, &mut |_| {}).unwrap()
+    };
+    assert_eq!(score(Placement::Front), score(Placement::AfterBos));
+    assert_eq!(score(Placement::Front), score(Placement::Suffix));
+}

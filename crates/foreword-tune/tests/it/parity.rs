@@ -1,0 +1,172 @@
+//! Log-likelihoods, losses and gradients agree with transformers, and whole runs with PEFT.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use foreword_backbone::Model;
+use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
+use foreword_format::PromptDirectory;
+use foreword_tune::data::Dataset;
+use foreword_tune::init::Sources;
+use foreword_tune::pass::{Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Warmup};
+use foreword_tune::stem::Stem;
+use foreword_tune::template::Template;
+use foreword_tune::verbalizer::Verbalizer;
+use foreword_tune::{Event, Examples, Task, TrainConfig, train};
+use serde_json::Value;
+
+use crate::golden::{Golden, MODELS, distance, json, load, root};
+
+fn placements(golden: &Golden) -> Vec<Placement> {
+    let names = golden.json["placements"].as_array().unwrap();
+    names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect()
+}
+
+fn stem<'m, B: Backend>(model: &'m Model<B>, placement: Placement, contexts: &[Vec<Token>]) -> Stem<'m, B> {
+    let n_leading = model.tokenizer.leading().len();
+    Stem::new(&model.backbone, placement, n_leading, contexts.iter().map(Vec::as_slice)).unwrap()
+}
+
+/// Every golden log-likelihood, loss and gradient of a model.
+fn check<B: Backend>(name: &str, backend: B) {
+    let golden = Golden::read(name);
+    let Some(model) = golden.model(backend) else { return };
+    let (contexts, labels, soft) = (golden.contexts(), golden.labels(), golden.tensor("soft_prompt"));
+    let labels: Vec<&[Token]> = labels.iter().map(Vec::as_slice).collect();
+    let query = |context| Query { root: 0, context, continuations: &labels };
+    let queries: Vec<Query<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
+
+    let mut bare_and_placed = vec![("bare", Placement::Front, &[][..])];
+    bare_and_placed.extend(placements(&golden).into_iter().map(|p| (p.as_str(), p, &soft[..])));
+    for (case, placement, root) in bare_and_placed {
+        let stem = stem(&model, placement, &contexts);
+        let scorer = Scorer::new(&stem, &[root], 50).unwrap();
+        let got = scorer.log_likelihoods(&queries).unwrap().concat();
+        let expected = golden.tensor(&format!("log_likelihoods.{case}"));
+        let off = distance(got.iter().copied(), expected.iter().map(|&v| f64::from(v)));
+        assert!(off < 1e-4, "{name}, log-likelihoods, {case}: {off:e}");
+    }
+
+    let texts: Vec<usize> = serde_json::from_value(golden.json["batch"]["texts"].clone()).unwrap();
+    let truths: Vec<usize> = serde_json::from_value(golden.json["batch"]["true"].clone()).unwrap();
+    let lessons: Vec<Lesson<'_>> =
+        texts.iter().zip(truths).map(|(&text, truth)| Lesson { query: queries[text], truth }).collect();
+    for placement in placements(&golden) {
+        for objective in [Objective::Lm, Objective::Label] {
+            let stem = stem(&model, placement, &contexts);
+            let step = &loss_and_gradient(&stem, &[&soft], &lessons, objective, 30).unwrap()[0];
+            let loss = golden.json["losses"][placement.as_str()][objective.as_str()].as_f64().unwrap();
+            let what = format!("{name}, {placement}, {objective}");
+            assert!((step.loss - loss).abs() < 1e-4 * loss.abs(), "{what}: loss {} instead of {loss}", step.loss);
+            let expected = golden.tensor(&format!("gradient.{placement}.{objective}"));
+            let off =
+                distance(step.gradient.iter().map(|v| v.as_f64()), expected.iter().map(|&v| f64::from(v)));
+            assert!(off < 1e-4, "{what}: gradient off by {off:e}");
+        }
+    }
+}
+
+#[test]
+fn log_likelihoods_losses_and_gradients_are_those_of_transformers() {
+    for name in MODELS {
+        check(name, Cpu::new(2).unwrap());
+    }
+}
+
+#[test]
+fn so_they_are_on_the_reference() {
+    for name in &MODELS[..4] {
+        check(name, Reference::<f32>::new());
+    }
+}
+
+fn peft_task<B: Backend>(model: &Model<B>) -> Task {
+    let labels = [("negative", " negative"), ("positive", " positive")];
+    let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();
+    Task {
+        template: Template::parse("{text}\nLabel:").unwrap(),
+        text_field: None,
+        verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
+        objective: Objective::Lm,
+        placement: Placement::Front,
+        max_length: 100,
+    }
+}
+
+fn peft_examples<B: Backend>(model: &Model<B>, task: &Task) -> Examples {
+    let data = Dataset::read(&root().join("testdata/parity/train.jsonl")).unwrap();
+    let label = data.require("label").unwrap();
+    task.examples(model, 6, &data, Some(label)).unwrap()
+}
+
+fn rows(path: &Path) -> Vec<f32> {
+    PromptDirectory::read(path).unwrap().rows.into_values()
+}
+
+/// Log-likelihoods of the first texts under the soft prompt of `dir`, against those that PEFT computed.
+fn check_scores(model: &Model<Cpu>, dir: &str, expected: &Value) {
+    let task = peft_task(model);
+    let examples = peft_examples(model, &task);
+    let got = task.log_likelihoods(model, &rows(&root().join(dir)), &examples, 4096, &mut |_| {}).unwrap();
+    for (got, expected) in got.iter().zip(expected.as_array().unwrap()) {
+        let expected = ["negative", "positive"].map(|label| expected["log_likelihoods"][label].as_f64().unwrap());
+        let off = distance(got.iter().copied(), expected);
+        assert!(off < 1e-4, "{dir}: {got:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn peft_directories_score_as_in_peft() {
+    for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny"] {
+        let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
+        let golden = json(&format!("testdata/parity/{name}/golden.json"));
+        check_scores(&model, &format!("testdata/parity/{name}/end"), &golden["end"]);
+        if name == "llama-tiny" {
+            check_scores(&model, "testdata/parity/llama-tiny/p-tuning", &golden["p_tuning"]);
+        }
+    }
+}
+
+#[test]
+fn a_run_is_the_run_that_peft_makes() {
+    for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny"] {
+        let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
+        let golden = json(&format!("testdata/parity/{name}/golden.json"));
+        let task = peft_task(&model);
+        let examples = peft_examples(&model, &task);
+        let contexts: Vec<Vec<Token>> = serde_json::from_value(golden["context_ids"].clone()).unwrap();
+        assert_eq!(examples.contexts, contexts, "{name}: tokens");
+
+        let dir = root().join(format!("testdata/parity/{name}"));
+        let sources = Sources { table: model.backbone.table(), tokenizer: &model.tokenizer, verbalizer: None };
+        let start = sources.soft_prompt(&Init::From(dir.join("start")), 1, 0).unwrap();
+        let config = TrainConfig {
+            steps: 10,
+            batch_size: 4,
+            learning_rate: LearningRate::Value(0.02),
+            schedule: Schedule::Constant,
+            warmup: Warmup::Steps(0),
+            max_grad_norm: 0.0,
+            shuffle: false,
+            keep: Keep::Last,
+            micro_batch_tokens: 60,
+            ..TrainConfig::default()
+        };
+        let mut losses = Vec::new();
+        let outcome = train(&model, &task, (&examples, None), start, &config, &mut |event| {
+            if let Event::Step { loss, .. } = event {
+                losses.push(loss);
+            }
+            ControlFlow::Continue(())
+        });
+        let expected: Vec<f64> = serde_json::from_value(golden["losses"].clone()).unwrap();
+        for (loss, expected) in losses.iter().zip(&expected) {
+            assert!((loss - expected).abs() < 1e-4 * expected, "{name}: {losses:?} instead of {expected:?}");
+        }
+        assert_eq!(losses.len(), 10);
+        let wide = |values: Vec<f32>| values.into_iter().map(f64::from);
+        let off = distance(wide(outcome.unwrap().soft_prompt.into_values()), wide(rows(&dir.join("end"))));
+        assert!(off < 1e-3, "{name}: the final soft prompt is off by {off:e}");
+    }
+}
