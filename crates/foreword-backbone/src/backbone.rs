@@ -75,7 +75,8 @@ impl<B: Backend> Backbone<B> {
         let names = &family.names;
         let tensors = Tensors::read(&files.weights, names.prefix)?;
         let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
-        let table = loader.tensors.matrix(&format!("{}.weight", names.embeddings), spec.vocab, spec.hidden)?;
+        let table =
+            loader.tensors.matrix(&format!("{}.weight", names.embeddings), spec.vocab, spec.hidden)?;
         let positions = match spec.positions {
             Positions::Rotary { .. } => None,
             Positions::Learned => {
@@ -187,8 +188,15 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     /// Projections of `out` outputs each, stacked.
-    fn parts(&mut self, names: &[String], out: usize, input: usize, bias: bool) -> Result<Linear<B>, BackboneError> {
-        let parts = names.iter().map(|name| self.part(name, out, input, bias)).collect::<Result<Vec<_>, _>>()?;
+    fn parts(
+        &mut self,
+        names: &[String],
+        out: usize,
+        input: usize,
+        bias: bool,
+    ) -> Result<Linear<B>, BackboneError> {
+        let parts =
+            names.iter().map(|name| self.part(name, out, input, bias)).collect::<Result<Vec<_>, _>>()?;
         let biases: Vec<f32> = parts.iter().flat_map(|(_, bias)| bias.iter().flatten().copied()).collect();
         let weight = self.backend.matrix(parts.into_iter().map(|(weight, _)| weight).collect());
         Ok(Linear { weight, bias: bias.then(|| self.backend.vector(&biases)) })
@@ -216,7 +224,9 @@ impl<B: Backend> Loader<'_, B> {
         let gain = self.backend.vector(&self.tensors.vector(&format!("{name}.weight"), h)?);
         let bias = match self.spec.norm {
             NormKind::Rms { .. } => None,
-            NormKind::Layer { .. } => Some(self.backend.vector(&self.tensors.vector(&format!("{name}.bias"), h)?)),
+            NormKind::Layer { .. } => {
+                Some(self.backend.vector(&self.tensors.vector(&format!("{name}.bias"), h)?))
+            }
         };
         Ok(Norm { kind: self.spec.norm, gain, bias })
     }

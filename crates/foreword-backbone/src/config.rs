@@ -119,7 +119,9 @@ impl HfConfig {
         let Some(value) = self.get(key) else { return Ok(None) };
         // Above 2³¹ no size is real, and products of two still fit.
         let count = value.as_u64().filter(|n| (1..1 << 31).contains(n));
-        count.map(|n| Some(n as usize)).ok_or_else(|| self.bad(key, value, "a whole number of at least 1 was expected"))
+        count
+            .map(|n| Some(n as usize))
+            .ok_or_else(|| self.bad(key, value, "a whole number of at least 1 was expected"))
     }
 
     pub(crate) fn count(&self, key: &str) -> Result<usize, BackboneError> {
@@ -158,7 +160,9 @@ impl HfConfig {
     /// Refuses any other value of `key` than `value` or absence.
     pub(crate) fn must_be(&self, key: &str, value: &Value, why: &str) -> Result<(), BackboneError> {
         match self.get(key) {
-            Some(found) if found != value => Err(self.bad(key, found, format!("only {value} is supported: {why}"))),
+            Some(found) if found != value => {
+                Err(self.bad(key, found, format!("only {value} is supported: {why}")))
+            }
             _ => Ok(()),
         }
     }
@@ -171,7 +175,8 @@ impl HfConfig {
     /// Fails if any key was neither read nor known to be without effect.
     pub(crate) fn finish(&self) -> Result<(), BackboneError> {
         let read = self.read.borrow();
-        let known = |key: &str| read.contains(key) || (self.place.is_empty() && WITHOUT_EFFECT.contains(&key));
+        let known =
+            |key: &str| read.contains(key) || (self.place.is_empty() && WITHOUT_EFFECT.contains(&key));
         let unknown: Vec<String> =
             self.keys.keys().filter(|key| !known(key)).map(|key| format!("`{}{key}`", self.place)).collect();
         if unknown.is_empty() {

@@ -124,13 +124,15 @@ impl<B: Backend> Backbone<B> {
             }
         }
         let hidden = self.backend.norm(&rows, &self.final_norm);
-        let tape = keep.then(|| Tape { wanted: wanted.to_vec(), angles, wanted_angles, layers: tapes, last: rows });
+        let tape =
+            keep.then(|| Tape { wanted: wanted.to_vec(), angles, wanted_angles, layers: tapes, last: rows });
         Ok(Output { hidden, key_values, tape })
     }
 
     /// Gradients of the learned rows, `[learned.len(), H]`, and, added in place, of the context's keys and values.
     pub fn backward(&self, tape: &Tape<B>, gradient: Gradient<'_, B>) -> B::Rows {
-        let Gradient { forest, context, key_values, d_hidden, d_key_values, mut d_context, learned } = gradient;
+        let Gradient { forest, context, key_values, d_hidden, d_key_values, mut d_context, learned } =
+            gradient;
         let backend = &self.backend;
         let h = self.spec.hidden;
         let mut d_rows = backend.zeros(tape.wanted.len(), h);

@@ -42,13 +42,16 @@ impl ModelFiles {
             vec!["model.safetensors".to_owned()]
         } else {
             let pickled = path.join("pytorch_model.bin").exists();
-            shards(&required("model.safetensors", if pickled { PICKLE_HINT } else { "" }).or_else(|error| {
-                if path.join(INDEX).exists() { required(INDEX, "") } else { Err(error) }
-            })?)?
+            shards(&required("model.safetensors", if pickled { PICKLE_HINT } else { "" }).or_else(
+                |error| {
+                    if path.join(INDEX).exists() { required(INDEX, "") } else { Err(error) }
+                },
+            )?)?
         };
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        let name =
+            name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         Ok(Self { name, config, tokenizer, weights: weights.collect::<Result<_, BackboneError>>()? })
     }
 }
@@ -63,7 +66,10 @@ const PICKLE_HINT: &str = "; its pytorch_model.bin is a pickle, which Foreword n
 fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     let bad = |detail: &str| BackboneError::Json { file: INDEX.into(), detail: detail.to_owned() };
     let value: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(&error.to_string()))?;
-    let map = value.get("weight_map").and_then(|map| map.as_object()).ok_or_else(|| bad("no `weight_map` in it"))?;
+    let map = value
+        .get("weight_map")
+        .and_then(|map| map.as_object())
+        .ok_or_else(|| bad("no `weight_map` in it"))?;
     let mut names = std::collections::BTreeSet::new();
     for file in map.values() {
         let name = file.as_str().ok_or_else(|| bad("a file name is not a string"))?;

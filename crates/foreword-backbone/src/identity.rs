@@ -4,6 +4,7 @@ use foreword_kernels::Weights;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::digest;
 use crate::spec::Spec;
 
 /// Rows of the table that the sketch looks at.
@@ -41,7 +42,7 @@ pub enum Match {
 
 impl Identity {
     pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> Self {
-        let mut digest = Sha256::new();
+        let mut hash = Sha256::new();
         let mut row = vec![0.0; table.cols()];
         let mut rounded = Vec::with_capacity(2 * table.cols());
         let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
@@ -50,18 +51,18 @@ impl Identity {
             table.read(i, 0..table.cols(), &mut row);
             rounded.clear();
             rounded.extend(row.iter().flat_map(|&v| Weights::bf16_bits(v).to_le_bytes()));
-            digest.update(&rounded);
+            hash.update(&rounded);
             if i % step == 0 {
                 // Alternating signs in pairs: a projection that no constant row hides from.
-                sketch.push(row.iter().enumerate().map(|(j, &v)| if (j / 2) % 2 == 0 { v } else { -v }).sum());
+                sketch
+                    .push(row.iter().enumerate().map(|(j, &v)| if (j / 2) % 2 == 0 { v } else { -v }).sum());
             }
         }
-        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Self {
             name: name.to_owned(),
             spec: spec.canonical(),
             dtype: table.dtype().name().to_owned(),
-            digest: format!("sha256:{digest}"),
+            digest: digest::spelled(hash),
             sketch,
         }
     }
@@ -85,7 +86,9 @@ impl Identity {
 
 /// The fields in which two specs differ, as `hidden 64 instead of 192`.
 fn differences(here: &Value, recorded: &Value) -> String {
-    let (Some(here), Some(recorded)) = (here.as_object(), recorded.as_object()) else { return "unreadable".into() };
+    let (Some(here), Some(recorded)) = (here.as_object(), recorded.as_object()) else {
+        return "unreadable".into();
+    };
     let null = Value::Null;
     let keys = here.keys().chain(recorded.keys().filter(|key| !here.contains_key(*key)));
     let differing = keys.filter_map(|key| {

@@ -7,6 +7,7 @@
 mod backbone;
 mod config;
 mod decoder;
+mod digest;
 mod error;
 mod families;
 mod files;

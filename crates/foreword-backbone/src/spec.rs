@@ -113,7 +113,9 @@ impl Spec {
         };
         let positions = match &self.positions {
             Positions::Learned => json!({ "kind": "learned" }),
-            Positions::Rotary { theta, scaling: RopeScaling::None } => json!({ "kind": "rotary", "theta": theta }),
+            Positions::Rotary { theta, scaling: RopeScaling::None } => {
+                json!({ "kind": "rotary", "theta": theta })
+            }
             Positions::Rotary {
                 theta,
                 scaling:
@@ -144,8 +146,10 @@ impl Spec {
         let up = if self.mlp.activation.gated { 2 * i } else { i };
         let norm = if matches!(self.norm, NormKind::Layer { .. }) { 2 * h } else { h };
         let bias = |has: bool, n: usize| if has { n } else { 0 };
-        let attention =
-            h * (q + kv) + q * h + bias(self.attention.qkv_bias, q + kv) + bias(self.attention.output_bias, h);
+        let attention = h * (q + kv)
+            + q * h
+            + bias(self.attention.qkv_bias, q + kv)
+            + bias(self.attention.output_bias, h);
         let mlp = h * (up + i) + bias(self.mlp.bias, up + h);
         let positions = bias(self.positions == Positions::Learned, self.context * h);
         let tables = self.vocab * h * if self.tied_head { 1 } else { 2 };

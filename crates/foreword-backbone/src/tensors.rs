@@ -27,7 +27,8 @@ impl Tensors {
             for (name, view) in parsed.iter() {
                 let start = view.data().as_ptr() as usize - all.as_ptr() as usize;
                 let range = start..start + view.data().len();
-                let bytes = bytes.slice(range).ok_or_else(|| bad(format!("tensor `{name}` leaves the file")))?;
+                let bytes =
+                    bytes.slice(range).ok_or_else(|| bad(format!("tensor `{name}` leaves the file")))?;
                 let dtype = match view.dtype() {
                     safetensors::Dtype::F32 => Ok(Dtype::F32),
                     safetensors::Dtype::BF16 => Ok(Dtype::Bf16),

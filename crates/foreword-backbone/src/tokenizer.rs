@@ -7,6 +7,7 @@
 //! encode_context("… Sentiment:") + encode_joined(" positive")
 //! ```
 
+use crate::digest;
 use sha2::{Digest, Sha256};
 use tokenizers::{Encoding, ModelWrapper};
 
@@ -77,8 +78,13 @@ impl Tokenizer {
             bpe.dropout = None;
             inner.with_model(bpe);
         }
-        let mut tokenizer =
-            Self { inner, leading: Vec::new(), adds_space: false, anchor: None, digest: sha256(bytes) };
+        let mut tokenizer = Self {
+            inner,
+            leading: Vec::new(),
+            adds_space: false,
+            anchor: None,
+            digest: digest::spelled(Sha256::new_with_prefix(bytes)),
+        };
         tokenizer.leading = tokenizer.probe_leading()?;
         tokenizer.adds_space = tokenizer.probe_added_space()?;
         tokenizer.anchor = tokenizer.probe_anchor()?;
@@ -223,16 +229,6 @@ impl Tokenizer {
 
 fn encode_error(text: &str, reason: &tokenizers::Error) -> TokenizerError {
     TokenizerError::Encode { text: text.chars().take(40).collect(), reason: reason.to_string() }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let mut digest = String::from("sha256:");
-    for byte in Sha256::digest(bytes) {
-        for nibble in [byte >> 4, byte & 15] {
-            digest.extend(char::from_digit(nibble.into(), 16));
-        }
-    }
-    digest
 }
 
 #[cfg(test)]

@@ -122,3 +122,20 @@ named_choice!(
         Last = "last",
     }
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for &placement in Placement::ALL {
+            assert_eq!(placement.to_string().parse(), Ok(placement));
+            assert_eq!(serde_json::to_value(placement).unwrap(), placement.as_str());
+            assert_eq!(serde_json::from_value::<Placement>(placement.as_str().into()).unwrap(), placement);
+        }
+        let message = "middle".parse::<Placement>().unwrap_err().to_string();
+        assert_eq!(message, "unknown placement \"middle\", expected one of: front, after-bos, suffix");
+        assert_eq!(serde_json::from_str::<Placement>("\"middle\"").unwrap_err().to_string(), message);
+    }
+}

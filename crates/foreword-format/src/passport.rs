@@ -56,7 +56,7 @@ pub struct BaseModel {
 pub struct EmbeddingFingerprint {
     /// The type in which the table was stored.
     pub dtype: String,
-    /// The digest of the stored table: equal only for the same numbers in the same type.
+    /// The digest of the table rounded to bf16: the same for a model and its bf16 copy.
     pub digest: String,
     /// A few numbers computed from the table that stay close when it is stored in another type.
     pub sketch: Vec<f32>,

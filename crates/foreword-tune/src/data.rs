@@ -5,7 +5,7 @@ mod read;
 pub mod split;
 
 use crate::spelling;
-use sha2::{Digest, Sha256};
+use foreword_format::digest::{Digest, sha256};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -76,20 +76,13 @@ pub enum DataError {
         /// The cells in the header.
         expected: usize,
     },
-    /// A quoted cell goes on to the end of the file.
+    /// A cell begins with a quotation mark, and it is not the next one that ends it.
     #[error(
-        "{place}: a cell begins with a quotation mark and never ends, close it or write it twice inside quotes"
+        "{place}: a cell begins with a quotation mark and does not end at the next one, \
+         close it or write quotation marks inside it twice"
     )]
-    UnclosedQuote {
-        /// The line where the cell begins.
-        place: Place,
-    },
-    /// A quoted cell goes on after its closing quotation mark.
-    #[error(
-        "{place}: text after the closing quotation mark of a cell, write a quotation mark inside quotes twice"
-    )]
-    TextAfterQuote {
-        /// The line of the closing mark.
+    StrayQuote {
+        /// The line where the row begins.
         place: Place,
     },
     /// The header looks like one of a file with another separator.
@@ -261,18 +254,18 @@ impl Dataset {
         if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
             return Err(DataError::DuplicateField { place: place(0), field: field.clone() });
         }
-        let mut hash = Sha256::new();
-        hash.update(serde_json::json!(fields).to_string());
+        let mut digest = Digest::new();
+        digest.update(serde_json::json!(fields).to_string().as_bytes());
         let mut checked = Vec::with_capacity(rows.len());
         for (row, values) in rows.into_iter().enumerate() {
             if values.len() != fields.len() {
                 let (found, expected) = (values.len(), fields.len());
                 return Err(DataError::Ragged { place: place(row), found, expected });
             }
-            hash.update(serde_json::json!(values).to_string());
+            digest.update(serde_json::json!(values).to_string().as_bytes());
             checked.push(Row::of_texts(row as u64 + 1, values));
         }
-        Self { path: None, fields, rows: checked, digest: hex(&hash.finalize()) }.not_empty()
+        Self { path: None, fields, rows: checked, digest: digest.finish() }.not_empty()
     }
 
     /// How many examples there are.
@@ -355,7 +348,7 @@ impl Dataset {
 
     fn parse(bytes: &[u8], format: read::Format, path: &Path) -> Result<Self, DataError> {
         let (fields, rows) = read::parse(bytes, format, path)?;
-        Self { path: Some(path.to_owned()), fields, rows, digest: hex(&Sha256::digest(bytes)) }.not_empty()
+        Self { path: Some(path.to_owned()), fields, rows, digest: sha256(bytes) }.not_empty()
     }
 
     fn not_empty(self) -> Result<Self, DataError> {
@@ -383,15 +376,6 @@ pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Strin
 
 fn origin(path: Option<&Path>) -> String {
     path.map_or_else(|| "the given data".to_owned(), |path| path.display().to_string())
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
-        text.extend(
-            [byte >> 4, byte & 15].into_iter().filter_map(|nibble| char::from_digit(nibble.into(), 16)),
-        );
-        text
-    })
 }
 
 #[cfg(test)]

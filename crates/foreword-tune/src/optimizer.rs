@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn schedules_rise_to_the_peak_and_end_where_they_say() {
-        for (schedule, end) in [(Schedule::Constant, 1.0), (Schedule::Linear, FLOOR), (Schedule::Cosine, FLOOR)] {
+        for (schedule, end) in
+            [(Schedule::Constant, 1.0), (Schedule::Linear, FLOOR), (Schedule::Cosine, FLOOR)]
+        {
             let at = |step| rate(step, 100, Warmup::Share(0.05), schedule);
             assert!((1..6).all(|step| at(step) < at(step + 1)), "{schedule}");
             assert_eq!(at(6), 1.0);

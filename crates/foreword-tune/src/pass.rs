@@ -97,8 +97,10 @@ pub fn loss_and_gradient<B: Backend>(
     budget: usize,
 ) -> Result<Vec<Step<B::Element>>, BackboneError> {
     let trunks = stem.plant(roots, true)?;
-    let mut steps: Vec<Step<B::Element>> =
-        roots.iter().map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] }).collect();
+    let mut steps: Vec<Step<B::Element>> = roots
+        .iter()
+        .map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] })
+        .collect();
     let learning: Vec<Learning<'_>> = lessons.iter().map(|lesson| Learning::of(lesson, objective)).collect();
     let queries: Vec<Query<'_>> = learning.iter().map(Learning::query).collect();
     let shares = shares(roots.len(), &learning, objective);
@@ -317,9 +319,11 @@ impl<'p, B: Backend> Grown<'p, B> {
             Ok(i) => log_sums[i].as_f64(),
             Err(_) => 0.0,
         };
-        let mut token_scores = pairs.iter().zip(&logits).map(|(&(row, _), logit)| logit.as_f64() - log_sum(row));
+        let mut token_scores =
+            pairs.iter().zip(&logits).map(|(&(row, _), logit)| logit.as_f64() - log_sum(row));
         let mut score = |continuation: &&[Token]| token_scores.by_ref().take(continuation.len()).sum();
-        let per_query = self.queries.iter().map(|q| q.continuations.iter().map(&mut score).collect()).collect();
+        let per_query =
+            self.queries.iter().map(|q| q.continuations.iter().map(&mut score).collect()).collect();
         Scores { per_query, pairs, summed, log_sums }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Identity, Match, Model};
 use foreword_format::{
-    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Passport, PromptDirectory,
-    TaskKind, TaskRecord, TrainingRecord,
+    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Passport,
+    PromptDirectory, TaskKind, TaskRecord, TrainingRecord,
 };
 use serde_json::Value;
 
@@ -24,7 +24,9 @@ const METHOD: &str = "prompt-tuning";
 #[non_exhaustive]
 pub enum RecordError {
     /// Rows of another width.
-    #[error("the soft prompt has rows of width {found}, but {model} embeds in width {expected}: it was made for another model{made_for}")]
+    #[error(
+        "the soft prompt has rows of width {found}, but {model} embeds in width {expected}: it was made for another model{made_for}"
+    )]
     Width {
         /// The model's name.
         model: String,
@@ -91,7 +93,10 @@ pub enum Warning {
 ///
 /// # Errors
 /// If its rows have another width, or it was made for another architecture or other weights.
-pub fn check_fit<B: Backend>(directory: &PromptDirectory, model: &Model<B>) -> Result<Vec<Warning>, RecordError> {
+pub fn check_fit<B: Backend>(
+    directory: &PromptDirectory,
+    model: &Model<B>,
+) -> Result<Vec<Warning>, RecordError> {
     let identity = model.backbone.identity();
     let recorded = directory.passport.as_ref().map(|passport| &passport.base_model);
     let (expected, found) = (model.backbone.spec().hidden, directory.rows.hidden());
@@ -101,13 +106,17 @@ pub fn check_fit<B: Backend>(directory: &PromptDirectory, model: &Model<B>) -> R
         let made_for = name.map_or_else(String::new, |name| format!(" ({name})"));
         return Err(RecordError::Width { model: identity.name.clone(), expected, found, made_for });
     }
-    let (Some(base), Some(passport)) = (recorded, &directory.passport) else { return Ok(vec![Warning::NoPassport]) };
+    let (Some(base), Some(passport)) = (recorded, &directory.passport) else {
+        return Ok(vec![Warning::NoPassport]);
+    };
     let mut warnings = Vec::new();
     let (model_name, recorded_name) = (identity.name.clone(), base.name.clone());
     match identity.compare(&identity_of(base)) {
         Match::Same => {}
-        Match::OtherFormat => warnings
-            .push(Warning::OtherFormat { here: identity.dtype.clone(), recorded: base.embeddings.dtype.clone() }),
+        Match::OtherFormat => warnings.push(Warning::OtherFormat {
+            here: identity.dtype.clone(),
+            recorded: base.embeddings.dtype.clone(),
+        }),
         Match::OtherSpec(differences) => {
             return Err(RecordError::OtherSpec { model: model_name, recorded: recorded_name, differences });
         }
@@ -223,7 +232,8 @@ fn init_name(init: &Init) -> String {
 }
 
 fn settings<B: Backend>(config: &TrainConfig, model: &Model<B>) -> BTreeMap<String, Value> {
-    let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } = config;
+    let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
+        config;
     let peak = config.peak_rate(crate::init::embedding_rms(model.backbone.table()));
     let named: [(&str, Value); 12] = [
         ("steps", (*steps).into()),

@@ -188,31 +188,7 @@ impl fmt::Display for Init {
 
 impl<'de> Deserialize<'de> for Init {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Parsed::new("text:SOME TEXT, labels, vocab, random or from:DIR"))
-    }
-}
-
-/// Reads a string through `FromStr`.
-struct Parsed<T> {
-    expected: &'static str,
-    result: std::marker::PhantomData<T>,
-}
-
-impl<T> Parsed<T> {
-    fn new(expected: &'static str) -> Self {
-        Self { expected, result: std::marker::PhantomData }
-    }
-}
-
-impl<T: FromStr<Err = SettingError>> Visitor<'_> for Parsed<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<T, E> {
-        value.parse().map_err(E::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -249,17 +225,6 @@ impl<T: FromStr<Err = SettingError>> Visitor<'_> for ParsedOrNumber<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        for &placement in Placement::ALL {
-            assert_eq!(placement.to_string().parse(), Ok(placement));
-            assert_eq!(serde_json::to_value(placement).unwrap(), placement.as_str());
-            assert_eq!(serde_json::from_value::<Placement>(placement.as_str().into()).unwrap(), placement);
-        }
-        let message = "middle".parse::<Placement>().unwrap_err().to_string();
-        assert_eq!(message, "unknown placement \"middle\", expected one of: front, after-bos, suffix");
-    }
 
     #[test]
     fn learning_rates_are_auto_or_above_zero() {

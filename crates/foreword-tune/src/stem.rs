@@ -205,7 +205,10 @@ impl<B: Backend> Trunks<'_, B> {
     }
 
     /// The gradient targets of the context blocks.
-    pub(crate) fn targets<'g>(&self, d_trunks: &'g mut Option<KeyValues<B>>) -> Vec<Option<&'g mut KeyValues<B>>> {
+    pub(crate) fn targets<'g>(
+        &self,
+        d_trunks: &'g mut Option<KeyValues<B>>,
+    ) -> Vec<Option<&'g mut KeyValues<B>>> {
         let frozen = self.stem.frozen.iter().map(|_| None);
         frozen.chain(d_trunks.as_mut().map(Some)).collect()
     }

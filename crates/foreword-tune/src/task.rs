@@ -216,7 +216,11 @@ impl Task {
         for part in examples.contexts.chunks(REPORT_EVERY) {
             let query = |context| Query { root: 0, context, continuations: &labels };
             let queries: Vec<Query<'_>> = part.iter().map(|context| query(context.as_slice())).collect();
-            scores.extend(if full { scorer.log_likelihoods(&queries) } else { scorer.candidate_scores(&queries) }?);
+            scores.extend(if full {
+                scorer.log_likelihoods(&queries)
+            } else {
+                scorer.candidate_scores(&queries)
+            }?);
             progress(scores.len());
         }
         Ok(scores)

@@ -36,7 +36,11 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         return Err(config.reject("n_head", format!("it must divide n_embd {hidden}")));
     }
     config.must_be("scale_attn_weights", &json!(true), "scores are scaled by the head width")?;
-    config.must_be("scale_attn_by_inverse_layer_idx", &json!(false), "scores are scaled by the head width alone")?;
+    config.must_be(
+        "scale_attn_by_inverse_layer_idx",
+        &json!(false),
+        "scores are scaled by the head width alone",
+    )?;
     config.must_be("add_cross_attention", &json!(false), "there is no encoder")?;
     config.ignore(&["reorder_and_upcast_attn", "n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop"]);
     config.ignore(&["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"]);

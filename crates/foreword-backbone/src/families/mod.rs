@@ -80,7 +80,9 @@ fn rotary(config: &HfConfig) -> Result<(f64, RopeScaling), BackboneError> {
     let outer_theta = config.number_or_none("rope_theta")?;
     let old = config.object("rope_scaling")?;
     let new = config.object("rope_parameters")?;
-    let Some(parameters) = new.or(old) else { return Ok((outer_theta.unwrap_or(10_000.0), RopeScaling::None)) };
+    let Some(parameters) = new.or(old) else {
+        return Ok((outer_theta.unwrap_or(10_000.0), RopeScaling::None));
+    };
     let theta = parameters.number_or_none("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
     let older_name = parameters.text_or_none("type")?;
     let scaling = match parameters.text_or_none("rope_type")?.or(older_name) {
@@ -106,15 +108,19 @@ fn rotary(config: &HfConfig) -> Result<(f64, RopeScaling), BackboneError> {
 fn heads(config: &HfConfig, hidden: usize) -> Result<[usize; 3], BackboneError> {
     let query_heads = config.count("num_attention_heads")?;
     let kv_heads = config.count_or_none("num_key_value_heads")?.unwrap_or(query_heads);
-    if query_heads % kv_heads != 0 {
-        return Err(config.reject("num_key_value_heads", format!("it must divide the {query_heads} query heads")));
+    if !query_heads.is_multiple_of(kv_heads) {
+        return Err(
+            config.reject("num_key_value_heads", format!("it must divide the {query_heads} query heads"))
+        );
     }
     let head_width = match config.count_or_none("head_dim")? {
         Some(width) => width,
         None if hidden % query_heads == 0 => hidden / query_heads,
-        None => return Err(config.reject("num_attention_heads", format!("it must divide hidden_size {hidden}"))),
+        None => {
+            return Err(config.reject("num_attention_heads", format!("it must divide hidden_size {hidden}")));
+        }
     };
-    if head_width % 2 != 0 {
+    if !head_width.is_multiple_of(2) {
         return Err(config.reject("head_dim", "rotary positions need an even width"));
     }
     Ok([query_heads, kv_heads, head_width])

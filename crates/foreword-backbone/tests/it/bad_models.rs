@@ -45,7 +45,11 @@ fn edit_config(from: &str, to: &str) -> impl FnOnce(&Path) {
 #[test]
 fn missing_files_are_named() {
     assert!(refusal(Path::new("no/such/model")).contains("can't read no/such/model"));
-    check("gpt2-tiny", |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap(), "it has no tokenizer.json");
+    check(
+        "gpt2-tiny",
+        |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap(),
+        "it has no tokenizer.json",
+    );
     check("gpt2-tiny", |dir| fs::remove_file(dir.join("config.json")).unwrap(), "it has no config.json");
     check("gpt2-tiny", |dir| fs::remove_file(dir.join("model.safetensors")).unwrap(), "no model.safetensors");
     let pickled = |dir: &Path| {
@@ -67,23 +71,48 @@ fn damaged_weights_are_refused() {
     let empty = |dir: &Path| fs::write(dir.join("model.safetensors"), []).unwrap();
     check("llama-tiny", empty, "not a whole safetensors file");
     let outside = |dir: &Path| {
-        fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map":{"a":"../../x.safetensors"}}"#).unwrap();
+        fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map":{"a":"../../x.safetensors"}}"#)
+            .unwrap();
     };
     check("llama-plain", outside, "no file beside the index");
 }
 
 #[test]
 fn every_key_of_the_configuration_counts() {
-    check("llama-tiny", edit_config("\"llama\"", "\"mamba\""), "model_type `mamba` is not supported; supported are gpt2");
+    check(
+        "llama-tiny",
+        edit_config("\"llama\"", "\"mamba\""),
+        "model_type `mamba` is not supported; supported are gpt2",
+    );
     check("llama-tiny", edit_config("\"hidden_size\"", "\"hidden_width\""), "`hidden_size` is missing");
-    check("llama-tiny", edit_config("\"vocab_size\"", "\"logit_scale\": 2, \"vocab_size\""), "`logit_scale` is not understood");
+    check(
+        "llama-tiny",
+        edit_config("\"vocab_size\"", "\"logit_scale\": 2, \"vocab_size\""),
+        "`logit_scale` is not understood",
+    );
     check("llama-tiny", edit_config("\"llama3\"", "\"yarn\""), "supported are default and llama3");
     check("llama-tiny", edit_config("\"silu\"", "\"mish\""), "`hidden_act` is \"mish\"");
-    check("qwen2-tiny", edit_config("\"use_sliding_window\": false", "\"use_sliding_window\": true"), "only false is supported");
-    check("llama-tiny", edit_config("\"intermediate_size\": 56", "\"intermediate_size\": 57"), "config.json asks for [57, 32]");
+    check(
+        "qwen2-tiny",
+        edit_config("\"use_sliding_window\": false", "\"use_sliding_window\": true"),
+        "only false is supported",
+    );
+    check(
+        "llama-tiny",
+        edit_config("\"intermediate_size\": 56", "\"intermediate_size\": 57"),
+        "config.json asks for [57, 32]",
+    );
     check("llama-tiny", edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"), "`layers.2.");
-    check("llama-tiny", edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), "has no place for, such as `layers.1.");
-    check("llama-tiny", edit_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 3"), "must divide the 3 query heads");
+    check(
+        "llama-tiny",
+        edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),
+        "has no place for, such as `layers.1.",
+    );
+    check(
+        "llama-tiny",
+        edit_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 3"),
+        "must divide the 3 query heads",
+    );
     check("llama-tiny", edit_config("{", "["), "config.json is not a JSON object");
 }
 

@@ -63,8 +63,9 @@ fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
     let mut trunk_forest = Forest::new();
     trunk_forest.push(Parent::Root, N_VIRTUAL);
     let rows = backend.rows(learned(backbone), h);
-    let trunk =
-        backbone.forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: true }).unwrap();
+    let trunk = backbone
+        .forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: true })
+        .unwrap();
     let mut d_trunk = backbone.zero_gradients(N_VIRTUAL);
     let mut hidden = Vec::new();
     let mut first = 0;

@@ -1,5 +1,12 @@
 //! The frozen models: parity with transformers, the laws of the forest, and what bad files say.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests, and their helpers that are no tests themselves"
+)]
+
 mod bad_models;
 mod forest;
 mod golden;

@@ -33,7 +33,8 @@ fn model<B: Backend>(name: &str, backend: B) {
         for (text, expected) in texts.into_iter().zip(expected.chunks_exact(backbone.spec().vocab)) {
             let n_virtual = if placement == "front" { shape[0] } else { 0 };
             let ids = golden.ids(text);
-            let mut rows = prompt[..n_virtual * shape[1]].iter().map(|&v| B::Element::of_f32(v)).collect::<Vec<_>>();
+            let mut rows =
+                prompt[..n_virtual * shape[1]].iter().map(|&v| B::Element::of_f32(v)).collect::<Vec<_>>();
             rows.extend(backbone.backend().values(&backbone.embed(&ids)));
             let rows = backbone.backend().rows(rows, shape[1]);
             let last = [rows.n_rows() - 1];

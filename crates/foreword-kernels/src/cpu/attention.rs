@@ -158,9 +158,10 @@ fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut R
         let above = above.map(|span| (span.rows.clone(), false));
         let itself = (source == Source::Own).then(|| (segment.rows(), true));
         for (keys, causal) in above.chain(itself) {
-            for tile in keys.start / KEYS..keys.end.div_ceil(KEYS) {
+            let first = keys.start / KEYS;
+            for (tile, sights) in per_tile[..keys.end.div_ceil(KEYS)].iter_mut().enumerate().skip(first) {
                 let keys = keys.start.max(tile * KEYS)..keys.end.min((tile + 1) * KEYS);
-                per_tile[tile].push(Sight { keys, queries: block.queries.clone(), causal });
+                sights.push(Sight { keys, queries: block.queries.clone(), causal });
             }
         }
     }
@@ -205,7 +206,7 @@ fn attend_query_of<const FMA: bool>(
 ) {
     let width = 2 * shape.kv_width();
     let mut scores = Vec::with_capacity(pieces.iter().map(|p| p.len() / width).sum());
-    for head in 0..shape.query_heads {
+    for (head, log_sum) in log_sums.iter_mut().enumerate() {
         let (q, k, v) = columns(shape, head);
         let asked = &query[q.clone()];
         scores.clear();
@@ -218,7 +219,7 @@ fn attend_query_of<const FMA: bool>(
             *score = exp::<FMA>(*score - max);
         }
         let total = sum(&scores, |p| p);
-        log_sums[head] = max + total.ln();
+        *log_sum = max + total.ln();
         let output = &mut output[q];
         let values = pieces.iter().flat_map(|piece| piece.chunks_exact(width));
         for (&p, value) in scores.iter().zip(values) {

@@ -50,7 +50,6 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             keep(format!("{activation:?} gradient"), &b.activate_gradient(&x, activation, &dy));
         }
     }
-    drop(keep);
     all.extend(head(b, &mut numbers));
     all.extend(attention(b, &mut numbers));
     all

@@ -38,8 +38,8 @@ pub(super) fn parse(bytes: &[u8], format: Format, path: &Path) -> Result<Table, 
     match format {
         Format::JsonLines => json::parse_lines(text, path),
         Format::Json => json::parse_array(text, path),
-        Format::Csv => separated::parse(text, separated::COMMA, path),
-        Format::Tsv => separated::parse(text, separated::TAB, path),
+        Format::Csv => separated::parse_csv(text, path),
+        Format::Tsv => separated::parse_tsv(text, path),
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_near_the_formats_makes_a_reader_panic(text in "([\\[\\]{}:,\"\t\r\n;\\\\ ]|data|text|é|1|null){0,40}") {
+        fn no_text_near_the_formats_makes_a_reader_panic(text in "([\\[\\]{}:,\"\t\r\n;\\\\ ]|data|text|é|\u{feff}|1|null){0,40}") {
             for name in ["d.jsonl", "d.json", "d.csv", "d.tsv"] {
                 let _ = Dataset::from_bytes(text.as_bytes(), Path::new(name));
             }

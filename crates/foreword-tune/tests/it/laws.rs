@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
+use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model};
 use foreword_format::SoftPrompt;
 use foreword_tune::pass::{Lesson, Query, loss_and_gradient};
@@ -11,11 +12,11 @@ use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Examples, Task, TrainConfig, train};
-use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 
 use crate::golden::{distance, load, root};
 
-const CONTEXTS: [&[Token]; 4] = [&[0, 9, 8, 31, 5], &[0, 9, 8, 7], &[0, 9, 8, 40, 41, 42, 43, 44], &[0, 9, 8, 31, 5]];
+const CONTEXTS: [&[Token]; 4] =
+    [&[0, 9, 8, 31, 5], &[0, 9, 8, 7], &[0, 9, 8, 40, 41, 42, 43, 44], &[0, 9, 8, 31, 5]];
 const LABELS: [&[Token]; 3] = [&[50], &[60, 61], &[50, 62, 63]];
 const TRUTHS: [usize; 4] = [2, 0, 1, 1];
 
@@ -143,8 +144,12 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
                         let (loss, gradient) = naive(&model, placement, &soft[root], &own, objective);
                         let off = distance(step.gradient.iter().map(|v| v.as_f64()), gradient);
                         let loss_off = (step.loss - loss).abs() / loss;
-                        let what = format!("{path} {placement} {objective} {roots:?} root {root} budget {budget}");
-                        assert!(off < tolerance && loss_off < tolerance, "{what}: {off:e}, loss {loss_off:e}");
+                        let what =
+                            format!("{path} {placement} {objective} {roots:?} root {root} budget {budget}");
+                        assert!(
+                            off < tolerance && loss_off < tolerance,
+                            "{what}: {off:e}, loss {loss_off:e}"
+                        );
                     }
                 }
             }
@@ -228,7 +233,8 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
         let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
         let digest = |model: &Model<Cpu>| foreword_format::digest::sha256(model.backbone.table().bytes());
         let before = (digest(&model), foreword_format::digest::sha256(&weights));
-        let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
+        let data =
+            foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
         let data = data.take(&(0..8).collect::<Vec<_>>());
         let task = task(&model, placement);
         let examples = task.examples(&model, 3, &data, Some(data.require("label").unwrap())).unwrap();
@@ -241,7 +247,8 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
             ..TrainConfig::default()
         };
         let outcome =
-            train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(())).unwrap();
+            train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
         let tuned = outcome.soft_prompt.values();
         let evaluation = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
         assert_eq!(evaluation.accuracy(), 1.0, "{placement}: {evaluation:?}");

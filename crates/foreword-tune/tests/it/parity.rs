@@ -58,7 +58,11 @@ fn check<B: Backend>(name: &str, backend: B) {
             let step = &loss_and_gradient(&stem, &[&soft], &lessons, objective, 30).unwrap()[0];
             let loss = golden.json["losses"][placement.as_str()][objective.as_str()].as_f64().unwrap();
             let what = format!("{name}, {placement}, {objective}");
-            assert!((step.loss - loss).abs() < 1e-4 * loss.abs(), "{what}: loss {} instead of {loss}", step.loss);
+            assert!(
+                (step.loss - loss).abs() < 1e-4 * loss.abs(),
+                "{what}: loss {} instead of {loss}",
+                step.loss
+            );
             let expected = golden.tensor(&format!("gradient.{placement}.{objective}"));
             let off =
                 distance(step.gradient.iter().map(|v| v.as_f64()), expected.iter().map(|&v| f64::from(v)));
@@ -110,7 +114,8 @@ fn check_scores(model: &Model<Cpu>, dir: &str, expected: &Value) {
     let examples = peft_examples(model, &task);
     let got = task.log_likelihoods(model, &rows(&root().join(dir)), &examples, 4096, &mut |_| {}).unwrap();
     for (got, expected) in got.iter().zip(expected.as_array().unwrap()) {
-        let expected = ["negative", "positive"].map(|label| expected["log_likelihoods"][label].as_f64().unwrap());
+        let expected =
+            ["negative", "positive"].map(|label| expected["log_likelihoods"][label].as_f64().unwrap());
         let off = distance(got.iter().copied(), expected);
         assert!(off < 1e-4, "{dir}: {got:?} instead of {expected:?}");
     }
@@ -139,7 +144,8 @@ fn a_run_is_the_run_that_peft_makes() {
         assert_eq!(examples.contexts, contexts, "{name}: tokens");
 
         let dir = root().join(format!("testdata/parity/{name}"));
-        let sources = Sources { table: model.backbone.table(), tokenizer: &model.tokenizer, verbalizer: None };
+        let sources =
+            Sources { table: model.backbone.table(), tokenizer: &model.tokenizer, verbalizer: None };
         let start = sources.soft_prompt(&Init::From(dir.join("start")), 1, 0).unwrap();
         let config = TrainConfig {
             steps: 10,

@@ -1,54 +1,103 @@
-//! CSV and TSV, read strictly. The csv crate takes a quote that never closes and text after a closing quote as they come,
-//! and one stray mark then swallows rows without a word; here both are errors with their line.
+//! CSV and TSV: what the csv crate reads, held against the text, with the line of everything that is wrong. By itself the
+//! crate takes a quote that never closes and text after a closing quote as they come, and one stray mark then swallows
+//! rows without a word.
 
-use super::super::{DataError, Row};
-use super::{Table, place};
+use super::super::{Cell, DataError, Row};
+use super::{Table, n_newlines, place};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// What stands between two cells, and what a quotation mark means.
-pub(super) struct Separator {
-    byte: u8,
+/// What stands between two cells.
+struct Separator {
+    mark: char,
     name: &'static str,
-    /// Whether a cell that begins with a quotation mark must be a quoted one (CSV). Many TSV files have bare quotation
-    /// marks in their texts: there it is a quoted one, as spreadsheets write them, only where the marks enclose all of
-    /// it and what they enclose is not the end of one row and the beginning of the next.
-    is_strict: bool,
     /// What a header that looks like one field may have been separated by instead.
     mistaken_for: &'static [(char, &'static str)],
 }
 
-/// `.csv`
-pub(super) const COMMA: Separator = Separator {
-    byte: b',',
-    name: "commas",
-    is_strict: true,
-    mistaken_for: &[(';', "semicolon"), ('\t', "tab")],
-};
+const COMMA: Separator =
+    Separator { mark: ',', name: "commas", mistaken_for: &[(';', "semicolon"), ('\t', "tab")] };
 
-/// `.tsv`
-pub(super) const TAB: Separator = Separator {
-    byte: b'\t',
-    name: "tabs",
-    is_strict: false,
-    mistaken_for: &[(',', "comma"), (';', "semicolon")],
-};
+const TAB: Separator =
+    Separator { mark: '\t', name: "tabs", mistaken_for: &[(',', "comma"), (';', "semicolon")] };
+
+/// `.csv`: a cell that begins with a quotation mark is a quoted one.
+pub(super) fn parse_csv(text: &str, path: &Path) -> Result<Table, DataError> {
+    parse(text, &COMMA, true, path)
+}
+
+/// `.tsv`, which has two dialects. Programs quote as in CSV the cells that hold quotation marks, tabs or newlines; in files
+/// made by hand, and in many published data sets, a quotation mark is just one. A file is of the first kind if all of it
+/// can be read so and no cell looks like the end of one row and the beginning of the next. Otherwise a line is a row,
+/// and only marks that enclose a whole cell are taken off.
+pub(super) fn parse_tsv(text: &str, path: &Path) -> Result<Table, DataError> {
+    let literal = || parse(text, &TAB, false, path);
+    match parse(text, &TAB, true, path) {
+        Ok(table) if !table.1.iter().any(spans_rows) => Ok(table),
+        Err(error @ DataError::Ragged { .. }) => literal().map_err(|_| error),
+        _ => literal(),
+    }
+}
 
 /// A header with the names of the fields, then rows. Blank lines are passed over.
-pub(super) fn parse(text: &str, separator: Separator, path: &Path) -> Result<Table, DataError> {
-    let mut reader = Reader { text, at: 0, line: 1, separator, path };
-    let Some((line, header)) = reader.row()? else { return Ok((Vec::new(), Vec::new())) };
-    let fields: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-    check_header(&fields, &reader.separator, line, path)?;
-    let mut rows = Vec::new();
-    while let Some((line, cells)) = reader.row()? {
-        if cells.len() != fields.len() {
-            let (found, expected) = (cells.len(), fields.len());
+fn parse(text: &str, separator: &Separator, quoting: bool, path: &Path) -> Result<Table, DataError> {
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator.mark as u8)
+        .quoting(quoting)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let (mut fields, mut rows) = (Vec::new(), Vec::new());
+    let mut record = csv::StringRecord::new();
+    let io = |error: csv::Error| DataError::Io { path: path.to_owned(), source: error.into() };
+    while reader.read_record(&mut record).map_err(io)? {
+        // A record's position is before the blank lines in front of it.
+        let (line, from) = record.position().map_or((1, 0), |at| (at.line(), at.byte() as usize));
+        let raw = &text[from..reader.position().byte() as usize];
+        let written = raw.trim_start_matches(['\r', '\n']);
+        let line = line + n_newlines(&raw.as_bytes()[..raw.len() - written.len()]);
+        if quoting && !is_strict(written, &record, separator.mark) {
+            return Err(DataError::StrayQuote { place: place(path, line) });
+        }
+        let cells = record.iter().map(|cell| if quoting { cell.to_owned() } else { unquoted(cell) });
+        if fields.is_empty() {
+            fields = cells.map(|name| name.trim().to_owned()).collect();
+            check_header(&fields, separator, line, path)?;
+        } else if record.len() == fields.len() {
+            rows.push(Row::of_texts(line, cells.collect()));
+        } else {
+            let (found, expected) = (record.len(), fields.len());
             return Err(DataError::Ragged { place: place(path, line), found, expected });
         }
-        rows.push(Row::of_texts(line, cells));
     }
     Ok((fields, rows))
+}
+
+/// Whether each cell is written either as it is or wholly in quotation marks, with those inside it doubled.
+fn is_strict(written: &str, cells: &csv::StringRecord, separator: char) -> bool {
+    let mut rest = written;
+    let mut all = cells.iter().map(|cell| {
+        let quoted = format!("\"{}\"", cell.replace('"', "\"\""));
+        let after = rest.strip_prefix(&quoted).or_else(|| rest.strip_prefix(cell))?;
+        rest = after.strip_prefix(separator).unwrap_or(after);
+        Some(())
+    });
+    !written.contains('"') || all.all(|cell| cell.is_some()) && rest.trim_matches(['\r', '\n']).is_empty()
+}
+
+/// Whether a cell has both a tab and the end of a line in it.
+fn spans_rows(row: &Row) -> bool {
+    let spans = |text: &str| text.contains('\t') && text.contains(['\n', '\r']);
+    row.cells.iter().any(|(_, cell)| matches!(cell, Cell::Text(text) if spans(text)))
+}
+
+/// A cell without the quotation marks around it, if it is a properly quoted one.
+fn unquoted(cell: &str) -> String {
+    let inner = cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"'));
+    match inner.filter(|inner| !inner.replace("\"\"", "").contains('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => cell.to_owned(),
+    }
 }
 
 fn check_header(fields: &[String], separator: &Separator, line: u64, path: &Path) -> Result<(), DataError> {
@@ -67,116 +116,6 @@ fn check_header(fields: &[String], separator: &Separator, line: u64, path: &Path
             expected: separator.name,
         }),
     }
-}
-
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    line: u64,
-    separator: Separator,
-    path: &'a Path,
-}
-
-/// A quoted cell: its value and the byte after its closing mark.
-struct Quoted {
-    value: String,
-    end: usize,
-}
-
-impl Reader<'_> {
-    /// The next row that is not blank, with the line it begins on.
-    fn row(&mut self) -> Result<Option<(u64, Vec<String>)>, DataError> {
-        while self.end_of_line() {}
-        if self.at >= self.text.len() {
-            return Ok(None);
-        }
-        let line = self.line;
-        let mut cells = Vec::new();
-        loop {
-            cells.push(self.cell()?);
-            if self.byte(self.at) != Some(self.separator.byte) {
-                self.end_of_line();
-                return Ok(Some((line, cells)));
-            }
-            self.at += 1;
-        }
-    }
-
-    /// One cell; afterwards the reader stands at a separator, at the end of a line or at the end.
-    fn cell(&mut self) -> Result<String, DataError> {
-        if self.byte(self.at) == Some(b'"') {
-            match self.quoted() {
-                Ok(Quoted { value, end }) if self.separator.is_strict || !self.spans_rows(&value) => {
-                    self.line += n_line_ends(&self.text[self.at..end]);
-                    self.at = end;
-                    return Ok(value);
-                }
-                Err(error) if self.separator.is_strict => return Err(error),
-                _ => {}
-            }
-        }
-        let rest = &self.text[self.at..];
-        let length = rest.bytes().position(|byte| self.ends_cell(byte)).unwrap_or(rest.len());
-        self.at += length;
-        Ok(rest[..length].to_owned())
-    }
-
-    /// Whether a value has both a separator and the end of a line in it.
-    fn spans_rows(&self, value: &str) -> bool {
-        value.contains(char::from(self.separator.byte)) && value.contains(['\n', '\r'])
-    }
-
-    /// The quoted cell that begins here, two marks inside it standing for one.
-    fn quoted(&self) -> Result<Quoted, DataError> {
-        let mut value = String::new();
-        let mut from = self.at + 1;
-        loop {
-            let Some(length) = self.text[from..].find('"') else {
-                return Err(DataError::UnclosedQuote { place: place(self.path, self.line) });
-            };
-            let end = from + length + 1;
-            value.push_str(&self.text[from..end - 1]);
-            match self.byte(end) {
-                Some(b'"') => value.push('"'),
-                Some(byte) if !self.ends_cell(byte) => {
-                    let line = self.line + n_line_ends(&self.text[self.at..end]);
-                    return Err(DataError::TextAfterQuote { place: place(self.path, line) });
-                }
-                _ => return Ok(Quoted { value, end }),
-            }
-            from = end + 1;
-        }
-    }
-
-    /// Passes over "\n", "\r\n" or a "\r" alone.
-    fn end_of_line(&mut self) -> bool {
-        let length = match (self.byte(self.at), self.byte(self.at + 1)) {
-            (Some(b'\r'), Some(b'\n')) => 2,
-            (Some(b'\r' | b'\n'), _) => 1,
-            _ => return false,
-        };
-        self.at += length;
-        self.line += 1;
-        true
-    }
-
-    fn ends_cell(&self, byte: u8) -> bool {
-        byte == self.separator.byte || byte == b'\n' || byte == b'\r'
-    }
-
-    fn byte(&self, at: usize) -> Option<u8> {
-        self.text.as_bytes().get(at).copied()
-    }
-}
-
-fn n_line_ends(text: &str) -> u64 {
-    let bytes = text.as_bytes();
-    let is_end = |at: usize| match bytes[at] {
-        b'\n' => true,
-        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
-        _ => false,
-    };
-    (0..bytes.len()).filter(|&at| is_end(at)).count() as u64
 }
 
 #[cfg(test)]
@@ -209,22 +148,48 @@ mod tests {
         assert_eq!(crlf.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 6, 7]);
         assert_eq!(crlf[0].1[0], "a, \"b\"\r\nc");
         let mac = rows(&text.replace('\n', "\r"), "d.csv");
-        assert_eq!(mac.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 6, 7]);
+        assert_eq!(mac[0].1[0], "a, \"b\"\rc");
     }
 
     #[test]
     fn stray_quotes_are_errors_in_csv() {
-        let unclosed = message("label,text\nx,ok\ny,\"open\nz,ok\n", "d.csv");
-        assert!(unclosed.starts_with("d.csv, line 3: a cell begins with a quotation mark and never ends"));
-        let after = message("text,label\n\"a\nb\" c,x\n", "d.csv");
-        assert!(after.starts_with("d.csv, line 3: text after the closing quotation mark"), "{after}");
+        let wanted = "a cell begins with a quotation mark and does not end at the next one";
+        for (text, line) in [
+            ("label,text\nx,ok\ny,\"open\nz,ok\n", 3),
+            ("text,label\n\n\"a\nb\" c,x\n", 3),
+            ("text,label\n\"a\"\"b,x\n", 2),
+            ("text\r\na\r\n\"", 3),
+            ("text\n\"\"\"\n", 2),
+            ("\"a\"b\n", 1),
+        ] {
+            let error = message(text, "d.csv");
+            assert!(error.starts_with(&format!("d.csv, line {line}: {wanted}")), "{text:?}: {error}");
+        }
     }
 
     #[test]
     fn stray_quotes_are_text_in_tsv() {
-        let text = "sentence\tlabel\n\"what\" she said\t0\n\"a\tb\"\t1\n\" open\t0\nlast \"\t1\n";
-        let cells: Vec<_> = rows(text, "d.tsv").into_iter().map(|(_, cells)| cells[0].clone()).collect();
-        assert_eq!(cells, ["\"what\" she said", "a\tb", "\" open", "last \""]);
+        let cells =
+            |text| rows(text, "d.tsv").into_iter().map(|(_, cells)| cells[0].clone()).collect::<Vec<_>>();
+        let text = "sentence\tlabel\n\"what\" she said\t0\n\"a \"\"b\"\"\"\t1\n\"no\", \"yes\"\t1\n";
+        assert_eq!(cells(text), ["\"what\" she said", "a \"b\"", "\"no\", \"yes\""]);
+        assert_eq!(cells("sentence\tlabel\n\" open\t0\nlast \"\t1\n"), ["\" open", "last \""]);
+        assert_eq!(cells("sentence\n5\"\n\"open\n"), ["5\"", "\"open"]);
+    }
+
+    #[test]
+    fn tsv_that_programs_write_is_read_back() {
+        // pandas: to_csv(sep="\t", index=False)
+        let text = "text\tlabel\n\"say \"\"a\"\"\"\tx\n\"tab\there\"\ty\n\"two\n\nlines\"\tx\nplain\t\n";
+        let expected = [
+            row(2, &["say \"a\"", "x"]),
+            row(3, &["tab\there", "y"]),
+            row(4, &["two\n\nlines", "x"]),
+            row(7, &["plain", ""]),
+        ];
+        assert_eq!(rows(text, "d.tsv"), expected);
+        let ragged = message(&format!("{text}alone\n"), "d.tsv");
+        assert_eq!(ragged, "d.tsv, line 8: 1 cells where there are 2 fields");
     }
 
     #[test]
