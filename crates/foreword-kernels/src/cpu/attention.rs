@@ -210,9 +210,11 @@ fn attend_query_of<const FMA: bool>(
         let (q, k, v) = columns(shape, head);
         let asked = &query[q.clone()];
         scores.clear();
+        // Plain loops: what a closure inside an iterator does is compiled without this path's instructions.
         for piece in pieces {
-            let keys = piece.chunks_exact(width);
-            scores.extend(keys.map(|key| dot::<FMA>(asked, &key[k.clone()]) * shape.scale as f32));
+            for key in piece.chunks_exact(width) {
+                scores.push(dot::<FMA>(asked, &key[k.clone()]) * shape.scale as f32);
+            }
         }
         let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for score in &mut scores {
@@ -221,9 +223,11 @@ fn attend_query_of<const FMA: bool>(
         let total = sum(&scores, |p| p);
         *log_sum = max + total.ln();
         let output = &mut output[q];
-        let values = pieces.iter().flat_map(|piece| piece.chunks_exact(width));
-        for (&p, value) in scores.iter().zip(values) {
-            axpy::<FMA>(output, p, &value[v.clone()]);
+        let mut probabilities = scores.iter();
+        for piece in pieces {
+            for (value, &p) in piece.chunks_exact(width).zip(&mut probabilities) {
+                axpy::<FMA>(output, p, &value[v.clone()]);
+            }
         }
         for output in output {
             *output /= total;
@@ -247,10 +251,12 @@ fn query_gradient_of<const FMA: bool>(
         let d_output = &inputs.d_output.row(query)[q.clone()];
         let log_sum = inputs.attended.log_sums.row(query)[head];
         let shared = inputs.shared.row(query)[head];
-        for key in pieces.iter().flat_map(|piece| piece.chunks_exact(width)) {
-            let p = exp::<FMA>(dot::<FMA>(asked, &key[k.clone()]) * scale - log_sum);
-            let d_score = p * (dot::<FMA>(d_output, &key[v.clone()]) - shared) * scale;
-            axpy::<FMA>(&mut d_query[q.clone()], d_score, &key[k.clone()]);
+        for piece in pieces {
+            for key in piece.chunks_exact(width) {
+                let p = exp::<FMA>(dot::<FMA>(asked, &key[k.clone()]) * scale - log_sum);
+                let d_score = p * (dot::<FMA>(d_output, &key[v.clone()]) - shared) * scale;
+                axpy::<FMA>(&mut d_query[q.clone()], d_score, &key[k.clone()]);
+            }
         }
     }
 }

@@ -142,19 +142,20 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
+    // Adding 1.5 · 2²³ rounds to the nearest integer, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.3, 88.72);
-    let n = fma::<FMA>(clamped, LOG2_E, ROUND) - ROUND;
+    let rounded = fma::<FMA>(clamped, LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = fma::<FMA>(n, -LN_2_LOW, fma::<FMA>(n, -LN_2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = fma::<FMA>(p, r, c);
     }
     // 2ⁿ in two steps, since n may be 128.
-    let half = (n * 0.5) as i32;
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
-    let y = p * power(half) * power(n as i32 - half);
+    let y = p * power(n >> 1) * power(n - (n >> 1));
     let y = if x > 88.72 { f32::INFINITY } else { y };
     let y = if x < -87.3 { 0.0 } else { y };
     if x.is_nan() { x } else { y }
