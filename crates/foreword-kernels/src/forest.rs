@@ -126,11 +126,11 @@ impl Forest {
     /// call are context block `block`.
     #[must_use]
     pub fn path(&self, i: usize, block: usize) -> Vec<Span> {
-        let relabel = |span: &Span| match span.source {
+        let moved = |span: &Span| match span.source {
             Source::Own => Span { source: Source::Context(block), rows: span.rows.clone() },
             Source::Context(_) => span.clone(),
         };
-        let mut path: Vec<Span> = self.segments[i].ancestors.iter().map(relabel).collect();
+        let mut path: Vec<Span> = self.segments[i].ancestors.iter().map(moved).collect();
         path.push(Span { source: Source::Context(block), rows: self.segments[i].rows() });
         path
     }

@@ -14,9 +14,13 @@ use crate::init::embedding_rms;
 use crate::metrics::Evaluation;
 use crate::optimizer::{AdamW, clip, rate};
 use crate::pass::{Lesson, Query, loss_and_gradient};
-use crate::settings::{Keep, LearningRate, Schedule, Warmup};
+use crate::settings::{Keep, LearningRate, Objective, Placement, Schedule, Warmup};
 use crate::task::{Examples, Task, TaskError};
 
+/// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
+pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
+/// What the loss is if nothing else is said: the choice among the labels, which is what is asked for.
+pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
 /// Rows of a soft prompt where nothing else is said: 20 to 50 is where more rows stop helping (Lester et al. 2021).
 pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
 /// Tokens of template, text and label where nothing else is said.
@@ -188,12 +192,12 @@ impl From<foreword_backbone::BackboneError> for TrainError {
 struct Best {
     values: Vec<f32>,
     step: u64,
-    accuracy: f64,
     loss: f64,
 }
 
-/// Learns: starts from `start`, takes batches of `train`, keeps what is best on `dev`. Better is a higher accuracy, then
-/// a lower loss; without dev examples the last rows are kept. The init itself is evaluated too and may win.
+/// Learns: starts from `start`, takes batches of `train`, keeps what is best on `dev`. Better is a lower loss: on a small dev
+/// set it says more than the accuracy, which moves in steps of one example. Without dev examples the last rows are kept.
+/// The init itself is evaluated too and may win.
 ///
 /// # Errors
 /// If there is nothing to learn from, or the model can't take the examples.
@@ -213,7 +217,7 @@ pub fn train<B: Backend>(
     let peak = config.peak_rate(embedding_rms(model.backbone.table()));
     let mut optimizer = AdamW::new(values.len(), config.weight_decay);
     let mut order = Order::new(train.n(), config);
-    let mut best = Best { values: values.clone(), step: 0, accuracy: f64::NEG_INFINITY, loss: f64::INFINITY };
+    let mut best = Best { values: values.clone(), step: 0, loss: f64::INFINITY };
     let mut since_best = 0;
     let (mut steps, mut ended) = (0, Ended::Finished);
 
@@ -299,10 +303,9 @@ fn evaluate<B: Backend>(
 ) -> Result<(bool, ControlFlow<()>), TrainError> {
     let Some(dev) = dev else { return Ok((true, ControlFlow::Continue(()))) };
     let evaluation = task.evaluate(model, values, dev, config.micro_batch_tokens, &mut |_| {})?;
-    let (accuracy, loss) = (evaluation.accuracy(), evaluation.loss);
-    let better = accuracy > best.accuracy || (accuracy == best.accuracy && loss < best.loss);
+    let better = evaluation.loss < best.loss;
     if better {
-        *best = Best { values: values.to_vec(), step, accuracy, loss };
+        *best = Best { values: values.to_vec(), step, loss: evaluation.loss };
     }
     Ok((better, on_event(Event::Eval { step, evaluation: &evaluation, best: better })))
 }

@@ -1,1 +1,98 @@
-//! Teach a frozen language model a task by learning a few input vectors.
+//! Teach a frozen language model a task by learning a few input vectors, a *soft prompt*.
+//!
+//! The model is never changed. What is learned is a small matrix that stands before every text; with the texts it was
+//! learned from, it is the model's own foreword to the task. Here a bundled model of 3.9 million parameters learns from
+//! six sentences, and then reads one that it has not seen:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use foreword::init::Sources;
+//! use foreword::settings::{Init, Objective, Placement};
+//! use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A frozen model: this one is compiled in; `ModelFiles::directory` reads one from disk.
+//! let model = Model::load(
+//!     &ModelFiles {
+//!         name: foreword_tiny::NAME.to_owned(),
+//!         config: foreword_tiny::CONFIG.to_vec(),
+//!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+//!         weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
+//!     },
+//!     Cpu::new(0)?,
+//! )?;
+//!
+//! // Examples, and how they become text.
+//! let rows = [
+//!     ("A joy from start to finish.", "positive"),
+//!     ("I want my two hours back.", "negative"),
+//!     ("Warm, funny and beautifully acted.", "positive"),
+//!     ("Flat jokes and cheap sets.", "negative"),
+//!     ("The best western in years.", "positive"),
+//!     ("Dull, long and far too loud.", "negative"),
+//! ];
+//! let rows = rows.map(|(text, label)| vec![text.to_owned(), label.to_owned()]).to_vec();
+//! let data = Dataset::from_rows(vec!["text".to_owned(), "label".to_owned()], rows)?;
+//! let labels = Verbalizer::default_strings(["negative", "positive"]);
+//! let task = Task {
+//!     template: Template::parse("{text}\nSentiment:")?,
+//!     text_field: None,
+//!     verbalizer: Verbalizer::new(&labels, &model.tokenizer)?,
+//!     objective: Objective::Label,
+//!     placement: Placement::Front,
+//!     max_length: 512,
+//! };
+//!
+//! // The soft prompt begins as words that the model knows, and learns.
+//! let sources = Sources {
+//!     table: model.backbone.table(),
+//!     tokenizer: &model.tokenizer,
+//!     verbalizer: Some(&task.verbalizer),
+//! };
+//! let init = Init::Text("Classify the review as negative or positive.".to_owned());
+//! let start = sources.soft_prompt(&init, 8, 0)?; // [P = 8, H]
+//! let train = task.examples(&model, start.n_virtual(), &data, Some(data.require("label")?))?;
+//! let config = TrainConfig { steps: 12, batch_size: 6, ..TrainConfig::default() };
+//! let mut losses = Vec::new();
+//! let outcome = foreword::train(&model, &task, (&train, None), start, &config, &mut |event| {
+//!     if let foreword::Event::Step { loss, .. } = event {
+//!         losses.push(loss);
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! assert!(losses.last() < losses.first());
+//!
+//! // What it says of a new text.
+//! let soft_prompt = outcome.soft_prompt.values();
+//! let text = Dataset::from_texts(vec!["The movie was fantastic.".to_owned()])?;
+//! let text = task.examples(&model, outcome.soft_prompt.n_virtual(), &text, None)?;
+//! let scores = task.log_likelihoods(&model, soft_prompt, &text, config.micro_batch_tokens, &mut |_| {})?;
+//! println!("{}", task.verbalizer.names()[foreword::task::best(&scores[0])]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`record::directory`] describes a run's outcome for PEFT and for Foreword, [`PromptDirectory`] writes and reads it,
+//! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
+
+pub use foreword_tune::{
+    data, encode, init, metrics, optimizer, pass, record, settings, stem, task, task_file,
+};
+pub use foreword_tune::{template, train, verbalizer};
+
+pub use foreword_tune::data::{DataError, Dataset};
+pub use foreword_tune::metrics::Evaluation;
+pub use foreword_tune::task_file::TaskFile;
+pub use foreword_tune::template::Template;
+pub use foreword_tune::verbalizer::Verbalizer;
+pub use foreword_tune::{Ended, Event, Examples, Outcome, Task, TaskError, TrainConfig, TrainError};
+
+pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Tokenizer};
+pub use foreword_backbone::{TokenizerError, tokenizer};
+
+pub use foreword_format as format;
+pub use foreword_format::{AdapterConfig, FormatError, Overwrite, Passport, PromptDirectory, SoftPrompt};
+
+pub use foreword_kernels as kernels;
+pub use foreword_kernels::{Backend, Bytes, Cpu, Reference};

@@ -32,7 +32,7 @@ pub(crate) const FAMILY: Family = Family {
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let hidden = config.count("n_embd")?;
     let heads = config.count("n_head")?;
-    if hidden % heads != 0 {
+    if !hidden.is_multiple_of(heads) {
         return Err(config.reject("n_head", format!("it must divide n_embd {hidden}")));
     }
     config.must_be("scale_attn_weights", &json!(true), "scores are scaled by the head width")?;

@@ -115,7 +115,7 @@ fn heads(config: &HfConfig, hidden: usize) -> Result<[usize; 3], BackboneError> 
     }
     let head_width = match config.count_or_none("head_dim")? {
         Some(width) => width,
-        None if hidden % query_heads == 0 => hidden / query_heads,
+        None if hidden.is_multiple_of(query_heads) => hidden / query_heads,
         None => {
             return Err(config.reject("num_attention_heads", format!("it must divide hidden_size {hidden}")));
         }

@@ -1,0 +1,468 @@
+//! The command line, as close to what is written as can be. The doc comments here are the help.
+
+mod labels;
+mod texts;
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use foreword::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Warmup};
+use foreword::train::{
+    DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
+    DEFAULT_VIRTUAL_TOKENS, TrainConfig,
+};
+use foreword::{TaskFile, Template};
+
+pub(crate) use labels::Labels;
+pub(crate) use texts::TemplateText;
+
+/// Teach a frozen language model a task by learning a few input vectors.
+///
+/// Foreword learns a soft prompt: a few rows of numbers that stand before every text, a model's own foreword to a task.
+/// The model is never changed; what is learned is a file of a few kilobytes. `foreword quickstart` shows it at work.
+#[derive(Debug, Parser)]
+#[command(name = "foreword", version, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct LowArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Learn a soft prompt from labelled examples
+    ///
+    /// Reads examples, freezes the model, learns the rows of a soft prompt, and writes them to a directory with all that
+    /// is needed to use them: the template, the labels, the identity of the model, and how well it does. The prompt that
+    /// is best on the dev set is the one that is kept.
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(Box<TrainArgs>),
+    /// Measure a soft prompt, or the bare model, on labelled examples
+    ///
+    /// Gives each example the label whose text the model finds likeliest, and compares it with the true one: accuracy with
+    /// its 95 % interval, macro F1, loss, and which labels were taken for which.
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(Box<EvalArgs>),
+    /// Label texts with a soft prompt
+    ///
+    /// Takes texts from the command line, from a file, or one a line from standard input, and answers in their order with
+    /// a label and its probability.
+    #[command(after_help = CLASSIFY_EXAMPLES)]
+    Classify(Box<ClassifyArgs>),
+    /// See it work: learn sentiment with the bundled model, in about a minute
+    ///
+    /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
+    /// compares it with the bare model on two hundred others. Nothing is downloaded.
+    #[command(after_help = QUICKSTART_EXAMPLES)]
+    Quickstart(QuickstartArgs),
+}
+
+impl Verb {
+    /// How it answers.
+    pub(crate) fn output(&self) -> &OutputArgs {
+        match self {
+            Self::Train(args) => &args.output,
+            Self::Eval(args) => &args.output,
+            Self::Classify(args) => &args.output,
+            Self::Quickstart(args) => &args.output,
+        }
+    }
+}
+
+const TRAIN_EXAMPLES: &str = "Examples:
+  foreword train reviews.csv --out sentiment
+  foreword train task.toml
+  foreword train task.toml --steps 800 --seed 1 --out second-try
+  foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\\nSentiment:' \\
+      --labels 'neg= negative,pos= positive' --log run.jsonl";
+
+const EVAL_EXAMPLES: &str = "Examples:
+  foreword eval --prompt sentiment --data test.jsonl
+  foreword eval --prompt none --template '{text}\\nSentiment:' --data test.jsonl     (the bare model)
+  foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json";
+
+const CLASSIFY_EXAMPLES: &str = "Examples:
+  foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
+  foreword classify --prompt sentiment --data reviews.csv --json
+  cat reviews.txt | foreword classify --prompt sentiment -";
+
+const QUICKSTART_EXAMPLES: &str = "Examples:
+  foreword quickstart
+  foreword quickstart --out my-first-prompt";
+
+/// `foreword train`
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// A task file (.toml), which holds any of the settings below, or the training data; flags win over the task file
+    #[arg(value_name = "TASK.toml|DATA")]
+    pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) data: SplitArgs,
+    #[command(flatten)]
+    pub(crate) fields: FieldArgs,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Also write the lines of --json to this file, replacing it
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword eval`
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The labelled examples: a .jsonl, .json, .csv or .tsv file
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) fields: FieldArgs,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword classify`
+#[derive(Debug, Args)]
+pub(crate) struct ClassifyArgs {
+    /// Texts to label; a single - reads them from standard input, one a line
+    #[arg(value_name = "TEXT", conflicts_with = "data")]
+    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Texts to label: a .jsonl, .json, .csv or .tsv file with the template's fields; it needs no labels
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) data: Option<PathBuf>,
+    /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) text_field: Option<String>,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword quickstart`
+#[derive(Debug, Args)]
+pub(crate) struct QuickstartArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// The frozen model: the bundled foreword-tiny, or a directory with config.json, tokenizer.json and safetensors
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+}
+
+/// Which prompt, on which model.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// The prompt directory, from foreword or from PEFT; `none` is the bare model
+    #[arg(long, value_name = "DIR|none")]
+    pub(crate) prompt: PathBuf,
+    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
+    /// where that is the bundled one]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+}
+
+/// Where a run's examples are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct SplitArgs {
+    /// Examples to learn from: a .jsonl, .json, .csv or .tsv file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) train: Option<PathBuf>,
+    /// Examples to choose the best prompt by [default: a tenth of the training data, drawn by label and seed]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dev: Option<PathBuf>,
+    /// Examples to report on; nothing is chosen by them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: Option<PathBuf>,
+}
+
+/// Which field is what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct FieldArgs {
+    /// The field that {text} in the template stands for [default: guessed from common names]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) text_field: Option<String>,
+    /// The field with the label [default: guessed from common names]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) label_field: Option<String>,
+}
+
+/// How a text and its labels are written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct TaskArgs {
+    /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label follows it. \n is a newline, \t a tab,
+    /// \\ a backslash; {{ and }} are braces
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Option<TemplateText>,
+    /// The text that stands for each label, as 'negative= negative,positive= positive', kept as it stands with its
+    /// leading space. A backslash before a comma, an equals sign or a backslash takes it literally; \n and \t are as
+    /// above [default: the labels in the data, each with a space before its name]
+    #[arg(long, value_name = "LABEL=TEXT,…")]
+    pub(crate) labels: Option<Labels>,
+    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; or between the template's end and
+    /// the label
+    #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
+    pub(crate) placement: Option<Placement>,
+    /// The most tokens of template, text and label together; longer texts are cut. Virtual tokens do not count, but must
+    /// fit into the model's context as well
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    pub(crate) max_length: Option<usize>,
+}
+
+/// What the loss of a label is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct LossArgs {
+    /// What counts: the true label against the others (label), or its text against all texts (lm)
+    #[arg(long, value_name = "LOSS", value_parser = choice(Objective::ALL, Objective::as_str))]
+    pub(crate) objective: Option<Objective>,
+}
+
+/// The soft prompt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prompt")]
+pub(crate) struct PromptArgs {
+    /// How many rows the soft prompt has
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) virtual_tokens: Option<usize>,
+    /// What its rows are at first: the embeddings of a text's tokens (text:…), of the labels' (labels), of tokens drawn
+    /// by chance (vocab), noise (random), or the rows of another prompt (from:DIR)
+    /// [default: text: and a sentence that names the labels]
+    #[arg(long, value_name = "INIT")]
+    pub(crate) init: Option<Init>,
+}
+
+/// How it learns.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct TrainingArgs {
+    /// How many updates are made
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: Option<u64>,
+    /// Examples per step
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) batch_size: Option<usize>,
+    /// The peak of AdamW's learning rate, or auto: a fixed share of the size of the model's embeddings
+    #[arg(long, value_name = "RATE")]
+    pub(crate) learning_rate: Option<LearningRate>,
+    /// How the learning rate goes after the warm-up: it stays, or falls to a tenth along a line or half a cosine
+    #[arg(long, value_name = "SHAPE", value_parser = choice(Schedule::ALL, Schedule::as_str))]
+    pub(crate) schedule: Option<Schedule>,
+    /// Steps over which the learning rate rises, or a share of all steps if below 1
+    #[arg(long, value_name = "STEPS|SHARE")]
+    pub(crate) warmup: Option<Warmup>,
+    /// Longer gradients are shortened to this norm; 0: none are
+    #[arg(long, value_name = "NORM", value_parser = not_negative)]
+    pub(crate) max_grad_norm: Option<f64>,
+    /// AdamW's weight decay
+    #[arg(long, value_name = "DECAY", value_parser = not_negative)]
+    pub(crate) weight_decay: Option<f64>,
+    /// Take the examples in the order of the file, every time
+    #[arg(long)]
+    pub(crate) no_shuffle: bool,
+    /// Steps from one evaluation on dev to the next; 0: only at the end [default: about ten evaluations a run]
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) eval_every: Option<u64>,
+    /// Evaluations in a row without a better one after which the run stops; 0: never
+    #[arg(long, value_name = "N")]
+    pub(crate) patience: Option<u64>,
+    /// Which soft prompt is written: the best on dev, or the last
+    #[arg(long, value_name = "WHICH", value_parser = choice(Keep::ALL, Keep::as_str))]
+    pub(crate) keep: Option<Keep>,
+    /// What all that is drawn by chance is drawn from: the same seed gives the same prompt, bit for bit
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What it runs on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct MachineArgs {
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) threads: Option<usize>,
+    /// The most tokens computed at a time: fewer take less memory, and change no result
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    pub(crate) micro_batch_tokens: Option<usize>,
+}
+
+/// Where a prompt is written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct PlaceArgs {
+    /// The directory to write the prompt to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace the prompt in --out, if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// How answers look.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Write one JSON object per line to standard output, and nothing else there
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say nothing on standard error but warnings and errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Reads the command line of this process.
+pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
+    let mut command = build_command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The command line with its defaults told, each from its one home.
+pub(crate) fn build_command() -> clap::Command {
+    let defaults = defaults();
+    LowArgs::command().mut_subcommands(|mut verb| {
+        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify");
+        for (name, default) in &defaults {
+            let default = match *name {
+                "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
+                    format!("the prompt's own, or {default}")
+                }
+                "out" if verb.get_name() == "quickstart" => crate::commands::quickstart::OUT.to_owned(),
+                _ => default.clone(),
+            };
+            if verb.get_arguments().any(|arg| arg.get_id() == *name) {
+                verb = verb.mut_arg(name, |arg| {
+                    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                    arg.help(format!("{help} [default: {default}]"))
+                });
+            }
+        }
+        verb
+    })
+}
+
+fn defaults() -> [(&'static str, String); 18] {
+    let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
+    let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, .. } = TrainConfig::default();
+    [
+        ("model", foreword_tiny::NAME.to_owned()),
+        ("template", format!("{:?}", Template::DEFAULT)),
+        ("placement", DEFAULT_PLACEMENT.to_string()),
+        ("max_length", DEFAULT_MAX_LENGTH.to_string()),
+        ("objective", DEFAULT_OBJECTIVE.to_string()),
+        ("virtual_tokens", DEFAULT_VIRTUAL_TOKENS.to_string()),
+        ("steps", steps.to_string()),
+        ("batch_size", batch_size.to_string()),
+        ("learning_rate", learning_rate.to_string()),
+        ("schedule", schedule.to_string()),
+        ("warmup", warmup.to_string()),
+        ("max_grad_norm", max_grad_norm.to_string()),
+        ("weight_decay", weight_decay.to_string()),
+        ("patience", patience.to_string()),
+        ("keep", keep.to_string()),
+        ("seed", seed.to_string()),
+        ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
+        ("out", "the name of the task file or data, with -prompt".to_owned()),
+    ]
+}
+
+/// A closed choice by its names.
+fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|&choice| name(choice))).try_map(|name| name.parse::<T>())
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("not a number from 0 up".to_owned()),
+    }
+}
+
+impl TrainArgs {
+    /// The flags as a task file that holds only what was said.
+    pub(crate) fn flags(&self) -> TaskFile {
+        let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
+        let data = &mut file.data;
+        (data.train, data.dev, data.test) =
+            (self.data.train.clone(), self.data.dev.clone(), self.data.test.clone());
+        (data.text_field, data.label_field) =
+            (self.fields.text_field.clone(), self.fields.label_field.clone());
+        file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
+        file.task.labels = self.task.labels.as_ref().map(|labels| labels.0.clone());
+        (file.task.objective, file.task.max_length) = (self.loss.objective, self.task.max_length);
+        (file.prompt.placement, file.prompt.virtual_tokens) =
+            (self.task.placement, self.prompt.virtual_tokens);
+        file.prompt.init = self.prompt.init.clone();
+        let (train, flags) = (&mut file.train, &self.training);
+        (train.steps, train.batch_size, train.seed) = (flags.steps, flags.batch_size, flags.seed);
+        (train.learning_rate, train.schedule, train.warmup) =
+            (flags.learning_rate, flags.schedule, flags.warmup);
+        (train.max_grad_norm, train.weight_decay) = (flags.max_grad_norm, flags.weight_decay);
+        train.shuffle = flags.no_shuffle.then_some(false);
+        (train.eval_every, train.patience, train.keep) = (flags.eval_every, flags.patience, flags.keep);
+        train.micro_batch_tokens = self.machine.micro_batch_tokens;
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        build_command().debug_assert();
+    }
+
+    #[test]
+    fn every_default_belongs_to_a_flag() {
+        let command = build_command();
+        for (name, _) in defaults() {
+            let has = |verb: &clap::Command| verb.get_arguments().any(|arg| arg.get_id() == name);
+            assert!(command.get_subcommands().any(has), "{name}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `--labels 'negative= negative,positive= positive'`: labels with the texts that stand for them.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use super::texts::{EscapeError, escaped};
+
+/// What can be wrong with `--labels`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LabelsError {
+    /// Its backslashes.
+    #[error(transparent)]
+    Escape(#[from] EscapeError),
+    /// A part without `=`.
+    #[error("{part:?} has no '=', write LABEL=TEXT,LABEL=TEXT and \\, for a comma inside a text")]
+    NoText { part: String },
+    /// A part with two `=`.
+    #[error("{part:?} has more than one '=', write \\= for one inside a label or a text")]
+    TwoTexts { part: String },
+    /// A part without a label before its `=`.
+    #[error("no label before the '=' of {part:?}")]
+    NoName { part: String },
+    /// A label twice.
+    #[error("the label {name:?} is there twice")]
+    Twice { name: String },
+}
+
+/// From label to text. Space around a label does not count; a text is kept as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Labels(pub(crate) BTreeMap<String, String>);
+
+impl FromStr for Labels {
+    type Err = LabelsError;
+
+    fn from_str(written: &str) -> Result<Self, LabelsError> {
+        let mut labels = BTreeMap::new();
+        for part in Part::split(written)? {
+            let (name, text) = part.label()?;
+            if labels.insert(name.clone(), text).is_some() {
+                return Err(LabelsError::Twice { name });
+            }
+        }
+        Ok(Self(labels))
+    }
+}
+
+/// What stands between two commas.
+#[derive(Default)]
+struct Part {
+    written: String,
+    /// The texts between its equals signs.
+    sides: Vec<String>,
+}
+
+impl Part {
+    fn split(written: &str) -> Result<Vec<Self>, LabelsError> {
+        let new = || Self { written: String::new(), sides: vec![String::new()] };
+        let mut parts = vec![];
+        let mut part = new();
+        let mut characters = written.chars();
+        while let Some(character) = characters.next() {
+            let literal = match character {
+                ',' => {
+                    parts.push(std::mem::replace(&mut part, new()));
+                    continue;
+                }
+                '=' => {
+                    part.written.push('=');
+                    part.sides.push(String::new());
+                    continue;
+                }
+                '\\' => escaped(characters.next(), ",=")?,
+                other => other,
+            };
+            part.written.push(literal);
+            if let Some(side) = part.sides.last_mut() {
+                side.push(literal);
+            }
+        }
+        parts.push(part);
+        Ok(parts)
+    }
+
+    fn label(self) -> Result<(String, String), LabelsError> {
+        let part = self.written;
+        match self.sides.as_slice() {
+            [name, _] if name.trim().is_empty() => Err(LabelsError::NoName { part }),
+            [name, text] => Ok((name.trim().to_owned(), text.clone())),
+            [] | [_] => Err(LabelsError::NoText { part }),
+            _ => Err(LabelsError::TwoTexts { part }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, String)>, String> {
+        text.parse::<Labels>().map(|labels| labels.0.into_iter().collect()).map_err(|error| error.to_string())
+    }
+
+    fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Result<Vec<(String, String)>, String> {
+        Ok(pairs.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec())
+    }
+
+    #[test]
+    fn texts_are_kept_as_they_stand() {
+        assert_eq!(
+            read("negative= negative, positive= positive"),
+            pairs([("negative", " negative"), ("positive", " positive")])
+        );
+        assert_eq!(read(r"a=x\,y,b=1\=2\\\n"), pairs([("a", "x,y"), ("b", "1=2\\\n")]));
+        assert_eq!(read("a=,b= b"), pairs([("a", ""), ("b", " b")]));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(read("a").unwrap_err().starts_with("\"a\" has no '='"));
+        assert!(read("a=b=c").unwrap_err().contains("more than one '='"));
+        assert!(read("=b").unwrap_err().contains("no label before"));
+        assert!(read("a=1,a=2").unwrap_err().contains("twice"));
+        assert!(read(r"a=\x").unwrap_err().contains("means nothing"));
+    }
+}

@@ -1,0 +1,71 @@
+//! Texts on the command line, where a newline is written `\n`.
+
+use std::str::FromStr;
+
+use foreword::Template;
+use foreword::template::TemplateError;
+
+/// A backslash before something that it does not stand before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EscapeError {
+    /// An unknown escape.
+    #[error(r"\{0} means nothing, write \n for a newline, \t for a tab or \\ for a backslash")]
+    Unknown(char),
+    /// Nothing after it.
+    #[error(r"a backslash at the end, write \\ for a backslash")]
+    AtEnd,
+}
+
+/// What stands after a backslash as a character; those in `literal` are themselves.
+pub(super) fn escaped(next: Option<char>, literal: &str) -> Result<char, EscapeError> {
+    match next {
+        Some('n') => Ok('\n'),
+        Some('t') => Ok('\t'),
+        Some(c) if c == '\\' || literal.contains(c) => Ok(c),
+        Some(other) => Err(EscapeError::Unknown(other)),
+        None => Err(EscapeError::AtEnd),
+    }
+}
+
+/// What can be wrong with `--template`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TemplateTextError {
+    /// Its backslashes.
+    #[error(transparent)]
+    Escape(#[from] EscapeError),
+    /// Its slots.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+/// A template whose escapes are resolved and whose slots are well-formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TemplateText(pub(crate) String);
+
+impl FromStr for TemplateText {
+    type Err = TemplateTextError;
+
+    fn from_str(written: &str) -> Result<Self, TemplateTextError> {
+        let mut text = String::with_capacity(written.len());
+        let mut characters = written.chars();
+        while let Some(character) = characters.next() {
+            text.push(if character == '\\' { escaped(characters.next(), "")? } else { character });
+        }
+        Template::parse(&text)?;
+        Ok(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_become_characters() {
+        let read = |text: &str| text.parse::<TemplateText>().map(|text| text.0).map_err(|e| e.to_string());
+        assert_eq!(read(r"{text}\nLabel:\t\\n"), Ok("{text}\nLabel:\t\\n".to_owned()));
+        assert!(read(r"{text}\d").unwrap_err().starts_with(r"\d means nothing"));
+        assert!(read("{text}\\").unwrap_err().starts_with("a backslash at the end"));
+        assert!(read("text").unwrap_err().contains("has no slot"));
+    }
+}

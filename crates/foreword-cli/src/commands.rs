@@ -1,0 +1,6 @@
+//! One file per verb.
+
+pub(crate) mod classify;
+pub(crate) mod eval;
+pub(crate) mod quickstart;
+pub(crate) mod train;

@@ -1,0 +1,29 @@
+//! Ctrl-C: during a run the first one asks it to stop between two steps; at any other time, and the second time, it ends
+//! the program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::exit::Exit;
+
+static RUNNING: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C from now on means "stop between two steps".
+pub(crate) fn watch() -> Result<(), ctrlc::Error> {
+    RUNNING.store(true, Ordering::SeqCst);
+    ctrlc::set_handler(|| {
+        if !RUNNING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+    })
+}
+
+/// Whether it was pressed.
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// What remains is short: Ctrl-C ends the program again.
+pub(crate) fn unwatch() {
+    RUNNING.store(false, Ordering::SeqCst);
+}

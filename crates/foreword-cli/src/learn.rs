@@ -1,0 +1,263 @@
+//! A run from its plan to its prompt directory: learns, evaluates beside the baselines, and writes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, LineWriter, Write as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use foreword::record::{self, Run};
+use foreword::{Ended, Evaluation, Event, Examples, Outcome};
+
+use crate::exit::{Given, Unwritten};
+use crate::interrupt;
+use crate::memory::peak_bytes;
+use crate::printer::{Printer, to_json};
+use crate::resolve::run::Plan;
+use crate::wire::{Line, Scores};
+use crate::words::{count, loss, percent};
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) outcome: Outcome,
+    pub(crate) dev: Compared,
+    pub(crate) test: Compared,
+    /// Of the whole run, evaluations included.
+    pub(crate) seconds: f64,
+    /// Of the prompt directory.
+    pub(crate) bytes: u64,
+}
+
+/// A split's evaluations, where there was a split and time for them.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    /// With the soft prompt.
+    pub(crate) tuned: Option<Evaluation>,
+    /// The same template without it.
+    pub(crate) bare: Option<Evaluation>,
+    /// The most frequent label of the training data, always.
+    pub(crate) majority: Option<Evaluation>,
+}
+
+/// Where the lines of `--log` go.
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+    file: LineWriter<File>,
+}
+
+impl Log {
+    /// Makes the file.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path)
+            .map_err(|error| Given::wrong(format!("cannot write --log {}: {error}", path.display())))?;
+        Ok(Self { path: path.to_owned(), file: LineWriter::new(file) })
+    }
+
+    fn write(&mut self, line: &Line<'_>) -> Result<(), Unwritten> {
+        let written = to_json(line).and_then(|line| writeln!(self.file, "{line}"));
+        written.map_err(|source| Unwritten { what: self.path.display().to_string(), source })
+    }
+}
+
+/// Takes the events of a run to the printer and the log.
+struct Teller<'a> {
+    printer: &'a mut Printer,
+    log: Option<Log>,
+    /// The first line that could not be written. The run goes on; the end tells.
+    unwritten: Option<Unwritten>,
+    /// Evaluations of dev, by step.
+    evaluations: BTreeMap<u64, Evaluation>,
+    steps: u64,
+    accuracy: Option<f64>,
+}
+
+impl Teller<'_> {
+    fn line(&mut self, line: &Line<'_>) {
+        let mut written = self.printer.json(line);
+        if let (Ok(()), Some(log)) = (&written, &mut self.log) {
+            written = log.write(line);
+        }
+        if let (Err(error), None) = (written, &self.unwritten) {
+            self.printer.warn(&format!("{error}: {}; the run goes on", error.source));
+            self.unwritten = Some(error);
+            self.log = None;
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        match event {
+            &Event::Step { step, loss: now, learning_rate, grad_norm, examples_per_second } => {
+                self.line(&Line::Step { step, loss: now, learning_rate, grad_norm, examples_per_second });
+                let accuracy = self.accuracy;
+                self.printer.move_bar(step, || match accuracy {
+                    Some(accuracy) => format!("loss {}  dev {}", loss(now), percent(accuracy)),
+                    None => format!("loss {}", loss(now)),
+                });
+            }
+            Event::Eval { step, evaluation, best } => {
+                let (accuracy, dev_loss) = (evaluation.accuracy(), evaluation.loss);
+                self.line(&Line::Eval { step: *step, split: "dev", loss: dev_loss, accuracy });
+                let best = if *best { "  best so far" } else { "" };
+                self.printer.say_without_bar(&format!(
+                    "step {:>4}/{}  dev accuracy {:>7}  loss {}{best}",
+                    step,
+                    count(self.steps),
+                    percent(accuracy),
+                    loss(dev_loss)
+                ));
+                self.accuracy = Some(accuracy);
+                self.evaluations.insert(*step, (*evaluation).clone());
+            }
+            _ => {}
+        }
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Learns, evaluates and writes the directory. A run that diverged or was interrupted has its best prompt written too.
+pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Result<Learned> {
+    interrupt::watch().context("cannot listen for Ctrl-C")?;
+    printer.begin_bar(plan.config.steps, "learning");
+    let steps = plan.config.steps;
+    let mut teller =
+        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, accuracy: None };
+    let outcome = foreword::train(
+        &plan.model,
+        &plan.task,
+        (&plan.train, plan.dev.as_ref()),
+        plan.start.clone(),
+        &plan.config,
+        &mut |event| teller.event(&event),
+    );
+    teller.printer.end_bar();
+    let outcome = outcome?;
+    teller.printer.say(&ending(plan, &outcome));
+
+    let known = teller.evaluations.remove(&outcome.best_step);
+    let test = compare(plan, &outcome, plan.test.as_ref(), None)?;
+    let dev = compare(plan, &outcome, plan.dev.as_ref(), known)?;
+    interrupt::unwatch();
+    let bytes = write(plan, &outcome, &dev, &test)?;
+    let seconds = plan.started.elapsed().as_secs_f64();
+    teller.line(&Line::Done {
+        out: plan.place.out.display().to_string(),
+        steps: outcome.steps,
+        best_step: outcome.best_step,
+        dev: dev.tuned.as_ref().map(Scores::of),
+        test: test.tuned.as_ref().map(Scores::of),
+        seconds,
+        peak_memory_bytes: peak_bytes(),
+    });
+    match teller.unwritten {
+        Some(error) => Err(error.into()),
+        None => Ok(Learned { outcome, dev, test, seconds, bytes }),
+    }
+}
+
+fn ending(plan: &Plan, outcome: &Outcome) -> String {
+    let (steps, asked) = (count(outcome.steps), count(plan.config.steps));
+    let kept = match outcome.best_step {
+        0 => "kept the init, than which no step was better".to_owned(),
+        step => format!("kept the prompt of step {}", count(step)),
+    };
+    match outcome.ended {
+        Ended::Finished => format!("made all {steps} steps; {kept}"),
+        Ended::EarlyStopped => format!(
+            "stopped after {steps} of {asked} steps: {} evaluations without a better one (--patience); {kept}",
+            plan.config.patience
+        ),
+        Ended::Diverged { step } => {
+            format!("step {step} gave a loss or gradient that is not a number; {kept}")
+        }
+        _ => format!("interrupted after {steps} of {asked} steps; {kept}"),
+    }
+}
+
+/// The prompt and its baselines on a split; what an interruption leaves no time for is left out.
+fn compare(
+    plan: &Plan,
+    outcome: &Outcome,
+    examples: Option<&Examples>,
+    known: Option<Evaluation>,
+) -> Result<Compared> {
+    let Some(examples) = examples else { return Ok(Compared::default()) };
+    let mut compared = Compared { tuned: known, ..Compared::default() };
+    let evaluate = |root: &[f32]| {
+        let budget = plan.config.micro_batch_tokens;
+        plan.task.evaluate(&plan.model, root, examples, budget, &mut |_| {})
+    };
+    if compared.tuned.is_none() && !interrupt::asked() {
+        compared.tuned = Some(evaluate(outcome.soft_prompt.values())?);
+    }
+    if !interrupt::asked() {
+        compared.bare = Some(evaluate(&[])?);
+        compared.majority = Some(majority(plan, examples));
+    }
+    Ok(compared)
+}
+
+/// What always giving the most frequent label of the training data comes to. It has no loss.
+fn majority(plan: &Plan, examples: &Examples) -> Evaluation {
+    let n_labels = plan.task.verbalizer.n();
+    let mut counts = vec![0_usize; n_labels];
+    for &label in &plan.train.labels {
+        counts[label] += 1;
+    }
+    // The first of equals.
+    let given = (0..n_labels).rev().max_by_key(|&label| counts[label]).unwrap_or(0);
+    Evaluation::new(n_labels, examples.labels.iter().map(|&truth| (truth, given)), f64::NAN)
+}
+
+/// Writes the prompt directory: its size in bytes.
+fn write(plan: &Plan, outcome: &Outcome, dev: &Compared, test: &Compared) -> Result<u64> {
+    let mut metrics = BTreeMap::new();
+    for (split, compared) in [("dev", dev), ("test", test)] {
+        let named = [("", &compared.tuned), (".bare", &compared.bare), (".majority", &compared.majority)];
+        for (suffix, evaluation) in named {
+            if let Some(evaluation) = evaluation {
+                metrics.insert(format!("{split}{suffix}"), numbers(evaluation));
+            }
+        }
+    }
+    let run = Run {
+        task: &plan.task,
+        label_field: &plan.fields.label,
+        config: &plan.config,
+        init: &plan.init,
+        data: plan.data.clone(),
+        metrics,
+    };
+    let place = &plan.place;
+    record::directory(&plan.model, &run, outcome)?.write(&place.out, place.overwrite)?;
+    size(&place.out).with_context(|| format!("cannot read {} again", place.out.display()))
+}
+
+/// The metrics of the passport: those that are numbers.
+fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
+    let scores = Scores::of(evaluation);
+    let named = [
+        ("accuracy", scores.accuracy),
+        ("loss", scores.loss),
+        ("macro_f1", scores.macro_f1),
+        ("n", scores.n as f64),
+    ];
+    let finite = named.into_iter().filter(|(_, value)| value.is_finite());
+    finite.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn size(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for file in
+        [foreword::format::ADAPTER_FILE, foreword::format::TENSORS_FILE, foreword::format::PASSPORT_FILE]
+    {
+        match std::fs::metadata(dir.join(file)) {
+            Ok(metadata) => bytes += metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}

@@ -1,1 +1,0 @@
-//! The foreword command: soft prompt tuning from the terminal.

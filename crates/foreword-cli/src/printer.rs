@@ -1,0 +1,231 @@
+//! The one owner of stdout and stderr: answers go to stdout, the conversation to stderr, bars only to a terminal.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::exit::Unwritten;
+
+/// How an answer looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// How much is said beside the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conversation {
+    /// Warnings and errors.
+    Quiet,
+    /// Lines.
+    Lines,
+    /// Lines, and bars that come and go.
+    Bars,
+}
+
+/// Writes to both streams.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    answers: Answers,
+    conversation: Conversation,
+    bar: Option<ProgressBar>,
+    /// Nobody reads stdout any more.
+    closed: bool,
+}
+
+impl Printer {
+    /// A printer for this process's streams.
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        let answers = if json { Answers::Json } else { Answers::Text };
+        let conversation = match (quiet, io::stderr().is_terminal()) {
+            (true, _) => Conversation::Quiet,
+            (false, true) => Conversation::Bars,
+            (false, false) => Conversation::Lines,
+        };
+        Self { answers, conversation, bar: None, closed: false }
+    }
+
+    /// How answers look.
+    pub(crate) fn answers(&self) -> Answers {
+        self.answers
+    }
+
+    /// A part of the answer, for people: nothing with `--json`.
+    pub(crate) fn answer(&mut self, text: &str) -> Result<(), Unwritten> {
+        if self.answers == Answers::Json { Ok(()) } else { self.write_answer(text) }
+    }
+
+    /// A part of the answer, for programs: nothing without `--json`.
+    pub(crate) fn json(&mut self, line: &impl Serialize) -> Result<(), Unwritten> {
+        if self.answers == Answers::Text {
+            return Ok(());
+        }
+        let line = to_json(line).map_err(|source| Unwritten { what: "the answer".to_owned(), source })?;
+        self.write_answer(&line)
+    }
+
+    /// A line of conversation.
+    pub(crate) fn say(&self, text: &str) {
+        if self.conversation != Conversation::Quiet {
+            self.write_line(text);
+        }
+    }
+
+    /// A line of conversation that a bar makes superfluous.
+    pub(crate) fn say_without_bar(&self, text: &str) {
+        if self.conversation == Conversation::Lines {
+            self.write_line(text);
+        }
+    }
+
+    /// Something that is allowed but worth knowing.
+    pub(crate) fn warn(&self, text: &str) {
+        self.write_line(&format!("warning: {text}"));
+    }
+
+    /// Why the program ends without its answer, and what to try.
+    pub(crate) fn error(&mut self, message: &str, hint: Option<&str>) {
+        self.end_bar();
+        self.write_line(&format!("error: {message}"));
+        if let Some(hint) = hint {
+            self.write_line(&format!("hint: {hint}"));
+        }
+    }
+
+    /// A bug of ours, told from wherever it showed.
+    pub(crate) fn bug(what: &str) {
+        let line = "error: this is a bug in foreword; please report it with the command that you gave";
+        drop(writeln!(io::stderr().lock(), "{line}\n{what}"));
+    }
+
+    /// Begins a bar of `n` parts; nothing where there is no terminal.
+    pub(crate) fn begin_bar(&mut self, n: u64, what: &'static str) {
+        self.end_bar();
+        if self.conversation != Conversation::Bars {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(n), ProgressDrawTarget::stderr_with_hz(10));
+        let template = "{prefix} {bar:24} {pos}/{len}  {msg}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        bar.set_prefix(what);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        self.bar = Some(bar);
+    }
+
+    /// Moves the bar.
+    pub(crate) fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+            bar.set_message(message());
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A closed pipe is no error: whoever read has seen enough.
+    fn write_answer(&mut self, text: &str) -> Result<(), Unwritten> {
+        if self.closed {
+            return Ok(());
+        }
+        let write = || {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "{text}")?;
+            stdout.flush()
+        };
+        let written = match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
+            Err(source) => return Err(Unwritten { what: "the answer".to_owned(), source }),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) {
+        // Where stderr is gone there is nowhere left to say so.
+        let write = || drop(writeln!(io::stderr().lock(), "{text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+/// One line of JSON.
+pub(crate) fn to_json(line: &impl Serialize) -> io::Result<String> {
+    serde_json::to_string(line).map_err(io::Error::other)
+}
+
+/// Cells in aligned columns: the first to the left, the others to the right.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these headings.
+    pub(crate) fn new<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
+        Self { rows: vec![headings.into_iter().map(Into::into).collect()] }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cells = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
+        let width = |column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..n_columns).map(width).collect();
+        for (i, row) in self.rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    line.push_str(&format!("{cell:<width$}"));
+                } else {
+                    line.push_str(&format!("  {cell:>width$}"));
+                }
+            }
+            let end = if i + 1 < self.rows.len() { "\n" } else { "" };
+            write!(f, "{}{end}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_characters() {
+        let mut table = Table::new(["", "accuracy", "loss"]);
+        table.row(["bare model", "50.0 %", "0.7"]);
+        table.row(["été", "100.0 %", ""]);
+        insta::assert_snapshot!(table, @r"
+                    accuracy  loss
+        bare model    50.0 %   0.7
+        été          100.0 %
+        ");
+    }
+}

@@ -1,0 +1,102 @@
+//! From what was written to what there is: the model, the data, and which field is what.
+
+pub(crate) mod prompt;
+pub(crate) mod run;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use foreword::data::fields;
+use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Template};
+
+use crate::args::MachineArgs;
+use crate::exit::Given;
+
+/// The slot that stands for the text field, whatever that is called.
+const TEXT_SLOT: &str = "text";
+
+/// Opens a model: the bundled one by its name, any other by its directory.
+pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
+    let files = if name == foreword_tiny::NAME {
+        ModelFiles {
+            name: name.to_owned(),
+            config: foreword_tiny::CONFIG.to_vec(),
+            tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+            weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
+        }
+    } else {
+        let path = Path::new(name);
+        if !path.is_dir() {
+            return Err(no_model(name, path).into());
+        }
+        ModelFiles::directory(path)?
+    };
+    let n_threads = machine.threads.unwrap_or(0);
+    if machine.threads.is_some() {
+        // The tokenizer's threads; the model has a pool of its own.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n_threads)
+            .build_global()
+            .context("cannot start threads")?;
+    }
+    let backend = Cpu::new(n_threads).context("cannot start threads")?;
+    Model::load(&files, backend).with_context(|| format!("the model {name}"))
+}
+
+fn no_model(name: &str, path: &Path) -> Given {
+    let wrong =
+        if path.exists() { "is not a directory" } else { "is neither a bundled model nor a directory" };
+    Given::wrong(format!("the model {name} {wrong}")).hint(format!(
+        "give {} (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and \
+         Hugging Face ids are not read by this version, so download the model first",
+        foreword_tiny::NAME
+    ))
+}
+
+/// Which fields of a data set are the text and the label.
+#[derive(Clone, Debug)]
+pub(crate) struct Fields {
+    /// The field that `{text}` stands for; nothing where the template has no such slot.
+    pub(crate) text: Option<String>,
+    /// The field with the label.
+    pub(crate) label: String,
+    /// Whether one of them was guessed.
+    pub(crate) guessed: bool,
+}
+
+impl Fields {
+    /// Finds them in the data, with those that are stated.
+    pub(crate) fn find(
+        dataset: &Dataset,
+        template: &Template,
+        text: Option<&str>,
+        label: Option<&str>,
+    ) -> Result<Self> {
+        let mut taken: Vec<&str> = template.slots().filter(|slot| *slot != TEXT_SLOT).collect();
+        let has_text = template.slots().any(|slot| slot == TEXT_SLOT);
+        let text = if has_text {
+            let beside: Vec<&str> = taken.iter().copied().chain(label).collect();
+            Some(fields::text_field(dataset, text, &beside)?)
+        } else {
+            None
+        };
+        taken.extend(text.as_ref().map(|field| field.name.as_str()));
+        let label = fields::label_field(dataset, label, &taken)?;
+        let guessed = label.guessed || text.as_ref().is_some_and(|field| field.guessed);
+        Ok(Self { text: text.map(|field| field.name), label: label.name, guessed })
+    }
+
+    /// In a sentence.
+    pub(crate) fn describe(&self, template: &Template) -> String {
+        let texts = match &self.text {
+            Some(name) => format!("text {name:?}"),
+            None => {
+                let names: Vec<String> = template.slots().map(|slot| format!("{slot:?}")).collect();
+                format!("text {}", names.join(" and "))
+            }
+        };
+        let guessed =
+            if self.guessed { " (guessed; --text-field and --label-field say otherwise)" } else { "" };
+        format!("{texts}, label {:?}{guessed}", self.label)
+    }
+}

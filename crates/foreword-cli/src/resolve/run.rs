@@ -1,0 +1,362 @@
+//! A run resolved: flags and task file with what they name, everything checked that can be checked before learning.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use foreword::data::split::{default_dev_share, stratified_split};
+use foreword::format::{DataRecord, check_vacant};
+use foreword::init::{Sources, embedding_rms};
+use foreword::settings::{Init, TaskKind};
+use foreword::task_file::TrainTable;
+use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
+use foreword::verbalizer::label_names;
+use foreword::{
+    Cpu, Dataset, Examples, Model, Overwrite, SoftPrompt, Task, TaskFile, Template, TrainConfig, Verbalizer,
+};
+
+use super::Fields;
+use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
+use crate::exit::Given;
+use crate::printer::Printer;
+use crate::words::{count, either};
+
+/// The examples of a run as they were read.
+#[derive(Debug)]
+pub(crate) struct Splits {
+    /// To learn from.
+    pub(crate) train: Dataset,
+    /// To choose by.
+    pub(crate) dev: Option<Dataset>,
+    /// To report on.
+    pub(crate) test: Option<Dataset>,
+}
+
+impl Splits {
+    /// Reads the files that the settings name.
+    pub(crate) fn read(file: &TaskFile) -> Result<Self> {
+        let Some(train) = &file.data.train else {
+            return Err(Given::wrong("there is nothing to learn from")
+                .hint("give a task file, training data, or --train FILE")
+                .into());
+        };
+        let read = |path: &Option<PathBuf>| path.as_deref().map(Dataset::read).transpose();
+        Ok(Self { train: Dataset::read(train)?, dev: read(&file.data.dev)?, test: read(&file.data.test)? })
+    }
+}
+
+/// Where the prompt goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The directory.
+    pub(crate) out: PathBuf,
+    /// What if there is one already.
+    pub(crate) overwrite: Overwrite,
+}
+
+impl Place {
+    /// Checks that a prompt can be written there, before any work is done.
+    pub(crate) fn check(args: &PlaceArgs, default: impl FnOnce() -> PathBuf) -> Result<Self> {
+        let out = args.out.clone().unwrap_or_else(default);
+        let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+        if out.as_os_str().is_empty() {
+            return Err(Given::wrong("--out is empty")
+                .hint("give the directory to write the prompt to")
+                .into());
+        }
+        let there = nearest(&out);
+        let unwritable = |why: &str| {
+            let (out, there) = (out.display(), there.display());
+            Given::wrong(format!("cannot write a prompt to --out {out}: {there} {why}"))
+        };
+        if !there.is_dir() {
+            return Err(unwritable("is not a directory").into());
+        }
+        if overwrite == Overwrite::Refuse {
+            check_vacant(&out)?;
+        }
+        tempfile::tempfile_in(&there).map_err(|error| unwritable(&format!("takes no files ({error})")))?;
+        Ok(Self { out, overwrite })
+    }
+}
+
+/// The path itself, or the nearest above it that exists.
+fn nearest(out: &Path) -> PathBuf {
+    let existing = out.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists());
+    existing.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Everything a run needs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What `--model` named.
+    pub(crate) model_name: String,
+    pub(crate) model: Model<Cpu>,
+    pub(crate) task: Task,
+    pub(crate) fields: Fields,
+    pub(crate) train: Examples,
+    pub(crate) dev: Option<Examples>,
+    pub(crate) test: Option<Examples>,
+    /// Per split, what was read.
+    pub(crate) data: BTreeMap<String, DataRecord>,
+    pub(crate) init: Init,
+    pub(crate) start: SoftPrompt,
+    pub(crate) config: TrainConfig,
+    pub(crate) place: Place,
+    /// When the run began.
+    pub(crate) started: Instant,
+}
+
+impl Plan {
+    /// Resolves the settings over these examples, and tells what was decided.
+    pub(crate) fn new(
+        file: &TaskFile,
+        splits: Splits,
+        place: Place,
+        machine: &MachineArgs,
+        printer: &Printer,
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let config = config(&file.train)?;
+        let source = file.task.template.as_deref().unwrap_or(Template::DEFAULT);
+        let template = Template::parse(source).context("the task's template")?;
+        let stated = (file.data.text_field.as_deref(), file.data.label_field.as_deref());
+        let fields = Fields::find(&splits.train, &template, stated.0, stated.1)?;
+        let labels = labels(file, &splits.train, &fields)?;
+
+        let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
+        let model = super::model(model_name, machine)?;
+        let task = Task {
+            template,
+            text_field: fields.text.clone(),
+            verbalizer: Verbalizer::new(&labels, &model.tokenizer)?,
+            objective: file.task.objective.unwrap_or(DEFAULT_OBJECTIVE),
+            placement: file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT),
+            max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
+        };
+        let splits = with_dev(splits, &task, &fields, config.seed, printer)?;
+        let init = file.prompt.init.clone().unwrap_or_else(|| default_init(&task, &fields));
+        let start = start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
+
+        let examples = |dataset: &Dataset, split| {
+            let label = dataset.require(&fields.label)?;
+            let examples = task.examples(&model, start.n_virtual(), dataset, Some(label))?;
+            warn_of_cuts(&examples, split, &task, printer);
+            anyhow::Ok(examples)
+        };
+        let train = examples(&splits.train, "training")?;
+        let dev = splits.dev.as_ref().map(|dataset| examples(dataset, "dev")).transpose()?;
+        let test = splits.test.as_ref().map(|dataset| examples(dataset, "test")).transpose()?;
+        let (data, model_name) = (records(&splits), model_name.to_owned());
+        let plan = Self {
+            model_name,
+            model,
+            task,
+            fields,
+            train,
+            dev,
+            test,
+            data,
+            init,
+            start,
+            config,
+            place,
+            started,
+        };
+        plan.tell(printer);
+        Ok(plan)
+    }
+
+    /// P · H.
+    pub(crate) fn n_learned(&self) -> usize {
+        self.start.values().len()
+    }
+
+    fn tell(&self, printer: &Printer) {
+        let spec = self.model.backbone.spec();
+        let n = |examples: &Option<Examples>| count(examples.as_ref().map_or(0, Examples::n) as u64);
+        let verbalizer = &self.task.verbalizer;
+        let labels = verbalizer.names().iter().zip(verbalizer.strings());
+        let labels: Vec<String> = labels.map(|(name, string)| format!("{name} → {string:?}")).collect();
+        let rate = self.config.peak_rate(embedding_rms(self.model.backbone.table()));
+        let (n_virtual, hidden) = (self.start.n_virtual(), self.start.hidden());
+        for (what, is) in [
+            (
+                "model",
+                format!("{}, {} numbers, all frozen", self.model_name, count(spec.n_parameters() as u64)),
+            ),
+            (
+                "data",
+                format!(
+                    "{} to train on, {} dev, {} test",
+                    count(self.train.n() as u64),
+                    n(&self.dev),
+                    n(&self.test)
+                ),
+            ),
+            ("fields", self.fields.describe(&self.task.template)),
+            ("template", format!("{:?}", self.task.template.source())),
+            ("labels", labels.join(", ")),
+            ("init", self.init.to_string()),
+            (
+                "learning",
+                format!(
+                    "{} numbers ({n_virtual} virtual tokens × {hidden}), {} steps of {} examples, learning rate {rate:.2e}",
+                    count(self.n_learned() as u64),
+                    count(self.config.steps),
+                    self.config.batch_size
+                ),
+            ),
+            ("out", self.place.out.display().to_string()),
+        ] {
+            printer.say(&format!("{what:<9} {is}"));
+        }
+    }
+}
+
+/// The task file's settings, or none, with the flags' in their place; the data where the positional names it.
+pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
+    let flags = args.flags();
+    let Some(input) = &args.input else { return Ok(flags) };
+    if is_task_file(input) {
+        let file = TaskFile::read(input)?.overridden_by(flags);
+        refuse_generation(&file)?;
+        return Ok(file);
+    }
+    if flags.data.train.is_some() {
+        return Err(Given::wrong(format!("both {} and --train name the training data", input.display()))
+            .hint("give one of them")
+            .into());
+    }
+    let mut file = flags;
+    file.data.train = Some(input.clone());
+    Ok(file)
+}
+
+/// The prompt directory of a run that names none: after the task file or the data, in the current directory.
+pub(crate) fn default_out(args: &TrainArgs, file: &TaskFile) -> PathBuf {
+    let named_by = args.input.as_ref().or(file.data.train.as_ref());
+    let stem = named_by.and_then(|path| path.file_stem()).unwrap_or_default();
+    PathBuf::from(format!("{}-prompt", stem.to_string_lossy()))
+}
+
+fn is_task_file(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
+}
+
+fn refuse_generation(file: &TaskFile) -> Result<()> {
+    if file.task.kind == Some(TaskKind::Generation) || file.data.target_field.is_some() {
+        return Err(Given::wrong("this version of foreword only classifies; the task asks for generation")
+            .hint("leave out kind and target_field, and give a label_field")
+            .into());
+    }
+    Ok(())
+}
+
+/// The defaults with the settings in their place.
+fn config(table: &TrainTable) -> Result<TrainConfig> {
+    let default = TrainConfig::default();
+    let micro_batch_tokens = table.micro_batch_tokens.unwrap_or(default.micro_batch_tokens);
+    Ok(TrainConfig {
+        steps: table.steps.unwrap_or(default.steps),
+        batch_size: table.batch_size.unwrap_or(default.batch_size),
+        learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
+        schedule: table.schedule.unwrap_or(default.schedule),
+        warmup: table.warmup.unwrap_or(default.warmup),
+        max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
+        weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
+        shuffle: table.shuffle.unwrap_or(default.shuffle),
+        eval_every: table.eval_every.or(default.eval_every),
+        patience: table.patience.unwrap_or(default.patience),
+        keep: table.keep.unwrap_or(default.keep),
+        seed: table.seed.unwrap_or(default.seed),
+        micro_batch_tokens: positive(micro_batch_tokens, "micro_batch_tokens")?,
+    })
+}
+
+fn positive(value: usize, setting: &str) -> Result<usize> {
+    if value == 0 {
+        return Err(Given::wrong(format!("{setting} must be at least 1")).into());
+    }
+    Ok(value)
+}
+
+/// The labels that are stated, or those of the training data.
+fn labels(file: &TaskFile, train: &Dataset, fields: &Fields) -> Result<BTreeMap<String, String>> {
+    match &file.task.labels {
+        Some(labels) => Ok(labels.clone()),
+        None => Ok(Verbalizer::default_strings(label_names(train, train.require(&fields.label)?)?)),
+    }
+}
+
+/// Cuts a dev set off the training data where none is given.
+fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &Printer) -> Result<Splits> {
+    if splits.dev.is_some() {
+        return Ok(splits);
+    }
+    let labels = task.verbalizer.label_indices(&splits.train, splits.train.require(&fields.label)?)?;
+    let split = stratified_split(&labels, default_dev_share(labels.len()), seed);
+    if split.dev.is_empty() {
+        printer.warn(
+            "there are too few examples to cut a dev set from, so the last prompt is kept, not the best",
+        );
+        return Ok(splits);
+    }
+    printer.say(&format!(
+        "no dev data: {} of {} training examples are kept aside to choose by (seed {seed}; --dev gives others)",
+        count(split.dev.len() as u64),
+        count(labels.len() as u64)
+    ));
+    let (train, dev) = (splits.train.take(&split.train), splits.train.take(&split.dev));
+    Ok(Splits { train, dev: Some(dev), test: splits.test })
+}
+
+/// A sentence that names the task, as a person would write it.
+fn default_init(task: &Task, fields: &Fields) -> Init {
+    let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
+    Init::Text(format!("Classify the {slot} as {}.", either(task.verbalizer.names())))
+}
+
+/// The first rows.
+fn start(
+    init: &Init,
+    n_virtual: Option<usize>,
+    model: &Model<Cpu>,
+    task: &Task,
+    seed: u64,
+    printer: &Printer,
+) -> Result<SoftPrompt> {
+    let sources = Sources {
+        table: model.backbone.table(),
+        tokenizer: &model.tokenizer,
+        verbalizer: Some(&task.verbalizer),
+    };
+    let start = sources.soft_prompt(init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
+    if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
+        let found = start.n_virtual();
+        printer.warn(&format!(
+            "{init} has {found} virtual tokens, which are taken instead of the {asked} asked for"
+        ));
+    }
+    Ok(start)
+}
+
+fn warn_of_cuts(examples: &Examples, split: &str, task: &Task, printer: &Printer) {
+    if examples.n_cut > 0 {
+        printer.warn(&format!(
+            "{} of {} {split} texts were cut to fit into {} tokens (--max-length, and the model's context)",
+            count(examples.n_cut as u64),
+            count(examples.n() as u64),
+            task.max_length
+        ));
+    }
+}
+
+fn records(splits: &Splits) -> BTreeMap<String, DataRecord> {
+    let record =
+        |dataset: &Dataset| DataRecord { digest: dataset.digest().to_owned(), examples: dataset.n() as u64 };
+    let named =
+        [("dev", splits.dev.as_ref()), ("test", splits.test.as_ref()), ("train", Some(&splits.train))];
+    named.into_iter().filter_map(|(name, dataset)| Some((name.to_owned(), record(dataset?)))).collect()
+}

@@ -1,0 +1,91 @@
+//! Numbers, paths and lists as people read them.
+
+use std::path::Path;
+
+/// `3909888` as `3,909,888`.
+pub(crate) fn count(n: impl TryInto<u64>) -> String {
+    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A share as `78.5 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Two shares as `72.3–83.7 %`.
+pub(crate) fn interval((low, high): (f64, f64)) -> String {
+    format!("{:.1}–{:.1} %", 100.0 * low, 100.0 * high)
+}
+
+/// A loss in nats.
+pub(crate) fn loss(loss: f64) -> String {
+    format!("{loss:.3}")
+}
+
+/// Seconds as `4.2 s`, `2 min 5 s`.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    format!("{} min {} s", whole / 60, whole % 60)
+}
+
+/// `a`, `a or b`, `a, b or c`.
+pub(crate) fn either(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// An argument as a shell takes it.
+pub(crate) fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+/// A path as a shell takes it.
+pub(crate) fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// What to write to call this program again.
+pub(crate) fn program() -> String {
+    std::env::args().next().map_or_else(|| "foreword".to_owned(), |program| quoted(&program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        let numbers: [u64; 4] = [0, 999, 1000, 3_909_888];
+        assert_eq!(numbers.map(count), ["0", "999", "1,000", "3,909,888"]);
+        assert_eq!(seconds(125.2), "2 min 5 s");
+        assert_eq!((percent(0.785), interval((0.5, 0.75))), ("78.5 %".to_owned(), "50.0–75.0 %".to_owned()));
+    }
+
+    #[test]
+    fn shells_get_back_what_was_meant() {
+        assert_eq!(quoted("runs/a-1"), "runs/a-1");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!(quoted(""), "''");
+        let names = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!((either(&names), either(&names[..2])), ("a, b or c".to_owned(), "a or b".to_owned()));
+    }
+}

@@ -1,0 +1,140 @@
+//! The help, as it reads.
+
+use crate::scene::Scene;
+
+#[test]
+fn the_first_help_names_the_verbs() {
+    let scene = Scene::new();
+    insta::assert_snapshot!(scene.run(&["--help"]).stdout, @r#"
+    Teach a frozen language model a task by learning a few input vectors.
+
+    Foreword learns a soft prompt: a few rows of numbers that stand before every text, a model's own
+    foreword to a task. The model is never changed; what is learned is a file of a few kilobytes.
+    `foreword quickstart` shows it at work.
+
+    Usage: foreword <COMMAND>
+
+    Commands:
+      train       Learn a soft prompt from labelled examples
+      eval        Measure a soft prompt, or the bare model, on labelled examples
+      classify    Label texts with a soft prompt
+      quickstart  See it work: learn sentiment with the bundled model, in about a minute
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+    "#);
+}
+
+#[test]
+fn each_flag_tells_its_unit_and_its_default() {
+    let scene = Scene::new();
+    insta::assert_snapshot!(scene.run(&["train", "-h"]).stdout, @r#"
+    Learn a soft prompt from labelled examples
+
+    Usage: foreword train [OPTIONS] [TASK.toml|DATA]
+
+    Arguments:
+      [TASK.toml|DATA]  A task file (.toml), which holds any of the settings below, or the training
+                        data; flags win over the task file
+
+    Options:
+          --model <NAME|DIR>  The frozen model: the bundled foreword-tiny, or a directory with
+                              config.json, tokenizer.json and safetensors [default: foreword-tiny]
+      -h, --help              Print help (see more with '--help')
+
+    Data:
+          --train <FILE>        Examples to learn from: a .jsonl, .json, .csv or .tsv file
+          --dev <FILE>          Examples to choose the best prompt by [default: a tenth of the training
+                                data, drawn by label and seed]
+          --test <FILE>         Examples to report on; nothing is chosen by them
+          --text-field <NAME>   The field that {text} in the template stands for [default: guessed from
+                                common names]
+          --label-field <NAME>  The field with the label [default: guessed from common names]
+
+    Task:
+          --template <TEXT>        The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
+                                   label follows it. \n is a newline, \t a tab, \\ a backslash; {{ and
+                                   }} are braces [default: "{text}\nLabel:"]
+          --labels <LABEL=TEXT,…>  The text that stands for each label, as 'negative= negative,positive=
+                                   positive', kept as it stands with its leading space. A backslash
+                                   before a comma, an equals sign or a backslash takes it literally; \n
+                                   and \t are as above [default: the labels in the data, each with a
+                                   space before its name]
+          --placement <PLACE>      Where the soft prompt stands: before all, as PEFT has it; after the
+                                   BOS token; or between the template's end and the label [default:
+                                   front] [possible values: front, after-bos, suffix]
+          --max-length <TOKENS>    The most tokens of template, text and label together; longer texts
+                                   are cut. Virtual tokens do not count, but must fit into the model's
+                                   context as well [default: 512]
+          --objective <LOSS>       What counts: the true label against the others (label), or its text
+                                   against all texts (lm) [default: label] [possible values: label, lm]
+
+    Prompt:
+          --virtual-tokens <N>  How many rows the soft prompt has [default: 20]
+          --init <INIT>         What its rows are at first: the embeddings of a text's tokens (text:…),
+                                of the labels' (labels), of tokens drawn by chance (vocab), noise
+                                (random), or the rows of another prompt (from:DIR) [default: text: and a
+                                sentence that names the labels]
+
+    Training:
+          --steps <N>             How many updates are made [default: 400]
+          --batch-size <N>        Examples per step [default: 32]
+          --learning-rate <RATE>  The peak of AdamW's learning rate, or auto: a fixed share of the size
+                                  of the model's embeddings [default: auto]
+          --schedule <SHAPE>      How the learning rate goes after the warm-up: it stays, or falls to a
+                                  tenth along a line or half a cosine [default: cosine] [possible
+                                  values: constant, linear, cosine]
+          --warmup <STEPS|SHARE>  Steps over which the learning rate rises, or a share of all steps if
+                                  below 1 [default: 0.05]
+          --max-grad-norm <NORM>  Longer gradients are shortened to this norm; 0: none are [default: 1]
+          --weight-decay <DECAY>  AdamW's weight decay [default: 0]
+          --no-shuffle            Take the examples in the order of the file, every time
+          --eval-every <STEPS>    Steps from one evaluation on dev to the next; 0: only at the end
+                                  [default: about ten evaluations a run]
+          --patience <N>          Evaluations in a row without a better one after which the run stops;
+                                  0: never [default: 5]
+          --keep <WHICH>          Which soft prompt is written: the best on dev, or the last [default:
+                                  best] [possible values: best, last]
+          --seed <N>              What all that is drawn by chance is drawn from: the same seed gives
+                                  the same prompt, bit for bit [default: 0]
+
+    Machine:
+          --threads <N>                  Threads to compute with [default: one for each core]
+          --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
+                                         change no result [default: 4096]
+
+    Output:
+          --out <DIR>   The directory to write the prompt to [default: the name of the task file or
+                        data, with -prompt]
+          --force       Replace the prompt in --out, if there is one
+          --log <FILE>  Also write the lines of --json to this file, replacing it
+          --json        Write one JSON object per line to standard output, and nothing else there
+      -q, --quiet       Say nothing on standard error but warnings and errors
+
+    Examples:
+      foreword train reviews.csv --out sentiment
+      foreword train task.toml
+      foreword train task.toml --steps 800 --seed 1 --out second-try
+      foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\nSentiment:' \
+          --labels 'neg= negative,pos= positive' --log run.jsonl
+    "#);
+}
+
+#[test]
+fn help_needs_nothing_and_bad_flags_are_the_users() {
+    let scene = Scene::new();
+    for verb in ["train", "eval", "classify", "quickstart"] {
+        let help = scene.run(&[verb, "--help"]);
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+        assert!(help.stdout.contains("Examples:"), "{verb}");
+    }
+    assert_eq!(scene.run(&["--version"]).stdout, format!("foreword {}\n", env!("CARGO_PKG_VERSION")));
+    for wrong in [&["train", "--steps", "0"][..], &["train", "--nope"], &["frobnicate"], &[]] {
+        let ran = scene.run(wrong);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{wrong:?}");
+    }
+}

@@ -1,0 +1,18 @@
+//! The real program, run as people and scripts run it: one module per subject.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests, and their helpers that are no tests themselves"
+)]
+
+mod scene;
+mod schema;
+
+mod help;
+mod stories;
+
+mod peft;
+
+mod interrupted;
+mod wrong;

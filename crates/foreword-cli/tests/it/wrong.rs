@@ -1,0 +1,322 @@
+//! What is wrong: each thing that was given wrongly ends with 1 and says what to change, and leaves nothing behind.
+
+use std::fs;
+
+use crate::scene::{Ran, Scene, model, root, sentences};
+
+/// Trains on these examples with these flags; nothing may be written.
+fn train_on(name: &str, contents: &str, flags: &[&str]) -> String {
+    let scene = Scene::new();
+    scene.file(name, contents);
+    let llama = model("llama-tiny");
+    refused(&scene, &[&["train", name, "--model", &llama, "--steps", "1", "--out", "p"], flags].concat())
+}
+
+/// Runs, and checks that nothing new lies there.
+#[track_caller]
+fn refused(scene: &Scene, args: &[&str]) -> String {
+    let before = scene.names();
+    let ran = scene.run(args);
+    assert_eq!(scene.names(), before);
+    assert_eq!(ran.stdout, "");
+    scene.told(&errors(ran))
+}
+
+/// Without the conversation before the error.
+fn errors(mut ran: Ran) -> Ran {
+    if let Some(at) = ran.stderr.find("error:") {
+        ran.stderr.drain(..at);
+    }
+    ran
+}
+
+const GOOD: &str = r#"{"text": "good", "label": "up"}
+{"text": "bad", "label": "down"}
+{"text": "fine", "label": "up"}
+{"text": "poor", "label": "down"}
+"#;
+
+#[test]
+fn data_that_is_not_there_or_cannot_be_read() {
+    let scene = Scene::new();
+    insta::assert_snapshot!(refused(&scene, &["train", "none.jsonl"]), @r#"
+    exit 1
+    error: cannot read none.jsonl: No such file or directory (os error 2)
+    "#);
+    insta::assert_snapshot!(refused(&scene, &["train", "none.toml"]), @r#"
+    exit 1
+    error: cannot read the task file none.toml: No such file or directory (os error 2)
+    "#);
+    insta::assert_snapshot!(refused(&scene, &["train"]), @r#"
+    exit 1
+    error: there is nothing to learn from
+    hint: give a task file, training data, or --train FILE
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", "", &[]), @r#"
+    exit 1
+    error: d.jsonl has no examples
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", &GOOD.replace("\"bad\",", "\"bad\""), &[]), @r#"
+    exit 1
+    error: d.jsonl, line 2, column 16: expected `,` or `}`
+    "#);
+    insta::assert_snapshot!(train_on("d.parquet", GOOD, &[]), @r#"
+    exit 1
+    error: d.parquet: what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv or .tsv
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--label-field", "lable"]), @r#"
+    exit 1
+    error: d.jsonl has no field "lable" (did you mean "label"?), its fields are: "text", "label"
+    hint: name the fields with --text-field and --label-field, or those that --template asks for
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{premise}"]), @r#"
+    exit 1
+    error: d.jsonl has no field "premise", its fields are: "text", "label"
+    "#);
+}
+
+#[test]
+fn labels_that_do_not_serve() {
+    insta::assert_snapshot!(train_on("d.jsonl", &GOOD.replace("down", "up"), &[]), @r#"
+    exit 1
+    error: one class only, "up", a classification needs at least two labels
+    hint: give examples of every label, or name the labels with --labels 'negative= negative,positive= positive'
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--labels", "up=,down= down"]), @r#"
+    exit 1
+    error: the string "" of the label "up" gives no tokens, choose another string with --labels
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--labels", "up= x,down= x"]), @r#"
+    exit 1
+    error: the labels "down" and "up" are the same tokens, choose other strings for them with --labels
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--labels", "up"]), @r#"
+    exit 1
+    error: invalid value 'up' for '--labels <LABEL=TEXT,…>': "up" has no '=', write LABEL=TEXT,LABEL=TEXT and \, for a comma inside a text
+
+    For more information, try '--help'.
+    "#);
+    let scene = Scene::new();
+    scene
+        .file("d.jsonl", GOOD)
+        .file("t.jsonl", GOOD.replace("\"fine\", \"label\": \"up\"", "\"fine\", \"label\": \"upp\""));
+    let llama = model("llama-tiny");
+    insta::assert_snapshot!(refused(&scene, &["train", "d.jsonl", "--test", "t.jsonl", "--model", &llama]), @r#"
+    exit 1
+    error: t.jsonl, line 3, field "label": unknown label "upp" (did you mean "up"?), the labels are: "down", "up"
+    hint: the labels are those of the training data unless --labels names them; add examples of this one, name it, or correct it
+    "#);
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--virtual-tokens", "100000"]), @r#"
+    exit 1
+    error: 100000 virtual tokens do not fit into the model's context of 512; use fewer
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--max-length", "3"]), @r#"
+    exit 1
+    error: d.jsonl, line 2: the template alone takes 8 tokens and the label or target after it 3, more than the 3 there is room for: give a larger --max-length or a shorter template
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--init", "from:nowhere"]), @r#"
+    exit 1
+    error: nowhere is not a directory; give the directory that holds adapter_model.safetensors
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--train", "d.jsonl"]), @r#"
+    exit 1
+    error: both d.jsonl and --train name the training data
+    hint: give one of them
+    "#);
+    insta::assert_snapshot!(train_on("d.toml", "[task]\nkind = \"generation\"\n[data]\ntrain = \"d.jsonl\"", &[]), @r#"
+    exit 1
+    error: this version of foreword only classifies; the task asks for generation
+    hint: leave out kind and target_field, and give a label_field
+    "#);
+    insta::assert_snapshot!(train_on("d.toml", "[train]\nstep = 3\n", &[]), @r#"
+    exit 1
+    error: d.toml, line 2, column 1: unknown field `step`, expected one of `steps`, `batch_size`, `learning_rate`, `schedule`, `warmup`, `max_grad_norm`, `weight_decay`, `shuffle`, `eval_every`, `patience`, `keep`, `micro_batch_tokens`, `seed`
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{text"]), @r#"
+    exit 1
+    error: invalid value '{text' for '--template <TEXT>': template "{text", column 1: '{' without its '}' (write '{{' for a brace)
+
+    For more information, try '--help'.
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--placement", "middle"]), @r#"
+    exit 1
+    error: invalid value 'middle' for '--placement <PLACE>'
+      [possible values: front, after-bos, suffix]
+
+    For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn places_that_are_taken() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    scene.file("d.jsonl", GOOD);
+    fs::create_dir(scene.path("p")).unwrap();
+    scene.file("p/notes.txt", "mine");
+    let train = ["train", "d.jsonl", "--model", &llama, "--steps", "1", "--out"];
+    insta::assert_snapshot!(refused(&scene, &[&train[..], &["p"]].concat()), @r#"
+    exit 1
+    error: p already has notes.txt in it; pass --force to replace the prompt there, or another --out
+    "#);
+    insta::assert_snapshot!(refused(&scene, &[&train[..], &["d.jsonl"]].concat()), @r#"
+    exit 1
+    error: cannot write a prompt to --out d.jsonl: d.jsonl is not a directory
+    "#);
+    insta::assert_snapshot!(refused(&scene, &[&train[..], &["d.jsonl/p"]].concat()), @r#"
+    exit 1
+    error: cannot write a prompt to --out d.jsonl/p: d.jsonl is not a directory
+    "#);
+    insta::assert_snapshot!(refused(&scene, &[&train[..], &["q", "--log", "nowhere/l.jsonl"]].concat()), @r#"
+    exit 1
+    error: cannot write --log nowhere/l.jsonl: No such file or directory (os error 2)
+    "#);
+    fs::create_dir(scene.path("sentiment-prompt")).unwrap();
+    scene.file("sentiment-prompt/notes.txt", "mine");
+    insta::assert_snapshot!(refused(&scene, &["quickstart"]), @r#"
+    exit 1
+    error: sentiment-prompt already has notes.txt in it; pass --force to replace the prompt there, or another --out
+    "#);
+}
+
+#[test]
+fn models_that_are_none() {
+    let scene = Scene::new();
+    let sentences = sentences();
+    let eval =
+        |model: &str| refused(&scene, &["eval", "--prompt", "none", "--data", &sentences, "--model", model]);
+    insta::assert_snapshot!(eval("Qwen/Qwen3-0.6B"), @r#"
+    exit 1
+    error: the model Qwen/Qwen3-0.6B is neither a bundled model nor a directory
+    hint: give foreword-tiny (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and Hugging Face ids are not read by this version, so download the model first
+    "#);
+
+    let llama = root().join("testdata/models/llama-tiny");
+    let copy = |name: &str| scene.copy(&llama, name);
+    fs::remove_file(copy("no-tokenizer").join("tokenizer.json")).unwrap();
+    insta::assert_snapshot!(eval("no-tokenizer"), @r#"
+    exit 1
+    error: no-tokenizer is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); a tokenizer of the older kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
+    "#);
+
+    let weights = copy("cut-off").join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() - 100]).unwrap();
+    insta::assert_snapshot!(eval("cut-off"), @r#"
+    exit 1
+    error: the model cut-off: model.safetensors: not a whole safetensors file (incomplete metadata, file not fully covered); download or copy it again
+    "#);
+
+    let config = copy("other").join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"model_type\": \"llama\"", "\"model_type\": \"mamba\"")).unwrap();
+    insta::assert_snapshot!(eval("other"), @r#"
+    exit 1
+    error: the model other: config.json: model_type `mamba` is not supported; supported are gpt2, llama, qwen2
+    "#);
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let scene = Scene::new();
+    let sentences = sentences();
+    assert_eq!(scene.train("p", "1", &[]).code, 0);
+    let llama = root().join("testdata/models/llama-tiny");
+    let eval = |prompt: &str, model: &str| {
+        refused(&scene, &["eval", "--prompt", prompt, "--data", &sentences, "--model", model])
+    };
+    insta::assert_snapshot!(eval("nowhere", &model("llama-tiny")), @r#"
+    exit 1
+    error: there is no prompt directory nowhere
+    hint: `foreword train` makes one; --prompt none is the bare model
+    "#);
+    insta::assert_snapshot!(refused(&scene, &["eval", "--prompt", "p", "--data", &sentences]), @r#"
+    exit 1
+    error: the prompt p was made for "llama-tiny", and nothing says where that is
+    hint: give the directory of that model with --model
+    "#);
+    insta::assert_snapshot!(eval("p", &model("gpt2-tiny")), @r#"
+    exit 1
+    error: the soft prompt has rows of width 32, but gpt2-tiny embeds in width 36: it was made for another model (llama-tiny)
+    hint: give the model that the prompt was made for with --model, or train a prompt for this one
+    "#);
+    insta::assert_snapshot!(eval("p", &model("qwen2-tiny")), @r#"
+    exit 1
+    error: the soft prompt was made for llama-tiny, which qwen2-tiny is not: vocab 397 instead of 401, context 256 instead of 512, head_width 8 instead of 12, output_bias false instead of true, intermediate 64 instead of 56, mlp_bias false instead of true, norm_eps 1e-6 instead of 0.00001, positions {"kind":"rotary","theta":1000000.0} instead of {"factor":8.0,"high_frequency_factor":4.0,"kind":"rotary","low_frequency_factor":1.0,"original_context":64,"scaling":"llama3","theta":10000.0}
+    hint: give the model that the prompt was made for with --model, or train a prompt for this one
+    "#);
+
+    // The same model but for the signs of its embeddings.
+    let weights = scene.copy(&llama, "other-weights").join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let offsets = &tensors["model.embed_tokens.weight"]["data_offsets"];
+    let range =
+        header + offsets[0].as_u64().unwrap() as usize..header + offsets[1].as_u64().unwrap() as usize;
+    bytes[range].iter_mut().skip(3).step_by(4).take(64).for_each(|byte| *byte ^= 0x80);
+    fs::write(&weights, bytes).unwrap();
+    insta::assert_snapshot!(eval("p", "other-weights"), @r#"
+    exit 1
+    error: the soft prompt was made for llama-tiny, and other-weights has the same shape but other weights; a soft prompt means nothing to another model, so give the one it was made for, or tune a new one
+    "#);
+
+    let prompt = scene.copy(&root().join("testdata/parity/llama-tiny/end"), "nan");
+    let tensors = prompt.join("adapter_model.safetensors");
+    let mut bytes = fs::read(&tensors).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[header..header + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&tensors, bytes).unwrap();
+    insta::assert_snapshot!(eval("nan", &model("llama-tiny")), @r#"
+    exit 1
+    error: nan/adapter_model.safetensors: row 0, column 0 of the prompt is NaN; a run that diverged cannot be used
+    "#);
+}
+
+#[test]
+fn nothing_to_classify() {
+    let scene = Scene::new();
+    let none = ["classify", "--prompt", "none"];
+    let labels = ["--labels", "a= a,b= b"];
+    insta::assert_snapshot!(refused(&scene, &none), @r#"
+    exit 1
+    error: nothing says which labels there are
+    hint: name them with their texts, as in --labels 'negative= negative,positive= positive'
+    "#);
+    insta::assert_snapshot!(refused(&scene, &[&none[..], &labels].concat()), @r#"
+    exit 1
+    error: there is no text to classify
+    hint: give texts, --data FILE, or - to read texts from standard input, one a line
+    "#);
+    insta::assert_snapshot!(refused(&scene, &[&none[..], &labels, &["-"]].concat()), @r#"
+    exit 1
+    error: standard input has no lines, so there is no text to classify
+    "#);
+    let two = ["--template", "{premise} so {hypothesis}", "x"];
+    insta::assert_snapshot!(refused(&scene, &[&none[..], &labels, &two].concat()), @r#"
+    exit 1
+    error: the template has several fields (premise, hypothesis), and a text is only one
+    hint: give them with --data FILE
+    "#);
+}
+
+#[test]
+fn a_run_that_diverges_keeps_its_best_prompt() {
+    let scene = Scene::new();
+    let ran = scene.train("p", "50", &["--learning-rate", "3e38", "--max-grad-norm", "0", "--warmup", "0"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    insta::assert_snapshot!(scene.told(&errors(Ran { stdout: String::new(), ..ran })), @r#"
+    exit 2
+    error: the loss or its gradient was not a finite number at step 2
+    hint: try a lower --learning-rate, or leave it at auto with --max-grad-norm 1
+    "#);
+    let passport: serde_json::Value =
+        serde_json::from_slice(&fs::read(scene.path("p/foreword.json")).unwrap()).unwrap();
+    assert_eq!(passport["training"]["best_step"], 0);
+    let (llama, prompt) = (model("llama-tiny"), ["classify", "--prompt", "p", "x", "--model"]);
+    assert_eq!(scene.run(&[&prompt[..], &[&llama]].concat()).code, 0);
+}

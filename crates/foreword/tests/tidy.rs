@@ -1,0 +1,135 @@
+//! The rules of the repository that a compiler can't hold: arrows between crates, first lines, forbidden words.
+
+#![allow(clippy::unwrap_used, reason = "tests, and their helpers that are no tests themselves")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which crates of ours each crate may use; ARCHITECTURE.md says why.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("foreword-format", &[]),
+    ("foreword-kernels", &[]),
+    ("foreword-backbone", &["foreword-kernels"]),
+    ("foreword-tune", &["foreword-backbone", "foreword-format", "foreword-kernels"]),
+    ("foreword-tiny", &[]),
+    ("foreword", &["foreword-tune", "foreword-backbone", "foreword-format", "foreword-kernels"]),
+    ("foreword-cli", &["foreword", "foreword-tiny"]),
+];
+/// Lines of a file beyond which its reader is lost.
+const MOST_LINES: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Every Rust file below `dir`: (path from the root, text).
+fn rust_files(dir: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(dir)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "no Rust files in {dir}");
+    files.sort();
+    files
+}
+
+/// Fails with every (file, line) in which one of `words` stands, letter case aside.
+fn forbid(files: &[(String, String)], words: &[&str], why: &str) {
+    let mut found = Vec::new();
+    for (name, text) in files {
+        for (i, line) in text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| line.to_lowercase().contains(**word)) {
+                found.push(format!("{name}:{}: {word}", i + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{why}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn arrows_between_crates_go_one_way() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), ARROWS.len(), "a crate without arrows");
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let allowed = ARROWS.iter().find(|(crate_name, _)| *crate_name == name).unwrap().1;
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let to = dependency["name"].as_str().unwrap();
+            let for_tests = dependency["kind"].as_str() == Some("dev");
+            let ours = to.starts_with("foreword");
+            assert!(!ours || for_tests || allowed.contains(&to), "{name} must not depend on {to}");
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for_and_ends_before_it_is_too_long() {
+    for (name, text) in rust_files("crates") {
+        assert!(text.starts_with("//! "), "{name} does not begin with `//! ` and its purpose");
+        let n = text.lines().count();
+        assert!(n <= MOST_LINES, "{name} has {n} lines, more than {MOST_LINES}");
+    }
+}
+
+#[test]
+fn only_kernels_and_the_mapping_of_files_are_unsafe() {
+    let mut files = rust_files("crates");
+    files.retain(|(name, _)| {
+        !name.starts_with("crates/foreword-kernels/") && !name.ends_with("tests/tidy.rs")
+    });
+    files.retain(|(name, _)| name != "crates/foreword-backbone/src/files.rs");
+    forbid(&files, &["unsafe {", "unsafe fn", "unsafe impl"], "unsafe code outside its places");
+}
+
+#[test]
+fn the_backbone_knows_nothing_of_what_its_rows_stand_for() {
+    let mut files = rust_files("crates/foreword-backbone/src");
+    files.extend(rust_files("crates/foreword-kernels/src"));
+    // The tokenizer joins what follows a text, and foreign configurations have keys about labels.
+    let allowed = ["src/tokenizer.rs", "src/config.rs", "src/families/gpt2.rs"];
+    files.retain(|(name, _)| !allowed.iter().any(|file| name.ends_with(file)));
+    for (_, text) in &mut files {
+        // Comments may say what a soft prompt's file remembers of a model.
+        *text = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
+    forbid(&files, &["prompt", "label", "verbalizer"], "what rows stand for is not the backbone's business");
+}
+
+#[test]
+fn only_families_name_architectures() {
+    let mut files = rust_files("crates/foreword-backbone/src");
+    files.retain(|(name, _)| !name.contains("/families/"));
+    for (_, text) in &mut files {
+        // Comments may name an example; `Llama3` names a scaling of frequencies by its inventors.
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default().to_lowercase());
+        *text = code.map(|line| line.replace("llama3", "")).collect::<Vec<_>>().join("\n");
+    }
+    forbid(&files, &["llama", "gpt2", "qwen", "gemma"], "an architecture is named outside families/");
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let mut files = rust_files("crates");
+    files.retain(|(name, _)| !name.ends_with("tests/tidy.rs"));
+    forbid(&files, &["todo!(", "unimplemented!(", "fixme", "#[ignore"], "left undone");
+}
