@@ -50,6 +50,13 @@ pub(crate) enum Verb {
     /// a label and its probability.
     #[command(after_help = CLASSIFY_EXAMPLES)]
     Classify(Box<ClassifyArgs>),
+    /// Walk through the mathematics of prompt tuning on one text, with real values
+    ///
+    /// Shows for one text and its true label, step by step: the tokens, the learnable prompt p, what the model says without
+    /// and with it, the loss, the gradient of each virtual token, an update, many updates, and what all this costs against
+    /// fine-tuning the same model.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Box<ExplainArgs>),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -65,6 +72,7 @@ impl Verb {
             Self::Train(args) => &args.output,
             Self::Eval(args) => &args.output,
             Self::Classify(args) => &args.output,
+            Self::Explain(args) => &args.output,
             Self::Quickstart(args) => &args.output,
         }
     }
@@ -86,6 +94,11 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
   foreword classify --prompt sentiment --data reviews.csv --json
   cat reviews.txt | foreword classify --prompt sentiment -";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  foreword explain                                          (after foreword quickstart)
+  foreword explain 'The movie was fantastic.' --as positive
+  foreword explain 'A waste of time.' --as negative --prompt sentiment";
 
 const QUICKSTART_EXAMPLES: &str = "Examples:
   foreword quickstart
@@ -156,6 +169,33 @@ pub(crate) struct ClassifyArgs {
     /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) text_field: Option<String>,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The text x [default: The movie was fantastic.]
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// The true label y [default: the last of the prompt's labels]
+    #[arg(long = "as", value_name = "LABEL")]
+    pub(crate) label: Option<String>,
+    /// The prompt directory [default: sentiment-prompt, where foreword quickstart writes]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prompt: Option<PathBuf>,
+    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
+    /// where that is the bundled one]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// How far an update moves the numbers of p, in the root mean square [default: what `auto` is for the model]
+    #[arg(long = "rate", value_name = "RATE", value_parser = not_negative)]
+    pub(crate) learning_rate: Option<f64>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
@@ -357,7 +397,7 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
 pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
-        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify");
+        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify" | "explain");
         for (name, default) in &defaults {
             let default = match *name {
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {

@@ -2,5 +2,6 @@
 
 pub(crate) mod classify;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod quickstart;
 pub(crate) mod train;

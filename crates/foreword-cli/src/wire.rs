@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use foreword::Evaluation;
+use foreword::explain::{Prediction, Walkthrough};
+use foreword::settings::Init;
 use foreword::verbalizer::Verbalizer;
+use foreword::{Evaluation, SoftPrompt, Task};
 use serde::Serialize;
 
 /// A line of a run.
@@ -70,4 +72,113 @@ pub(crate) struct Classified<'a> {
     pub(crate) label: &'a str,
     pub(crate) probabilities: BTreeMap<&'a str, f64>,
     pub(crate) log_likelihoods: BTreeMap<&'a str, f64>,
+}
+
+/// The answer of `explain`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Explained<'a> {
+    text: &'a str,
+    label: &'a str,
+    tokens: Vec<&'a str>,
+    token_ids: Vec<u32>,
+    virtual_tokens: usize,
+    hidden: usize,
+    without: Said<'a>,
+    with: Said<'a>,
+    loss: f64,
+    gradient_norms: &'a [f64],
+    update: Update,
+    init: String,
+    run: Vec<RunRow>,
+    costs: Costs,
+}
+
+/// What the model says next.
+#[derive(Debug, Serialize)]
+struct Said<'a> {
+    next_tokens: Vec<(&'a str, f64)>,
+    probabilities: BTreeMap<&'a str, f64>,
+    log_likelihoods: BTreeMap<&'a str, f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Update {
+    rate: f64,
+    change: f64,
+    before: f64,
+    after: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct RunRow {
+    step: u64,
+    loss: f64,
+    probability: f64,
+    distance: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Costs {
+    learned: u64,
+    frozen: u64,
+    prompt_bytes: u64,
+    model_bytes: u64,
+    prompt_optimizer_bytes: u64,
+    model_optimizer_bytes: u64,
+    prompts_per_model: u64,
+}
+
+impl<'a> Explained<'a> {
+    /// The answer for a walk-through.
+    pub(crate) fn of(
+        text: &'a str,
+        task: &'a Task,
+        truth: usize,
+        soft: &SoftPrompt,
+        init: &Init,
+        walkthrough: &'a Walkthrough,
+    ) -> Self {
+        let names = || task.verbalizer.names().iter().map(String::as_str);
+        let said = |prediction: &'a Prediction| Said {
+            next_tokens: prediction.next.iter().map(|(token, p)| (token.as_str(), *p)).collect(),
+            probabilities: names().zip(prediction.probabilities.iter().copied()).collect(),
+            log_likelihoods: names().zip(prediction.log_likelihoods.iter().copied()).collect(),
+        };
+        let (update, costs) = (&walkthrough.update, &walkthrough.costs);
+        let row = |row: &foreword::explain::RunRow| RunRow {
+            step: row.step,
+            loss: row.loss,
+            probability: row.probability,
+            distance: row.distance,
+        };
+        Self {
+            text,
+            label: &task.verbalizer.names()[truth],
+            tokens: walkthrough.tokens.iter().map(|(_, text)| text.as_str()).collect(),
+            token_ids: walkthrough.tokens.iter().map(|(id, _)| *id).collect(),
+            virtual_tokens: soft.n_virtual(),
+            hidden: soft.hidden(),
+            without: said(&walkthrough.without),
+            with: said(&walkthrough.with),
+            loss: walkthrough.loss,
+            gradient_norms: &walkthrough.gradient_norms,
+            update: Update {
+                rate: update.rate,
+                change: update.change,
+                before: update.before,
+                after: update.after,
+            },
+            init: init.to_string(),
+            run: walkthrough.run.iter().map(row).collect(),
+            costs: Costs {
+                learned: costs.n_learned,
+                frozen: costs.n_frozen,
+                prompt_bytes: costs.prompt_bytes,
+                model_bytes: costs.model_bytes,
+                prompt_optimizer_bytes: costs.prompt_optimizer_bytes,
+                model_optimizer_bytes: costs.model_optimizer_bytes,
+                prompts_per_model: costs.prompts_per_model(),
+            },
+        }
+    }
 }

@@ -25,6 +25,21 @@ pub(crate) fn interval((low, high): (f64, f64)) -> String {
     format!("{:.1}–{:.1} %", 100.0 * low, 100.0 * high)
 }
 
+/// A number of bytes as `15.4 kB`.
+pub(crate) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// A token's text with its spaces and line ends to be seen.
+pub(crate) fn visible(token: &str) -> String {
+    token.replace(' ', "␣").replace('\n', "⏎").replace('\t', "⇥")
+}
+
 /// A loss in nats.
 pub(crate) fn loss(loss: f64) -> String {
     format!("{loss:.3}")

@@ -7,6 +7,7 @@
 pub mod task;
 pub mod train;
 
+pub mod explain;
 pub mod init;
 pub mod metrics;
 pub mod optimizer;

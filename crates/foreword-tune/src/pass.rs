@@ -75,6 +75,23 @@ impl<'s, B: Backend> Scorer<'s, B> {
         self.score(queries, false)
     }
 
+    /// Logits of the token after each query's context over the whole vocabulary, `[V]` each.
+    ///
+    /// # Errors
+    /// If a path is longer than the model's context.
+    pub fn next_token_logits(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<B::Element>>, BackboneError> {
+        let backbone = self.stem.backbone();
+        let queries: Vec<Query<'_>> =
+            queries.iter().map(|query| Query { continuations: &[], ..*query }).collect();
+        let mut all = Vec::with_capacity(queries.len());
+        for part in micro_batches(self.stem, &self.trunks, &queries, self.budget) {
+            let grown = Grown::new(self.stem, &self.trunks, &queries[part], false)?;
+            let logits = backbone.backend().values(&backbone.logits(&grown.output.hidden));
+            all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
+        }
+        Ok(all)
+    }
+
     fn score(&self, queries: &[Query<'_>], full: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, queries, self.budget) {

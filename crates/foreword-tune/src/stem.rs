@@ -5,7 +5,7 @@ use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Out
 
 use crate::settings::Placement;
 
-/// The frozen part of what all examples share. Soft prompts are planted into it by [`Stem::plant`].
+/// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
 ///
 /// | placement | frozen, once per run | trunk, once per step | each example |
 /// |---|---|---|---|

@@ -77,7 +77,7 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    data, encode, init, metrics, optimizer, pass, record, settings, stem, task, task_file,
+    data, encode, explain, init, metrics, optimizer, pass, record, settings, stem, task, task_file,
 };
 pub use foreword_tune::{template, train, verbalizer};
 

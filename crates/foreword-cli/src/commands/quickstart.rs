@@ -20,7 +20,7 @@ pub(crate) const OUT: &str = "sentiment-prompt";
 /// The article's plain case, [p ; E(x)] without p: nothing around the text.
 const TEXT_ALONE: &str = "{text}";
 /// A text that is in none of the data.
-const TEXT: &str = "The movie was fantastic.";
+pub(crate) const TEXT: &str = "The movie was fantastic.";
 
 /// All settings of the run.
 const TASK: &str = include_str!("../../../../examples/sentiment/task.toml");

@@ -18,6 +18,7 @@ fn the_first_help_names_the_verbs() {
       train       Learn a soft prompt from labelled examples
       eval        Measure a soft prompt, or the bare model, on labelled examples
       classify    Label texts with a soft prompt
+      explain     Walk through the mathematics of prompt tuning on one text, with real values
       quickstart  See it work: learn sentiment with the bundled model, in about a minute
 
     Options:

@@ -7,6 +7,7 @@
 )]
 
 mod encode;
+mod explain;
 mod shared_data;
 mod verbalizer;
 
