@@ -89,6 +89,11 @@ impl<B: Backend> Backbone<B> {
         let head_name = format!("{}.weight", names.head);
         let mut without_use = names.no_weights.to_vec();
         let head = if spec.tied_head {
+            // Some files store the table a second time. Another head than the table is a contradiction: which of the two
+            // counts differs from one version of transformers to the next.
+            if loader.tensors.differs(&head_name, &table) {
+                return Err(BackboneError::UntiedHead { name: head_name });
+            }
             without_use.push(&head_name);
             None
         } else {

@@ -11,6 +11,7 @@ use crate::error::BackboneError;
 const WITHOUT_EFFECT: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
+    "_num_labels",
     "add_cross_attention",
     "architectures",
     "attention_dropout",
@@ -41,9 +42,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "max_length",
     "min_length",
     "model_type",
+    "neftune_noise_alpha",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
+    "num_labels",
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
@@ -65,6 +68,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "top_p",
     "torch_dtype",
     "torchscript",
+    "transformers.js_config",
     "transformers_version",
     "typical_p",
     "unsloth_version",
@@ -160,10 +164,28 @@ impl HfConfig {
     /// Refuses any other value of `key` than `value` or absence.
     pub(crate) fn must_be(&self, key: &str, value: &Value, why: &str) -> Result<(), BackboneError> {
         match self.get(key) {
-            Some(found) if found != value => {
+            // 1 and 1.0 are the same number.
+            Some(found)
+                if found != value && (found.as_f64().is_none() || found.as_f64() != value.as_f64()) =>
+            {
                 Err(self.bad(key, found, format!("only {value} is supported: {why}")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses any other value of `key` than an array of `n` times `value`, or absence.
+    pub(crate) fn each_must_be(
+        &self,
+        key: &str,
+        n: usize,
+        value: &str,
+        why: &str,
+    ) -> Result<(), BackboneError> {
+        match self.get(key) {
+            None => Ok(()),
+            Some(Value::Array(items)) if items.len() == n && items.iter().all(|item| item == value) => Ok(()),
+            Some(found) => Err(self.bad(key, found, format!("only {n} times {value:?} is supported: {why}"))),
         }
     }
 

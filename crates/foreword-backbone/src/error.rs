@@ -116,11 +116,20 @@ pub enum BackboneError {
         /// The first by name.
         example: String,
     },
+    /// A tied head that is not the embedding table.
+    #[error(
+        "config.json says that the head is the embedding table, but `{name}` holds other numbers; set \
+         tie_word_embeddings to false if the stored head is meant, or take the tensor out of the file"
+    )]
+    UntiedHead {
+        /// The head's tensor.
+        name: String,
+    },
     /// The tokenizer knows more entries than the model has embeddings.
-    #[error("tokenizer.json has {tokenizer} entries, but the model embeds only {model}")]
+    #[error("tokenizer.json has tokens up to number {largest}, but the model embeds only {model}, from 0")]
     VocabularyTooSmall {
-        /// Entries of the tokenizer.
-        tokenizer: usize,
+        /// Largest id of the tokenizer.
+        largest: u32,
         /// Rows of the embedding table.
         model: usize,
     },

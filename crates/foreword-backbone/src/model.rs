@@ -24,9 +24,9 @@ impl<B: Backend> Model<B> {
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
         let backbone = Backbone::load(files, backend)?;
-        let (entries, embedded) = (tokenizer.vocab_size(), backbone.spec().vocab);
-        if entries > embedded {
-            return Err(BackboneError::VocabularyTooSmall { tokenizer: entries, model: embedded });
+        let (largest, embedded) = (tokenizer.largest_id(), backbone.spec().vocab);
+        if largest as usize >= embedded {
+            return Err(BackboneError::VocabularyTooSmall { largest, model: embedded });
         }
         Ok(Self { backbone, tokenizer })
     }

@@ -76,6 +76,16 @@ impl Tensors {
             .map_err(|error| BackboneError::Safetensors { file: name, detail: error.to_string() })
     }
 
+    /// Whether a tensor of that name is there and is not `table`, to the bit.
+    pub(crate) fn differs(&self, name: &str, table: &Weights) -> bool {
+        let same = |stored: &Stored| {
+            stored.shape == [table.rows(), table.cols()]
+                && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
+                && stored.bytes.as_slice() == table.bytes()
+        };
+        self.0.get(name).is_some_and(|stored| !same(stored))
+    }
+
     /// Fails if a tensor is left that is not among `without_use` by its ending.
     pub(crate) fn finish(self, family: &str, without_use: &[&str]) -> Result<(), BackboneError> {
         let used = |name: &String| !without_use.iter().any(|ending| name.ends_with(ending));

@@ -162,6 +162,11 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// The largest id of any token; ids may have gaps.
+    pub fn largest_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
     /// `sha256:` and the hexadecimal SHA-256 of the file's bytes.
     pub fn digest(&self) -> &str {
         &self.digest

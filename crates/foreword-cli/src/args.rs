@@ -2,6 +2,7 @@
 
 mod labels;
 mod texts;
+mod tools;
 
 use std::path::PathBuf;
 
@@ -16,13 +17,20 @@ use foreword::{TaskFile, Template};
 
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
+pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs};
+
+use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES};
+
+/// The name of the command.
+pub(crate) const NAME: &str = "foreword";
 
 /// Teach a frozen language model a task by learning a few input vectors.
 ///
 /// Foreword learns a soft prompt: a few rows of numbers that stand before every text, a model's own foreword to a task.
 /// The model is never changed; what is learned is a file of a few kilobytes. `foreword quickstart` shows it at work.
 #[derive(Debug, Parser)]
-#[command(name = "foreword", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = NAME, version, long_version = tools::long_version(), max_term_width = 110)]
+#[command(disable_help_subcommand = true, after_help = ENVIRONMENT)]
 pub(crate) struct LowArgs {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -57,12 +65,25 @@ pub(crate) enum Verb {
     /// fine-tuning the same model.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Box<ExplainArgs>),
+    /// Tell what is in a prompt directory, and where its rows lie among the model's own
+    ///
+    /// Reads the prompt's passport out in words: its model, task, training, and whether it beat the bare model; and says
+    /// what PEFT can do with it. Where the model is at hand, each virtual token is set beside its vocabulary: its length,
+    /// its way from the init, the labels and the nearest tokens.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
     /// compares it with the bare model on two hundred others. Nothing is downloaded.
     #[command(after_help = QUICKSTART_EXAMPLES)]
     Quickstart(QuickstartArgs),
+    /// Print what a shell needs to complete this command line
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page of this command, or of one of its verbs
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 impl Verb {
@@ -73,7 +94,9 @@ impl Verb {
             Self::Eval(args) => &args.output,
             Self::Classify(args) => &args.output,
             Self::Explain(args) => &args.output,
+            Self::Inspect(args) => &args.output,
             Self::Quickstart(args) => &args.output,
+            Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
     }
 }
@@ -140,9 +163,12 @@ pub(crate) struct TrainArgs {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// The labelled examples: a .jsonl, .json, .csv or .tsv file
+    /// The labelled examples: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
+    /// Take only the first examples
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
+    pub(crate) limit: Option<usize>,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
     #[command(flatten)]
@@ -163,9 +189,13 @@ pub(crate) struct ClassifyArgs {
     pub(crate) texts: Vec<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Texts to label: a .jsonl, .json, .csv or .tsv file with the template's fields; it needs no labels
+    /// Texts to label: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst), with the template's fields; it needs
+    /// no labels. - reads such a file from standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
+    /// Take only the first texts
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
+    pub(crate) limit: Option<usize>,
     /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) text_field: Option<String>,
@@ -239,7 +269,7 @@ pub(crate) struct SourceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct SplitArgs {
-    /// Examples to learn from: a .jsonl, .json, .csv or .tsv file
+    /// Examples to learn from: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) train: Option<PathBuf>,
     /// Examples to choose the best prompt by [default: a tenth of the training data, drawn by label and seed]
@@ -248,6 +278,13 @@ pub(crate) struct SplitArgs {
     /// Examples to report on; nothing is chosen by them
     #[arg(long, value_name = "FILE")]
     pub(crate) test: Option<PathBuf>,
+    /// Learn from this many of the training examples, drawn by label and seed [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    pub(crate) limit: Option<usize>,
+    /// Where the data is doubtful (duplicates, contradictory or rare labels, test texts that are learned from, cut
+    /// texts, …), end with an error instead of a warning
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Which field is what.
@@ -355,7 +392,7 @@ pub(crate) struct TrainingArgs {
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
     /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    #[arg(long, value_name = "N", value_parser = at_least_one(), env = "FOREWORD_THREADS", hide_env_values = true)]
     pub(crate) threads: Option<usize>,
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
@@ -369,9 +406,12 @@ pub(crate) struct PlaceArgs {
     /// The directory to write the prompt to
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Replace the prompt in --out, if there is one
+    /// Replace the prompt in --out, if there is one, and begin anew
     #[arg(long)]
     pub(crate) force: bool,
+    /// Go on with the run into --out that was interrupted or killed; the result is the same, to the bit, as without
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) resume: bool,
 }
 
 /// How answers look.
@@ -384,6 +424,9 @@ pub(crate) struct OutputArgs {
     /// Say nothing on standard error but warnings and errors
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Say more on standard error: what it runs on, and how much all training texts share
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
 }
 
 /// Reads the command line of this process.
@@ -397,8 +440,12 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
 pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
-        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify" | "explain");
+        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify" | "explain" | "inspect");
         for (name, default) in &defaults {
+            if is_of_a_prompt && *name == "model" {
+                // It says so itself.
+                continue;
+            }
             let default = match *name {
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
@@ -417,7 +464,7 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 18] {
+fn defaults() -> [(&'static str, String); 19] {
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, .. } = TrainConfig::default();
     [
@@ -438,6 +485,7 @@ fn defaults() -> [(&'static str, String); 18] {
         ("keep", keep.to_string()),
         ("seed", seed.to_string()),
         ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
+        ("top", foreword::inspect::DEFAULT_TOP.to_string()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ]
 }
@@ -468,6 +516,7 @@ impl TrainArgs {
         let data = &mut file.data;
         (data.train, data.dev, data.test) =
             (self.data.train.clone(), self.data.dev.clone(), self.data.test.clone());
+        (data.limit, data.strict) = (self.data.limit, self.data.strict.then_some(true));
         (data.text_field, data.label_field) =
             (self.fields.text_field.clone(), self.fields.label_field.clone());
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
@@ -495,6 +544,16 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         build_command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_is_told_in_the_first_help() {
+        for verb in build_command().get_subcommands() {
+            for variable in verb.get_arguments().filter_map(clap::Arg::get_env) {
+                let variable = variable.to_string_lossy();
+                assert!(ENVIRONMENT.lines().any(|line| line.trim().starts_with(&*variable)), "{variable}");
+            }
+        }
     }
 
     #[test]

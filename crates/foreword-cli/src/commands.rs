@@ -1,7 +1,10 @@
 //! One file per verb.
 
 pub(crate) mod classify;
+pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod inspect;
+pub(crate) mod man;
 pub(crate) mod quickstart;
 pub(crate) mod train;

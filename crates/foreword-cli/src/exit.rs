@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use foreword::checkpoint::CheckpointError;
 use foreword::format::Origin;
 use foreword::init::InitError;
 use foreword::record::RecordError;
@@ -105,7 +106,15 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             _ => Exit::Given,
         });
     }
+    let scores = match (cause.downcast_ref::<TaskError>(), cause.downcast_ref::<TrainError>()) {
+        (Some(error), _) | (_, Some(TrainError::Task(error))) => Some(error),
+        _ => None,
+    };
+    if matches!(scores, Some(TaskError::NotFinite { .. })) {
+        return Some(Exit::Failed);
+    }
     let given = cause.is::<Given>()
+        || cause.is::<CheckpointError>()
         || cause.is::<BackboneError>()
         || cause.is::<DataError>()
         || cause.is::<SettingError>()

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
-use foreword::{Ended, Evaluation, Event, Examples, Outcome};
+use foreword::{Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
 
+use crate::checkpoints::Keeper;
 use crate::exit::{Given, Unwritten};
 use crate::interrupt;
 use crate::memory::peak_bytes;
 use crate::printer::{Printer, to_json};
 use crate::resolve::run::Plan;
 use crate::wire::{Line, Scores};
-use crate::words::{count, loss, percent};
+use crate::words::{self, count, loss, percent};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -49,9 +50,14 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Makes the file.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path)
+    /// Makes the file, or goes on with it where a run is resumed.
+    pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .append(resume)
+            .truncate(!resume)
+            .open(path)
             .map_err(|error| Given::wrong(format!("cannot write --log {}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), file: LineWriter::new(file) })
     }
@@ -72,6 +78,7 @@ struct Teller<'a> {
     evaluations: BTreeMap<u64, Evaluation>,
     steps: u64,
     accuracy: Option<f64>,
+    keeper: Keeper,
 }
 
 impl Teller<'_> {
@@ -89,7 +96,9 @@ impl Teller<'_> {
 
     fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
         match event {
-            &Event::Step { step, loss: now, learning_rate, grad_norm, examples_per_second } => {
+            &Event::Step { made, progress } => {
+                let Made { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
+                self.keeper.keep(progress, interrupt::asked(), self.printer);
                 self.line(&Line::Step { step, loss: now, learning_rate, grad_norm, examples_per_second });
                 let accuracy = self.accuracy;
                 self.printer.move_bar(step, || match accuracy {
@@ -97,7 +106,8 @@ impl Teller<'_> {
                     None => format!("loss {}", loss(now)),
                 });
             }
-            Event::Eval { step, evaluation, best } => {
+            Event::Eval { step, evaluation, best, progress } => {
+                self.keeper.keep(progress, true, self.printer);
                 let (accuracy, dev_loss) = (evaluation.accuracy(), evaluation.loss);
                 self.line(&Line::Eval { step: *step, split: "dev", loss: dev_loss, accuracy });
                 let best = if *best { "  best so far" } else { "" };
@@ -122,13 +132,14 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     interrupt::watch().context("cannot listen for Ctrl-C")?;
     printer.begin_bar(plan.config.steps, "learning");
     let steps = plan.config.steps;
+    let (keeper, start) = begin(plan, printer)?;
     let mut teller =
-        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, accuracy: None };
+        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, accuracy: None, keeper };
     let outcome = foreword::train(
         &plan.model,
         &plan.task,
         (&plan.train, plan.dev.as_ref()),
-        plan.start.clone(),
+        start,
         &plan.config,
         &mut |event| teller.event(&event),
     );
@@ -141,6 +152,11 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     let dev = compare(plan, &outcome, plan.dev.as_ref(), known)?;
     interrupt::unwatch();
     let bytes = write(plan, &outcome, &dev, &test)?;
+    if interrupt::asked() {
+        teller.printer.say(&format!("go on with: {} --resume", words::this_command()));
+    } else {
+        teller.keeper.remove(teller.printer);
+    }
     let seconds = plan.started.elapsed().as_secs_f64();
     teller.line(&Line::Done {
         out: plan.place.out.display().to_string(),
@@ -154,6 +170,31 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     match teller.unwritten {
         Some(error) => Err(error.into()),
         None => Ok(Learned { outcome, dev, test, seconds, bytes }),
+    }
+}
+
+/// The keeper of the run's checkpoints, and where the run begins.
+fn begin(plan: &Plan, printer: &Printer) -> Result<(Keeper, Progress)> {
+    let run = run_of(plan, BTreeMap::new());
+    let settings = record::determinants(&plan.model, &run, plan.start.n_virtual());
+    let keeper = Keeper::new(&plan.place.out, settings);
+    if !plan.place.resume {
+        keeper.remove(printer);
+        return Ok((keeper, plan.start.clone().into()));
+    }
+    let progress = keeper.read()?;
+    printer.say(&format!("resumed   after {} of {} steps", count(progress.step()), count(plan.config.steps)));
+    Ok((keeper, progress))
+}
+
+fn run_of(plan: &Plan, metrics: BTreeMap<String, BTreeMap<String, f64>>) -> Run<'_> {
+    Run {
+        task: &plan.task,
+        label_field: &plan.fields.label,
+        config: &plan.config,
+        init: &plan.init,
+        data: plan.data.clone(),
+        metrics,
     }
 }
 
@@ -222,16 +263,8 @@ fn write(plan: &Plan, outcome: &Outcome, dev: &Compared, test: &Compared) -> Res
             }
         }
     }
-    let run = Run {
-        task: &plan.task,
-        label_field: &plan.fields.label,
-        config: &plan.config,
-        init: &plan.init,
-        data: plan.data.clone(),
-        metrics,
-    };
     let place = &plan.place;
-    record::directory(&plan.model, &run, outcome)?.write(&place.out, place.overwrite)?;
+    record::directory(&plan.model, &run_of(plan, metrics), outcome)?.write(&place.out, place.overwrite)?;
     size(&place.out).with_context(|| format!("cannot read {} again", place.out.display()))
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 
+mod checkpoints;
 mod learn;
 mod report;
 mod resolve;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     let output = args.verb.output();
-    let mut printer = Printer::new(output.json, output.quiet);
+    let mut printer = Printer::new(output);
     exit::on_panic(Printer::bug);
     match run(&args, &mut printer) {
         Ok(exit) => exit.into(),
@@ -53,6 +54,9 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Eval(args) => commands::eval::run(args, printer),
         Verb::Classify(args) => commands::classify::run(args, printer),
         Verb::Explain(args) => commands::explain::run(args, printer),
+        Verb::Inspect(args) => commands::inspect::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),
+        Verb::Completions(args) => commands::completions::run(args, printer),
+        Verb::Man(args) => commands::man::run(args, printer),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::args::OutputArgs;
 use crate::exit::Unwritten;
 
 /// How an answer looks.
@@ -35,6 +36,8 @@ enum Conversation {
 pub(crate) struct Printer {
     answers: Answers,
     conversation: Conversation,
+    /// Whether details are told.
+    verbose: bool,
     bar: Option<ProgressBar>,
     /// Nobody reads stdout any more.
     closed: bool,
@@ -42,14 +45,14 @@ pub(crate) struct Printer {
 
 impl Printer {
     /// A printer for this process's streams.
-    pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        let answers = if json { Answers::Json } else { Answers::Text };
-        let conversation = match (quiet, io::stderr().is_terminal()) {
+    pub(crate) fn new(args: &OutputArgs) -> Self {
+        let answers = if args.json { Answers::Json } else { Answers::Text };
+        let conversation = match (args.quiet, io::stderr().is_terminal()) {
             (true, _) => Conversation::Quiet,
             (false, true) => Conversation::Bars,
             (false, false) => Conversation::Lines,
         };
-        Self { answers, conversation, bar: None, closed: false }
+        Self { answers, conversation, verbose: args.verbose, bar: None, closed: false }
     }
 
     /// How answers look.
@@ -76,6 +79,19 @@ impl Printer {
         if self.conversation != Conversation::Quiet {
             self.write_line(text);
         }
+    }
+
+    /// Lines of conversation for those who asked for more, each with what it is about.
+    pub(crate) fn detail<E>(
+        &self,
+        details: impl FnOnce() -> Result<Vec<(&'static str, String)>, E>,
+    ) -> Result<(), E> {
+        if self.verbose {
+            for (what, is) in details()? {
+                self.write_line(&format!("{what:<9} {is}"));
+            }
+        }
+        Ok(())
     }
 
     /// A line of conversation that a bar makes superfluous.

@@ -1,5 +1,7 @@
 //! From what was written to what there is: the model, the data, and which field is what.
 
+pub(crate) mod data;
+pub(crate) mod doubts;
 pub(crate) mod prompt;
 pub(crate) mod run;
 
@@ -11,6 +13,7 @@ use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
 use crate::exit::Given;
+use crate::words::{code_path, count};
 
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
@@ -41,6 +44,16 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
     }
     let backend = Cpu::new(n_threads).context("cannot start threads")?;
     Model::load(&files, backend).with_context(|| format!("the model {name}"))
+}
+
+/// What a model runs on, for those who want to know.
+pub(crate) fn computing(model: &Model<Cpu>, micro_batch_tokens: usize) -> (&'static str, String) {
+    let cpu = model.backbone.backend();
+    let (path, n) = (code_path(cpu.path()), cpu.n_threads());
+    (
+        "computing",
+        format!("code path {path}, {n} threads, up to {} tokens at a time", count(micro_batch_tokens as u64)),
+    )
 }
 
 fn no_model(name: &str, path: &Path) -> Given {

@@ -1,5 +1,7 @@
 //! What `--json` and `--log` write: the contract with scripts. Every line is one object with these fields and no others.
 
+mod inspect;
+
 use std::collections::BTreeMap;
 
 use foreword::explain::{Prediction, Walkthrough};
@@ -7,6 +9,8 @@ use foreword::settings::Init;
 use foreword::verbalizer::Verbalizer;
 use foreword::{Evaluation, SoftPrompt, Task};
 use serde::Serialize;
+
+pub(crate) use inspect::Inspected;
 
 /// A line of a run.
 #[derive(Debug, Serialize)]

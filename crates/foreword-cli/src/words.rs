@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use foreword::kernels;
+
 /// `3909888` as `3,909,888`.
 pub(crate) fn count(n: impl TryInto<u64>) -> String {
     let digits = n.try_into().unwrap_or(u64::MAX).to_string();
@@ -35,9 +37,28 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// The name of a code path.
+pub(crate) fn code_path(path: kernels::Path) -> &'static str {
+    match path {
+        kernels::Path::Avx512 => "avx512",
+        kernels::Path::Avx2 => "avx2",
+        kernels::Path::Portable => "portable",
+    }
+}
+
 /// A token's text with its spaces and line ends to be seen.
 pub(crate) fn visible(token: &str) -> String {
-    token.replace(' ', "␣").replace('\n', "⏎").replace('\t', "⇥")
+    let mut visible = String::with_capacity(token.len());
+    for c in token.chars() {
+        match c {
+            ' ' => visible.push('␣'),
+            '\n' => visible.push('⏎'),
+            '\t' => visible.push('⇥'),
+            c if c.is_control() || c.is_whitespace() => visible.extend(c.escape_default()),
+            c => visible.push(c),
+        }
+    }
+    visible
 }
 
 /// A loss in nats.
@@ -83,6 +104,15 @@ pub(crate) fn program() -> String {
     std::env::args().next().map_or_else(|| "foreword".to_owned(), |program| quoted(&program))
 }
 
+/// What was written to call this program, without what says how to begin.
+pub(crate) fn this_command() -> String {
+    std::env::args()
+        .filter(|arg| arg != "--force" && arg != "--resume")
+        .map(|arg| quoted(&arg))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +123,11 @@ mod tests {
         assert_eq!(numbers.map(count), ["0", "999", "1,000", "3,909,888"]);
         assert_eq!(seconds(125.2), "2 min 5 s");
         assert_eq!((percent(0.785), interval((0.5, 0.75))), ("78.5 %".to_owned(), "50.0–75.0 %".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_shown() {
+        assert_eq!(visible(" a\n\t\u{b}\u{a0}é"), r"␣a⏎⇥\u{b}\u{a0}é");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The endings of the data files that can be read.
-pub const ENDINGS: &str = ".jsonl, .json, .csv or .tsv";
+pub const ENDINGS: &str = ".jsonl, .json, .csv or .tsv, with .gz or .zst after it if it is packed";
 
 /// What can be wrong with data, and where.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,24 @@ pub enum DataError {
     UnknownEnding {
         /// The file.
         path: PathBuf,
+    },
+    /// The archive ends too early, or is none.
+    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is cut off, damaged or something else; get it again", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// "gzip" or "Zstandard".
+        packing: &'static str,
+        /// What the unpacker said.
+        reason: String,
+    },
+    /// The archive holds more than is read.
+    #[error("{path}: more than {most} bytes when unpacked, the most that is read: split it into smaller files", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most bytes that an archive may hold.
+        most: u64,
     },
     /// The file is not UTF-8 text.
     #[error("{place}: not UTF-8 text{looks_like}: save the file as UTF-8")]
@@ -240,6 +258,14 @@ impl Dataset {
     /// Reads the bytes of a file; the ending of `path`, which need not exist, says how.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
         Self::parse(bytes, read::Format::of(path)?, path)
+    }
+
+    /// Reads bytes that come from no file; their first character says how: a brace begins one JSON object per line, a
+    /// bracket an array of them, anything else CSV. `name` is what messages call them.
+    pub fn from_stream(bytes: &[u8], name: &str) -> Result<Self, DataError> {
+        let path = PathBuf::from(name);
+        let (fields, rows) = read::parse_by_content(bytes, &path)?;
+        Self { path: Some(path), fields, rows, digest: sha256(bytes) }.not_empty()
     }
 
     /// Texts alone, one an example, in a field "text".

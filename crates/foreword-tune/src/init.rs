@@ -1,7 +1,7 @@
 //! How a soft prompt begins: rows of the embedding table wherever it can be, since the model knows those.
 
-use foreword_backbone::kernels::{Token, Weights};
-use foreword_backbone::{Tokenizer, TokenizerError};
+use foreword_backbone::kernels::{Backend, Token, Weights};
+use foreword_backbone::{Model, Tokenizer, TokenizerError};
 use foreword_format::{FormatError, PromptDirectory, SoftPrompt};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +21,14 @@ pub enum InitError {
     /// No rows.
     #[error("a soft prompt needs at least one virtual token")]
     NoVirtualTokens,
+    /// More rows than the model has positions.
+    #[error("{n_virtual} virtual tokens do not fit into the model's context of {context}; use fewer")]
+    TooMany {
+        /// P.
+        n_virtual: usize,
+        /// Positions of the model.
+        context: usize,
+    },
     /// The init text has no tokens.
     #[error("the init text {text:?} has no tokens; write what is to be done, in a sentence")]
     NoTokens {
@@ -50,13 +58,22 @@ pub enum InitError {
 pub struct Sources<'a> {
     /// The embedding table, `[V, H]`.
     pub table: &'a Weights,
+    /// Positions of the model: as many rows or more are refused before memory is taken.
+    pub context: usize,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The labels, for a classification.
     pub verbalizer: Option<&'a Verbalizer>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    /// What a model has to offer, and a task's labels.
+    #[must_use]
+    pub fn of<B: Backend>(model: &'a Model<B>, verbalizer: Option<&'a Verbalizer>) -> Self {
+        let (table, context) = (model.backbone.table(), model.backbone.spec().context);
+        Self { table, context, tokenizer: &model.tokenizer, verbalizer }
+    }
+
     /// The first rows, `[n_virtual, H]`; `from:DIR` takes as many as the directory has. The same seed gives the same
     /// rows.
     ///
@@ -66,6 +83,9 @@ impl Sources<'_> {
         let hidden = self.table.cols();
         if n_virtual == 0 {
             return Err(InitError::NoVirtualTokens);
+        }
+        if n_virtual >= self.context {
+            return Err(InitError::TooMany { n_virtual, context: self.context });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let values = match init {

@@ -7,8 +7,10 @@
 pub mod task;
 pub mod train;
 
+pub mod checkpoint;
 pub mod explain;
 pub mod init;
+pub mod inspect;
 pub mod metrics;
 pub mod optimizer;
 pub mod pass;
@@ -17,6 +19,7 @@ pub mod stem;
 
 pub mod data;
 pub mod encode;
+pub mod lint;
 pub mod settings;
 pub mod task_file;
 pub mod template;
@@ -25,4 +28,4 @@ pub mod verbalizer;
 mod spelling;
 
 pub use task::{Examples, Task, TaskError};
-pub use train::{Ended, Event, Outcome, TrainConfig, TrainError, train};
+pub use train::{Ended, Event, Made, Outcome, Progress, TrainConfig, TrainError, train};

@@ -14,21 +14,24 @@ const FLOOR: f64 = 0.1;
 /// AdamW (Loshchilov & Hutter 2019), moments in single precision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
-    first: Vec<f32>,
-    second: Vec<f32>,
-    n_updates: u64,
-    weight_decay: f64,
+    /// First moments.
+    pub(crate) first: Vec<f32>,
+    /// Second moments.
+    pub(crate) second: Vec<f32>,
+    /// Updates made.
+    pub(crate) n_updates: u64,
 }
 
 impl AdamW {
-    /// For `n` numbers; decay is decoupled: each update also takes `learning rate · weight_decay` off each number.
+    /// For `n` numbers.
     #[must_use]
-    pub fn new(n: usize, weight_decay: f64) -> Self {
-        Self { first: vec![0.0; n], second: vec![0.0; n], n_updates: 0, weight_decay }
+    pub fn new(n: usize) -> Self {
+        Self { first: vec![0.0; n], second: vec![0.0; n], n_updates: 0 }
     }
 
-    /// One update of `values` along `gradient`.
-    pub fn update(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) {
+    /// One update of `values` along `gradient`. Decay is decoupled: it takes `learning_rate · weight_decay` of each number
+    /// off it.
+    pub fn update(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64, weight_decay: f64) {
         assert_eq!(values.len(), gradient.len(), "as many values as gradients");
         self.n_updates += 1;
         let n = self.n_updates as f64;
@@ -38,7 +41,7 @@ impl AdamW {
             let (m, v, d) = (f64::from(*first), f64::from(*second), f64::from(d));
             let (m, v) = (BETA_1 * m + (1.0 - BETA_1) * d, BETA_2 * v + (1.0 - BETA_2) * d * d);
             (*first, *second) = (m as f32, v as f32);
-            let decayed = f64::from(*value) * (1.0 - learning_rate * self.weight_decay);
+            let decayed = f64::from(*value) * (1.0 - learning_rate * weight_decay);
             *value = (decayed - learning_rate * (m / bias_1) / ((v / bias_2).sqrt() + EPSILON)) as f32;
         }
     }
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn the_first_update_is_the_learning_rate_along_the_sign() {
         let mut values = [1.0, -1.0, 0.5];
-        AdamW::new(3, 0.0).update(&mut values, &[2.0, -0.01, 0.0], 0.1);
+        AdamW::new(3).update(&mut values, &[2.0, -0.01, 0.0], 0.1, 0.0);
         for (value, expected) in values.into_iter().zip([0.9, -0.9, 0.5]) {
             assert!((value - expected).abs() < 1e-5, "{value} {expected}");
         }
@@ -91,7 +94,7 @@ mod tests {
     #[test]
     fn decay_pulls_towards_zero_without_a_gradient() {
         let mut values = [1.0];
-        AdamW::new(1, 0.5).update(&mut values, &[0.0], 0.1);
+        AdamW::new(1).update(&mut values, &[0.0], 0.1, 0.5);
         assert!((values[0] - 0.95).abs() < 1e-7);
     }
 

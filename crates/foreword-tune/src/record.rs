@@ -207,6 +207,35 @@ pub fn directory<B: Backend>(
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
 
+/// All that determines a run's outcome, by name: what a checkpoint is held against.
+pub fn determinants<B: Backend>(
+    model: &Model<B>,
+    run: &Run<'_>,
+    n_virtual: usize,
+) -> BTreeMap<String, Value> {
+    let task = run.task;
+    let mut all = settings(run.config, model);
+    let labels = task.verbalizer.names().iter().zip(task.verbalizer.strings());
+    let named: [(&str, Value); 10] = [
+        ("seed", run.config.seed.into()),
+        ("model", model.backbone.identity().digest.clone().into()),
+        ("tokenizer", model.tokenizer.digest().into()),
+        ("template", task.template.source().into()),
+        ("text_field", task.text_field.clone().into()),
+        ("placement", task.placement.to_string().into()),
+        ("objective", task.objective.to_string().into()),
+        ("max_length", task.max_length.into()),
+        ("init", init_name(run.init).into()),
+        ("virtual_tokens", n_virtual.into()),
+    ];
+    all.extend(named.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    all.extend(labels.map(|(name, string)| (format!("label {name}"), string.clone().into())));
+    // The test set decides nothing.
+    let deciding = run.data.iter().filter(|(split, _)| *split != "test");
+    all.extend(deciding.map(|(split, data)| (format!("{split} data"), data.digest.clone().into())));
+    all
+}
+
 fn task_record(run: &Run<'_>) -> TaskRecord {
     let task = run.task;
     let labels = task.verbalizer.names().iter().cloned().zip(task.verbalizer.strings().iter().cloned());

@@ -78,7 +78,8 @@ impl<'a, B: Backend> Stem<'a, B> {
     }
 
     /// Tokens of every context that the stem and the trunk already hold.
-    pub(crate) fn n_shared(&self) -> usize {
+    #[must_use]
+    pub fn n_shared(&self) -> usize {
         self.shared.len()
     }
 

@@ -39,6 +39,12 @@ pub enum TaskError {
          front or suffix"
     )]
     NoBos,
+    /// A score that is no number.
+    #[error("the model's score of example {example} is not a finite number: its weights may be damaged")]
+    NotFinite {
+        /// Which one, from 1.
+        example: usize,
+    },
     /// The soft prompt leaves no room for a text.
     #[error("{n_virtual} virtual tokens do not fit into the model's context of {context}; use fewer")]
     NoRoom {
@@ -223,7 +229,10 @@ impl Task {
             }?);
             progress(scores.len());
         }
-        Ok(scores)
+        match scores.iter().position(|scores| scores.iter().any(|score| !score.is_finite())) {
+            Some(example) => Err(TaskError::NotFinite { example: example + 1 }),
+            None => Ok(scores),
+        }
     }
 
     /// The tokens of each label.

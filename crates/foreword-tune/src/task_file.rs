@@ -80,6 +80,10 @@ table!(
         label_field: String,
         /// The field with the text to write, for generation.
         target_field: String,
+        /// The most examples to learn from.
+        limit: usize,
+        /// Whether doubtful data ends the run.
+        strict: bool,
     }
 );
 
@@ -179,7 +183,10 @@ impl TaskFile {
 
     fn relative_to(mut self, folder: &Path) -> Self {
         for path in [&mut self.data.train, &mut self.data.dev, &mut self.data.test].into_iter().flatten() {
-            *path = folder.join(&*path);
+            // A dash alone is standard input.
+            if path.as_os_str() != "-" {
+                *path = folder.join(&*path);
+            }
         }
         if let Some(Init::From(path)) = &mut self.prompt.init {
             *path = folder.join(&*path);
@@ -209,6 +216,8 @@ test = "more/test.jsonl"
 text_field = "text"
 label_field = "label"
 target_field = "output"
+limit = 200
+strict = false
 [task]
 kind = "classification"
 template = "{text}\nSentiment:"

@@ -27,7 +27,7 @@ pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
 pub const DEFAULT_MAX_LENGTH: usize = 512;
 /// Tokens computed at a time where nothing else is said: enough rows to keep the products busy, few enough for the
 /// activations of one micro-batch to stay small.
-pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 4096;
+pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
 /// `auto` is this share of the embedding table's RMS: Adam's steps are about the learning rate per coordinate, so one
 /// share fits models of any scale.
 pub const LEARNING_RATE_SHARE: f64 = 0.03;
@@ -95,28 +95,26 @@ impl TrainConfig {
         }
     }
 
-    fn evaluates_at(&self, step: u64) -> bool {
+    /// Whether dev is to be evaluated now: at the beginning, since the init is what the run must beat, every so many
+    /// steps, and at the end.
+    fn evaluates(&self, progress: &Progress) -> bool {
+        let step = progress.step;
         let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
-        step == self.steps || (every > 0 && step.is_multiple_of(every))
+        let due = step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every));
+        due && progress.evaluated != Some(step)
     }
 }
 
-/// What happens during a run.
+/// What happens during a run. Each event brings the progress, for whoever keeps checkpoints.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// An update was made.
     Step {
-        /// From 1.
-        step: u64,
-        /// Loss of the batch before the update.
-        loss: f64,
-        /// Learning rate of the update.
-        learning_rate: f64,
-        /// Norm of the gradient before clipping.
-        grad_norm: f64,
-        /// Examples per second of the whole step, tokenising included.
-        examples_per_second: f64,
+        /// Its numbers.
+        made: Made,
+        /// The run so far.
+        progress: &'a Progress,
     },
     /// Dev was evaluated; step 0 is the init.
     Eval {
@@ -126,7 +124,24 @@ pub enum Event<'a> {
         evaluation: &'a Evaluation,
         /// No earlier evaluation was better.
         best: bool,
+        /// The run so far.
+        progress: &'a Progress,
     },
+}
+
+/// An update in numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Made {
+    /// From 1.
+    pub step: u64,
+    /// Loss of the batch before the update.
+    pub loss: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Examples per second of the whole step, tokenising included.
+    pub examples_per_second: f64,
 }
 
 /// Why a run ended.
@@ -166,6 +181,14 @@ pub enum TrainError {
     /// Nothing to learn from.
     #[error("there are no training examples")]
     NoExamples,
+    /// Examples without labels can't be learned from.
+    #[error("{examples} examples have {labels} labels: each needs one")]
+    Labels {
+        /// Number of examples.
+        examples: usize,
+        /// Number of labels.
+        labels: usize,
+    },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
     Setting {
@@ -188,16 +211,9 @@ impl From<foreword_backbone::BackboneError> for TrainError {
     }
 }
 
-/// The best rows so far.
-struct Best {
-    values: Vec<f32>,
-    step: u64,
-    loss: f64,
-}
-
-/// Learns: starts from `start`, takes batches of `train`, keeps what is best on `dev`. Better is a lower loss: on a small dev
-/// set it says more than the accuracy, which moves in steps of one example. Without dev examples the last rows are kept.
-/// The init itself is evaluated too and may win.
+/// Learns: goes on from `start` (the init, or a [`Progress`] of the same run), takes batches of `train`, keeps what is best
+/// on `dev`. Better is a lower loss: on a small dev set it says more than the accuracy, which moves in steps of one
+/// example. Without dev examples the last rows are kept. The init itself is evaluated too and may win.
 ///
 /// # Errors
 /// If there is nothing to learn from, or the model can't take the examples.
@@ -205,72 +221,179 @@ pub fn train<B: Backend>(
     model: &Model<B>,
     task: &Task,
     (train, dev): (&Examples, Option<&Examples>),
-    start: SoftPrompt,
+    start: impl Into<Progress>,
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Outcome, TrainError> {
-    check(train, config)?;
-    let (n_virtual, hidden) = (start.n_virtual(), start.hidden());
-    let mut values = start.into_values();
-    let stem = task.stem(model, train, n_virtual)?;
+    check(train, dev, config)?;
+    let mut progress = start.into();
+    let stem = task.stem(model, train, progress.n_virtual())?;
     let labels = task.continuations();
     let peak = config.peak_rate(embedding_rms(model.backbone.table()));
-    let mut optimizer = AdamW::new(values.len(), config.weight_decay);
-    let mut order = Order::new(train.n(), config);
-    let mut best = Best { values: values.clone(), step: 0, loss: f64::INFINITY };
-    let mut since_best = 0;
-    let (mut steps, mut ended) = (0, Ended::Finished);
+    // A batch holds no example twice.
+    let batch_size = config.batch_size.min(train.n());
+    let mut order = Order::at(progress.step, batch_size, train.n(), config);
+    let dev = dev.map(|examples| Dev { model, task, examples, budget: config.micro_batch_tokens });
+    let mut ended = Ended::Finished;
 
-    // The init's own evaluation: what the run must beat.
-    let mut flow = evaluate(model, task, dev, &values, config, 0, &mut best, on_event)?.1;
-    for step in 1..=config.steps {
+    let mut flow = ControlFlow::Continue(());
+    loop {
+        if let (Some(dev), true) = (&dev, flow.is_continue() && config.evaluates(&progress)) {
+            flow = match dev.evaluate(&mut progress, on_event) {
+                // The rows are finite, but what the model makes of them is not.
+                Err(TrainError::Task(TaskError::NotFinite { .. })) if progress.step > 0 => {
+                    ended = Ended::Diverged { step: progress.step };
+                    break;
+                }
+                flow => flow?,
+            };
+        }
+        if progress.step == config.steps {
+            break;
+        }
         if flow.is_break() {
             ended = Ended::Stopped;
             break;
         }
-        let started = Instant::now();
+        if config.patience > 0 && progress.since_best >= config.patience {
+            ended = Ended::EarlyStopped;
+            break;
+        }
+        let (started, step) = (Instant::now(), progress.step + 1);
         let learning_rate = peak * rate(step, config.steps, config.warmup, config.schedule);
 
-        let batch = order.next_batch(config.batch_size);
+        let batch = order.next_batch(batch_size);
         let lesson = |&i: &usize| Lesson {
             query: Query { root: 0, context: &train.contexts[i], continuations: &labels },
             truth: train.labels[i],
         };
         let lessons: Vec<Lesson<'_>> = batch.iter().map(lesson).collect();
-        let pass = loss_and_gradient(&stem, &[&values], &lessons, task.objective, config.micro_batch_tokens)?;
+        let roots = [&progress.values[..]];
+        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective, config.micro_batch_tokens)?;
         let loss = pass[0].loss;
         let mut gradient: Vec<f32> = pass[0].gradient.iter().map(|d| d.as_f32()).collect();
 
         let grad_norm = clip(&mut gradient, config.max_grad_norm);
-        let before = values.clone();
-        optimizer.update(&mut values, &gradient, learning_rate);
+        let mut values = progress.values.clone();
+        progress.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
         if !(loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite())) {
-            values = before;
             ended = Ended::Diverged { step };
             break;
         }
-        steps = step;
+        (progress.values, progress.step) = (values, step);
         let seconds = started.elapsed().as_secs_f64() + train.seconds * batch.len() as f64 / train.n() as f64;
         let examples_per_second = batch.len() as f64 / seconds;
-        flow = on_event(Event::Step { step, loss, learning_rate, grad_norm, examples_per_second });
-
-        if dev.is_some() && config.evaluates_at(step) && flow.is_continue() {
-            let (better, evaluated) = evaluate(model, task, dev, &values, config, step, &mut best, on_event)?;
-            flow = evaluated;
-            since_best = if better { 0 } else { since_best + 1 };
-            if config.patience > 0 && since_best >= config.patience && step < config.steps {
-                ended = Ended::EarlyStopped;
-                break;
-            }
-        }
+        let made = Made { step, loss, learning_rate, grad_norm, examples_per_second };
+        flow = on_event(Event::Step { made, progress: &progress });
     }
-    let last = dev.is_none() || config.keep == Keep::Last;
-    let (values, best_step) = if last { (values, steps) } else { (best.values, best.step) };
-    Ok(Outcome { soft_prompt: SoftPrompt::new(values, n_virtual, hidden)?, steps, best_step, ended })
+    Ok(progress.outcome(config.keep, ended)?)
 }
 
-fn check(train: &Examples, config: &TrainConfig) -> Result<(), TrainError> {
+/// What a run has come to: all that is needed to go on with it, or to end it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    pub(crate) hidden: usize,
+    pub(crate) step: u64,
+    pub(crate) values: Vec<f32>,
+    pub(crate) optimizer: AdamW,
+    pub(crate) best: Option<Best>,
+    pub(crate) since_best: u64,
+    /// Updates made at the last evaluation.
+    pub(crate) evaluated: Option<u64>,
+}
+
+/// The best rows so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Best {
+    pub(crate) values: Vec<f32>,
+    pub(crate) step: u64,
+    pub(crate) loss: f64,
+}
+
+impl From<SoftPrompt> for Progress {
+    /// The beginning: nothing is learned yet.
+    fn from(init: SoftPrompt) -> Self {
+        let hidden = init.hidden();
+        let values = init.into_values();
+        Self {
+            hidden,
+            step: 0,
+            optimizer: AdamW::new(values.len()),
+            values,
+            best: None,
+            since_best: 0,
+            evaluated: None,
+        }
+    }
+}
+
+impl Progress {
+    /// Updates made so far.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// P.
+    #[must_use]
+    pub fn n_virtual(&self) -> usize {
+        self.values.len() / self.hidden
+    }
+
+    /// The rows as they now are, `[P, H]`.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    fn outcome(self, keep: Keep, ended: Ended) -> Result<Outcome, FormatError> {
+        let (n_virtual, steps) = (self.n_virtual(), self.step);
+        let (values, best_step) = match self.best {
+            Some(best) if keep == Keep::Best => (best.values, best.step),
+            _ => (self.values, self.step),
+        };
+        Ok(Outcome { soft_prompt: SoftPrompt::new(values, n_virtual, self.hidden)?, steps, best_step, ended })
+    }
+}
+
+/// The examples by which the best rows are chosen.
+struct Dev<'a, B: Backend> {
+    model: &'a Model<B>,
+    task: &'a Task,
+    examples: &'a Examples,
+    budget: usize,
+}
+
+impl<B: Backend> Dev<'_, B> {
+    /// Evaluates the rows as they now are and remembers them if they are the best so far.
+    fn evaluate(
+        &self,
+        progress: &mut Progress,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let evaluation =
+            self.task.evaluate(self.model, &progress.values, self.examples, self.budget, &mut |_| {})?;
+        let (step, loss) = (progress.step, evaluation.loss);
+        progress.evaluated = Some(step);
+        let best = progress.best.as_ref().is_none_or(|best| loss < best.loss);
+        if best {
+            progress.best = Some(Best { values: progress.values.clone(), step, loss });
+            progress.since_best = 0;
+        } else {
+            progress.since_best += 1;
+        }
+        Ok(on_event(Event::Eval { step, evaluation: &evaluation, best, progress }))
+    }
+}
+
+fn check(train: &Examples, dev: Option<&Examples>, config: &TrainConfig) -> Result<(), TrainError> {
     let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
+    for examples in std::iter::once(train).chain(dev) {
+        let labels = examples.labels.len();
+        if labels != examples.n() {
+            return Err(TrainError::Labels { examples: examples.n(), labels });
+        }
+    }
     if train.n() == 0 {
         return Err(TrainError::NoExamples);
     }
@@ -289,27 +412,6 @@ fn check(train: &Examples, config: &TrainConfig) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Evaluates dev, if there is one, and remembers the rows if they are the best so far: (whether they are, go on?).
-#[allow(clippy::too_many_arguments)]
-fn evaluate<B: Backend>(
-    model: &Model<B>,
-    task: &Task,
-    dev: Option<&Examples>,
-    values: &[f32],
-    config: &TrainConfig,
-    step: u64,
-    best: &mut Best,
-    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<(bool, ControlFlow<()>), TrainError> {
-    let Some(dev) = dev else { return Ok((true, ControlFlow::Continue(()))) };
-    let evaluation = task.evaluate(model, values, dev, config.micro_batch_tokens, &mut |_| {})?;
-    let better = evaluation.loss < best.loss;
-    if better {
-        *best = Best { values: values.to_vec(), step, loss: evaluation.loss };
-    }
-    Ok((better, on_event(Event::Eval { step, evaluation: &evaluation, best: better })))
-}
-
 /// The order of the examples: each epoch's by the seed and the epoch alone.
 struct Order {
     indices: Vec<usize>,
@@ -319,9 +421,12 @@ struct Order {
 }
 
 impl Order {
-    fn new(n: usize, config: &TrainConfig) -> Self {
+    /// The order of `n` examples after `step` batches.
+    fn at(step: u64, batch_size: usize, n: usize, config: &TrainConfig) -> Self {
         let seed = config.shuffle.then_some(config.seed);
-        let mut order = Self { indices: (0..n).collect(), next: 0, epoch: 0, seed };
+        let taken = u128::from(step) * batch_size as u128;
+        let (epoch, next) = ((taken / n as u128) as u64, (taken % n as u128) as usize);
+        let mut order = Self { indices: (0..n).collect(), next, epoch, seed };
         order.shuffle();
         order
     }

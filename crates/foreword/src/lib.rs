@@ -45,19 +45,15 @@
 //! };
 //!
 //! // The soft prompt begins as words that the model knows, and learns.
-//! let sources = Sources {
-//!     table: model.backbone.table(),
-//!     tokenizer: &model.tokenizer,
-//!     verbalizer: Some(&task.verbalizer),
-//! };
+//! let sources = Sources::of(&model, Some(&task.verbalizer));
 //! let init = Init::Text("Classify the review as negative or positive.".to_owned());
 //! let start = sources.soft_prompt(&init, 8, 0)?; // [P = 8, H]
 //! let train = task.examples(&model, start.n_virtual(), &data, Some(data.require("label")?))?;
 //! let config = TrainConfig { steps: 12, batch_size: 6, ..TrainConfig::default() };
 //! let mut losses = Vec::new();
 //! let outcome = foreword::train(&model, &task, (&train, None), start, &config, &mut |event| {
-//!     if let foreword::Event::Step { loss, .. } = event {
-//!         losses.push(loss);
+//!     if let foreword::Event::Step { made, .. } = event {
+//!         losses.push(made.loss);
 //!     }
 //!     ControlFlow::Continue(())
 //! })?;
@@ -77,7 +73,8 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    data, encode, explain, init, metrics, optimizer, pass, record, settings, stem, task, task_file,
+    checkpoint, data, encode, explain, init, inspect, lint, metrics, optimizer, pass, record, settings, stem,
+    task, task_file,
 };
 pub use foreword_tune::{template, train, verbalizer};
 
@@ -86,7 +83,9 @@ pub use foreword_tune::metrics::Evaluation;
 pub use foreword_tune::task_file::TaskFile;
 pub use foreword_tune::template::Template;
 pub use foreword_tune::verbalizer::Verbalizer;
-pub use foreword_tune::{Ended, Event, Examples, Outcome, Task, TaskError, TrainConfig, TrainError};
+pub use foreword_tune::{
+    Ended, Event, Examples, Made, Outcome, Progress, Task, TaskError, TrainConfig, TrainError,
+};
 
 pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Tokenizer};
 pub use foreword_backbone::{TokenizerError, tokenizer};

@@ -32,7 +32,9 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let [query_heads, kv_heads, head_width] = heads(config, hidden)?;
     let bias = config.flag("attention_bias", false)?;
     let (theta, scaling) = rotary(config)?;
-    config.must_be("pretraining_tp", &json!(1), "slices of the projections are not added up here")?;
+    config.must_be("rope_interleaved", &json!(false), "a number is rotated with the one half a head away")?;
+    // Slices of the projections give the same sum.
+    config.ignore(&["is_llama_config", "pretraining_tp"]);
     config.must_be("partial_rotary_factor", &json!(1.0), "whole heads are rotated")?;
     Ok(Spec {
         hidden,

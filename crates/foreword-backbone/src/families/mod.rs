@@ -80,9 +80,26 @@ fn rotary(config: &HfConfig) -> Result<(f64, RopeScaling), BackboneError> {
     let outer_theta = config.number_or_none("rope_theta")?;
     let old = config.object("rope_scaling")?;
     let new = config.object("rope_parameters")?;
-    let Some(parameters) = new.or(old) else {
-        return Ok((outer_theta.unwrap_or(10_000.0), RopeScaling::None));
-    };
+    // transformers 4 knows only the older key, and 5 lets it win where both are there.
+    match (&old, &new) {
+        (None, None) => Ok((outer_theta.unwrap_or(10_000.0), RopeScaling::None)),
+        (Some(one), None) | (None, Some(one)) => rope_parameters(one, outer_theta),
+        (Some(old), Some(new)) => {
+            let (of_old, of_new) = (rope_parameters(old, outer_theta)?, rope_parameters(new, outer_theta)?);
+            if of_old == of_new {
+                Ok(of_old)
+            } else {
+                Err(config.reject("rope_scaling", "it contradicts rope_parameters: keep one of them"))
+            }
+        }
+    }
+}
+
+/// Base and scaling of the frequencies, as one object states them.
+fn rope_parameters(
+    parameters: &HfConfig,
+    outer_theta: Option<f64>,
+) -> Result<(f64, RopeScaling), BackboneError> {
     let theta = parameters.number_or_none("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
     let older_name = parameters.text_or_none("type")?;
     let scaling = match parameters.text_or_none("rope_type")?.or(older_name) {

@@ -1,7 +1,7 @@
 //! Qwen2 and Qwen2.5: Llama's tensors with biases on queries, keys and values.
 
 use foreword_kernels::{Activation, Function, NormKind};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Family, function, heads, llama, rotary};
 use crate::config::HfConfig;
@@ -17,8 +17,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let (theta, scaling) = rotary(config)?;
     config.must_be("use_sliding_window", &json!(false), "every layer must see the whole text")?;
     config.ignore(&["sliding_window", "max_window_layers"]);
-    let full = Value::Array(vec![json!("full_attention"); layers]);
-    config.must_be("layer_types", &full, "every layer must see the whole text")?;
+    config.each_must_be("layer_types", layers, "full_attention", "every layer must see the whole text")?;
     config.must_be("use_mrope", &json!(false), "positions have one dimension here")?;
     Ok(Spec {
         hidden,

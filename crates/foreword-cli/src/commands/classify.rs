@@ -11,6 +11,7 @@ use foreword::{Dataset, Verbalizer};
 use crate::args::{ClassifyArgs, LossArgs};
 use crate::exit::{Exit, Given};
 use crate::printer::{Answers, Printer};
+use crate::resolve::data;
 use crate::resolve::prompt::{Asked, Ready};
 use crate::wire::Classified;
 use crate::words::{count, percent};
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
     };
     let (mut ready, data) = match &args.data {
         Some(path) => {
-            let data = Dataset::read(path)?;
+            let data = data::read(path)?;
             (asked.resolve(None, printer)?, data)
         }
         None => {
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
             (ready, Dataset::from_texts(texts(args)?)?)
         }
     };
+    let data = data::first(data, args.limit, printer);
     if args.data.is_none() {
         // Texts have no fields; the template's only slot takes them.
         ready.task.text_field = None;

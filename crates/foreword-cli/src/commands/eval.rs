@@ -1,20 +1,20 @@
 //! `foreword eval`: how good a prompt is on labelled examples.
 
 use anyhow::Result;
-use foreword::{Dataset, Evaluation, Verbalizer};
+use foreword::{Evaluation, Verbalizer};
 
 use crate::args::EvalArgs;
 use crate::exit::Exit;
 use crate::printer::{Printer, Table};
 use crate::report;
-use crate::resolve::Fields;
 use crate::resolve::prompt::Asked;
+use crate::resolve::{Fields, data};
 use crate::wire::Report;
 use crate::words::count;
 
 /// Runs the verb.
 pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
-    let data = Dataset::read(&args.data)?;
+    let data = data::read(&args.data)?;
     let asked = Asked {
         source: &args.source,
         task: &args.task,
@@ -24,6 +24,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
         machine: &args.machine,
     };
     let mut ready = asked.resolve(Some(&data), printer)?;
+    let data = data::first(data, args.limit, printer);
     let task = &mut ready.task;
     let fields =
         Fields::find(&data, &task.template, task.text_field.as_deref(), ready.label_field.as_deref())?;

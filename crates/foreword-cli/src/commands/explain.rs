@@ -78,9 +78,7 @@ fn init(ready: &Ready, source: &SourceArgs) -> Result<(Init, SoftPrompt)> {
     let labels = &ready.task.verbalizer;
     let init =
         init.unwrap_or_else(|| Init::Text(format!("Classify the text as {}.", either(labels.names()))));
-    let model = &ready.model;
-    let sources =
-        Sources { table: model.backbone.table(), tokenizer: &model.tokenizer, verbalizer: Some(labels) };
+    let sources = Sources::of(&ready.model, Some(labels));
     let start = sources.soft_prompt(&init, ready.n_virtual(), seed)?;
     Ok((init, start))
 }

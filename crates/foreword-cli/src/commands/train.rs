@@ -9,6 +9,7 @@ use crate::interrupt;
 use crate::learn::{Learned, Log, learn};
 use crate::printer::Printer;
 use crate::report;
+use crate::resolve::data::is_standard_input;
 use crate::resolve::run::{Place, Plan, Splits, default_out, settings};
 use crate::words::{program, quoted_path};
 
@@ -18,8 +19,9 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     let place = Place::check(&args.place, || default_out(args, &file))?;
     let splits = Splits::read(&file)?;
     let test = file.data.test.clone().or_else(|| file.data.dev.clone());
+    let test = test.filter(|path| !is_standard_input(path));
     let plan = Plan::new(&file, splits, place, &args.machine, printer)?;
-    let log = args.log.as_deref().map(Log::create).transpose()?;
+    let log = args.log.as_deref().map(|log| Log::create(log, args.place.resume)).transpose()?;
     let learned = learn(&plan, log, printer)?;
     for line in report::comparison(&learned, &[]) {
         printer.answer(&line)?;

@@ -95,6 +95,7 @@ impl Asked<'_> {
         let label_field = label_field.map(str::to_owned);
         let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
         let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
         Ok(Ready { model, task, root, label_field, budget })
     }
 
@@ -154,7 +155,8 @@ impl Asked<'_> {
     }
 }
 
-fn describe(warning: &Warning) -> String {
+/// A warning in words.
+pub(crate) fn describe(warning: &Warning) -> String {
     match warning {
         Warning::OtherFormat { here, recorded } => format!(
             "the model is stored as {here}, but the prompt was trained with it as {recorded}; expect small differences"

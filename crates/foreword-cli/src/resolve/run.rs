@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use foreword::data::split::{default_dev_share, stratified_split};
+use foreword::data::split::{default_dev_share, stratified_sample, stratified_split};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::init::{Sources, embedding_rms};
 use foreword::settings::{Init, TaskKind};
@@ -16,8 +16,9 @@ use foreword::{
     Cpu, Dataset, Examples, Model, Overwrite, SoftPrompt, Task, TaskFile, Template, TrainConfig, Verbalizer,
 };
 
-use super::Fields;
+use super::{Fields, data, doubts};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
+use crate::checkpoints;
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::{count, either};
@@ -41,8 +42,17 @@ impl Splits {
                 .hint("give a task file, training data, or --train FILE")
                 .into());
         };
-        let read = |path: &Option<PathBuf>| path.as_deref().map(Dataset::read).transpose();
-        Ok(Self { train: Dataset::read(train)?, dev: read(&file.data.dev)?, test: read(&file.data.test)? })
+        let (dev, test) = (file.data.dev.as_deref(), file.data.test.as_deref());
+        let all = [Some(train.as_path()), dev, test];
+        if all.into_iter().flatten().filter(|path| data::is_standard_input(path)).count() > 1 {
+            return Err(Given::wrong(
+                "standard input (-) is named for more than one of --train, --dev and --test",
+            )
+            .hint("it can be read only once: give files for the others")
+            .into());
+        }
+        let read = |path: Option<&Path>| path.map(data::read).transpose();
+        Ok(Self { train: data::read(train)?, dev: read(dev)?, test: read(test)? })
     }
 }
 
@@ -53,13 +63,15 @@ pub(crate) struct Place {
     pub(crate) out: PathBuf,
     /// What if there is one already.
     pub(crate) overwrite: Overwrite,
+    /// Go on with the checkpoint that is there.
+    pub(crate) resume: bool,
 }
 
 impl Place {
     /// Checks that a prompt can be written there, before any work is done.
     pub(crate) fn check(args: &PlaceArgs, default: impl FnOnce() -> PathBuf) -> Result<Self> {
         let out = args.out.clone().unwrap_or_else(default);
-        let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+        let overwrite = if args.force || args.resume { Overwrite::Replace } else { Overwrite::Refuse };
         if out.as_os_str().is_empty() {
             return Err(Given::wrong("--out is empty")
                 .hint("give the directory to write the prompt to")
@@ -73,11 +85,25 @@ impl Place {
         if !there.is_dir() {
             return Err(unwritable("is not a directory").into());
         }
+        let unfinished = checkpoints::is_there(&out);
+        if args.resume && !unfinished {
+            return Err(Given::wrong(format!(
+                "there is nothing to resume: {} has no checkpoint",
+                out.display()
+            ))
+            .hint("leave out --resume to begin; a run that ended takes its checkpoint away")
+            .into());
+        }
         if overwrite == Overwrite::Refuse {
+            if unfinished {
+                return Err(Given::wrong(format!("{} holds a run that did not end", out.display()))
+                    .hint("--resume goes on with it, --force begins anew")
+                    .into());
+            }
             check_vacant(&out)?;
         }
         tempfile::tempfile_in(&there).map_err(|error| unwritable(&format!("takes no files ({error})")))?;
-        Ok(Self { out, overwrite })
+        Ok(Self { out, overwrite, resume: args.resume })
     }
 }
 
@@ -136,18 +162,25 @@ impl Plan {
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
         let splits = with_dev(splits, &task, &fields, config.seed, printer)?;
+        let limit = file.data.limit.map(|limit| positive(limit, "limit")).transpose()?;
+        let splits = limited(splits, limit, &task, &fields, config.seed, printer)?;
         let init = file.prompt.init.clone().unwrap_or_else(|| default_init(&task, &fields));
         let start = start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
 
-        let examples = |dataset: &Dataset, split| {
+        let examples = |dataset: &Dataset| {
             let label = dataset.require(&fields.label)?;
-            let examples = task.examples(&model, start.n_virtual(), dataset, Some(label))?;
-            warn_of_cuts(&examples, split, &task, printer);
-            anyhow::Ok(examples)
+            anyhow::Ok(task.examples(&model, start.n_virtual(), dataset, Some(label))?)
         };
-        let train = examples(&splits.train, "training")?;
-        let dev = splits.dev.as_ref().map(|dataset| examples(dataset, "dev")).transpose()?;
-        let test = splits.test.as_ref().map(|dataset| examples(dataset, "test")).transpose()?;
+        let train = examples(&splits.train)?;
+        let dev = splits.dev.as_ref().map(examples).transpose()?;
+        let test = splits.test.as_ref().map(examples).transpose()?;
+        let read = [
+            ("training", Some(&splits.train), Some(&train)),
+            ("dev", splits.dev.as_ref(), dev.as_ref()),
+            ("test", splits.test.as_ref(), test.as_ref()),
+        ];
+        let room = task.room(&model, start.n_virtual())?;
+        doubts::tell(read, &task, room, file.data.strict == Some(true), printer)?;
         let (data, model_name) = (records(&splits), model_name.to_owned());
         let plan = Self {
             model_name,
@@ -165,12 +198,22 @@ impl Plan {
             started,
         };
         plan.tell(printer);
+        printer.detail(|| plan.details())?;
         Ok(plan)
     }
 
     /// P · H.
     pub(crate) fn n_learned(&self) -> usize {
         self.start.values().len()
+    }
+
+    fn details(&self) -> Result<Vec<(&'static str, String)>> {
+        let stem = self.task.stem(&self.model, &self.train, self.start.n_virtual())?;
+        let shared = format!(
+            "{} tokens that all texts begin with, computed once a step or once a run",
+            stem.n_shared()
+        );
+        Ok(vec![super::computing(&self.model, self.config.micro_batch_tokens), ("shared", shared)])
     }
 
     fn tell(&self, printer: &Printer) {
@@ -237,8 +280,15 @@ pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
 /// The prompt directory of a run that names none: after the task file or the data, in the current directory.
 pub(crate) fn default_out(args: &TrainArgs, file: &TaskFile) -> PathBuf {
     let named_by = args.input.as_ref().or(file.data.train.as_ref());
-    let stem = named_by.and_then(|path| path.file_stem()).unwrap_or_default();
-    PathBuf::from(format!("{}-prompt", stem.to_string_lossy()))
+    if named_by.is_some_and(|path| data::is_standard_input(path)) {
+        return PathBuf::from("stdin-prompt");
+    }
+    let mut stem = PathBuf::from(named_by.and_then(|path| path.file_name()).unwrap_or_default());
+    if stem.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz") || end.eq_ignore_ascii_case("zst")) {
+        stem.set_extension("");
+    }
+    stem.set_extension("");
+    PathBuf::from(format!("{}-prompt", stem.display()))
 }
 
 fn is_task_file(path: &Path) -> bool {
@@ -327,11 +377,7 @@ fn start(
     seed: u64,
     printer: &Printer,
 ) -> Result<SoftPrompt> {
-    let sources = Sources {
-        table: model.backbone.table(),
-        tokenizer: &model.tokenizer,
-        verbalizer: Some(&task.verbalizer),
-    };
+    let sources = Sources::of(model, Some(&task.verbalizer));
     let start = sources.soft_prompt(init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
     if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
         let found = start.n_virtual();
@@ -342,15 +388,25 @@ fn start(
     Ok(start)
 }
 
-fn warn_of_cuts(examples: &Examples, split: &str, task: &Task, printer: &Printer) {
-    if examples.n_cut > 0 {
-        printer.warn(&format!(
-            "{} of {} {split} texts were cut to fit into {} tokens (--max-length, and the model's context)",
-            count(examples.n_cut as u64),
-            count(examples.n() as u64),
-            task.max_length
-        ));
-    }
+/// Takes as many training examples as are asked for; dev stays the same, so that runs can be compared.
+fn limited(
+    splits: Splits,
+    limit: Option<usize>,
+    task: &Task,
+    fields: &Fields,
+    seed: u64,
+    printer: &Printer,
+) -> Result<Splits> {
+    let n = splits.train.n();
+    let Some(limit) = limit.filter(|&limit| limit < n) else { return Ok(splits) };
+    let labels = task.verbalizer.label_indices(&splits.train, splits.train.require(&fields.label)?)?;
+    let train = splits.train.take(&stratified_sample(&labels, limit, seed));
+    printer.say(&format!(
+        "--limit: {} of {} training examples, drawn by label (seed {seed})",
+        count(limit as u64),
+        count(n as u64)
+    ));
+    Ok(Splits { train, ..splits })
 }
 
 fn records(splits: &Splits) -> BTreeMap<String, DataRecord> {

@@ -12,7 +12,11 @@ mod schema;
 mod help;
 mod stories;
 
+mod data;
+mod lint;
+
 mod peft;
 
 mod interrupted;
+mod resumed;
 mod wrong;

@@ -3,12 +3,22 @@
 mod json;
 mod separated;
 
+mod packed;
+
 use super::{DataError, Place, Row};
+use packed::{MOST_BYTES, Packing, unpack};
 use std::path::Path;
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Format {
+pub(super) struct Format {
+    packing: Packing,
+    kind: Kind,
+}
+
+/// What is in it when it is unpacked.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
     JsonLines,
     Json,
     Csv,
@@ -19,27 +29,55 @@ pub(super) enum Format {
 pub(super) type Table = (Vec<String>, Vec<Row>);
 
 impl Format {
+    /// By the ending of a file's name, before that of an archive if it is one.
     pub(super) fn of(path: &Path) -> Result<Self, DataError> {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        match ending.as_deref() {
-            Some("jsonl") => Ok(Self::JsonLines),
-            Some("json") => Ok(Self::Json),
-            Some("csv") => Ok(Self::Csv),
-            Some("tsv") => Ok(Self::Tsv),
-            _ => Err(DataError::UnknownEnding { path: path.to_owned() }),
-        }
+        let packing = ending(path).map_or(Packing::Plain, |ending| Packing::of_ending(&ending));
+        let within = match packing {
+            Packing::Plain => ending(path),
+            Packing::Gzip | Packing::Zstd => path.file_stem().and_then(|stem| ending(Path::new(stem))),
+        };
+        let kind = match within.as_deref() {
+            Some("jsonl") => Kind::JsonLines,
+            Some("json") => Kind::Json,
+            Some("csv") => Kind::Csv,
+            Some("tsv") => Kind::Tsv,
+            _ => return Err(DataError::UnknownEnding { path: path.to_owned() }),
+        };
+        Ok(Self { packing, kind })
     }
 }
 
-/// Reads the bytes of a file. A byte order mark is passed over.
+fn ending(path: &Path) -> Option<String> {
+    path.extension().map(|ending| ending.to_string_lossy().to_lowercase())
+}
+
+/// Reads bytes that no ending says the kind of: the first character does. A brace begins one object per line, a bracket
+/// an array of them, and anything else is CSV.
+pub(super) fn parse_by_content(bytes: &[u8], path: &Path) -> Result<Table, DataError> {
+    let bytes = unpack(bytes, Packing::of_content(bytes), path, MOST_BYTES)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let kind = match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Kind::JsonLines,
+        Some(b'[') => Kind::Json,
+        _ => Kind::Csv,
+    };
+    parse_unpacked(&bytes, kind, path)
+}
+
+/// Reads the bytes of a file.
 pub(super) fn parse(bytes: &[u8], format: Format, path: &Path) -> Result<Table, DataError> {
+    parse_unpacked(&unpack(bytes, format.packing, path, MOST_BYTES)?, format.kind, path)
+}
+
+/// A byte order mark is passed over.
+fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path) -> Result<Table, DataError> {
     let text = utf8(bytes, path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    match format {
-        Format::JsonLines => json::parse_lines(text, path),
-        Format::Json => json::parse_array(text, path),
-        Format::Csv => separated::parse_csv(text, path),
-        Format::Tsv => separated::parse_tsv(text, path),
+    match kind {
+        Kind::JsonLines => json::parse_lines(text, path),
+        Kind::Json => json::parse_array(text, path),
+        Kind::Csv => separated::parse_csv(text, path),
+        Kind::Tsv => separated::parse_tsv(text, path),
     }
 }
 
@@ -72,10 +110,29 @@ mod tests {
     #[test]
     fn the_ending_says_how_a_file_is_read() {
         assert!(Dataset::from_bytes(b"text\na\n", Path::new("D.CSV")).is_ok());
-        let wanted =
-            "what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv or .tsv";
+        let wanted = "what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv or .tsv, \
+                      with .gz or .zst after it if it is packed";
         assert_eq!(message(b"", "data.xlsx"), format!("data.xlsx: {wanted}"));
-        assert!(message(b"", "jsonl").contains(wanted));
+        for name in ["jsonl", "data.gz", "csv.gz", "data.gz.csv.gz.zst"] {
+            assert!(message(b"", name).contains(wanted), "{name}");
+        }
+    }
+
+    #[test]
+    fn data_without_an_ending_is_known_by_its_first_character() {
+        for text in [
+            "{\"text\": \"a\"}\n",
+            " \n{\"text\": \"a\"}",
+            "\u{feff}[{\"text\": \"a\"}]",
+            "text,label\na,x\n",
+        ] {
+            let data = Dataset::from_stream(text.as_bytes(), "standard input").unwrap();
+            assert_eq!(data.text(0, data.require("text").unwrap()).unwrap(), "a", "{text}");
+        }
+        let message = |bytes: &[u8]| Dataset::from_stream(bytes, "standard input").unwrap_err().to_string();
+        assert_eq!(message(b""), "standard input has no examples");
+        assert!(message(b"text,label\na\n").starts_with("standard input, line 2: 1 cells"));
+        assert!(message(&[0x1f, 0x8b, 8]).starts_with("standard input: cannot be unpacked"));
     }
 
     #[test]

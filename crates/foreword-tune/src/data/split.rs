@@ -1,4 +1,4 @@
-//! Cutting a dev set from the training data: by label, and the same every time.
+//! Cutting a dev set or a smaller one from the training data: by label, and the same every time.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +45,58 @@ pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
     }
     let (dev, train) = (0..labels.len()).partition(|&row| is_dev[row]);
     Split { train, dev }
+}
+
+/// Draws `n` of the examples, as row numbers in rising order; each label gives about its share, and at least one where
+/// there is room. All of them where there are no more than `n`.
+pub fn stratified_sample<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<usize> {
+    let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        rows_of.entry(label).or_default().push(row);
+    }
+    let mut groups: Vec<Vec<usize>> = rows_of.into_values().collect();
+    let sizes = sample_sizes(&groups, n.min(labels.len()));
+    let mut drawn = Vec::with_capacity(n.min(labels.len()));
+    for ((group, rows), size) in (1..).zip(&mut groups).zip(sizes) {
+        // A stream for each label: a larger sample with the same seed begins with the rows of a smaller one.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(group);
+        draw_to_front(rows, size, &mut rng);
+        drawn.extend_from_slice(&rows[..size]);
+    }
+    drawn.sort_unstable();
+    drawn
+}
+
+/// How many examples each group gives to a sample of `n`, their sum: its share rounded down and at least one, and then
+/// one by one whichever is furthest from its share.
+fn sample_sizes(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
+    let total: usize = groups.iter().map(Vec::len).sum();
+    let quota: Vec<f64> =
+        groups.iter().map(|rows| rows.len() as f64 * n as f64 / total.max(1) as f64).collect();
+    let least = usize::from(n >= groups.len());
+    let mut sizes: Vec<usize> = quota.iter().map(|quota| (quota.floor() as usize).max(least)).collect();
+    let far = |sizes: &[usize], group: usize| quota[group] - sizes[group] as f64;
+    loop {
+        let sum: usize = sizes.iter().sum();
+        let all = 0..groups.len();
+        if sum < n {
+            let with_room = all.filter(|&group| sizes[group] < groups[group].len());
+            let Some(group) = with_room.max_by(|&a, &b| far(&sizes, a).total_cmp(&far(&sizes, b))) else {
+                break;
+            };
+            sizes[group] += 1;
+        } else if sum > n {
+            let larger = all.filter(|&group| sizes[group] > least);
+            let Some(group) = larger.min_by(|&a, &b| far(&sizes, a).total_cmp(&far(&sizes, b))) else {
+                break;
+            };
+            sizes[group] -= 1;
+        } else {
+            break;
+        }
+    }
+    sizes
 }
 
 /// How many examples each group gives to dev: whole numbers whose sum is the share of all, the largest remainders
@@ -102,7 +154,30 @@ mod tests {
         assert_eq!(stratified_split::<usize>(&[], 0.1, 0), Split { train: vec![], dev: vec![] });
     }
 
+    #[test]
+    fn a_sample_of_a_sorted_file_has_every_label() {
+        let labels: Vec<usize> = (0..1000).map(|row| row / 500).collect();
+        let sample = stratified_sample(&labels, 10, 3);
+        assert_eq!((sample.len(), sample.iter().filter(|&&row| row < 500).count()), (10, 5));
+        assert_eq!(sample, stratified_sample(&labels, 10, 3));
+        assert_ne!(sample, stratified_sample(&labels, 10, 4));
+        let larger = stratified_sample(&labels, 40, 3);
+        assert!(sample.iter().all(|row| larger.contains(row)));
+    }
+
     proptest! {
+        #[test]
+        fn a_sample_has_the_asked_size_and_every_label_it_has_room_for(
+            labels in proptest::collection::vec(0_usize..6, 0..200), n in 0_usize..250, seed: u64,
+        ) {
+            let sample = stratified_sample(&labels, n, seed);
+            prop_assert_eq!(sample.len(), n.min(labels.len()));
+            prop_assert!(sample.is_sorted_by(|a, b| a < b) && sample.iter().all(|&row| row < labels.len()));
+            let of = |rows: &mut dyn Iterator<Item = usize>| rows.map(|row| labels[row]).collect::<std::collections::BTreeSet<_>>();
+            let (all, drawn) = (of(&mut (0..labels.len())), of(&mut sample.iter().copied()));
+            prop_assert!(n < all.len() || all == drawn);
+        }
+
         #[test]
         fn every_label_is_in_both_parts_and_every_row_in_one(
             labels in proptest::collection::vec(0_usize..6, 0..200), share in 0.0..1.0_f64, seed: u64,

@@ -11,7 +11,7 @@ use foreword_tune::settings::{LearningRate, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
-use foreword_tune::{Examples, Task, TrainConfig, train};
+use foreword_tune::{Ended, Event, Examples, Outcome, Progress, Task, TrainConfig, checkpoint, train};
 
 use crate::golden::{distance, load, root};
 
@@ -267,4 +267,62 @@ fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
     };
     assert_eq!(score(Placement::Front), score(Placement::AfterBos));
     assert_eq!(score(Placement::Front), score(Placement::Suffix));
+}
+
+#[test]
+fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
+    let model = load("testdata/models/llama-tiny", Cpu::new(2).unwrap());
+    let task = task(&model, Placement::AfterBos);
+    let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/dev.jsonl")).unwrap();
+    let label = Some(data.require("label").unwrap());
+    let part = |rows: std::ops::Range<usize>| {
+        task.examples(&model, 3, &data.take(&rows.collect::<Vec<_>>()), label).unwrap()
+    };
+    let (examples, dev) = (part(0..37), part(40..60));
+    let h = model.backbone.spec().hidden;
+    let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, h).unwrap();
+    // 37 examples in batches of 8: epochs end within batches.
+    let config =
+        TrainConfig { steps: 23, batch_size: 8, eval_every: Some(3), patience: 6, ..TrainConfig::default() };
+    let settings = std::collections::BTreeMap::from([("steps".to_owned(), 23.into())]);
+    let unbroken = train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    for stop in 0..config.steps {
+        let mut saved = None;
+        let stopped =
+            train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |event| match event {
+                Event::Step { progress, .. } | Event::Eval { progress, .. } if progress.step() == stop => {
+                    saved = Some(checkpoint::encode(progress, &settings).unwrap());
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            })
+            .unwrap();
+        assert_eq!((stopped.ended, stopped.steps), (Ended::Stopped, stop));
+        let progress = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
+        let resumed = train(&model, &task, (&examples, Some(&dev)), progress, &config, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let summary = |o: &Outcome| (o.soft_prompt.values().to_vec(), o.steps, o.best_step, o.ended);
+        assert_eq!(summary(&resumed), summary(&unbroken), "stopped after {stop}");
+    }
+}
+
+#[test]
+fn checkpoints_of_other_settings_and_damaged_ones_are_refused() {
+    let progress: Progress = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
+    let settings = |steps: u64| std::collections::BTreeMap::from([("steps".to_owned(), steps.into())]);
+    let bytes = checkpoint::encode(&progress, &settings(400)).unwrap();
+    assert_eq!(checkpoint::decode(&bytes, &settings(400)).unwrap(), progress);
+    let other = checkpoint::decode(&bytes, &settings(800)).unwrap_err().to_string();
+    assert!(other.contains("steps 400 instead of 800"), "{other}");
+    for at in 0..bytes.len() {
+        assert!(checkpoint::decode(&bytes[..at], &settings(400)).is_err(), "cut at {at}");
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        let _ = checkpoint::decode(&damaged, &settings(400));
+    }
 }

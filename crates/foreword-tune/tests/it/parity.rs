@@ -144,8 +144,7 @@ fn a_run_is_the_run_that_peft_makes() {
         assert_eq!(examples.contexts, contexts, "{name}: tokens");
 
         let dir = root().join(format!("testdata/parity/{name}"));
-        let sources =
-            Sources { table: model.backbone.table(), tokenizer: &model.tokenizer, verbalizer: None };
+        let sources = Sources::of(&model, None);
         let start = sources.soft_prompt(&Init::From(dir.join("start")), 1, 0).unwrap();
         let config = TrainConfig {
             steps: 10,
@@ -161,8 +160,8 @@ fn a_run_is_the_run_that_peft_makes() {
         };
         let mut losses = Vec::new();
         let outcome = train(&model, &task, (&examples, None), start, &config, &mut |event| {
-            if let Event::Step { loss, .. } = event {
-                losses.push(loss);
+            if let Event::Step { made, .. } = event {
+                losses.push(made.loss);
             }
             ControlFlow::Continue(())
         });

@@ -1,0 +1,75 @@
+//! Verbs that look at what is there: a prompt directory, the command line itself; and the `--version` of this build.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+use foreword::kernels::Path;
+
+use super::OutputArgs;
+use crate::words::code_path;
+
+/// Variables that stand for flags, in the words of the help.
+pub(super) const ENVIRONMENT: &str = "Environment:
+  FOREWORD_THREADS  Threads to compute with, where --threads does not say";
+
+pub(super) const INSPECT_EXAMPLES: &str = "Examples:
+  foreword inspect sentiment-prompt                         (after foreword quickstart)
+  foreword inspect reviews-prompt --model ./Qwen2.5-0.5B --top 5
+  foreword inspect from-peft --json";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "Examples:
+  foreword completions bash > ~/.local/share/bash-completion/completions/foreword
+  foreword completions fish > ~/.config/fish/completions/foreword.fish";
+
+pub(super) const MAN_EXAMPLES: &str = "Examples:
+  foreword man > foreword.1
+  foreword man train > foreword-train.1";
+
+/// What verbs answer that have no other way to.
+pub(super) const PLAIN: OutputArgs = OutputArgs { json: false, quiet: false, verbose: false };
+
+/// `foreword inspect`
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The prompt directory, from foreword or from PEFT
+    #[arg(value_name = "DIR")]
+    pub(crate) prompt: PathBuf,
+    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
+    /// where that is the bundled one, or else none: then the rows are not compared with its vocabulary]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// How many of the nearest tokens of each row are named; 0: none
+    #[arg(long, value_name = "N", default_value_t = foreword::inspect::DEFAULT_TOP, hide_default_value = true)]
+    pub(crate) top: usize,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// `foreword man`
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The verb whose page is wanted [default: none: the page of the whole command]
+    #[arg(value_name = "VERB")]
+    pub(crate) verb: Option<String>,
+}
+
+/// `--version`, with what an answer may depend on.
+pub(super) fn long_version() -> String {
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    format!(
+        "{}\nbuild      {build}, {} {}\ncode path  {} (the fastest that this processor can run)",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        code_path(Path::detect())
+    )
+}

@@ -1,0 +1,289 @@
+//! `foreword inspect`: what is in a prompt directory, and where its rows lie among the model's own.
+
+use anyhow::Result;
+use foreword::init::Sources;
+use foreword::inspect::{InspectedRow, Inspection, inspect};
+use foreword::record::{self, Warning};
+use foreword::settings::{Init, Objective, Placement};
+use foreword::{Cpu, Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
+use serde_json::Value;
+
+use crate::args::{InspectArgs, MachineArgs};
+use crate::exit::{Exit, Given};
+use crate::printer::{Printer, Table};
+use crate::report::{self, WAYWARD};
+use crate::resolve;
+use crate::resolve::prompt::describe;
+use crate::wire::Inspected;
+use crate::words::{count, quoted_path, visible};
+
+/// Labels beyond which a table has a column for the nearest one only.
+const MOST_COLUMNS: usize = 4;
+/// Settings that are told, in this order.
+const SETTINGS: [&str; 8] = [
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "max_grad_norm",
+    "weight_decay",
+    "keep",
+    "patience",
+];
+
+/// Runs the verb.
+pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
+    if !args.prompt.exists() {
+        return Err(Given::wrong(format!("there is no prompt directory {}", args.prompt.display()))
+            .hint("`foreword quickstart` and `foreword train` make one")
+            .into());
+    }
+    let directory = PromptDirectory::read(&args.prompt)?;
+    let model = model(args, &directory, printer)?;
+    let labels = match (&model, &directory.passport) {
+        (Some(model), Some(passport)) if !passport.task.labels.is_empty() => {
+            Verbalizer::new(&passport.task.labels, &model.tokenizer).ok()
+        }
+        _ => None,
+    };
+    let inspection = model.as_ref().map(|model| {
+        let began = began(model, &directory, labels.as_ref());
+        inspect(model, &directory.rows, began.as_ref(), labels.as_ref(), args.top)
+    });
+
+    let name = model.as_ref().map_or("", |model| &model.backbone.identity().name);
+    let rows = inspection.as_ref().map(|inspection| (name, inspection));
+    printer.json(&Inspected::of(args.prompt.display().to_string(), &directory, rows, labels.as_ref()))?;
+    printer.answer(&heading(args, &directory))?;
+    match &directory.passport {
+        Some(passport) => {
+            printer.answer(&facts(passport))?;
+            printer.answer(&peft(args, &directory))?;
+            printer.answer(&format!("\n{}", report::recorded(passport)))?;
+        }
+        None => printer.answer(&without_passport(args, &directory))?,
+    }
+    match rows {
+        Some((name, inspection)) => {
+            printer.answer(&format!("\n{}", beside(name, inspection, labels.as_ref())))?;
+            if args.top > 0 {
+                printer.answer(&format!("\n{WAYWARD}"))?;
+            }
+        }
+        None => printer.answer(
+            "\nThe model is not at hand; with --model DIR, its rows are set beside the model's vocabulary.",
+        )?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The model that is given, or the bundled one where the prompt is for it.
+fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model<Cpu>>> {
+    let recorded = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
+    let recorded =
+        recorded.or_else(|| directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref()));
+    let name = match (&args.model, recorded) {
+        (Some(given), _) => given,
+        (None, Some(name)) if name == foreword_tiny::NAME => name,
+        (None, _) => return Ok(None),
+    };
+    let model = resolve::model(name, &MachineArgs { threads: None, micro_batch_tokens: None })?;
+    match record::check_fit(directory, &model) {
+        Ok(warnings) => {
+            for warning in warnings.iter().filter(|warning| **warning != Warning::NoPassport) {
+                printer.warn(&describe(warning));
+            }
+            Ok(Some(model))
+        }
+        // Another model of the bundled one's name, which nobody asked for.
+        Err(_) if args.model.is_none() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the rows began as, where the passport lets it be made again.
+fn began(model: &Model<Cpu>, directory: &PromptDirectory, labels: Option<&Verbalizer>) -> Option<SoftPrompt> {
+    let training = &directory.passport.as_ref()?.training;
+    let init: Init = training.init.parse().ok()?;
+    if let Init::From(_) = init {
+        // A name without its place.
+        return None;
+    }
+    Sources::of(model, labels).soft_prompt(&init, directory.rows.n_virtual(), training.seed).ok()
+}
+
+fn heading(args: &InspectArgs, directory: &PromptDirectory) -> String {
+    let (p, h) = (directory.rows.n_virtual(), directory.rows.hidden());
+    format!("{}: a soft prompt of {p} virtual tokens × {h} numbers\n", args.prompt.display())
+}
+
+/// The passport in words.
+fn facts(passport: &Passport) -> String {
+    let Passport { task, training, .. } = passport;
+    let field = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} in {name:?}"));
+    let fields = [("text", &task.text_field), ("label", &task.label_field), ("target", &task.target_field)];
+    let fields: Vec<String> = fields.into_iter().filter_map(|(what, name)| field(what, name)).collect();
+    let labels = task.labels.iter().map(|(name, text)| format!("{name} → {text:?}"));
+    let examples = |split| training.data.get(split).map(|data| format!("{} {split}", count(data.examples)));
+    let data: Vec<String> = ["train", "dev", "test"].into_iter().filter_map(examples).collect();
+    let lines = [
+        ("model", model_in_words(passport)),
+        ("task", format!("{}; {}", task.kind, fields.join(", "))),
+        ("template", format!("{:?}", task.template)),
+        ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ("length", format!("at most {} tokens of template, text and label", count(task.max_length as u64))),
+        ("placement", format!("{}: {}", task.placement, place(task.placement))),
+        ("objective", format!("{}: {}", task.objective, loss(task.objective))),
+        ("data", format!("{} examples", data.join(", "))),
+        ("init", training.init.clone()),
+        ("steps", steps(passport)),
+        ("settings", settings(passport)),
+        ("made by", format!("Foreword {}", passport.foreword_version)),
+    ];
+    let lines: Vec<String> =
+        lines.into_iter().filter(|(_, is)| !is.is_empty()).map(|(what, is)| line(what, &is)).collect();
+    lines.join("\n")
+}
+
+fn line(what: &str, is: &str) -> String {
+    format!("{what:<9} {is}")
+}
+
+fn model_in_words(passport: &Passport) -> String {
+    let base = &passport.base_model;
+    let number = |key| base.spec.get(key).and_then(Value::as_u64);
+    let sizes = [("layers", "layers"), ("hidden", "wide"), ("vocab", "tokens in the vocabulary")];
+    let sizes = sizes.into_iter().filter_map(|(key, unit)| Some(format!("{} {unit}", count(number(key)?))));
+    let dtype = format!("stored as {}", base.embeddings.dtype);
+    let described: Vec<String> = sizes.chain([dtype]).collect();
+    format!("{}: {}", base.name, described.join(", "))
+}
+
+fn place(placement: Placement) -> &'static str {
+    match placement {
+        Placement::Front => "the soft prompt stands before all, as PEFT has it",
+        Placement::AfterBos => "the soft prompt stands after the BOS token",
+        Placement::Suffix => "the soft prompt stands between the template's end and the label",
+    }
+}
+
+fn loss(objective: Objective) -> &'static str {
+    match objective {
+        Objective::Label => "the true label against the others",
+        Objective::Lm => "the text of the true label against all texts",
+    }
+}
+
+fn steps(passport: &Passport) -> String {
+    let training = &passport.training;
+    let kept = match training.best_step {
+        0 => "the init, than which no step was better, is kept".to_owned(),
+        step => format!("the prompt of step {} is kept", count(step)),
+    };
+    let asked = training.settings.get("steps").and_then(Value::as_u64).unwrap_or(training.steps);
+    format!("{} of {} made; {kept}; seed {}", count(training.steps), count(asked), training.seed)
+}
+
+fn settings(passport: &Passport) -> String {
+    let named = SETTINGS.into_iter().filter_map(|name| {
+        let value = match passport.training.settings.get(name)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if name == "learning_rate" => format!("{:.2e}", number.as_f64()?),
+            other => other.to_string(),
+        };
+        Some(format!("{} {value}", name.replace('_', " ")))
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// What PEFT can do with a directory that has a passport.
+fn peft(args: &InspectArgs, directory: &PromptDirectory) -> String {
+    let placement = directory.passport.as_ref().map(|passport| passport.task.placement);
+    let is = match (&directory.adapter, placement) {
+        (Some(_), _) => format!(
+            "loads it with PeftModel.from_pretrained(model, {:?}); texts are to be written into the template",
+            args.prompt.display().to_string()
+        ),
+        (None, Some(placement)) if placement != Placement::Front => {
+            format!("does not load it: it has no placement {placement}, so adapter_config.json is left out")
+        }
+        (None, _) => "does not load it: adapter_config.json is not there".to_owned(),
+    };
+    line("PEFT", &is)
+}
+
+/// A directory that PEFT wrote.
+fn without_passport(args: &InspectArgs, directory: &PromptDirectory) -> String {
+    let Some(adapter) = &directory.adapter else { return String::new() };
+    let model = adapter.base_model.as_deref().unwrap_or("not named");
+    let task = adapter.task.map_or("not named", |task| task.as_str());
+    [
+        line("model", model),
+        line("task", task),
+        line("PEFT", &format!("{}; loads it as it is", adapter.peft_type())),
+        format!(
+            "\nThere is no foreword.json, so nothing says which template and labels it was trained with, or how good it \
+             is;\n`foreword eval --prompt {} --model DIR --template TEXT --data FILE` measures it.",
+            quoted_path(&args.prompt)
+        ),
+    ]
+    .join("\n")
+}
+
+/// The rows beside the vocabulary.
+fn beside(model: &str, inspection: &Inspection, labels: Option<&Verbalizer>) -> String {
+    let names = labels.map_or(&[][..], Verbalizer::names);
+    let n_nearest = inspection.rows.iter().map(|row| row.nearest.len()).max().unwrap_or(0);
+    let has_drift = inspection.rows.iter().any(|row| row.drift.is_some());
+    let mut headings = vec!["row".to_owned(), "norm".into(), "× table".into()];
+    if has_drift {
+        headings.extend(["‖p − p₀‖", "cos p₀"].map(str::to_owned));
+    }
+    if names.len() <= MOST_COLUMNS {
+        headings.extend(names.iter().map(|name| format!("cos {name}")));
+    } else {
+        headings.push("nearest label".to_owned());
+    }
+    headings.extend((0..n_nearest).map(|i| if i == 0 { "nearest token".into() } else { String::new() }));
+    let mut table = Table::new(headings);
+    for (i, row) in inspection.rows.iter().enumerate() {
+        table.row(cells(i, row, names, has_drift));
+    }
+    let mut text = format!(
+        "Beside the vocabulary of {model}, whose embeddings have a norm of {:.3} (root mean square):\n\n{table}",
+        inspection.table_norm
+    );
+    if let Some(mean) = inspection.mean_cosine {
+        text.push_str(&format!("\n\nmean cosine between two rows: {mean:.2}"));
+    }
+    let still =
+        inspection.rows.iter().filter(|row| row.drift.is_some_and(|drift| drift.nearest_is_init)).count();
+    if still > 0 {
+        let n = inspection.rows.len();
+        text.push_str(&format!(
+            "\nthe nearest token of {still} of {n} rows is the one that the row began as (p₀)"
+        ));
+    }
+    if !has_drift {
+        text.push_str("\nWhat the rows began as is not known here, so the way from there (p₀) is not shown.");
+    }
+    text
+}
+
+fn cells(i: usize, row: &InspectedRow, labels: &[String], has_drift: bool) -> Vec<String> {
+    let mut cells =
+        vec![(i + 1).to_string(), format!("{:.3}", row.norm), format!("{:.2}", row.relative_norm)];
+    if has_drift {
+        let drift = row.drift;
+        cells.push(drift.map_or_else(String::new, |drift| format!("{:.3}", drift.distance)));
+        cells.push(drift.map_or_else(String::new, |drift| format!("{:.2}", drift.cosine)));
+    }
+    if labels.len() <= MOST_COLUMNS {
+        cells.extend(row.labels.iter().map(|cosine| format!("{cosine:.2}")));
+    } else {
+        let nearest = labels.iter().zip(&row.labels).max_by(|a, b| a.1.total_cmp(b.1));
+        cells.push(nearest.map_or_else(String::new, |(name, cosine)| format!("{name} {cosine:.2}")));
+    }
+    cells.extend(row.nearest.iter().map(|near| format!("{} {:.2}", visible(&near.text), near.cosine)));
+    cells
+}

@@ -1,0 +1,35 @@
+//! `foreword man`: the manual pages, from the one table that the help is from.
+
+use anyhow::{Context as _, Result};
+use clap_mangen::Man;
+
+use crate::args::{self, ManArgs};
+use crate::exit::{Exit, Given};
+use crate::printer::Printer;
+use crate::words::either;
+
+/// Runs the verb.
+pub(crate) fn run(args: &ManArgs, printer: &mut Printer) -> Result<Exit> {
+    let mut command = args::build_command();
+    // Gives the verbs their full names.
+    command.build();
+    let page = match &args.verb {
+        None => command,
+        Some(verb) => verb_of(&command, verb)?,
+    };
+    let mut text = Vec::new();
+    let source = format!("{} {}", args::NAME, env!("CARGO_PKG_VERSION"));
+    Man::new(page).source(source).render(&mut text).context("cannot set the manual page")?;
+    printer.answer(String::from_utf8_lossy(&text).trim_end())?;
+    Ok(Exit::Done)
+}
+
+fn verb_of(command: &clap::Command, name: &str) -> Result<clap::Command> {
+    let found = command.find_subcommand(name).cloned();
+    found.ok_or_else(|| {
+        let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        Given::wrong(format!("there is no verb {name:?}"))
+            .hint(format!("the verbs are {}", either(&verbs).replace(" or ", " and ")))
+            .into()
+    })
+}

@@ -1,0 +1,42 @@
+//! Data by its name: a file, or standard input.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Result;
+use foreword::Dataset;
+
+use crate::exit::Given;
+use crate::printer::Printer;
+use crate::words::count;
+
+/// The name of standard input.
+const DASH: &str = "-";
+/// What messages call it.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Whether a path means standard input; the file of that name is `./-`.
+pub(crate) fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == DASH
+}
+
+/// Reads a file, or standard input to its end.
+pub(crate) fn read(path: &Path) -> Result<Dataset> {
+    if !is_standard_input(path) {
+        return Ok(Dataset::read(path)?);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Given::wrong(format!("cannot read {STANDARD_INPUT}: {error}")))?;
+    Ok(Dataset::from_stream(&bytes, STANDARD_INPUT)?)
+}
+
+/// The first examples where there is a limit; it says so where that takes any away.
+pub(crate) fn first(data: Dataset, limit: Option<usize>, printer: &Printer) -> Dataset {
+    let n = data.n();
+    let Some(limit) = limit.filter(|&limit| limit < n) else { return data };
+    printer.say(&format!("--limit: the first {} of {} examples", count(limit as u64), count(n as u64)));
+    data.take(&(0..limit).collect::<Vec<_>>())
+}

@@ -1,0 +1,47 @@
+//! What is doubtful in a run's data, told before it is learned from.
+
+use anyhow::Result;
+use foreword::lint::{Part, cut, lint};
+use foreword::{Dataset, Examples, Task};
+
+use crate::exit::Given;
+use crate::printer::Printer;
+
+/// A part of the data by its name, as it was read and in tokens, where there is such a part.
+pub(crate) type Read<'a> = (&'static str, Option<&'a Dataset>, Option<&'a Examples>);
+
+/// Warns of what is doubtful; with `strict` that is an error. `room`: the most tokens of template, text and label.
+pub(crate) fn tell(
+    read: [Read<'_>; 3],
+    task: &Task,
+    room: usize,
+    strict: bool,
+    printer: &Printer,
+) -> Result<()> {
+    let mut parts = Vec::with_capacity(read.len());
+    let mut cuts = Vec::new();
+    for (name, dataset, examples) in read {
+        let (Some(dataset), Some(examples)) = (dataset, examples) else { continue };
+        let text_field = task.text_field.as_deref();
+        parts.push(Part::new(name, dataset, &task.template, text_field, &examples.labels)?);
+        cuts.extend(cut(name, examples.n_cut, examples.n(), room));
+    }
+    let mut findings = match parts.split_first() {
+        Some((train, others)) => lint(train, others, &task.verbalizer),
+        None => Vec::new(),
+    };
+    findings.extend(cuts);
+    for finding in &findings {
+        printer.warn(&finding.to_string());
+    }
+    if strict && !findings.is_empty() {
+        let (n, them) = match findings.len() {
+            1 => ("a warning".to_owned(), "it"),
+            n => (format!("{n} warnings"), "them"),
+        };
+        return Err(Given::wrong(format!("{n} about the data, and --strict takes none"))
+            .hint(format!("see to {them}, or leave --strict out"))
+            .into());
+    }
+    Ok(())
+}

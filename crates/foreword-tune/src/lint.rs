@@ -1,0 +1,326 @@
+//! What is doubtful in data before anything is learned from it: nothing that stops a run, all of it worth a look.
+
+use crate::data::fields::slot_fields;
+use crate::data::{DataError, Dataset, Place};
+use crate::template::Template;
+use crate::verbalizer::Verbalizer;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+/// A label with a smaller share of the training examples is rare; with more than five labels, one with less than half
+/// of an equal share.
+pub const RARE_SHARE: f64 = 0.1;
+
+/// A label with fewer training examples is rare, whatever their share.
+pub const FEWEST_EXAMPLES: usize = 5;
+
+/// How many examples of a finding are shown.
+const MOST_SHOWN: usize = 3;
+
+/// Something doubtful, with how often it was met and where first. Its message says what to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// Training examples whose text and label were there before.
+    Duplicates {
+        /// How many.
+        n: usize,
+        /// Among how many.
+        of: usize,
+        /// Where: an example, and the one that it repeats.
+        shown: Vec<(Place, Place)>,
+    },
+    /// Training texts that have more than one label.
+    Contradictions {
+        /// How many texts.
+        n: usize,
+        /// Where: two examples with one text and two labels.
+        shown: Vec<(Place, Place)>,
+    },
+    /// Texts to measure by that are learned from.
+    Overlap {
+        /// "dev" or "test".
+        part: &'static str,
+        /// How many examples of that part.
+        n: usize,
+        /// Among how many.
+        of: usize,
+        /// Where: in that part, and in the training data.
+        shown: Vec<(Place, Place)>,
+    },
+    /// Labels with few training examples.
+    Rare {
+        /// Each label with the number of its examples.
+        labels: Vec<(String, usize)>,
+        /// Among how many examples.
+        of: usize,
+    },
+    /// Labels of examples to measure by that no training example has.
+    NeverLearned {
+        /// "dev" or "test".
+        part: &'static str,
+        /// The labels.
+        labels: Vec<String>,
+        /// How many examples of that part have them.
+        n: usize,
+        /// Among how many.
+        of: usize,
+        /// Where.
+        shown: Vec<Place>,
+    },
+    /// Texts that were cut.
+    Cut {
+        /// "training", "dev" or "test".
+        part: &'static str,
+        /// How many.
+        n: usize,
+        /// Among how many.
+        of: usize,
+        /// The most tokens that there may be.
+        max_length: usize,
+    },
+    /// Labels whose strings are more than one token.
+    SeveralTokens {
+        /// Each label with its string and the number of its tokens.
+        labels: Vec<(String, String, usize)>,
+    },
+    /// Labels that differ only after their first token.
+    SharedFirstToken {
+        /// Each group of such labels.
+        groups: Vec<Vec<String>>,
+    },
+}
+
+/// One part of the data as it is compared: the values of the fields that the template uses, space around them taken off.
+#[derive(Debug)]
+pub struct Part<'a> {
+    name: &'static str,
+    dataset: &'a Dataset,
+    texts: Vec<Vec<&'a str>>,
+    labels: &'a [usize],
+}
+
+impl<'a> Part<'a> {
+    /// `name` is "training", "dev" or "test"; `labels[row]` is each example's label as an index of the verbalizer.
+    ///
+    /// # Errors
+    /// If a field that the template names is missing.
+    pub fn new(
+        name: &'static str,
+        dataset: &'a Dataset,
+        template: &Template,
+        text_field: Option<&str>,
+        labels: &'a [usize],
+    ) -> Result<Self, DataError> {
+        let fields = slot_fields(template, dataset, text_field)?.fields;
+        let text = |row| fields.iter().map(|&field| dataset.text(row, field).map(str::trim)).collect();
+        let texts = (0..dataset.n()).map(text).collect::<Result<_, _>>()?;
+        Ok(Self { name, dataset, texts, labels })
+    }
+
+    fn n(&self) -> usize {
+        self.texts.len().min(self.labels.len())
+    }
+
+    fn places(&self, other: &Part<'_>, rows: &[(usize, usize)]) -> Vec<(Place, Place)> {
+        let place = |&(row, before): &(usize, usize)| (self.dataset.place(row), other.dataset.place(before));
+        rows.iter().take(MOST_SHOWN).map(place).collect()
+    }
+}
+
+/// All that is doubtful, in the order in which it is best looked into.
+pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: &Verbalizer) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(contradictions(train));
+    findings.extend(duplicates(train));
+    findings.extend(rare(train, verbalizer.names()));
+    for other in others {
+        findings.extend(overlap(train, other));
+        findings.extend(never_learned(train, other, verbalizer.names()));
+    }
+    let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
+    findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
+    findings.extend(shared_first_token(verbalizer.names(), &tokens));
+    findings
+}
+
+/// Texts that were cut to `max_length`, where there were any.
+pub fn cut(part: &'static str, n: usize, of: usize, max_length: usize) -> Option<Finding> {
+    (n > 0).then_some(Finding::Cut { part, n, of, max_length })
+}
+
+fn duplicates(train: &Part<'_>) -> Option<Finding> {
+    let mut first = HashMap::new();
+    let mut again = Vec::new();
+    for row in 0..train.n() {
+        let before = *first.entry((&train.texts[row], train.labels[row])).or_insert(row);
+        if before != row {
+            again.push((row, before));
+        }
+    }
+    let (n, shown) = (again.len(), train.places(train, &again));
+    (n > 0).then(|| Finding::Duplicates { n, of: train.n(), shown })
+}
+
+fn contradictions(train: &Part<'_>) -> Option<Finding> {
+    let mut first = HashMap::new();
+    let mut told = HashSet::new();
+    let mut rows = Vec::new();
+    for row in 0..train.n() {
+        let text = &train.texts[row];
+        let before = *first.entry(text).or_insert(row);
+        if train.labels[before] != train.labels[row] && told.insert(text) {
+            rows.push((before, row));
+        }
+    }
+    let (n, shown) = (rows.len(), train.places(train, &rows));
+    (n > 0).then_some(Finding::Contradictions { n, shown })
+}
+
+fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
+    let mut first = HashMap::new();
+    for (row, text) in train.texts.iter().enumerate() {
+        first.entry(text).or_insert(row);
+    }
+    let texts = other.texts.iter().enumerate();
+    let rows: Vec<_> = texts.filter_map(|(row, text)| Some((row, *first.get(text)?))).collect();
+    let (n, shown) = (rows.len(), other.places(train, &rows));
+    (n > 0).then(|| Finding::Overlap { part: other.name, n, of: other.n(), shown })
+}
+
+fn counts(part: &Part<'_>, n_labels: usize) -> Vec<usize> {
+    let mut counts = vec![0; n_labels];
+    for &label in part.labels {
+        if let Some(count) = counts.get_mut(label) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+fn rare(train: &Part<'_>, names: &[String]) -> Option<Finding> {
+    let of = train.n();
+    let least = RARE_SHARE.min(0.5 / names.len().max(1) as f64) * of as f64;
+    let counted = names.iter().zip(counts(train, names.len()));
+    let labels: Vec<_> = counted
+        .filter(|&(_, n)| n < FEWEST_EXAMPLES || (n as f64) < least)
+        .map(|(name, n)| (name.clone(), n))
+        .collect();
+    (!labels.is_empty()).then_some(Finding::Rare { labels, of })
+}
+
+fn never_learned(train: &Part<'_>, other: &Part<'_>, names: &[String]) -> Option<Finding> {
+    let learned = counts(train, names.len());
+    let is_new = |label: usize| learned.get(label) == Some(&0);
+    let rows: Vec<usize> = (0..other.n()).filter(|&row| is_new(other.labels[row])).collect();
+    let met = counts(other, names.len());
+    let new = names.iter().enumerate().filter(|&(label, _)| is_new(label) && met[label] > 0);
+    let labels = new.map(|(_, name)| name.clone()).collect();
+    let shown = rows.iter().take(MOST_SHOWN).map(|&row| other.dataset.place(row)).collect();
+    let (part, n, of) = (other.name, rows.len(), other.n());
+    (n > 0).then_some(Finding::NeverLearned { part, labels, n, of, shown })
+}
+
+fn several_tokens(names: &[String], strings: &[String], tokens: &[&[u32]]) -> Option<Finding> {
+    let all = names.iter().zip(strings).zip(tokens).filter(|(_, tokens)| tokens.len() > 1);
+    let labels: Vec<_> =
+        all.map(|((name, string), tokens)| (name.clone(), string.clone(), tokens.len())).collect();
+    (!labels.is_empty()).then_some(Finding::SeveralTokens { labels })
+}
+
+fn shared_first_token(names: &[String], tokens: &[&[u32]]) -> Option<Finding> {
+    let mut by_first: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for (name, tokens) in names.iter().zip(tokens) {
+        if let Some(&first) = tokens.first() {
+            by_first.entry(first).or_default().push(name.clone());
+        }
+    }
+    let groups: Vec<_> = by_first.into_values().filter(|group| group.len() > 1).collect();
+    (!groups.is_empty()).then_some(Finding::SharedFirstToken { groups })
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Duplicates { n, of, shown } => write!(
+                f,
+                "{n} of {of} training examples {} the text and label of an earlier one ({}): they count more than \
+                 others; keep one of each",
+                if *n == 1 { "repeats" } else { "repeat" },
+                pairs(shown, *n, "repeats")
+            ),
+            Self::Contradictions { n, shown } => write!(
+                f,
+                "{n} training {} more than one label ({}): correct the labels, or take these examples out",
+                if *n == 1 { "text has" } else { "texts have" },
+                pairs(shown, *n, "against")
+            ),
+            Self::Overlap { part, n, of, shown } => write!(
+                f,
+                "{n} of {of} {part} examples {} also in the training data ({}): the {part} scores will look better than \
+                 they are; take these texts out of one of the two",
+                if *n == 1 { "is" } else { "are" },
+                pairs(shown, *n, "is")
+            ),
+            Self::Rare { labels, of } => write!(
+                f,
+                "few training examples of {}, of {of} in all: what has few examples is hardly learned; give more of \
+                 them, and look at macro F1 beside the accuracy",
+                few(labels, |(name, n)| format!("{name:?} ({n})"))
+            ),
+            Self::NeverLearned { part, labels, n, of, shown } => write!(
+                f,
+                "{n} of {of} {part} examples {} a label that no training example has, {} ({}): give training examples \
+                 of it, or take these out",
+                if *n == 1 { "has" } else { "have" },
+                few(labels, |name| format!("{name:?}")),
+                and_more(shown.iter().map(ToString::to_string), *n, "; ")
+            ),
+            Self::Cut { part, n, of, max_length } => write!(
+                f,
+                "{n} of {of} {part} texts ({:.1} %) were cut to fit into {max_length} tokens: raise --max-length if the \
+                 model's context allows it, or shorten the texts to what matters",
+                100.0 * *n as f64 / (*of).max(1) as f64
+            ),
+            Self::SeveralTokens { labels } => write!(
+                f,
+                "labels of several tokens, {}: they take longer to score than single tokens, and long ones have it \
+                 harder against short ones; shorter strings can be given with --labels",
+                few(labels, |(name, string, n)| format!("{name:?} as {string:?} ({n})"))
+            ),
+            Self::SharedFirstToken { groups } => write!(
+                f,
+                "labels that begin with the same token, {}: the model can tell them apart only by what follows; strings \
+                 that differ from the start can be given with --labels",
+                few(groups, |group| few(group, |name| format!("{name:?}")))
+            ),
+        }
+    }
+}
+
+/// "reviews.csv, line 3 repeats line 2; … and 4 more".
+fn pairs(shown: &[(Place, Place)], n: usize, verb: &str) -> String {
+    let pair = |(place, other): &(Place, Place)| {
+        let same_file = place.path.is_some() && place.path == other.path;
+        let other = if same_file { format!("line {}", other.line) } else { other.to_string() };
+        format!("{place} {verb} {other}")
+    };
+    and_more(shown.iter().map(pair), n, "; ")
+}
+
+/// Not more than a person wants to read.
+fn few<T>(all: &[T], show: impl Fn(&T) -> String) -> String {
+    const MOST: usize = 8;
+    and_more(all.iter().take(MOST).map(show), all.len(), ", ")
+}
+
+fn and_more(shown: impl Iterator<Item = String>, n: usize, between: &str) -> String {
+    let shown: Vec<String> = shown.collect();
+    let more = n.saturating_sub(shown.len());
+    let more = if more > 0 { format!("{between}and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join(between))
+}
+
+#[cfg(test)]
+#[path = "lint/tests.rs"]
+mod tests;
