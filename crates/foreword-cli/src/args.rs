@@ -30,7 +30,7 @@ pub(crate) const NAME: &str = "foreword";
 /// The model is never changed; what is learned is a file of a few kilobytes. `foreword quickstart` shows it at work.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, long_version = tools::long_version(), max_term_width = 110)]
-#[command(disable_help_subcommand = true, after_help = ENVIRONMENT)]
+#[command(after_help = ENVIRONMENT)]
 pub(crate) struct LowArgs {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -163,7 +163,7 @@ pub(crate) struct TrainArgs {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// The labelled examples: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst); - is standard input
+    /// The labelled examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
     /// Take only the first examples
@@ -189,7 +189,7 @@ pub(crate) struct ClassifyArgs {
     pub(crate) texts: Vec<String>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Texts to label: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst), with the template's fields; it needs
+    /// Texts to label: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's fields; it needs
     /// no labels. - reads such a file from standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
@@ -269,7 +269,7 @@ pub(crate) struct SourceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct SplitArgs {
-    /// Examples to learn from: a .jsonl, .json, .csv or .tsv file, also packed (.gz, .zst); - is standard input
+    /// Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) train: Option<PathBuf>,
     /// Examples to choose the best prompt by [default: a tenth of the training data, drawn by label and seed]
@@ -376,10 +376,10 @@ pub(crate) struct TrainingArgs {
     /// Steps from one evaluation on dev to the next; 0: only at the end [default: about ten evaluations a run]
     #[arg(long, value_name = "STEPS")]
     pub(crate) eval_every: Option<u64>,
-    /// Evaluations in a row without a better one after which the run stops; 0: never
+    /// Evaluations in a row without a lower loss on dev after which the run stops; 0: never
     #[arg(long, value_name = "N")]
     pub(crate) patience: Option<u64>,
-    /// Which soft prompt is written: the best on dev, or the last
+    /// Which soft prompt is written: the best, which has the lowest loss on dev, or the last
     #[arg(long, value_name = "WHICH", value_parser = choice(Keep::ALL, Keep::as_str))]
     pub(crate) keep: Option<Keep>,
     /// What all that is drawn by chance is drawn from: the same seed gives the same prompt, bit for bit
@@ -391,8 +391,8 @@ pub(crate) struct TrainingArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
-    /// Threads to compute with [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = at_least_one(), env = "FOREWORD_THREADS", hide_env_values = true)]
+    /// Threads to compute with, at most 256 [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256), env = "FOREWORD_THREADS")]
     pub(crate) threads: Option<usize>,
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
@@ -460,7 +460,11 @@ pub(crate) fn build_command() -> clap::Command {
                 });
             }
         }
-        verb
+        // A negative number is a wrong value, which the flag's own message is about.
+        verb.mut_args(|arg| {
+            let takes_value = !arg.is_positional() && arg.get_action().takes_values();
+            if takes_value { arg.allow_negative_numbers(true) } else { arg }
+        })
     })
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use foreword::checkpoint::CheckpointError;
+use foreword::data::READER_THREAD;
 use foreword::format::Origin;
 use foreword::init::InitError;
 use foreword::record::RecordError;
@@ -80,6 +81,11 @@ pub(crate) struct Diverged {
     pub(crate) step: u64,
 }
 
+/// A run that was interrupted before it learned anything.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before the first step; nothing was written")]
+pub(crate) struct NothingLearned;
+
 /// A reader's or writer's error as part of an answer that could not be given.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {what}")]
@@ -105,6 +111,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             FormatError::NotFinite { origin: Origin::Memory, .. } => Exit::Failed,
             _ => Exit::Given,
         });
+    }
+    if cause.is::<NothingLearned>() {
+        return Some(Exit::Interrupted);
     }
     let scores = match (cause.downcast_ref::<TaskError>(), cause.downcast_ref::<TrainError>()) {
         (Some(error), _) | (_, Some(TrainError::Task(error))) => Some(error),
@@ -187,9 +196,13 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     })
 }
 
-/// Makes a panic, on any thread, end the program as a failure, after `say` has told what happened.
+/// Makes a panic end the program as a failure, after `say` has told what happened; on any thread but that which turns
+/// panics over damaged data into errors.
 pub(crate) fn on_panic(say: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(READER_THREAD) {
+            return;
+        }
         say(&panic.to_string());
         std::process::exit(i32::from(Exit::Failed.code()));
     }));

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exit::Exit;
+use crate::printer::Printer;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -15,6 +16,7 @@ pub(crate) fn watch() -> Result<(), ctrlc::Error> {
         if !RUNNING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
+        Printer::stopping();
     })
 }
 

@@ -11,7 +11,7 @@ use foreword::record::{self, Run};
 use foreword::{Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
 
 use crate::checkpoints::Keeper;
-use crate::exit::{Given, Unwritten};
+use crate::exit::{Given, NothingLearned, Unwritten};
 use crate::interrupt;
 use crate::memory::peak_bytes;
 use crate::printer::{Printer, to_json};
@@ -29,6 +29,8 @@ pub(crate) struct Learned {
     pub(crate) seconds: f64,
     /// Of the prompt directory.
     pub(crate) bytes: u64,
+    /// A line of the answer or the log that could not be written.
+    pub(crate) unwritten: Option<Unwritten>,
 }
 
 /// A split's evaluations, where there was a split and time for them.
@@ -145,6 +147,10 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     );
     teller.printer.end_bar();
     let outcome = outcome?;
+    if interrupt::asked() && outcome.steps == 0 {
+        teller.keeper.remove(teller.printer);
+        return Err(NothingLearned.into());
+    }
     teller.printer.say(&ending(plan, &outcome));
 
     let known = teller.evaluations.remove(&outcome.best_step);
@@ -167,10 +173,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         seconds,
         peak_memory_bytes: peak_bytes(),
     });
-    match teller.unwritten {
-        Some(error) => Err(error.into()),
-        None => Ok(Learned { outcome, dev, test, seconds, bytes }),
-    }
+    Ok(Learned { outcome, dev, test, seconds, bytes, unwritten: teller.unwritten })
 }
 
 /// The keeper of the run's checkpoints, and where the run begins.

@@ -5,6 +5,7 @@ mod commands;
 
 mod checkpoints;
 mod learn;
+mod recorded;
 mod report;
 mod resolve;
 

@@ -121,6 +121,11 @@ impl Printer {
         drop(writeln!(io::stderr().lock(), "{line}\n{what}"));
     }
 
+    /// Ctrl-C was heard, told from the thread that heard it.
+    pub(crate) fn stopping() {
+        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops at once"));
+    }
+
     /// Begins a bar of `n` parts; nothing where there is no terminal.
     pub(crate) fn begin_bar(&mut self, n: u64, what: &'static str) {
         self.end_bar();

@@ -50,10 +50,9 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
 pub(crate) fn computing(model: &Model<Cpu>, micro_batch_tokens: usize) -> (&'static str, String) {
     let cpu = model.backbone.backend();
     let (path, n) = (code_path(cpu.path()), cpu.n_threads());
-    (
-        "computing",
-        format!("code path {path}, {n} threads, up to {} tokens at a time", count(micro_batch_tokens as u64)),
-    )
+    let threads = if n == 1 { "thread" } else { "threads" };
+    let budget = count(micro_batch_tokens as u64);
+    ("computing", format!("code path {path}, {n} {threads}, up to {budget} tokens at a time"))
 }
 
 fn no_model(name: &str, path: &Path) -> Given {

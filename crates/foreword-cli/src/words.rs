@@ -37,6 +37,10 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// What nearest tokens are not; it stands wherever they are shown.
+pub(crate) const WAYWARD: &str = "Nearest tokens are no explanation: prompts trained with cross-entropy can drift far beyond the \
+    norms of the vocabulary, and a prompt within 2 % of the best can sit next to any text.";
+
 /// The name of a code path.
 pub(crate) fn code_path(path: kernels::Path) -> &'static str {
     match path {

@@ -11,7 +11,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The endings of the data files that can be read.
-pub const ENDINGS: &str = ".jsonl, .json, .csv or .tsv, with .gz or .zst after it if it is packed";
+pub const ENDINGS: &str = ".jsonl, .json, .csv, .tsv or .parquet, with .gz or .zst after it if it is packed";
+
+/// The name of the thread that reads Parquet. A panic on it is no bug but a damaged file, and becomes
+/// [`DataError::Damaged`]: a panic hook should pass it over.
+pub const READER_THREAD: &str = "parquet reader";
 
 /// What can be wrong with data, and where.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +35,12 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
-    /// The archive ends too early, or is none.
+    /// The archive or Parquet file ends too early, or is none.
     #[error("{path}: cannot be unpacked as {packing} ({reason}): it is cut off, damaged or something else; get it again", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// "gzip" or "Zstandard".
+        /// "gzip", "Zstandard" or "Parquet".
         packing: &'static str,
         /// What the unpacker said.
         reason: String,
@@ -213,9 +217,23 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => write!(f, "{}, line {}", path.display(), self.line),
-            None => write!(f, "example {}", self.line),
+            Some(path) => write!(f, "{}, {}", path.display(), self.within()),
+            None => f.write_str(&self.within()),
         }
+    }
+}
+
+impl Place {
+    /// The same without the file: "line 3", "row 3" where there are no lines, "example 3" where there is no file.
+    pub(crate) fn within(&self) -> String {
+        let is_columns =
+            |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
+        let word = match &self.path {
+            Some(path) if is_columns(path) => "row",
+            Some(_) => "line",
+            None => "example",
+        };
+        format!("{word} {}", self.line)
     }
 }
 

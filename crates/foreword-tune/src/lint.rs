@@ -302,7 +302,7 @@ impl fmt::Display for Finding {
 fn pairs(shown: &[(Place, Place)], n: usize, verb: &str) -> String {
     let pair = |(place, other): &(Place, Place)| {
         let same_file = place.path.is_some() && place.path == other.path;
-        let other = if same_file { format!("line {}", other.line) } else { other.to_string() };
+        let other = if same_file { other.within() } else { other.to_string() };
         format!("{place} {verb} {other}")
     };
     and_more(shown.iter().map(pair), n, "; ")

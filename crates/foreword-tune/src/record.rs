@@ -106,6 +106,9 @@ pub fn check_fit<B: Backend>(
         let made_for = name.map_or_else(String::new, |name| format!(" ({name})"));
         return Err(RecordError::Width { model: identity.name.clone(), expected, found, made_for });
     }
+    if let (None, Some(adapter)) = (recorded, &directory.adapter) {
+        check_adapter(adapter, model)?;
+    }
     let (Some(base), Some(passport)) = (recorded, &directory.passport) else {
         return Ok(vec![Warning::NoPassport]);
     };
@@ -128,6 +131,28 @@ pub fn check_fit<B: Backend>(
         warnings.push(Warning::OtherTokenizer);
     }
     Ok(warnings)
+}
+
+/// What PEFT's own file says of the model, where there is no passport.
+fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Result<(), RecordError> {
+    let spec = model.backbone.spec();
+    let stated = [
+        ("num_layers", adapter.n_layers, spec.layers),
+        ("num_attention_heads", adapter.n_heads, spec.attention.query_heads),
+    ];
+    let differs = stated.into_iter().filter_map(|(name, stated, here)| match stated {
+        Some(stated) if stated != here => Some(format!("{name} {here} instead of {stated}")),
+        _ => None,
+    });
+    let differences: Vec<String> = differs.collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(RecordError::OtherSpec {
+        model: model.backbone.identity().name.clone(),
+        recorded: adapter.base_model.clone().unwrap_or_else(|| "a model that it does not name".to_owned()),
+        differences: differences.join(", "),
+    })
 }
 
 /// The task that a passport records.
@@ -232,7 +257,9 @@ pub fn determinants<B: Backend>(
     all.extend(labels.map(|(name, string)| (format!("label {name}"), string.clone().into())));
     // The test set decides nothing.
     let deciding = run.data.iter().filter(|(split, _)| *split != "test");
-    all.extend(deciding.map(|(split, data)| (format!("{split} data"), data.digest.clone().into())));
+    // A limit takes fewer examples of the same file.
+    let digest = |data: &DataRecord| format!("{} examples, {}", data.examples, data.digest);
+    all.extend(deciding.map(|(split, data)| (format!("{split} data"), digest(data).into())));
     all
 }
 

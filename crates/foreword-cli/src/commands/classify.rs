@@ -71,11 +71,12 @@ fn texts(args: &ClassifyArgs) -> Result<Vec<String>> {
         [dash] if dash == "-" => {
             let mut texts = Vec::new();
             for (line, text) in std::io::stdin().lock().lines().enumerate() {
-                texts.push(
-                    text.map_err(|error| {
-                        Given::wrong(format!("standard input, line {}: {error}", line + 1))
-                    })?,
-                );
+                let text = text.map_err(|error| {
+                    Given::wrong(format!("standard input, line {}: {error}", line + 1))
+                        .hint("texts are read as UTF-8, one a line")
+                })?;
+                // A byte order mark is no part of the first text.
+                texts.push(if line == 0 { text.trim_start_matches('\u{feff}').to_owned() } else { text });
             }
             if texts.is_empty() {
                 return Err(

@@ -11,11 +11,11 @@ use serde_json::Value;
 use crate::args::{InspectArgs, MachineArgs};
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
-use crate::report::{self, WAYWARD};
+use crate::recorded::recorded;
 use crate::resolve;
 use crate::resolve::prompt::describe;
 use crate::wire::Inspected;
-use crate::words::{count, quoted_path, visible};
+use crate::words::{WAYWARD, count, quoted_path, visible};
 
 /// Labels beyond which a table has a column for the nearest one only.
 const MOST_COLUMNS: usize = 4;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
         Some(passport) => {
             printer.answer(&facts(passport))?;
             printer.answer(&peft(args, &directory))?;
-            printer.answer(&format!("\n{}", report::recorded(passport)))?;
+            printer.answer(&format!("\n{}", recorded(passport)))?;
         }
         None => printer.answer(&without_passport(args, &directory))?,
     }

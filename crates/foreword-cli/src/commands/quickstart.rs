@@ -57,8 +57,9 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &mut Printer) -> Result<Exit> 
     let out = quoted_path(&plan.place.out);
     printer.say(&format!("\nThe prompt is in {out}. The model has not changed. Try:"));
     printer.say(&format!("  {program} classify {flags} 'I want my two hours back.'"));
+    printer.say(&format!("  {program} explain {flags}     for the mathematics of it"));
     printer.say(&format!("  {program} train --help     to teach it a task of your own"));
-    ended(&learned)
+    ended(learned)
 }
 
 fn read(text: &str, name: &str) -> Result<Dataset> {

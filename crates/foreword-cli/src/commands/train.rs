@@ -1,10 +1,12 @@
 //! `foreword train`: learns a soft prompt and says what it came to.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use foreword::Ended;
 
 use crate::args::TrainArgs;
-use crate::exit::{Diverged, Exit};
+use crate::exit::{Diverged, Exit, Given};
 use crate::interrupt;
 use crate::learn::{Learned, Log, learn};
 use crate::printer::Printer;
@@ -21,7 +23,14 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     let test = file.data.test.clone().or_else(|| file.data.dev.clone());
     let test = test.filter(|path| !is_standard_input(path));
     let plan = Plan::new(&file, splits, place, &args.machine, printer)?;
-    let log = args.log.as_deref().map(|log| Log::create(log, args.place.resume)).transpose()?;
+    let log = match &args.log {
+        Some(log) => {
+            let inputs = [&args.input, &file.data.train, &file.data.dev, &file.data.test];
+            refuse_overwriting(log, inputs.into_iter().flatten(), &plan.place.out)?;
+            Some(Log::create(log, args.place.resume)?)
+        }
+        None => None,
+    };
     let learned = learn(&plan, log, printer)?;
     for line in report::comparison(&learned, &[]) {
         printer.answer(&line)?;
@@ -35,11 +44,26 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     if let Some(data) = test {
         printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(&data)));
     }
-    ended(&learned)
+    ended(learned)
+}
+
+/// A log must not take the place of what the run reads or of what it writes.
+fn refuse_overwriting<'a>(log: &Path, inputs: impl Iterator<Item = &'a PathBuf>, out: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let log_dir = real(log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    let is_input = inputs.into_iter().any(|input| log.exists() && real(input) == real(log));
+    if is_input || log_dir == real(out) {
+        let what = if is_input { "is read by this run" } else { "lies in --out, which is the prompt's" };
+        return Err(Given::wrong(format!("--log {} {what}", log.display())).hint("give another file").into());
+    }
+    Ok(())
 }
 
 /// A run that did not come to its end has its best prompt written, but does not count as done.
-pub(crate) fn ended(learned: &Learned) -> Result<Exit> {
+pub(crate) fn ended(learned: Learned) -> Result<Exit> {
+    if let Some(error) = learned.unwritten {
+        return Err(error.into());
+    }
     if interrupt::asked() {
         return Ok(Exit::Interrupted);
     }

@@ -210,7 +210,7 @@ impl Plan {
     fn details(&self) -> Result<Vec<(&'static str, String)>> {
         let stem = self.task.stem(&self.model, &self.train, self.start.n_virtual())?;
         let shared = format!(
-            "{} tokens that all texts begin with, computed once a step or once a run",
+            "{} tokens that all training texts begin with, computed once for all of them",
             stem.n_shared()
         );
         Ok(vec![super::computing(&self.model, self.config.micro_batch_tokens), ("shared", shared)])

@@ -8,7 +8,8 @@ use foreword::{AdapterConfig, Passport, PromptDirectory, Verbalizer};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::report::{Verdict, WAYWARD};
+use crate::recorded::Verdict;
+use crate::words::WAYWARD;
 
 /// What is in a prompt directory, and where its rows lie.
 #[derive(Debug, Serialize)]

@@ -30,7 +30,10 @@ fn plain_packed_and_piped_data_give_the_same_answers() {
     assert_eq!(cut.code, 1);
     assert!(cut.stderr.starts_with("error: cut.jsonl.gz: cannot be unpacked as gzip ("), "{}", cut.stderr);
     let wrong = scene.run_with(&with("-"), b"text,label\na\n");
-    insta::assert_snapshot!(scene.told(&wrong), @"");
+    insta::assert_snapshot!(scene.told(&wrong), @r"
+    exit 1
+    error: standard input, line 2: 1 cells where there are 2 fields
+    ");
 
     let classify = ["classify", "--prompt", "none", "--model", &llama, "--labels", "a= a,b= b", "--json"];
     let ran = scene.run_with(&[&classify[..], &["--data", "-"]].concat(), b"id,text\n1,good\n2,bad\n");
@@ -47,7 +50,11 @@ fn a_run_may_learn_from_standard_input() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(scene.names(), ["stdin-prompt"]);
     let twice = scene.run_with(&[&train[..], &["--dev", "-", "--out", "p"]].concat(), &plain);
-    insta::assert_snapshot!(scene.told(&twice), @"");
+    insta::assert_snapshot!(scene.told(&twice), @r"
+    exit 1
+    error: standard input (-) is named for more than one of --train, --dev and --test
+    hint: it can be read only once: give files for the others
+    ");
 }
 
 #[test]

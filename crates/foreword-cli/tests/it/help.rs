@@ -15,11 +15,15 @@ fn the_first_help_names_the_verbs() {
     Usage: foreword <COMMAND>
 
     Commands:
-      train       Learn a soft prompt from labelled examples
-      eval        Measure a soft prompt, or the bare model, on labelled examples
-      classify    Label texts with a soft prompt
-      explain     Walk through the mathematics of prompt tuning on one text, with real values
-      quickstart  See it work: learn sentiment with the bundled model, in about a minute
+      train        Learn a soft prompt from labelled examples
+      eval         Measure a soft prompt, or the bare model, on labelled examples
+      classify     Label texts with a soft prompt
+      explain      Walk through the mathematics of prompt tuning on one text, with real values
+      inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
+      quickstart   See it work: learn sentiment with the bundled model, in about a minute
+      completions  Print what a shell needs to complete this command line
+      man          Print the manual page of this command, or of one of its verbs
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help
@@ -27,6 +31,9 @@ fn the_first_help_names_the_verbs() {
 
       -V, --version
               Print version
+
+    Environment:
+      FOREWORD_THREADS  Threads to compute with, where --threads does not say
     "#);
 }
 
@@ -48,10 +55,16 @@ fn each_flag_tells_its_unit_and_its_default() {
       -h, --help              Print help (see more with '--help')
 
     Data:
-          --train <FILE>        Examples to learn from: a .jsonl, .json, .csv or .tsv file
+          --train <FILE>        Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file,
+                                also packed (.gz, .zst); - is standard input
           --dev <FILE>          Examples to choose the best prompt by [default: a tenth of the training
                                 data, drawn by label and seed]
           --test <FILE>         Examples to report on; nothing is chosen by them
+          --limit <N>           Learn from this many of the training examples, drawn by label and seed
+                                [default: all]
+          --strict              Where the data is doubtful (duplicates, contradictory or rare labels,
+                                test texts that are learned from, cut texts, …), end with an error
+                                instead of a warning
           --text-field <NAME>   The field that {text} in the template stands for [default: guessed from
                                 common names]
           --label-field <NAME>  The field with the label [default: guessed from common names]
@@ -96,25 +109,30 @@ fn each_flag_tells_its_unit_and_its_default() {
           --no-shuffle            Take the examples in the order of the file, every time
           --eval-every <STEPS>    Steps from one evaluation on dev to the next; 0: only at the end
                                   [default: about ten evaluations a run]
-          --patience <N>          Evaluations in a row without a better one after which the run stops;
-                                  0: never [default: 5]
-          --keep <WHICH>          Which soft prompt is written: the best on dev, or the last [default:
-                                  best] [possible values: best, last]
+          --patience <N>          Evaluations in a row without a lower loss on dev after which the run
+                                  stops; 0: never [default: 5]
+          --keep <WHICH>          Which soft prompt is written: the best, which has the lowest loss on
+                                  dev, or the last [default: best] [possible values: best, last]
           --seed <N>              What all that is drawn by chance is drawn from: the same seed gives
                                   the same prompt, bit for bit [default: 0]
 
     Machine:
-          --threads <N>                  Threads to compute with [default: one for each core]
+          --threads <N>                  Threads to compute with, at most 256 [default: one for each
+                                         core] [env: FOREWORD_THREADS=]
           --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
-                                         change no result [default: 4096]
+                                         change no result [default: 2048]
 
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or
                         data, with -prompt]
-          --force       Replace the prompt in --out, if there is one
+          --force       Replace the prompt in --out, if there is one, and begin anew
+          --resume      Go on with the run into --out that was interrupted or killed; the result is the
+                        same, to the bit, as without
           --log <FILE>  Also write the lines of --json to this file, replacing it
           --json        Write one JSON object per line to standard output, and nothing else there
       -q, --quiet       Say nothing on standard error but warnings and errors
+      -v, --verbose     Say more on standard error: what it runs on, and how much all training texts
+                        share
 
     Examples:
       foreword train reviews.csv --out sentiment
@@ -128,14 +146,70 @@ fn each_flag_tells_its_unit_and_its_default() {
 #[test]
 fn help_needs_nothing_and_bad_flags_are_the_users() {
     let scene = Scene::new();
-    for verb in ["train", "eval", "classify", "quickstart"] {
+    for verb in ["train", "eval", "classify", "explain", "inspect", "quickstart", "completions", "man"] {
         let help = scene.run(&[verb, "--help"]);
         assert_eq!((help.code, help.stderr.as_str()), (0, ""));
         assert!(help.stdout.contains("Examples:"), "{verb}");
     }
-    assert_eq!(scene.run(&["--version"]).stdout, format!("foreword {}\n", env!("CARGO_PKG_VERSION")));
+    let version = format!("foreword {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(scene.run(&["-V"]).stdout, version);
+    let long = scene.run(&["--version"]).stdout;
+    let lines: Vec<&str> = long.lines().collect();
+    assert!(long.starts_with(&version) && lines.len() == 3, "{long}");
+    let build = if cfg!(debug_assertions) { "build      debug, " } else { "build      release, " };
+    assert!(lines[1].starts_with(build) && lines[1].contains(std::env::consts::ARCH), "{long}");
+    let paths = ["avx512", "avx2", "portable"].map(|path| format!("code path  {path} ("));
+    assert!(paths.iter().any(|path| lines[2].starts_with(path)), "{long}");
     for wrong in [&["train", "--steps", "0"][..], &["train", "--nope"], &["frobnicate"], &[]] {
         let ran = scene.run(wrong);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{wrong:?}");
     }
+}
+
+#[test]
+fn shells_and_man_know_every_verb() {
+    let scene = Scene::new();
+    let verbs = ["train", "eval", "classify", "explain", "inspect", "quickstart", "completions", "man"];
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = scene.run(&["completions", shell]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{shell}");
+        assert!(verbs.iter().all(|verb| ran.stdout.contains(verb)) && ran.stdout.contains("virtual-tokens"));
+    }
+    let whole = scene.run(&["man"]).stdout;
+    assert!(whole.contains(".TH foreword 1"), "{whole}");
+    for verb in verbs {
+        assert!(whole.contains(&format!("foreword\\-{verb}(1)")), "{verb}\n{whole}");
+        let page = scene.run(&["man", verb]).stdout;
+        assert!(page.contains(&format!(".TH foreword-{verb} 1")), "{page}");
+        assert!(page.contains(&format!("\\fBforeword {verb}\\fR")) && page.contains("Examples:"), "{page}");
+    }
+    assert!(scene.run(&["man", "train"]).stdout.contains("FOREWORD_THREADS"));
+    let ran = scene.run(&["man", "dance"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(
+        ran.stderr.contains("there is no verb \"dance\"\nhint: the verbs are train, eval,"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn verbose_tells_what_it_runs_on() {
+    let scene = Scene::new();
+    let ran = scene.train("p", "1", &["-v", "--threads", "1", "--micro-batch-tokens", "64"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let line = |name: &str| ran.stderr.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("computing").ends_with(", 1 thread, up to 64 tokens at a time"), "{}", ran.stderr);
+    assert!(
+        line("shared").ends_with("tokens that all training texts begin with, computed once for all of them")
+    );
+
+    // The variable stands for the flag, and the flag wins.
+    let mut command = scene.command(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "-v", "x"]);
+    let told = command.env("FOREWORD_THREADS", "2").output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stderr).contains(", 2 threads, up to "));
+    let told = command.args(["--threads", "1"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stderr).contains(", 1 thread, up to "));
+    let ran = scene.run(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "-v", "-q", "x"]);
+    assert_eq!(ran.code, 1);
 }

@@ -10,6 +10,7 @@ mod scene;
 mod schema;
 
 mod help;
+mod inspect;
 mod stories;
 
 mod data;

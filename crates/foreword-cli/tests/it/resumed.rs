@@ -13,7 +13,8 @@ fn kill_after(scene: &Scene, args: &[&str], step: usize) {
     let mut child = scene.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let told = format!("\"step\":{step},\"loss\"");
-    let line = lines.map(Result::unwrap).find(|line| line.contains(&told) && line.contains("\"event\":\"step\""));
+    let line =
+        lines.map(Result::unwrap).find(|line| line.contains(&told) && line.contains("\"event\":\"step\""));
     assert!(line.is_some(), "the run ended before step {step}");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -82,6 +82,7 @@ impl Scene {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foreword"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("COLUMNS");
+        command.env_remove("FOREWORD_THREADS");
         command
     }
 

@@ -51,3 +51,93 @@ pub(crate) struct Classified {
     pub(crate) probabilities: BTreeMap<String, f64>,
     pub(crate) log_likelihoods: BTreeMap<String, f64>,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Inspected {
+    pub(crate) prompt: String,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) hidden: usize,
+    pub(crate) peft: Option<Peft>,
+    pub(crate) passport: Option<Passport>,
+    pub(crate) rows: Option<Rows>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Peft {
+    pub(crate) peft_type: String,
+    pub(crate) task_type: Option<String>,
+    pub(crate) base_model: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Passport {
+    pub(crate) foreword_version: String,
+    pub(crate) model: String,
+    pub(crate) kind: String,
+    pub(crate) template: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) placement: String,
+    pub(crate) objective: String,
+    pub(crate) max_length: usize,
+    pub(crate) text_field: Option<String>,
+    pub(crate) label_field: Option<String>,
+    pub(crate) target_field: Option<String>,
+    pub(crate) init: String,
+    pub(crate) seed: u64,
+    pub(crate) settings: BTreeMap<String, serde_json::Value>,
+    pub(crate) steps: u64,
+    pub(crate) best_step: u64,
+    pub(crate) data: BTreeMap<String, u64>,
+    pub(crate) metrics: BTreeMap<String, BTreeMap<String, f64>>,
+    pub(crate) verdict: Option<Verdict>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Verdict {
+    pub(crate) split: String,
+    pub(crate) accuracy: f64,
+    pub(crate) interval: (f64, f64),
+    pub(crate) bare: f64,
+    pub(crate) beats_bare: bool,
+    pub(crate) may_be_chance: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rows {
+    pub(crate) model: String,
+    pub(crate) table_norm: f64,
+    pub(crate) mean_cosine: Option<f64>,
+    pub(crate) warning: String,
+    pub(crate) tokens: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Row {
+    pub(crate) norm: f64,
+    pub(crate) relative_norm: f64,
+    pub(crate) drift: Option<Drift>,
+    pub(crate) label_cosines: BTreeMap<String, f64>,
+    pub(crate) nearest: Vec<Near>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drift {
+    pub(crate) distance: f64,
+    pub(crate) cosine: f64,
+    pub(crate) nearest_is_init: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Near {
+    pub(crate) token: String,
+    pub(crate) token_id: u32,
+    pub(crate) cosine: f64,
+}

@@ -60,9 +60,9 @@ fn data_that_is_not_there_or_cannot_be_read() {
     exit 1
     error: d.jsonl, line 2, column 16: expected `,` or `}`
     "#);
-    insta::assert_snapshot!(train_on("d.parquet", GOOD, &[]), @r#"
+    insta::assert_snapshot!(train_on("d.xlsx", GOOD, &[]), @r#"
     exit 1
-    error: d.parquet: what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv or .tsv
+    error: d.xlsx: what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv, .tsv or .parquet, with .gz or .zst after it if it is packed
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--label-field", "lable"]), @r#"
     exit 1

@@ -1,5 +1,6 @@
 //! Readers of data files: bytes to fields and rows, with the line of everything that is wrong.
 
+mod columns;
 mod json;
 mod separated;
 
@@ -23,6 +24,7 @@ enum Kind {
     Json,
     Csv,
     Tsv,
+    Parquet,
 }
 
 /// What a file holds: names of fields, and rows.
@@ -41,6 +43,7 @@ impl Format {
             Some("json") => Kind::Json,
             Some("csv") => Kind::Csv,
             Some("tsv") => Kind::Tsv,
+            Some("parquet") => Kind::Parquet,
             _ => return Err(DataError::UnknownEnding { path: path.to_owned() }),
         };
         Ok(Self { packing, kind })
@@ -71,13 +74,16 @@ pub(super) fn parse(bytes: &[u8], format: Format, path: &Path) -> Result<Table, 
 
 /// A byte order mark is passed over.
 fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path) -> Result<Table, DataError> {
+    if matches!(kind, Kind::Parquet) {
+        return columns::parse(bytes, path, MOST_BYTES);
+    }
     let text = utf8(bytes, path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match kind {
         Kind::JsonLines => json::parse_lines(text, path),
         Kind::Json => json::parse_array(text, path),
         Kind::Csv => separated::parse_csv(text, path),
-        Kind::Tsv => separated::parse_tsv(text, path),
+        Kind::Tsv | Kind::Parquet => separated::parse_tsv(text, path),
     }
 }
 
@@ -110,7 +116,7 @@ mod tests {
     #[test]
     fn the_ending_says_how_a_file_is_read() {
         assert!(Dataset::from_bytes(b"text\na\n", Path::new("D.CSV")).is_ok());
-        let wanted = "what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv or .tsv, \
+        let wanted = "what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv, .tsv or .parquet, \
                       with .gz or .zst after it if it is packed";
         assert_eq!(message(b"", "data.xlsx"), format!("data.xlsx: {wanted}"));
         for name in ["jsonl", "data.gz", "csv.gz", "data.gz.csv.gz.zst"] {
