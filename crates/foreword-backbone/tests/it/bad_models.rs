@@ -116,6 +116,55 @@ fn every_key_of_the_configuration_counts() {
     check("llama-tiny", edit_config("{", "["), "config.json is not a JSON object");
 }
 
+#[test]
+fn contradictions_and_hostile_sizes_are_refused() {
+    // qwen2-tiny stores a head of its own.
+    check(
+        "qwen2-tiny",
+        edit_config("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"),
+        "`lm_head.weight` holds other numbers",
+    );
+    let both = "\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \
+                \"original_max_position_embeddings\": 64}, \"rope_parameters\": {\"rope_type\": \"default\"}, \"vocab_size\"";
+    check(
+        "llama-plain",
+        |dir| {
+            let path = dir.join("config.json");
+            let text = fs::read_to_string(&path).unwrap().replace("\"rope_scaling\": null,", "");
+            fs::write(path, text.replacen("\"vocab_size\"", both, 1)).unwrap();
+        },
+        "it contradicts rope_parameters",
+    );
+    let layers = edit_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2147483647");
+    check("qwen2-tiny", layers, "`layers.2.");
+    check(
+        "llama-tiny",
+        edit_config("\"vocab_size\"", "\"rope_interleaved\": true, \"vocab_size\""),
+        "only false is supported",
+    );
+}
+
+#[test]
+fn a_tokenizer_whose_ids_leave_the_table_is_refused() {
+    let mut files = ModelFiles::directory(&root().join("testdata/models/llama-tiny")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&files.tokenizer).unwrap();
+    let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
+    // The count stays the same.
+    vocabulary.insert("d".into(), 60_000.into());
+    files.tokenizer = serde_json::to_vec(&json).unwrap();
+    let message = foreword_backbone::Model::load(&files, Cpu::new(1).unwrap()).unwrap_err().to_string();
+    assert!(message.contains("tokens up to number 60000"), "{message}");
+}
+
+#[test]
+fn keys_of_published_models_without_effect_are_known() {
+    let keys = "\"is_llama_config\": true, \"rope_interleaved\": false, \"pretraining_tp\": 1, \"_num_labels\": 1, \
+                \"transformers.js_config\": {\"dtype\": \"q4\"}, \"partial_rotary_factor\": 1, \"vocab_size\"";
+    let dir = copy("llama-tiny");
+    edit_config("\"vocab_size\"", keys)(dir.path());
+    Backbone::load(&ModelFiles::directory(dir.path()).unwrap(), Cpu::new(1).unwrap()).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

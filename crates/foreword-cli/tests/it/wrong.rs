@@ -320,3 +320,47 @@ fn a_run_that_diverges_keeps_its_best_prompt() {
     let (llama, prompt) = (model("llama-tiny"), ["classify", "--prompt", "p", "x", "--model"]);
     assert_eq!(scene.run(&[&prompt[..], &[&llama]].concat()).code, 0);
 }
+
+#[test]
+fn a_log_takes_no_other_files_place() {
+    let scene = Scene::new();
+    scene.file("a.jsonl", GOOD);
+    let llama = model("llama-tiny");
+    let base = ["train", "a.jsonl", "--model", &llama, "--steps", "1", "--out", "p", "--log"];
+    let message = refused(&scene, &[&base[..], &["./a.jsonl"]].concat());
+    assert!(message.contains("--log ./a.jsonl is read by this run"), "{message}");
+    assert_eq!(fs::read_to_string(scene.path("a.jsonl")).unwrap(), GOOD);
+    fs::create_dir(scene.path("p")).unwrap();
+    let message = refused(&scene, &[&base[..], &["p/foreword.json"]].concat());
+    assert!(message.contains("lies in --out"), "{message}");
+}
+
+#[test]
+fn a_peft_directory_of_a_model_of_other_depth_is_refused() {
+    let scene = Scene::new();
+    let dir = scene.copy(&root().join("testdata/parity/llama-tiny/start"), "start");
+    let config = dir.join("adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"num_layers\": 2", "\"num_layers\": 60")).unwrap();
+    let llama = model("llama-tiny");
+    let args = ["classify", "--prompt", "start", "--model", &llama, "--labels", "a= a,b= b", "x"];
+    let message = refused(&scene, &args);
+    assert!(message.contains("num_layers 2 instead of 60"), "{message}");
+}
+
+#[test]
+fn a_damaged_model_gives_no_answer() {
+    let scene = Scene::new();
+    let dir = scene.copy(&root().join("testdata/models/qwen2-tiny"), "damaged");
+    let path = dir.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let place = &json["model.layers.0.mlp.down_proj.weight"]["data_offsets"];
+    let at = |i: usize| header + place[i].as_u64().unwrap() as usize;
+    bytes[at(0)..at(1)].fill(0xFF);
+    fs::write(&path, bytes).unwrap();
+    let args = ["classify", "--prompt", "none", "--model", "damaged", "--labels", "a= a,b= b", "x"];
+    let message = refused(&scene, &args);
+    assert!(message.starts_with("exit 2") && message.contains("is not a finite number"), "{message}");
+}
