@@ -65,6 +65,19 @@ pub(crate) fn visible(token: &str) -> String {
     visible
 }
 
+/// A text in one line that does nothing to a terminal: control characters become spaces or are spelled out.
+pub(crate) fn in_a_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => line.push(' '),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// A loss in nats.
 pub(crate) fn loss(loss: f64) -> String {
     format!("{loss:.3}")
@@ -132,6 +145,11 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_shown() {
         assert_eq!(visible(" a\n\t\u{b}\u{a0}é"), r"␣a⏎⇥\u{b}\u{a0}é");
+    }
+
+    #[test]
+    fn texts_do_nothing_to_a_terminal() {
+        assert_eq!(in_a_line("a\tb\n\u{1b}[31mc\u{7}"), "a b \\u{1b}[31mc\\u{7}");
     }
 
     #[test]

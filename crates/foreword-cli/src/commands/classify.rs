@@ -14,7 +14,7 @@ use crate::printer::{Answers, Printer};
 use crate::resolve::data;
 use crate::resolve::prompt::{Asked, Ready};
 use crate::wire::Classified;
-use crate::words::{count, percent};
+use crate::words::{count, in_a_line, percent};
 
 /// Runs the verb.
 pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
@@ -124,8 +124,8 @@ fn answer(text: &str, scores: &[f64], labels: &Verbalizer, printer: &mut Printer
         })?,
         Answers::Text => {
             let width = names().map(|name| name.chars().count()).max().unwrap_or(0);
-            let text = text.replace(['\n', '\r', '\t'], " ");
-            printer.answer(&format!("{label:<width$}  {:>7}  {text}", percent(probabilities[given])))?;
+            let (probability, text) = (percent(probabilities[given]), in_a_line(text));
+            printer.answer(&format!("{label:<width$}  {probability:>7}  {text}"))?;
         }
     }
     Ok(())

@@ -8,12 +8,14 @@ use anyhow::{Context as _, Result};
 use foreword::data::split::{default_dev_share, stratified_sample, stratified_split};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::init::{Sources, embedding_rms};
+use foreword::record;
 use foreword::settings::{Init, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Cpu, Dataset, Examples, Model, Overwrite, SoftPrompt, Task, TaskFile, Template, TrainConfig, Verbalizer,
+    Cpu, Dataset, Examples, Model, Overwrite, PromptDirectory, SoftPrompt, Task, TaskFile, Template,
+    TrainConfig, Verbalizer,
 };
 
 use super::{Fields, data, doubts};
@@ -379,6 +381,13 @@ fn start(
 ) -> Result<SoftPrompt> {
     let sources = Sources::of(model, Some(&task.verbalizer));
     let start = sources.soft_prompt(init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
+    if let Init::From(dir) = init
+        && let Err(error) = record::check_fit(&PromptDirectory::read(dir)?, model)
+    {
+        printer.warn(&format!(
+            "{error}; its rows are only where learning begins, but may be no better than noise"
+        ));
+    }
     if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
         let found = start.n_virtual();
         printer.warn(&format!(
