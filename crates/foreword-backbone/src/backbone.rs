@@ -24,6 +24,7 @@ pub struct Backbone<B: Backend> {
     head: Option<B::Matrix>,
     table: Weights,
     identity: Identity,
+    embedding_rms: f64,
 }
 
 /// A frozen projection.
@@ -102,8 +103,20 @@ impl<B: Backend> Backbone<B> {
         loader.tensors.finish(family.model_type, &without_use)?;
         let embeddings = backend.matrix(vec![table.clone()]);
         let rotary = Rotary::of(&spec);
-        let identity = Identity::of(&files.name, &spec, &table);
-        Ok(Self { backend, spec, embeddings, positions, rotary, layers, final_norm, head, table, identity })
+        let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
+        Ok(Self {
+            backend,
+            spec,
+            embeddings,
+            positions,
+            rotary,
+            layers,
+            final_norm,
+            head,
+            table,
+            identity,
+            embedding_rms,
+        })
     }
 
     /// What the decoder is.
@@ -122,6 +135,12 @@ impl<B: Backend> Backbone<B> {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Root mean square of all numbers of the embedding table: the scale on which learned rows live.
+    #[must_use]
+    pub fn embedding_rms(&self) -> f64 {
+        self.embedding_rms
     }
 
     /// The embedding table as stored, `[V, H]`.

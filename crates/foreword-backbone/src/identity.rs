@@ -42,14 +42,17 @@ pub enum Match {
 }
 
 impl Identity {
-    pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> Self {
+    /// The identity, and the root mean square of the table's numbers: one pass over the table gives both.
+    pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> (Self, f64) {
         let mut hash = Sha256::new();
         let mut row = vec![0.0; table.cols()];
         let mut rounded = Vec::with_capacity(2 * table.cols());
         let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
         let mut sketch = Vec::with_capacity(SKETCH_ROWS);
+        let mut squares = 0.0;
         for i in 0..table.rows() {
             table.read(i, 0..table.cols(), &mut row);
+            squares += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
             rounded.clear();
             rounded.extend(row.iter().flat_map(|&v| Weights::bf16_bits(v).to_le_bytes()));
             hash.update(&rounded);
@@ -59,13 +62,14 @@ impl Identity {
                     .push(row.iter().enumerate().map(|(j, &v)| if (j / 2) % 2 == 0 { v } else { -v }).sum());
             }
         }
-        Self {
+        let identity = Self {
             name: name.to_owned(),
             spec: spec.canonical(),
             dtype: table.dtype().name().to_owned(),
             digest: digest::spelled(hash),
             sketch,
-        }
+        };
+        (identity, (squares / (table.rows() * table.cols()) as f64).sqrt())
     }
 
     /// How `self`, a loaded model, relates to `recorded`, the one a soft prompt was made for.

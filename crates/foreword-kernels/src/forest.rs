@@ -55,7 +55,7 @@ pub enum Parent {
     Root,
     /// A segment of the same call, by index.
     Segment(usize),
-    /// Rows of earlier calls, in the order of the path from the root.
+    /// Rows of earlier calls, in the order of the path from the root; without any, the segment is a root.
     Context(Vec<Span>),
 }
 

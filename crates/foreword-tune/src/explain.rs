@@ -4,7 +4,6 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::init::embedding_rms;
 use crate::pass::{Lesson, Query, Scorer, loss_and_gradient};
 use crate::settings::Objective;
 use crate::stem::Stem;
@@ -156,7 +155,7 @@ pub fn walk<B: Backend>(
 /// The rate of `auto`, for this model.
 #[must_use]
 pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
-    crate::train::LEARNING_RATE_SHARE * embedding_rms(model.backbone.table())
+    crate::train::LEARNING_RATE_SHARE * model.backbone.embedding_rms()
 }
 
 /// The example.

@@ -58,6 +58,8 @@ pub enum InitError {
 pub struct Sources<'a> {
     /// The embedding table, `[V, H]`.
     pub table: &'a Weights,
+    /// Root mean square of its numbers.
+    pub rms: f64,
     /// Positions of the model: as many rows or more are refused before memory is taken.
     pub context: usize,
     /// The model's tokenizer.
@@ -71,7 +73,7 @@ impl<'a> Sources<'a> {
     #[must_use]
     pub fn of<B: Backend>(model: &'a Model<B>, verbalizer: Option<&'a Verbalizer>) -> Self {
         let (table, context) = (model.backbone.table(), model.backbone.spec().context);
-        Self { table, context, tokenizer: &model.tokenizer, verbalizer }
+        Self { table, rms: model.backbone.embedding_rms(), context, tokenizer: &model.tokenizer, verbalizer }
     }
 
     /// The first rows, `[n_virtual, H]`; `from:DIR` takes as many as the directory has. The same seed gives the same
@@ -107,7 +109,7 @@ impl<'a> Sources<'a> {
             }
             Init::Vocab => self.embed(std::iter::repeat_with(|| self.sample(&mut rng)).take(n_virtual)),
             Init::Random => {
-                let rms = embedding_rms(self.table);
+                let rms = self.rms;
                 (0..n_virtual * hidden).map(|_| rms as f32 * normal(&mut rng)).collect()
             }
             Init::From(dir) => {
@@ -144,16 +146,4 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (u, v) = (uniform(rng.next_u64()), uniform(rng.next_u64()));
     ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
-}
-
-/// Root mean square of all numbers of the embedding table: the scale on which learned rows live.
-#[must_use]
-pub fn embedding_rms(table: &Weights) -> f64 {
-    let mut row = vec![0.0; table.cols()];
-    let mut total = 0.0;
-    for i in 0..table.rows() {
-        table.read(i, 0..table.cols(), &mut row);
-        total += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-    }
-    (total / (table.rows() * table.cols()) as f64).sqrt()
 }

@@ -207,9 +207,8 @@ fn micro_batches<B: Backend>(
     budget: usize,
 ) -> Vec<Range<usize>> {
     let cost = |query: &Query<'_>| {
-        let leaves: usize = query.continuations.iter().map(|tokens| tokens.len() - 1).sum();
         let own = if stem.plants_per_example() { trunks.n_virtual(query.root) } else { 0 };
-        query.context.len() - stem.n_shared() + leaves + own
+        query.context.len() - stem.n_shared() + n_leaf_rows(query) + own
     };
     let mut parts = Vec::new();
     let (mut start, mut used) = (0, 0);
@@ -260,7 +259,8 @@ impl<'p, B: Backend> Grown<'p, B> {
         tape: bool,
     ) -> Result<Self, BackboneError> {
         let mut context = trunks.context();
-        let mut above: Vec<Parent> = queries.iter().map(|q| parent(trunks.path(q.root))).collect();
+        let mut above: Vec<Parent> =
+            queries.iter().map(|query| Parent::Context(trunks.path(query.root))).collect();
         let mut frozen = None;
         if stem.plants_per_example() {
             let mut forest = Forest::new();
@@ -414,8 +414,4 @@ impl<'p, B: Backend> Grown<'p, B> {
 
 fn n_leaf_rows(query: &Query<'_>) -> usize {
     query.continuations.iter().map(|tokens| tokens.len() - 1).sum()
-}
-
-fn parent(path: Vec<foreword_backbone::kernels::Span>) -> Parent {
-    if path.is_empty() { Parent::Root } else { Parent::Context(path) }
 }

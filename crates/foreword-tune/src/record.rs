@@ -290,7 +290,7 @@ fn init_name(init: &Init) -> String {
 fn settings<B: Backend>(config: &TrainConfig, model: &Model<B>) -> BTreeMap<String, Value> {
     let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
         config;
-    let peak = config.peak_rate(crate::init::embedding_rms(model.backbone.table()));
+    let peak = config.peak_rate(model.backbone.embedding_rms());
     let named: [(&str, Value); 12] = [
         ("steps", (*steps).into()),
         ("batch_size", (*batch_size).into()),

@@ -107,7 +107,6 @@ impl<'a, B: Backend> Stem<'a, B> {
         );
         let fixed = &self.shared[self.n_before..];
         let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
-        let parent = || if above.is_empty() { Parent::Root } else { Parent::Context(above.to_vec()) };
         if self.plants_per_example() {
             let paths = vec![above.to_vec(); roots.len()];
             return Ok(Trunks { stem: self, paths, planted: None, roots: owned(roots) });
@@ -121,7 +120,7 @@ impl<'a, B: Backend> Stem<'a, B> {
             learned.extend(first..first + n_virtual);
             tokens.extend(std::iter::repeat_n(0, n_virtual));
             tokens.extend_from_slice(fixed);
-            forest.push(parent(), n_virtual + fixed.len());
+            forest.push(Parent::Context(above.to_vec()), n_virtual + fixed.len());
         }
         let block = usize::from(self.frozen.is_some());
         let paths = (0..roots.len()).map(|i| forest.path(i, block)).collect();

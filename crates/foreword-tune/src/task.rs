@@ -167,8 +167,7 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
-        self.score(&stem, root, examples, budget, true, progress)
+        self.score(model, root, examples, budget, true, progress)
     }
 
     /// Loss and labels of examples that have labels.
@@ -183,9 +182,8 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TaskError> {
-        let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
         let full = self.objective == Objective::Lm;
-        let scores = self.score(&stem, root, examples, budget, full, progress)?;
+        let scores = self.score(model, root, examples, budget, full, progress)?;
         let pairs = examples.labels.iter().zip(&scores).map(|(&truth, scores)| (truth, best(scores)));
         Ok(Evaluation::new(self.verbalizer.n(), pairs, self.mean_loss(&scores, &examples.labels)))
     }
@@ -209,7 +207,7 @@ impl Task {
 
     fn score<B: Backend>(
         &self,
-        stem: &Stem<'_, B>,
+        model: &Model<B>,
         root: &[f32],
         examples: &Examples,
         budget: usize,
@@ -217,7 +215,8 @@ impl Task {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
         let labels = self.continuations();
-        let scorer = Scorer::new(stem, &[root], budget)?;
+        let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
+        let scorer = Scorer::new(&stem, &[root], budget)?;
         let mut scores = Vec::with_capacity(examples.n());
         for part in examples.contexts.chunks(REPORT_EVERY) {
             let query = |context| Query { root: 0, context, continuations: &labels };

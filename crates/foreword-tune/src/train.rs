@@ -10,7 +10,6 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::init::embedding_rms;
 use crate::metrics::Evaluation;
 use crate::optimizer::{AdamW, clip, rate};
 use crate::pass::{Lesson, Query, loss_and_gradient};
@@ -229,7 +228,7 @@ pub fn train<B: Backend>(
     let mut progress = start.into();
     let stem = task.stem(model, train, progress.n_virtual())?;
     let labels = task.continuations();
-    let peak = config.peak_rate(embedding_rms(model.backbone.table()));
+    let peak = config.peak_rate(model.backbone.embedding_rms());
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
     let mut order = Order::at(progress.step, batch_size, train.n(), config);

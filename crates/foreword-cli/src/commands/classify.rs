@@ -14,7 +14,7 @@ use crate::printer::{Answers, Printer};
 use crate::resolve::data;
 use crate::resolve::prompt::{Asked, Ready};
 use crate::wire::Classified;
-use crate::words::{count, in_a_line, percent};
+use crate::words::{in_a_line, percent};
 
 /// Runs the verb.
 pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
@@ -43,14 +43,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
         ready.task.text_field = None;
     }
     let shown = shown_field(&ready, &data, printer)?;
-    let examples = ready.task.examples(&ready.model, ready.n_virtual(), &data, None)?;
-    if examples.n_cut > 0 {
-        printer.warn(&format!(
-            "{} of {} texts were cut to fit",
-            count(examples.n_cut as u64),
-            count(data.n() as u64)
-        ));
-    }
+    let examples = ready.examples(&data, None, printer)?;
     printer.begin_bar(examples.n() as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
     let scores =

@@ -34,14 +34,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
     task.text_field.clone_from(&fields.text);
 
     let label = data.require(&fields.label)?;
-    let examples = ready.task.examples(&ready.model, ready.n_virtual(), &data, Some(label))?;
-    if examples.n_cut > 0 {
-        printer.warn(&format!(
-            "{} of {} texts were cut to fit",
-            count(examples.n_cut as u64),
-            count(data.n() as u64)
-        ));
-    }
+    let examples = ready.examples(&data, Some(label), printer)?;
     printer.begin_bar(examples.n() as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
     let evaluation =

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use anyhow::Result;
+use foreword::data::FieldIdx;
 use foreword::record::{self, Warning};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
-use foreword::{Cpu, Dataset, Model, PromptDirectory, Task, Template, Verbalizer};
+use foreword::{Cpu, Dataset, Examples, Model, PromptDirectory, Task, Template, Verbalizer};
 
 use crate::args::{LossArgs, MachineArgs, SourceArgs, TaskArgs};
 use crate::exit::Given;
 use crate::printer::Printer;
+use crate::words::count;
 
 /// The name of no prompt: the bare model.
 const NONE: &str = "none";
@@ -32,6 +34,21 @@ impl Ready {
     /// P.
     pub(crate) fn n_virtual(&self) -> usize {
         self.root.len() / self.model.backbone.spec().hidden
+    }
+
+    /// The data in tokens; says how many texts had to be cut.
+    pub(crate) fn examples(
+        &self,
+        data: &Dataset,
+        label: Option<FieldIdx>,
+        printer: &Printer,
+    ) -> Result<Examples> {
+        let examples = self.task.examples(&self.model, self.n_virtual(), data, label)?;
+        if examples.n_cut > 0 {
+            let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
+            printer.warn(&format!("{n_cut} of {n} texts were cut to fit"));
+        }
+        Ok(examples)
     }
 }
 

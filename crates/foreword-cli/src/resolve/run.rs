@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use foreword::data::split::{default_dev_share, stratified_sample, stratified_split};
 use foreword::format::{DataRecord, check_vacant};
-use foreword::init::{Sources, embedding_rms};
+use foreword::init::Sources;
 use foreword::record;
 use foreword::settings::{Init, TaskKind};
 use foreword::task_file::TrainTable;
@@ -224,7 +224,7 @@ impl Plan {
         let verbalizer = &self.task.verbalizer;
         let labels = verbalizer.names().iter().zip(verbalizer.strings());
         let labels: Vec<String> = labels.map(|(name, string)| format!("{name} → {string:?}")).collect();
-        let rate = self.config.peak_rate(embedding_rms(self.model.backbone.table()));
+        let rate = self.config.peak_rate(self.model.backbone.embedding_rms());
         let (n_virtual, hidden) = (self.start.n_virtual(), self.start.hidden());
         for (what, is) in [
             (

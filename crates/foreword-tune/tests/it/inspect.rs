@@ -3,7 +3,7 @@
 use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend as _, Cpu, Token};
 use foreword_format::SoftPrompt;
-use foreword_tune::init::{Sources, embedding_rms};
+use foreword_tune::init::Sources;
 use foreword_tune::inspect::inspect;
 use foreword_tune::settings::Init;
 use foreword_tune::verbalizer::Verbalizer;
@@ -55,7 +55,7 @@ fn each_number_is_recomputed() {
         let inspection = inspect(&model, &soft, Some(&init), Some(&verbalizer), top);
 
         let table = model.backbone.table();
-        close(inspection.table_norm, embedding_rms(table) * (table.cols() as f64).sqrt());
+        close(inspection.table_norm, model.backbone.embedding_rms() * (table.cols() as f64).sqrt());
         let pairs = [(0, 1), (0, 2), (1, 2)].map(|(i, j)| cosine(&row(&soft, i), &row(&soft, j)));
         close(inspection.mean_cosine.unwrap(), pairs.iter().sum::<f64>() / 3.0);
 
