@@ -1,8 +1,10 @@
-//! The foreign `config.json`: every key is read, known to be without effect, or an error.
+//! The foreign `config.json`: every key is read, known to be without effect, or an error. Of `generation_config.json`, the
+//! end tokens.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use foreword_kernels::Token;
 use serde_json::{Map, Value};
 
 use crate::error::BackboneError;
@@ -78,6 +80,8 @@ const WITHOUT_EFFECT: &[&str] = &[
 
 /// `config.json`, remembering which keys were read.
 pub(crate) struct HfConfig {
+    /// The file it was read from.
+    file: &'static str,
     /// Where this object lies, as a prefix of its keys: empty, or `rope_parameters.`.
     place: String,
     keys: Map<String, Value>,
@@ -85,17 +89,22 @@ pub(crate) struct HfConfig {
 }
 
 impl HfConfig {
+    /// Reads `config.json`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BackboneError> {
-        let json = |detail: String| BackboneError::Json { file: "config.json".into(), detail };
+        Self::parse_file(bytes, "config.json")
+    }
+
+    fn parse_file(bytes: &[u8], file: &'static str) -> Result<Self, BackboneError> {
+        let json = |detail: String| BackboneError::Json { file: file.into(), detail };
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(keys)) => Ok(Self::of(String::new(), keys)),
+            Ok(Value::Object(keys)) => Ok(Self::of(file, String::new(), keys)),
             Ok(_) => Err(json("its outermost value is something else".into())),
             Err(error) => Err(json(error.to_string())),
         }
     }
 
-    fn of(place: String, keys: Map<String, Value>) -> Self {
-        Self { place, keys, read: RefCell::default() }
+    fn of(file: &'static str, place: String, keys: Map<String, Value>) -> Self {
+        Self { file, place, keys, read: RefCell::default() }
     }
 
     /// The value of `key`; null counts as absent.
@@ -106,7 +115,7 @@ impl HfConfig {
 
     fn bad(&self, key: &str, value: &Value, expected: impl Into<String>) -> BackboneError {
         let key = format!("{}{key}", self.place);
-        BackboneError::BadKey { key, found: value.to_string(), expected: expected.into() }
+        BackboneError::BadKey { file: self.file, key, found: value.to_string(), expected: expected.into() }
     }
 
     /// An error about the value of `key`.
@@ -130,6 +139,17 @@ impl HfConfig {
 
     pub(crate) fn count(&self, key: &str) -> Result<usize, BackboneError> {
         self.required(key, self.count_or_none(key)?)
+    }
+
+    /// Token ids, one or an array of them; absent: none.
+    fn tokens(&self, key: &str) -> Result<Vec<Token>, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let token = |value: &Value| value.as_u64().and_then(|id| Token::try_from(id).ok());
+        let ids = match value {
+            Value::Array(ids) => ids.iter().map(token).collect(),
+            one => token(one).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| self.bad(key, value, "a token id or an array of them was expected"))
     }
 
     /// A positive number.
@@ -156,7 +176,9 @@ impl HfConfig {
     pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, BackboneError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(keys)) => Ok(Some(Self::of(format!("{}{key}.", self.place), keys.clone()))),
+            Some(Value::Object(keys)) => {
+                Ok(Some(Self::of(self.file, format!("{}{key}.", self.place), keys.clone())))
+            }
             Some(value) => Err(self.bad(key, value, "an object was expected")),
         }
     }
@@ -206,5 +228,41 @@ impl HfConfig {
         }
         let verb = if unknown.len() == 1 { "is" } else { "are" };
         Err(BackboneError::UnknownKeys { keys: format!("{} {verb}", unknown.join(", ")) })
+    }
+}
+
+/// The tokens that end a text, each once: those of `config.json` first.
+pub(crate) fn end_tokens(config: &[u8], generation: Option<&[u8]>) -> Result<Vec<Token>, BackboneError> {
+    let mut tokens = HfConfig::parse(config)?.tokens(END_TOKENS)?;
+    if let Some(bytes) = generation {
+        for token in HfConfig::parse_file(bytes, "generation_config.json")?.tokens(END_TOKENS)? {
+            if !tokens.contains(&token) {
+                tokens.push(token);
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+const END_TOKENS: &str = "eos_token_id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_tokens_are_one_or_several_and_config_json_has_the_first_word() {
+        let read = |config: &str, generation: Option<&str>| {
+            end_tokens(config.as_bytes(), generation.map(str::as_bytes)).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(r#"{"eos_token_id": 7}"#, Some(r#"{"eos_token_id": [9, 7]}"#)), Ok(vec![7, 9]));
+        assert_eq!(read(r#"{"eos_token_id": [3, 4]}"#, None), Ok(vec![3, 4]));
+        assert_eq!(read(r#"{"eos_token_id": null}"#, Some("{}")), Ok(Vec::new()));
+        let wrong = read("{}", Some(r#"{"eos_token_id": "</s>"}"#)).unwrap_err();
+        assert!(
+            wrong.starts_with("generation_config.json: `eos_token_id` is \"</s>\", a token id"),
+            "{wrong}"
+        );
+        assert!(read("{}", Some("[]")).unwrap_err().starts_with("generation_config.json is not"));
     }
 }

@@ -25,6 +25,13 @@ impl<B: Backend> KeyValues<B> {
     pub fn n_rows(&self) -> usize {
         self.layers.first().map_or(0, RowBlock::n_rows)
     }
+
+    /// In every layer, row `j` of `source` becomes row `indices[j]`.
+    pub fn assign(&mut self, backend: &B, indices: &[usize], source: &Self) {
+        for (into, rows) in self.layers.iter_mut().zip(&source.layers) {
+            backend.assign(into, indices, rows);
+        }
+    }
 }
 
 /// What a forward pass reads.
@@ -160,8 +167,8 @@ impl<B: Backend> Backbone<B> {
         d_rows
     }
 
-    /// Zero gradients of the keys and values of `n_rows` rows.
-    pub fn zero_gradients(&self, n_rows: usize) -> KeyValues<B> {
+    /// Keys and values, or gradients of them, of `n_rows` rows, all zero: to be added or assigned to.
+    pub fn zero_key_values(&self, n_rows: usize) -> KeyValues<B> {
         let width = 2 * self.spec.attention.shape().kv_width();
         KeyValues { layers: self.layers.iter().map(|_| self.backend.zeros(n_rows, width)).collect() }
     }

@@ -51,8 +51,10 @@ pub enum BackboneError {
         key: String,
     },
     /// A key has a value that can't be used.
-    #[error("config.json: `{key}` is {found}, {expected}")]
+    #[error("{file}: `{key}` is {found}, {expected}")]
     BadKey {
+        /// The file.
+        file: &'static str,
         /// The key.
         key: String,
         /// Its value.

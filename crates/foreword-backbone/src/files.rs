@@ -14,6 +14,8 @@ pub struct ModelFiles {
     pub name: String,
     /// `config.json`.
     pub config: Vec<u8>,
+    /// `generation_config.json`, where there is one: of it, only the end tokens are read.
+    pub generation_config: Option<Vec<u8>>,
     /// `tokenizer.json`.
     pub tokenizer: Vec<u8>,
     /// The safetensors files, by name.
@@ -37,6 +39,11 @@ impl ModelFiles {
             Err(source) => Err(BackboneError::Read { path: path.join(name), source }),
         };
         let config = required("config.json", "")?;
+        let generation_config = match fs::read(path.join(GENERATION_CONFIG)) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(BackboneError::Read { path: path.join(GENERATION_CONFIG), source }),
+        };
         let tokenizer = required("tokenizer.json", TOKENIZER_HINT)?;
         let weights = if path.join("model.safetensors").exists() {
             vec!["model.safetensors".to_owned()]
@@ -52,10 +59,12 @@ impl ModelFiles {
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =
             name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, config, tokenizer, weights: weights.collect::<Result<_, BackboneError>>()? })
+        let weights = weights.collect::<Result<_, BackboneError>>()?;
+        Ok(Self { name, config, generation_config, tokenizer, weights })
     }
 }
 
+const GENERATION_CONFIG: &str = "generation_config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
     `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";

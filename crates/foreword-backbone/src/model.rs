@@ -1,8 +1,9 @@
 //! A backbone with the tokenizer that belongs to it.
 
-use foreword_kernels::Backend;
+use foreword_kernels::{Backend, Token};
 
 use crate::backbone::Backbone;
+use crate::config::end_tokens;
 use crate::error::BackboneError;
 use crate::files::ModelFiles;
 use crate::tokenizer::Tokenizer;
@@ -14,6 +15,9 @@ pub struct Model<B: Backend> {
     pub backbone: Backbone<B>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// The tokens that end a text: those of `config.json`, the first of which ends the targets that are learned, then
+    /// those that only `generation_config.json` names. Empty where the files name none.
+    pub end_tokens: Vec<Token>,
 }
 
 impl<B: Backend> Model<B> {
@@ -23,11 +27,14 @@ impl<B: Backend> Model<B> {
     /// If either can't be read, or the tokenizer has entries that the model has no embeddings for.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
         let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+        let end_tokens = end_tokens(&files.config, files.generation_config.as_deref())?;
         let backbone = Backbone::load(files, backend)?;
         let (largest, embedded) = (tokenizer.largest_id(), backbone.spec().vocab);
         if largest as usize >= embedded {
             return Err(BackboneError::VocabularyTooSmall { largest, model: embedded });
         }
-        Ok(Self { backbone, tokenizer })
+        // A file that names a token which the model has no embedding for can't mean it: it could never be met.
+        let end_tokens = end_tokens.into_iter().filter(|&token| (token as usize) < embedded).collect();
+        Ok(Self { backbone, tokenizer, end_tokens })
     }
 }

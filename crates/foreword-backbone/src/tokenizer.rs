@@ -130,6 +130,13 @@ impl Tokenizer {
         self.decode_with(ids, true)
     }
 
+    /// The text of tokens that stand after others, with the space in front that decoders take from a text's first token.
+    pub fn decode_joined(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let Some(anchor) = &self.anchor else { return self.decode(ids) };
+        let text = self.decode_with(&[&[anchor.id], ids].concat(), true)?;
+        Ok(text.strip_prefix(&anchor.text).map(str::to_owned).unwrap_or(text))
+    }
+
     /// One token as a person would write it: `" positive"`, `"ing"`, `"<s>"`. A token that is only a part of a character is
     /// shown as the vocabulary spells it (`"Ã"`, `"<0xC3>"`). `None` for an id that the vocabulary does not have.
     pub fn token(&self, id: u32) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The command line, as close to what is written as can be. The doc comments here are the help.
 
+mod generate;
 mod labels;
 mod texts;
 mod tools;
@@ -8,13 +9,15 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use foreword::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Warmup};
+use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
+use foreword::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, TaskKind, Warmup};
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
     DEFAULT_VIRTUAL_TOKENS, TrainConfig,
 };
 use foreword::{TaskFile, Template};
 
+pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs};
@@ -39,17 +42,18 @@ pub(crate) struct LowArgs {
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Learn a soft prompt from labelled examples
+    /// Learn a soft prompt from examples, to choose a label or to write a text
     ///
     /// Reads examples, freezes the model, learns the rows of a soft prompt, and writes them to a directory with all that
     /// is needed to use them: the template, the labels, the identity of the model, and how well it does. The prompt that
-    /// is best on the dev set is the one that is kept.
+    /// is best on the dev set is the one that is kept. Examples have a label, or with --target-field a text to be written.
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(Box<TrainArgs>),
-    /// Measure a soft prompt, or the bare model, on labelled examples
+    /// Measure a soft prompt, or the bare model, on examples whose label or target is known
     ///
     /// Gives each example the label whose text the model finds likeliest, and compares it with the true one: accuracy with
-    /// its 95 % interval, macro F1, loss, and which labels were taken for which.
+    /// its 95 % interval, macro F1, loss, and which labels were taken for which. Where texts are to be generated, writes
+    /// one for each example, always the likeliest token, and compares it with the target: loss, exact match, ROUGE-L, BLEU.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Box<EvalArgs>),
     /// Label texts with a soft prompt
@@ -58,6 +62,13 @@ pub(crate) enum Verb {
     /// a label and its probability.
     #[command(after_help = CLASSIFY_EXAMPLES)]
     Classify(Box<ClassifyArgs>),
+    /// Write texts with a soft prompt
+    ///
+    /// Takes texts from the command line, from a file, or one a line from standard input, and writes one after each, token by
+    /// token, until the model ends it. The likeliest token is taken unless --temperature says otherwise. A single text
+    /// is shown on a terminal as it grows.
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(Box<GenerateArgs>),
     /// Walk through the mathematics of prompt tuning on one text, with real values
     ///
     /// Shows for one text and its true label, step by step: the tokens, the learnable prompt p, what the model says without
@@ -93,6 +104,7 @@ impl Verb {
             Self::Train(args) => &args.output,
             Self::Eval(args) => &args.output,
             Self::Classify(args) => &args.output,
+            Self::Generate(args) => &args.output,
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
             Self::Quickstart(args) => &args.output,
@@ -105,6 +117,7 @@ const TRAIN_EXAMPLES: &str = "Examples:
   foreword train reviews.csv --out sentiment
   foreword train task.toml
   foreword train task.toml --steps 800 --seed 1 --out second-try
+  foreword train restaurants.jsonl --text-field input --target-field output
   foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\\nSentiment:' \\
       --labels 'neg= negative,pos= positive' --log run.jsonl";
 
@@ -139,8 +152,13 @@ pub(crate) struct TrainArgs {
     pub(crate) data: SplitArgs,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
+    /// What the examples teach [default: generation where --target-field names a target, classification otherwise]
+    #[arg(long, value_name = "KIND", value_parser = choice(TaskKind::ALL, TaskKind::as_str), help_heading = "Task")]
+    pub(crate) kind: Option<TaskKind>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) labels: LabelArgs,
     #[command(flatten)]
     pub(crate) loss: LossArgs,
     #[command(flatten)]
@@ -163,7 +181,7 @@ pub(crate) struct TrainArgs {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// The labelled examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
+    /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
     /// Take only the first examples
@@ -174,7 +192,11 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
+    pub(crate) labels: LabelArgs,
+    #[command(flatten)]
     pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) new_tokens: NewTokensArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
@@ -202,6 +224,8 @@ pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
+    pub(crate) labels: LabelArgs,
+    #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -228,6 +252,8 @@ pub(crate) struct ExplainArgs {
     pub(crate) learning_rate: Option<f64>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) labels: LabelArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
@@ -295,31 +321,40 @@ pub(crate) struct FieldArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) text_field: Option<String>,
     /// The field with the label [default: guessed from common names]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "target_field")]
     pub(crate) label_field: Option<String>,
+    /// The field with the text to be written, where examples have no label but a target
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target_field: Option<String>,
 }
 
-/// How a text and its labels are written.
+/// How a text is written.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
 pub(crate) struct TaskArgs {
-    /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label follows it. \n is a newline, \t a tab,
-    /// \\ a backslash; {{ and }} are braces
+    /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label or target follows it. \n is a newline, \t a
+    /// tab, \\ a backslash; {{ and }} are braces
     #[arg(long, value_name = "TEXT")]
     pub(crate) template: Option<TemplateText>,
+    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; or between the template's end and
+    /// the label or target
+    #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
+    pub(crate) placement: Option<Placement>,
+    /// The most tokens of template, text and label or target together; longer texts are cut. Virtual tokens do not count,
+    /// but must fit into the model's context as well
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    pub(crate) max_length: Option<usize>,
+}
+
+/// What stands for the labels.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Task")]
+pub(crate) struct LabelArgs {
     /// The text that stands for each label, as 'negative= negative,positive= positive', kept as it stands with its
     /// leading space. A backslash before a comma, an equals sign or a backslash takes it literally; \n and \t are as
     /// above [default: the labels in the data, each with a space before its name]
     #[arg(long, value_name = "LABEL=TEXT,…")]
     pub(crate) labels: Option<Labels>,
-    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; or between the template's end and
-    /// the label
-    #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
-    pub(crate) placement: Option<Placement>,
-    /// The most tokens of template, text and label together; longer texts are cut. Virtual tokens do not count, but must
-    /// fit into the model's context as well
-    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
-    pub(crate) max_length: Option<usize>,
 }
 
 /// What the loss of a label is.
@@ -440,13 +475,15 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
 pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
-        let is_of_a_prompt = matches!(verb.get_name(), "eval" | "classify" | "explain" | "inspect");
+        let is_of_a_prompt =
+            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect");
         for (name, default) in &defaults {
             if is_of_a_prompt && *name == "model" {
                 // It says so itself.
                 continue;
             }
             let default = match *name {
+                "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
                 }
@@ -468,12 +505,20 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 19] {
+fn defaults() -> [(&'static str, String); 24] {
+    let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, .. } = TrainConfig::default();
     [
         ("model", foreword_tiny::NAME.to_owned()),
-        ("template", format!("{:?}", Template::DEFAULT)),
+        (
+            "template",
+            format!(
+                "{:?}, or {:?} where texts are generated",
+                Template::DEFAULT,
+                Template::DEFAULT_GENERATION
+            ),
+        ),
         ("placement", DEFAULT_PLACEMENT.to_string()),
         ("max_length", DEFAULT_MAX_LENGTH.to_string()),
         ("objective", DEFAULT_OBJECTIVE.to_string()),
@@ -489,6 +534,11 @@ fn defaults() -> [(&'static str, String); 19] {
         ("keep", keep.to_string()),
         ("seed", seed.to_string()),
         ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
+        ("max_new_tokens", format!("{DEFAULT_MAX_NEW_TOKENS}, or half of what fits where that is less")),
+        ("temperature", temperature.to_string()),
+        ("top_k", top_k.to_string()),
+        ("top_p", top_p.to_string()),
+        ("repetition_penalty", repetition_penalty.to_string()),
         ("top", foreword::inspect::DEFAULT_TOP.to_string()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ]
@@ -513,6 +563,20 @@ fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+fn from_zero_to_one(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("not a number above 0 and up to 1".to_owned()),
+    }
+}
+
 impl TrainArgs {
     /// The flags as a task file that holds only what was said.
     pub(crate) fn flags(&self) -> TaskFile {
@@ -524,7 +588,9 @@ impl TrainArgs {
         (data.text_field, data.label_field) =
             (self.fields.text_field.clone(), self.fields.label_field.clone());
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
-        file.task.labels = self.task.labels.as_ref().map(|labels| labels.0.clone());
+        file.data.target_field.clone_from(&self.fields.target_field);
+        file.task.kind = self.kind;
+        file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
         (file.task.objective, file.task.max_length) = (self.loss.objective, self.task.max_length);
         (file.prompt.placement, file.prompt.virtual_tokens) =
             (self.task.placement, self.prompt.virtual_tokens);

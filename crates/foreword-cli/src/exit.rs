@@ -172,7 +172,7 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
         }
         let fixed = |text: &str| Some(text.to_owned());
         if let Some(DataError::NoSuchField { .. }) = cause.downcast_ref::<DataError>() {
-            return fixed("name the fields with --text-field and --label-field, or those that --template asks for");
+            return fixed("name the fields with --text-field, and --label-field or --target-field, or those that --template asks for");
         }
         let labels = match cause.downcast_ref::<TaskError>() {
             Some(TaskError::Verbalizer(error)) => Some(error),

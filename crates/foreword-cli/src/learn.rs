@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
-use foreword::{Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
+use foreword::{Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
 
 use crate::checkpoints::Keeper;
 use crate::exit::{Given, NothingLearned, Unwritten};
@@ -40,7 +40,7 @@ pub(crate) struct Compared {
     pub(crate) tuned: Option<Evaluation>,
     /// The same template without it.
     pub(crate) bare: Option<Evaluation>,
-    /// The most frequent label of the training data, always.
+    /// The most frequent label of the training data, always; nothing where there are no labels.
     pub(crate) majority: Option<Evaluation>,
 }
 
@@ -79,7 +79,8 @@ struct Teller<'a> {
     /// Evaluations of dev, by step.
     evaluations: BTreeMap<u64, Evaluation>,
     steps: u64,
-    accuracy: Option<f64>,
+    /// The newest evaluation in a word: the accuracy, or where there is none the loss.
+    dev: Option<String>,
     keeper: Keeper,
 }
 
@@ -102,9 +103,9 @@ impl Teller<'_> {
                 let Made { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
                 self.keeper.keep(progress, interrupt::asked(), self.printer);
                 self.line(&Line::Step { step, loss: now, learning_rate, grad_norm, examples_per_second });
-                let accuracy = self.accuracy;
-                self.printer.move_bar(step, || match accuracy {
-                    Some(accuracy) => format!("loss {}  dev {}", loss(now), percent(accuracy)),
+                let dev = self.dev.as_deref();
+                self.printer.move_bar(step, || match dev {
+                    Some(dev) => format!("loss {}  dev {dev}", loss(now)),
                     None => format!("loss {}", loss(now)),
                 });
             }
@@ -113,14 +114,13 @@ impl Teller<'_> {
                 let (accuracy, dev_loss) = (evaluation.accuracy(), evaluation.loss);
                 self.line(&Line::Eval { step: *step, split: "dev", loss: dev_loss, accuracy });
                 let best = if *best { "  best so far" } else { "" };
-                self.printer.say_without_bar(&format!(
-                    "step {:>4}/{}  dev accuracy {:>7}  loss {}{best}",
-                    step,
-                    count(self.steps),
-                    percent(accuracy),
-                    loss(dev_loss)
-                ));
-                self.accuracy = Some(accuracy);
+                let (steps, dev_loss) = (count(self.steps), loss(dev_loss));
+                let scores = match accuracy {
+                    Some(accuracy) => format!("accuracy {:>7}  loss {dev_loss}", percent(accuracy)),
+                    None => format!("loss {dev_loss}"),
+                };
+                self.printer.say_without_bar(&format!("step {step:>4}/{steps}  dev {scores}{best}"));
+                self.dev = Some(accuracy.map_or(dev_loss, percent));
                 self.evaluations.insert(*step, (*evaluation).clone());
             }
             _ => {}
@@ -136,7 +136,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     let steps = plan.config.steps;
     let (keeper, start) = begin(plan, printer)?;
     let mut teller =
-        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, accuracy: None, keeper };
+        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, dev: None, keeper };
     let outcome = foreword::train(
         &plan.model,
         &plan.task,
@@ -193,7 +193,7 @@ fn begin(plan: &Plan, printer: &Printer) -> Result<(Keeper, Progress)> {
 fn run_of(plan: &Plan, metrics: BTreeMap<String, BTreeMap<String, f64>>) -> Run<'_> {
     Run {
         task: &plan.task,
-        label_field: &plan.fields.label,
+        truth_field: &plan.fields.truth,
         config: &plan.config,
         init: &plan.init,
         data: plan.data.clone(),
@@ -238,21 +238,22 @@ fn compare(
     }
     if !interrupt::asked() {
         compared.bare = Some(evaluate(&[])?);
-        compared.majority = Some(majority(plan, examples));
+        compared.majority = majority(plan, examples);
     }
     Ok(compared)
 }
 
 /// What always giving the most frequent label of the training data comes to. It has no loss.
-fn majority(plan: &Plan, examples: &Examples) -> Evaluation {
-    let n_labels = plan.task.verbalizer.n();
+fn majority(plan: &Plan, examples: &Examples) -> Option<Evaluation> {
+    let n_labels = plan.task.verbalizer()?.n();
     let mut counts = vec![0_usize; n_labels];
-    for &label in &plan.train.labels {
+    for &label in plan.train.labels() {
         counts[label] += 1;
     }
     // The first of equals.
     let given = (0..n_labels).rev().max_by_key(|&label| counts[label]).unwrap_or(0);
-    Evaluation::new(n_labels, examples.labels.iter().map(|&truth| (truth, given)), f64::NAN)
+    let labels = Confusion::new(n_labels, examples.labels().iter().map(|&truth| (truth, given)));
+    Some(Evaluation { n: labels.n(), loss: f64::NAN, labels: Some(labels) })
 }
 
 /// Writes the prompt directory: its size in bytes.
@@ -276,12 +277,13 @@ fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
     let scores = Scores::of(evaluation);
     let named = [
         ("accuracy", scores.accuracy),
-        ("loss", scores.loss),
+        ("loss", Some(scores.loss)),
         ("macro_f1", scores.macro_f1),
-        ("n", scores.n as f64),
+        ("n", Some(scores.n as f64)),
     ];
-    let finite = named.into_iter().filter(|(_, value)| value.is_finite());
-    finite.map(|(name, value)| (name.to_owned(), value)).collect()
+    let finite =
+        |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value.filter(|v| v.is_finite())?));
+    named.into_iter().filter_map(finite).collect()
 }
 
 fn size(dir: &Path) -> io::Result<u64> {

@@ -54,6 +54,7 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Train(args) => commands::train::run(args, printer),
         Verb::Eval(args) => commands::eval::run(args, printer),
         Verb::Classify(args) => commands::classify::run(args, printer),
+        Verb::Generate(args) => commands::generate::run(args, printer),
         Verb::Explain(args) => commands::explain::run(args, printer),
         Verb::Inspect(args) => commands::inspect::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),

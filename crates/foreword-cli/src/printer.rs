@@ -65,6 +65,28 @@ impl Printer {
         if self.answers == Answers::Json { Ok(()) } else { self.write_answer(text) }
     }
 
+    /// Whether an answer may be shown as it grows: somebody sits before it.
+    pub(crate) fn streams(&self) -> bool {
+        self.answers == Answers::Text && io::stdout().is_terminal()
+    }
+
+    /// Whether nobody reads the answers any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// A piece of an answer that grows, without a line's end. What would do something to the terminal is spelled out.
+    pub(crate) fn piece(&mut self, text: &str) -> Result<(), Unwritten> {
+        let write = |c: char| {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
+                c.escape_default().collect()
+            } else {
+                c.to_string()
+            }
+        };
+        self.write(&text.chars().map(write).collect::<String>())
+    }
+
     /// A part of the answer, for programs: nothing without `--json`.
     pub(crate) fn json(&mut self, line: &impl Serialize) -> Result<(), Unwritten> {
         if self.answers == Answers::Text {
@@ -157,14 +179,18 @@ impl Printer {
         }
     }
 
-    /// A closed pipe is no error: whoever read has seen enough.
     fn write_answer(&mut self, text: &str) -> Result<(), Unwritten> {
+        self.write(&format!("{text}\n"))
+    }
+
+    /// A closed pipe is no error: whoever read has seen enough.
+    fn write(&mut self, text: &str) -> Result<(), Unwritten> {
         if self.closed {
             return Ok(());
         }
         let write = || {
             let mut stdout = io::stdout().lock();
-            writeln!(stdout, "{text}")?;
+            stdout.write_all(text.as_bytes())?;
             stdout.flush()
         };
         let written = match &self.bar {

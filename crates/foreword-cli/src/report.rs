@@ -5,17 +5,34 @@ use foreword::Evaluation;
 use crate::learn::{Compared, Learned};
 use crate::printer::Table;
 use crate::resolve::run::Plan;
-use crate::words::{count, interval, loss, percent, quoted, quoted_path, seconds};
+use crate::words::{count, interval, loss, percent, perplexity, quoted, quoted_path, seconds};
 
-/// A row of scores.
-pub(crate) fn scores_row(name: &str, evaluation: &Evaluation) -> [String; 4] {
-    let loss = if evaluation.loss.is_nan() { String::new() } else { loss(evaluation.loss) };
-    [name.to_owned(), percent(evaluation.accuracy()), interval(evaluation.interval()), loss]
-}
-
-/// A table of scores on `n` examples, of which there is a word.
-pub(crate) fn scores_table(examples: &str, n: u64) -> Table {
-    Table::new([format!("{} {examples}", count(n)), "accuracy".into(), "95 % interval".into(), "loss".into()])
+/// A table of evaluations of the same `examples`, of which there is a word: with accuracies where there are labels, and
+/// the perplexity of a token where texts are generated.
+pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Table {
+    let n = rows.first().map_or(0, |(_, evaluation)| evaluation.n);
+    let examples = format!("{} {examples}", count(n));
+    let is_labelled = rows.iter().any(|(_, evaluation)| evaluation.labels.is_some());
+    let mut table = if is_labelled {
+        Table::new([&examples, "accuracy", "95 % interval", "loss"])
+    } else {
+        Table::new([&examples, "loss", "perplexity"])
+    };
+    for (name, evaluation) in rows {
+        let said = if evaluation.loss.is_nan() { String::new() } else { loss(evaluation.loss) };
+        match &evaluation.labels {
+            Some(labels) => {
+                table.row([
+                    (*name).to_owned(),
+                    percent(labels.accuracy()),
+                    interval(labels.interval()),
+                    said,
+                ]);
+            }
+            None => table.row([(*name).to_owned(), said, perplexity(evaluation.loss)]),
+        }
+    }
+    table
 }
 
 /// The split to report on: the test set, or else dev, on which the prompt was chosen.
@@ -37,13 +54,10 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
     baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
-    let mut table = scores_table(&format!("{split} examples"), tuned.n());
-    for (name, evaluation) in &baselines {
-        table.row(scores_row(name, evaluation));
-    }
-    table.row(scores_row("tuned soft prompt", tuned));
-    let mut lines = vec![table.to_string()];
+    let mut lines = vec![];
     lines.extend(verdict(tuned, &baselines));
+    baselines.push(("tuned soft prompt", tuned));
+    lines.insert(0, scores_table(&format!("{split} examples"), &baselines).to_string());
     if learned.outcome.best_step == 0 {
         lines
             .push("No step was better than the init, so the prompt is its init: nothing was learned.".into());
@@ -59,17 +73,25 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
 
 /// What the table does not show at once: that the prompt is no better, or not surely so.
 fn verdict(tuned: &Evaluation, baselines: &[(&str, &Evaluation)]) -> Option<String> {
-    let best = baselines.iter().map(|(_, evaluation)| evaluation.accuracy()).max_by(f64::total_cmp)?;
-    if tuned.accuracy() <= best {
+    let better = |a: f64, b: f64| a.partial_cmp(&b) == Some(std::cmp::Ordering::Greater);
+    let beaten = match tuned.accuracy() {
+        Some(accuracy) => {
+            baselines.iter().all(|(_, other)| other.accuracy().is_none_or(|of| better(accuracy, of)))
+        }
+        None => baselines.iter().all(|(_, other)| better(other.loss, tuned.loss)),
+    };
+    if !beaten {
         return Some(
             "The tuned prompt is no better than the best row above it: as it stands, this run was not worth it. More \
              examples, more steps, another template or a larger model may change that."
                 .to_owned(),
         );
     }
-    let close = baselines.iter().filter(|(_, evaluation)| tuned.interval().0 <= evaluation.accuracy());
+    let low = tuned.labels.as_ref()?.interval().0;
+    let close =
+        baselines.iter().filter(|(_, other)| other.accuracy().is_some_and(|accuracy| low <= accuracy));
     let close: Vec<String> = close.map(|(name, _)| format!("{name:?}")).collect();
-    let n = count(tuned.n());
+    let n = count(tuned.n);
     (!close.is_empty()).then(|| {
         format!("On {n} examples, the tuned prompt's lead over {} may be chance.", close.join(" and "))
     })

@@ -4,11 +4,13 @@ pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod prompt;
 pub(crate) mod run;
+pub(crate) mod texts;
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
+use foreword::settings::TaskKind;
 use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
@@ -24,6 +26,7 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
         ModelFiles {
             name: name.to_owned(),
             config: foreword_tiny::CONFIG.to_vec(),
+            generation_config: None,
             tokenizer: foreword_tiny::TOKENIZER.to_vec(),
             weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
         }
@@ -65,13 +68,15 @@ fn no_model(name: &str, path: &Path) -> Given {
     ))
 }
 
-/// Which fields of a data set are the text and the label.
+/// Which fields of a data set are the text and the label or target.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields {
     /// The field that `{text}` stands for; nothing where the template has no such slot.
     pub(crate) text: Option<String>,
-    /// The field with the label.
-    pub(crate) label: String,
+    /// What the other field holds: a label or a target.
+    pub(crate) kind: TaskKind,
+    /// The field with the label or target.
+    pub(crate) truth: String,
     /// Whether one of them was guessed.
     pub(crate) guessed: bool,
 }
@@ -82,20 +87,23 @@ impl Fields {
         dataset: &Dataset,
         template: &Template,
         text: Option<&str>,
-        label: Option<&str>,
+        (kind, truth): (TaskKind, Option<&str>),
     ) -> Result<Self> {
         let mut taken: Vec<&str> = template.slots().filter(|slot| *slot != TEXT_SLOT).collect();
         let has_text = template.slots().any(|slot| slot == TEXT_SLOT);
         let text = if has_text {
-            let beside: Vec<&str> = taken.iter().copied().chain(label).collect();
+            let beside: Vec<&str> = taken.iter().copied().chain(truth).collect();
             Some(fields::text_field(dataset, text, &beside)?)
         } else {
             None
         };
         taken.extend(text.as_ref().map(|field| field.name.as_str()));
-        let label = fields::label_field(dataset, label, &taken)?;
-        let guessed = label.guessed || text.as_ref().is_some_and(|field| field.guessed);
-        Ok(Self { text: text.map(|field| field.name), label: label.name, guessed })
+        let truth = match kind {
+            TaskKind::Classification => fields::label_field(dataset, truth, &taken)?,
+            TaskKind::Generation => fields::target_field(dataset, truth, &taken)?,
+        };
+        let guessed = truth.guessed || text.as_ref().is_some_and(|field| field.guessed);
+        Ok(Self { text: text.map(|field| field.name), kind, truth: truth.name, guessed })
     }
 
     /// In a sentence.
@@ -107,8 +115,15 @@ impl Fields {
                 format!("text {}", names.join(" and "))
             }
         };
-        let guessed =
-            if self.guessed { " (guessed; --text-field and --label-field say otherwise)" } else { "" };
-        format!("{texts}, label {:?}{guessed}", self.label)
+        let (truth, flag) = match self.kind {
+            TaskKind::Classification => ("label", "--label-field"),
+            TaskKind::Generation => ("target", "--target-field"),
+        };
+        let guessed = if self.guessed {
+            format!(" (guessed; --text-field and {flag} say otherwise)")
+        } else {
+            String::new()
+        };
+        format!("{texts}, {truth} {:?}{guessed}", self.truth)
     }
 }

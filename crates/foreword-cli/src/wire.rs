@@ -5,9 +5,10 @@ mod inspect;
 use std::collections::BTreeMap;
 
 use foreword::explain::{Prediction, Walkthrough};
+use foreword::metrics::text::TextScores;
 use foreword::settings::Init;
 use foreword::verbalizer::Verbalizer;
-use foreword::{Evaluation, SoftPrompt, Task};
+use foreword::{Confusion, Evaluation, SoftPrompt};
 use serde::Serialize;
 
 pub(crate) use inspect::Inspected;
@@ -19,7 +20,13 @@ pub(crate) enum Line<'a> {
     /// An update.
     Step { step: u64, loss: f64, learning_rate: f64, grad_norm: f64, examples_per_second: f64 },
     /// An evaluation on dev; step 0 is the init.
-    Eval { step: u64, split: &'a str, loss: f64, accuracy: f64 },
+    Eval {
+        step: u64,
+        split: &'a str,
+        loss: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+    },
     /// The end.
     Done {
         out: String,
@@ -32,24 +39,26 @@ pub(crate) enum Line<'a> {
     },
 }
 
-/// How good a prompt is on a split.
+/// How good a prompt is on a split; accuracy and macro F1 only where there are labels.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scores {
     pub(crate) n: u64,
-    pub(crate) accuracy: f64,
-    pub(crate) macro_f1: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) macro_f1: Option<f64>,
     pub(crate) loss: f64,
 }
 
 impl Scores {
     /// The scores of an evaluation.
     pub(crate) fn of(evaluation: &Evaluation) -> Self {
-        let (accuracy, macro_f1) = (evaluation.accuracy(), evaluation.macro_f1());
-        Self { n: evaluation.n(), accuracy, macro_f1, loss: evaluation.loss }
+        let macro_f1 = evaluation.labels.as_ref().map(Confusion::macro_f1);
+        Self { n: evaluation.n, accuracy: evaluation.accuracy(), macro_f1, loss: evaluation.loss }
     }
 }
 
-/// The answer of `eval`.
+/// The answer of `eval` where labels are given.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report<'a> {
     #[serde(flatten)]
@@ -60,13 +69,41 @@ pub(crate) struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// The report of an evaluation over these labels.
-    pub(crate) fn of(evaluation: &Evaluation, labels: &'a Verbalizer) -> Self {
+    pub(crate) fn of(evaluation: &Evaluation, given: &Confusion, labels: &'a Verbalizer) -> Self {
         let names = || labels.names().iter().map(String::as_str);
-        let rows = names().zip(&evaluation.confusion);
+        let rows = names().zip(&given.counts);
         let confusion =
             rows.map(|(truth, row)| (truth, names().zip(row.iter().copied()).collect())).collect();
         Self { scores: Scores::of(evaluation), confusion }
     }
+}
+
+/// The answer of `eval` where texts are generated.
+#[derive(Debug, Serialize)]
+pub(crate) struct TextReport {
+    n: u64,
+    loss: f64,
+    exact_match: f64,
+    rouge_l: f64,
+    bleu: f64,
+}
+
+impl TextReport {
+    /// The report of an evaluation, and of what was written.
+    pub(crate) fn of(evaluation: &Evaluation, scores: &TextScores) -> Self {
+        let TextScores { exact_match, rouge_l, bleu } = *scores;
+        Self { n: evaluation.n, loss: evaluation.loss, exact_match, rouge_l, bleu }
+    }
+}
+
+/// The answer of `generate` for one text.
+#[derive(Debug, Serialize)]
+pub(crate) struct Written<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) output: &'a str,
+    /// How many tokens the output has.
+    pub(crate) tokens: usize,
+    pub(crate) finish_reason: &'static str,
 }
 
 /// The answer of `classify` for one text.
@@ -136,13 +173,13 @@ impl<'a> Explained<'a> {
     /// The answer for a walk-through.
     pub(crate) fn of(
         text: &'a str,
-        task: &'a Task,
+        labels: &'a Verbalizer,
         truth: usize,
         soft: &SoftPrompt,
         init: &Init,
         walkthrough: &'a Walkthrough,
     ) -> Self {
-        let names = || task.verbalizer.names().iter().map(String::as_str);
+        let names = || labels.names().iter().map(String::as_str);
         let said = |prediction: &'a Prediction| Said {
             next_tokens: prediction.next.iter().map(|(token, p)| (token.as_str(), *p)).collect(),
             probabilities: names().zip(prediction.probabilities.iter().copied()).collect(),
@@ -157,7 +194,7 @@ impl<'a> Explained<'a> {
         };
         Self {
             text,
-            label: &task.verbalizer.names()[truth],
+            label: &labels.names()[truth],
             tokens: walkthrough.tokens.iter().map(|(_, text)| text.as_str()).collect(),
             token_ids: walkthrough.tokens.iter().map(|(id, _)| *id).collect(),
             virtual_tokens: soft.n_virtual(),

@@ -83,6 +83,11 @@ pub(crate) fn loss(loss: f64) -> String {
     format!("{loss:.3}")
 }
 
+/// The perplexity of a loss in nats.
+pub(crate) fn perplexity(loss: f64) -> String {
+    format!("{:.2}", loss.exp())
+}
+
 /// Seconds as `4.2 s`, `2 min 5 s`.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 60.0 {

@@ -7,7 +7,7 @@ use foreword_format::SoftPrompt;
 use crate::pass::{Lesson, Query, Scorer, loss_and_gradient};
 use crate::settings::Objective;
 use crate::stem::Stem;
-use crate::task::{Examples, Task, TaskError, best, probabilities};
+use crate::task::{Classification, Examples, Task, TaskError, best, probabilities};
 
 /// Most likely next tokens that are shown.
 const TOP: usize = 5;
@@ -122,7 +122,7 @@ impl Costs {
 /// `soft` began as. An update moves the numbers of p by `learning_rate` in the root mean square, as one of Adam's would.
 ///
 /// # Errors
-/// If the model can't take the example.
+/// If the task has no labels, or the model can't take the example.
 pub fn walk<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -133,6 +133,7 @@ pub fn walk<B: Backend>(
 ) -> Result<Walkthrough, TaskError> {
     let stem = task.stem(model, examples, soft.n_virtual())?;
     let bare = task.stem(model, examples, 0)?;
+    let task = task.classification()?;
     let one = One { model, task, stem: &stem, context: &examples.contexts[0], truth };
     let (loss, gradient) = one.loss_and_gradient(soft.values())?;
     let mut moved = soft.values().to_vec();
@@ -161,7 +162,7 @@ pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
 /// The example.
 struct One<'a, B: Backend> {
     model: &'a Model<B>,
-    task: &'a Task,
+    task: &'a Classification,
     stem: &'a Stem<'a, B>,
     context: &'a [Token],
     truth: usize,

@@ -9,6 +9,7 @@ pub mod train;
 
 pub mod checkpoint;
 pub mod explain;
+pub mod generate;
 pub mod init;
 pub mod inspect;
 pub mod metrics;
@@ -27,5 +28,5 @@ pub mod verbalizer;
 
 mod spelling;
 
-pub use task::{Examples, Task, TaskError};
+pub use task::{Classification, Examples, Generation, Goal, Task, TaskError, Truths};
 pub use train::{Ended, Event, Made, Outcome, Progress, TrainConfig, TrainError, train};

@@ -2,8 +2,10 @@
 
 use crate::data::fields::slot_fields;
 use crate::data::{DataError, Dataset, Place};
+use crate::task::Truths;
 use crate::template::Template;
 use crate::verbalizer::Verbalizer;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
@@ -21,8 +23,10 @@ const MOST_SHOWN: usize = 3;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// Training examples whose text and label were there before.
+    /// Training examples whose text and label or target were there before.
     Duplicates {
+        /// "label" or "target".
+        truth: &'static str,
         /// How many.
         n: usize,
         /// Among how many.
@@ -97,11 +101,11 @@ pub struct Part<'a> {
     name: &'static str,
     dataset: &'a Dataset,
     texts: Vec<Vec<&'a str>>,
-    labels: &'a [usize],
+    labels: Cow<'a, [usize]>,
 }
 
 impl<'a> Part<'a> {
-    /// `name` is "training", "dev" or "test"; `labels[row]` is each example's label as an index of the verbalizer.
+    /// `name` is "training", "dev" or "test"; `truths` are its labels, or its targets.
     ///
     /// # Errors
     /// If a field that the template names is missing.
@@ -110,11 +114,21 @@ impl<'a> Part<'a> {
         dataset: &'a Dataset,
         template: &Template,
         text_field: Option<&str>,
-        labels: &'a [usize],
+        truths: &'a Truths,
     ) -> Result<Self, DataError> {
         let fields = slot_fields(template, dataset, text_field)?.fields;
         let text = |row| fields.iter().map(|&field| dataset.text(row, field).map(str::trim)).collect();
         let texts = (0..dataset.n()).map(text).collect::<Result<_, _>>()?;
+        let labels = match truths {
+            Truths::Unknown => Cow::Borrowed(&[][..]),
+            Truths::Labels(labels) => Cow::Borrowed(labels.as_slice()),
+            // Equal targets are one label.
+            Truths::Targets(targets) => {
+                let mut first = HashMap::new();
+                let all = targets.iter().enumerate();
+                Cow::Owned(all.map(|(row, target)| *first.entry(target).or_insert(row)).collect())
+            }
+        };
         Ok(Self { name, dataset, texts, labels })
     }
 
@@ -128,19 +142,23 @@ impl<'a> Part<'a> {
     }
 }
 
-/// All that is doubtful, in the order in which it is best looked into.
-pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: &Verbalizer) -> Vec<Finding> {
+/// All that is doubtful, in the order in which it is best looked into. Without a verbalizer, in a generation, a text may
+/// well have several targets, and no target is rare.
+pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalizer>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(contradictions(train));
-    findings.extend(duplicates(train));
-    findings.extend(rare(train, verbalizer.names()));
+    let names = verbalizer.map(Verbalizer::names);
+    findings.extend(names.and_then(|_| contradictions(train)));
+    findings.extend(duplicates(train, if names.is_some() { "label" } else { "target" }));
+    findings.extend(names.and_then(|names| rare(train, names)));
     for other in others {
         findings.extend(overlap(train, other));
-        findings.extend(never_learned(train, other, verbalizer.names()));
+        findings.extend(names.and_then(|names| never_learned(train, other, names)));
     }
-    let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
-    findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
-    findings.extend(shared_first_token(verbalizer.names(), &tokens));
+    if let Some(verbalizer) = verbalizer {
+        let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
+        findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
+        findings.extend(shared_first_token(verbalizer.names(), &tokens));
+    }
     findings
 }
 
@@ -149,7 +167,7 @@ pub fn cut(part: &'static str, n: usize, of: usize, max_length: usize) -> Option
     (n > 0).then_some(Finding::Cut { part, n, of, max_length })
 }
 
-fn duplicates(train: &Part<'_>) -> Option<Finding> {
+fn duplicates(train: &Part<'_>, truth: &'static str) -> Option<Finding> {
     let mut first = HashMap::new();
     let mut again = Vec::new();
     for row in 0..train.n() {
@@ -159,7 +177,7 @@ fn duplicates(train: &Part<'_>) -> Option<Finding> {
         }
     }
     let (n, shown) = (again.len(), train.places(train, &again));
-    (n > 0).then(|| Finding::Duplicates { n, of: train.n(), shown })
+    (n > 0).then(|| Finding::Duplicates { truth, n, of: train.n(), shown })
 }
 
 fn contradictions(train: &Part<'_>) -> Option<Finding> {
@@ -190,7 +208,7 @@ fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
 
 fn counts(part: &Part<'_>, n_labels: usize) -> Vec<usize> {
     let mut counts = vec![0; n_labels];
-    for &label in part.labels {
+    for &label in part.labels.iter() {
         if let Some(count) = counts.get_mut(label) {
             *count += 1;
         }
@@ -242,9 +260,9 @@ fn shared_first_token(names: &[String], tokens: &[&[u32]]) -> Option<Finding> {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Duplicates { n, of, shown } => write!(
+            Self::Duplicates { truth, n, of, shown } => write!(
                 f,
-                "{n} of {of} training examples {} the text and label of an earlier one ({}): they count more than \
+                "{n} of {of} training examples {} the text and {truth} of an earlier one ({}): they count more than \
                  others; keep one of each",
                 if *n == 1 { "repeats" } else { "repeat" },
                 pairs(shown, *n, "repeats")

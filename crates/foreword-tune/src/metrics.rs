@@ -1,38 +1,58 @@
-//! How good labels are: accuracy with its interval, macro F1, confusion, loss.
+//! How well a task is done: loss; for labels accuracy with its interval, macro F1 and confusion; for texts see [`text`].
+
+pub mod text;
 
 /// Two-sided 95 % quantile of the normal distribution.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// Labels given to a data set, against the true ones.
+/// How well a task is done on a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// `[true label][given label]`, number of examples.
-    pub confusion: Vec<Vec<u64>>,
-    /// Mean loss under the task's objective, in nats.
+    /// Number of examples.
+    pub n: u64,
+    /// Mean loss under the task's objective, in nats: of an example under `label`, of a token under `lm`. Not a number where
+    /// there is none.
     pub loss: f64,
+    /// Labels given against the true ones; `None` where texts are generated.
+    pub labels: Option<Confusion>,
 }
 
 impl Evaluation {
+    /// Share of right labels, where there are labels.
+    #[must_use]
+    pub fn accuracy(&self) -> Option<f64> {
+        self.labels.as_ref().map(Confusion::accuracy)
+    }
+}
+
+/// Labels given to a data set, against the true ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    /// `[true label][given label]`, number of examples.
+    pub counts: Vec<Vec<u64>>,
+}
+
+impl Confusion {
     /// Counts pairs of (true label, given label) of `n_labels` labels.
     #[must_use]
-    pub fn new(n_labels: usize, pairs: impl IntoIterator<Item = (usize, usize)>, loss: f64) -> Self {
-        let mut confusion = vec![vec![0; n_labels]; n_labels];
+    pub fn new(n_labels: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let mut counts = vec![vec![0; n_labels]; n_labels];
         for (truth, given) in pairs {
-            confusion[truth][given] += 1;
+            counts[truth][given] += 1;
         }
-        Self { confusion, loss }
+        Self { counts }
     }
 
     /// Number of examples.
     #[must_use]
     pub fn n(&self) -> u64 {
-        self.confusion.iter().flatten().sum()
+        self.counts.iter().flatten().sum()
     }
 
     /// Number of examples with the right label.
     #[must_use]
     pub fn n_right(&self) -> u64 {
-        self.confusion.iter().enumerate().map(|(i, row)| row[i]).sum()
+        self.counts.iter().enumerate().map(|(i, row)| row[i]).sum()
     }
 
     /// Share of right labels; 0 for no examples.
@@ -50,10 +70,10 @@ impl Evaluation {
     /// Mean over the labels that occur, in truth or as given, of the harmonic mean of precision and recall.
     #[must_use]
     pub fn macro_f1(&self) -> f64 {
-        let scores = (0..self.confusion.len()).filter_map(|i| {
-            let given: u64 = self.confusion.iter().map(|row| row[i]).sum();
-            let total = self.confusion[i].iter().sum::<u64>() + given;
-            (total > 0).then(|| 2.0 * self.confusion[i][i] as f64 / total as f64)
+        let scores = (0..self.counts.len()).filter_map(|i| {
+            let given: u64 = self.counts.iter().map(|row| row[i]).sum();
+            let total = self.counts[i].iter().sum::<u64>() + given;
+            (total > 0).then(|| 2.0 * self.counts[i][i] as f64 / total as f64)
         });
         let scores: Vec<f64> = scores.collect();
         scores.iter().sum::<f64>() / scores.len().max(1) as f64
@@ -80,10 +100,10 @@ mod tests {
     #[test]
     fn counts_become_scores() {
         let pairs = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)];
-        let evaluation = Evaluation::new(3, pairs, 0.5);
-        assert_eq!((evaluation.n(), evaluation.n_right(), evaluation.accuracy()), (5, 3, 0.6));
+        let confusion = Confusion::new(3, pairs);
+        assert_eq!((confusion.n(), confusion.n_right(), confusion.accuracy()), (5, 3, 0.6));
         // F1 of label 0: 2·2/(3+3), of label 1: 2·1/(2+2); label 2 never occurs.
-        assert!((evaluation.macro_f1() - (4.0 / 6.0 + 0.5) / 2.0).abs() < 1e-12);
+        assert!((confusion.macro_f1() - (4.0 / 6.0 + 0.5) / 2.0).abs() < 1e-12);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Span, Token};
 use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output};
 
 use crate::settings::Objective;
@@ -200,7 +200,7 @@ pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
 }
 
 /// Consecutive queries that fit the budget together, at least one each.
-fn micro_batches<B: Backend>(
+pub(crate) fn micro_batches<B: Backend>(
     stem: &Stem<'_, B>,
     trunks: &Trunks<'_, B>,
     queries: &[Query<'_>],
@@ -227,16 +227,17 @@ fn micro_batches<B: Backend>(
 }
 
 /// A micro-batch after its forward pass.
-struct Grown<'p, B: Backend> {
+pub(crate) struct Grown<'p, B: Backend> {
     stem: &'p Stem<'p, B>,
     trunks: &'p Trunks<'p, B>,
     queries: &'p [Query<'p>],
+    /// A segment for each query, followed by the leaves of its continuations.
     forest: Forest,
     /// Frozen contexts of the examples, where they stand before the learned rows.
     frozen: Option<KeyValues<B>>,
     /// Learned rows among the forest's, and the root of each query, in order.
     learned: Vec<usize>,
-    output: Output<B>,
+    pub(crate) output: Output<B>,
     /// Per query, the index among the wanted rows of its context's last row.
     last: Vec<usize>,
 }
@@ -252,7 +253,22 @@ struct Scores<E> {
 }
 
 impl<'p, B: Backend> Grown<'p, B> {
-    fn new(
+    /// Keys and values of all that stands above and in the contexts, by context block.
+    pub(crate) fn context(&self) -> Vec<&KeyValues<B>> {
+        let mut context = self.trunks.context();
+        context.extend(&self.frozen);
+        context.push(&self.output.key_values);
+        context
+    }
+
+    /// The path down to the end of each query's context, in those blocks. Only for queries without continuations, whose
+    /// segments are the forest's.
+    pub(crate) fn paths(&self) -> Vec<Vec<Span>> {
+        let block = self.context().len() - 1;
+        (0..self.queries.len()).map(|query| self.forest.path(query, block)).collect()
+    }
+
+    pub(crate) fn new(
         stem: &'p Stem<'p, B>,
         trunks: &'p Trunks<'p, B>,
         queries: &'p [Query<'p>],

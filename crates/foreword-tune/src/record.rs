@@ -11,7 +11,7 @@ use foreword_format::{
 use serde_json::Value;
 
 use crate::settings::{Init, Placement};
-use crate::task::{Task, TaskError};
+use crate::task::{Classification, Generation, Goal, Task, TaskError};
 use crate::template::{Template, TemplateError};
 use crate::train::{Outcome, TrainConfig};
 use crate::verbalizer::{Verbalizer, VerbalizerError};
@@ -160,11 +160,17 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
 /// # Errors
 /// If its template or labels can't be read, which only another tokenizer can cause.
 pub fn task<B: Backend>(record: &TaskRecord, model: &Model<B>) -> Result<Task, RecordError> {
+    let goal = match record.kind {
+        TaskKind::Classification => Goal::Classification(Classification {
+            verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
+            objective: record.objective,
+        }),
+        TaskKind::Generation => Goal::Generation(Generation::of(model)?),
+    };
     Ok(Task {
         template: Template::parse(&record.template)?,
         text_field: record.text_field.clone(),
-        verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
-        objective: record.objective,
+        goal,
         placement: record.placement,
         max_length: record.max_length,
     })
@@ -175,8 +181,8 @@ pub fn task<B: Backend>(record: &TaskRecord, model: &Model<B>) -> Result<Task, R
 pub struct Run<'a> {
     /// The task.
     pub task: &'a Task,
-    /// The field with the labels.
-    pub label_field: &'a str,
+    /// The field with the labels or targets.
+    pub truth_field: &'a str,
     /// How it learned.
     pub config: &'a TrainConfig,
     /// How it began.
@@ -240,21 +246,25 @@ pub fn determinants<B: Backend>(
 ) -> BTreeMap<String, Value> {
     let task = run.task;
     let mut all = settings(run.config, model);
-    let labels = task.verbalizer.names().iter().zip(task.verbalizer.strings());
-    let named: [(&str, Value); 10] = [
+    let named: [(&str, Value); 11] = [
         ("seed", run.config.seed.into()),
+        ("kind", task.goal.kind().to_string().into()),
         ("model", model.backbone.identity().digest.clone().into()),
         ("tokenizer", model.tokenizer.digest().into()),
         ("template", task.template.source().into()),
         ("text_field", task.text_field.clone().into()),
         ("placement", task.placement.to_string().into()),
-        ("objective", task.objective.to_string().into()),
+        ("objective", task.objective().to_string().into()),
         ("max_length", task.max_length.into()),
         ("init", init_name(run.init).into()),
         ("virtual_tokens", n_virtual.into()),
     ];
     all.extend(named.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    all.extend(labels.map(|(name, string)| (format!("label {name}"), string.clone().into())));
+    all.extend(labels(task).map(|(name, string)| (format!("label {name}"), string.clone().into())));
+    if let Goal::Generation(to) = &task.goal {
+        all.insert("target_field".to_owned(), run.truth_field.into());
+        all.insert("end_token".to_owned(), to.end.into());
+    }
     // The test set decides nothing.
     let deciding = run.data.iter().filter(|(split, _)| *split != "test");
     // A limit takes fewer examples of the same file.
@@ -265,18 +275,23 @@ pub fn determinants<B: Backend>(
 
 fn task_record(run: &Run<'_>) -> TaskRecord {
     let task = run.task;
-    let labels = task.verbalizer.names().iter().cloned().zip(task.verbalizer.strings().iter().cloned());
+    let truth_field = |kind| (task.goal.kind() == kind).then(|| run.truth_field.to_owned());
     TaskRecord {
-        kind: TaskKind::Classification,
+        kind: task.goal.kind(),
         template: task.template.source().to_owned(),
-        labels: labels.collect(),
+        labels: labels(task).map(|(name, string)| (name.clone(), string.clone())).collect(),
         placement: task.placement,
-        objective: task.objective,
+        objective: task.objective(),
         max_length: task.max_length,
         text_field: task.text_field.clone(),
-        label_field: Some(run.label_field.to_owned()),
-        target_field: None,
+        label_field: truth_field(TaskKind::Classification),
+        target_field: truth_field(TaskKind::Generation),
     }
+}
+
+/// Each label with its string; none in a generation.
+fn labels(task: &Task) -> impl Iterator<Item = (&String, &String)> {
+    task.verbalizer().into_iter().flat_map(|labels| labels.names().iter().zip(labels.strings()))
 }
 
 /// An init without the path of a machine.

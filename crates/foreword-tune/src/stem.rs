@@ -201,7 +201,7 @@ impl<B: Backend> Trunks<'_, B> {
 
     /// Zero gradients of the trunks' keys and values; `None` where examples plant for themselves.
     pub(crate) fn zero_gradients(&self) -> Option<KeyValues<B>> {
-        self.planted.as_ref().map(|planted| self.stem.backbone.zero_gradients(planted.forest.n_rows()))
+        self.planted.as_ref().map(|planted| self.stem.backbone.zero_key_values(planted.forest.n_rows()))
     }
 
     /// The gradient targets of the context blocks.

@@ -7,9 +7,9 @@ use foreword_backbone::{BackboneError, Model};
 
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, Encoder, n_cut};
-use crate::metrics::Evaluation;
-use crate::pass::{Query, Scorer, log_sum_exp};
-use crate::settings::{Objective, Placement};
+use crate::metrics::{Confusion, Evaluation};
+use crate::pass::{Lesson, Query, Scorer, log_sum_exp};
+use crate::settings::{Objective, Placement, TaskKind};
 use crate::stem::Stem;
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
@@ -39,6 +39,15 @@ pub enum TaskError {
          front or suffix"
     )]
     NoBos,
+    /// A target needs an end.
+    #[error(
+        "the model names no end token (eos_token_id in config.json), so nothing says where a generated text ends; add it \
+         to the model's config.json"
+    )]
+    NoEndToken,
+    /// Labels are asked of a task that has none.
+    #[error("the task is to generate texts: it has no labels")]
+    NoLabels,
     /// A score that is no number.
     #[error("the model's score of example {example} is not a finite number: its weights may be damaged")]
     NotFinite {
@@ -55,21 +64,67 @@ pub enum TaskError {
     },
 }
 
-/// A classification task.
+/// A task.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// The text around the fields.
     pub template: Template,
     /// The field that `{text}` means; guessed where it is not stated.
     pub text_field: Option<String>,
+    /// What follows the template.
+    pub goal: Goal,
+    /// Where the soft prompt stands.
+    pub placement: Placement,
+    /// The most tokens of template, text and label or target, without virtual tokens.
+    pub max_length: usize,
+}
+
+/// What a task is to come to.
+#[derive(Clone, Debug)]
+pub enum Goal {
+    /// One of the same labels for every example.
+    Classification(Classification),
+    /// A text, each example's own.
+    Generation(Generation),
+}
+
+impl Goal {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Classification(_) => TaskKind::Classification,
+            Self::Generation(_) => TaskKind::Generation,
+        }
+    }
+}
+
+/// A choice among labels.
+#[derive(Clone, Debug)]
+pub struct Classification {
     /// The labels and their strings.
     pub verbalizer: Verbalizer,
     /// What the loss is.
     pub objective: Objective,
-    /// Where the soft prompt stands.
-    pub placement: Placement,
-    /// The most tokens of template, text and label, without virtual tokens.
-    pub max_length: usize,
+}
+
+/// The writing of a text. Its loss is the full-vocabulary cross-entropy of the target's tokens and of the end token, the mean
+/// over a batch's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The token that ends every target.
+    pub end: Token,
+}
+
+impl Generation {
+    /// With the model's own end token.
+    ///
+    /// # Errors
+    /// If the model names none.
+    pub fn of<B: Backend>(model: &Model<B>) -> Result<Self, TaskError> {
+        let end = model.end_tokens.first().copied().ok_or(TaskError::NoEndToken)?;
+        Ok(Self { end })
+    }
 }
 
 /// A data set in tokens.
@@ -77,8 +132,8 @@ pub struct Task {
 pub struct Examples {
     /// Every context, `[T]` tokens of its own.
     pub contexts: Vec<Vec<Token>>,
-    /// Label of each, as an index of the verbalizer; empty where there are none.
-    pub labels: Vec<usize>,
+    /// What is to follow each.
+    pub truths: Truths,
     /// How many were cut to fit.
     pub n_cut: usize,
     /// Seconds that tokenising took.
@@ -90,6 +145,89 @@ impl Examples {
     #[must_use]
     pub fn n(&self) -> usize {
         self.contexts.len()
+    }
+
+    /// The labels, by example; none where there are none.
+    #[must_use]
+    pub fn labels(&self) -> &[usize] {
+        match &self.truths {
+            Truths::Labels(labels) => labels,
+            Truths::Targets(_) | Truths::Unknown => &[],
+        }
+    }
+}
+
+/// What is to follow the contexts of a data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Truths {
+    /// Nobody says.
+    Unknown,
+    /// A label each, as an index of the verbalizer.
+    Labels(Vec<usize>),
+    /// Tokens of their own, the end token included.
+    Targets(Vec<Vec<Token>>),
+}
+
+impl Truths {
+    /// For how many examples it is known.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::Labels(labels) => labels.len(),
+            Self::Targets(targets) => targets.len(),
+        }
+    }
+}
+
+/// The continuations of every example whose likelihood counts, and which is the true one.
+pub(crate) enum Candidates<'a> {
+    /// The labels, the same for all; the true one of each.
+    Labels(Vec<&'a [Token]>, &'a [usize]),
+    /// Each example's target.
+    Targets(Vec<[&'a [Token]; 1]>),
+}
+
+impl<'a> Candidates<'a> {
+    /// Those of a task's examples.
+    pub(crate) fn of(task: &'a Task, examples: &'a Examples) -> Self {
+        match (&task.goal, &examples.truths) {
+            (Goal::Classification(to), _) => Self::Labels(to.continuations(), examples.labels()),
+            (Goal::Generation(_), Truths::Targets(targets)) => {
+                Self::Targets(targets.iter().map(|target| [target.as_slice()]).collect())
+            }
+            (Goal::Generation(_), Truths::Labels(_) | Truths::Unknown) => Self::Targets(Vec::new()),
+        }
+    }
+
+    /// How many examples there are to learn from.
+    pub(crate) fn n(&self) -> usize {
+        match self {
+            Self::Labels(_, truths) => truths.len(),
+            Self::Targets(targets) => targets.len(),
+        }
+    }
+
+    fn continuations(&self, example: usize) -> &[&'a [Token]] {
+        match self {
+            Self::Labels(labels, _) => labels,
+            Self::Targets(targets) => &targets[example],
+        }
+    }
+
+    /// Example `example` below the only soft prompt.
+    pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
+        let context = &examples.contexts[example];
+        Query { root: 0, context, continuations: self.continuations(example) }
+    }
+
+    /// The same with its truth.
+    pub(crate) fn lesson<'q>(&'q self, examples: &'q Examples, example: usize) -> Lesson<'q> {
+        let truth = match self {
+            Self::Labels(_, truths) => truths[example],
+            Self::Targets(_) => 0,
+        };
+        Lesson { query: self.query(examples, example), truth }
     }
 }
 
@@ -106,33 +244,108 @@ impl Task {
         }
     }
 
-    /// A data set in tokens, with labels where `label_field` is given.
+    /// What its loss is.
+    #[must_use]
+    pub fn objective(&self) -> Objective {
+        match &self.goal {
+            Goal::Classification(to) => to.objective,
+            Goal::Generation(_) => Objective::Lm,
+        }
+    }
+
+    /// The choice that the task is.
     ///
     /// # Errors
-    /// If a field is missing, a label is unknown, or a context does not fit beside its label.
+    /// If it is to generate texts.
+    pub fn classification(&self) -> Result<&Classification, TaskError> {
+        match &self.goal {
+            Goal::Classification(to) => Ok(to),
+            Goal::Generation(_) => Err(TaskError::NoLabels),
+        }
+    }
+
+    /// The labels and their strings, where it has labels.
+    #[must_use]
+    pub fn verbalizer(&self) -> Option<&Verbalizer> {
+        self.classification().ok().map(|to| &to.verbalizer)
+    }
+
+    /// A data set in tokens, with its labels or targets where `truth_field` says where they are.
+    ///
+    /// # Errors
+    /// If a field is missing, a label is unknown, or a context does not fit beside its label or target.
     pub fn examples<B: Backend>(
         &self,
         model: &Model<B>,
         n_virtual: usize,
         dataset: &Dataset,
-        label_field: Option<FieldIdx>,
+        truth_field: Option<FieldIdx>,
     ) -> Result<Examples, TaskError> {
         let start = Instant::now();
-        let max_length = self.room(model, n_virtual)?;
+        let truths = match (&self.goal, truth_field) {
+            (_, None) => Truths::Unknown,
+            (Goal::Classification(to), Some(field)) => {
+                Truths::Labels(to.verbalizer.label_indices(dataset, field)?)
+            }
+            (Goal::Generation(to), Some(field)) => Truths::Targets(self.targets(model, *to, dataset, field)?),
+        };
+        let longest_label = self.verbalizer().map_or(1, Verbalizer::n_tokens_max);
+        let examples = self.contexts(model, n_virtual, dataset, truths, longest_label)?;
+        Ok(Examples { seconds: start.elapsed().as_secs_f64(), ..examples })
+    }
+
+    /// A data set in tokens whose contexts leave room for `reserve` more, or for their own targets.
+    ///
+    /// # Errors
+    /// If a field is missing, or a context does not fit beside what it must leave room for.
+    pub fn contexts<B: Backend>(
+        &self,
+        model: &Model<B>,
+        n_virtual: usize,
+        dataset: &Dataset,
+        truths: Truths,
+        reserve: usize,
+    ) -> Result<Examples, TaskError> {
+        let start = Instant::now();
         let encoder = Encoder {
             tokenizer: &model.tokenizer,
             template: &self.template,
             text_field: self.text_field.as_deref(),
-            max_length,
+            max_length: self.room(model, n_virtual)?,
         };
-        let labels = match label_field {
-            Some(field) => self.verbalizer.label_indices(dataset, field)?,
-            None => Vec::new(),
-        };
-        let encoded = encoder.encode(dataset, |_| self.verbalizer.n_tokens_max())?;
+        let encoded = encoder.encode(dataset, |row| match &truths {
+            Truths::Targets(targets) => targets[row].len(),
+            Truths::Labels(_) | Truths::Unknown => reserve,
+        })?;
         let n_cut = n_cut(&encoded);
         let contexts = encoded.into_iter().map(|text| text.tokens).collect();
-        Ok(Examples { contexts, labels, n_cut, seconds: start.elapsed().as_secs_f64() })
+        Ok(Examples { contexts, truths, n_cut, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Whether a space is put between the template and a target: where neither the one ends in white space nor the other
+    /// begins with it, as between words.
+    #[must_use]
+    pub fn is_spaced(&self, target: &str) -> bool {
+        !self.template.source().ends_with(char::is_whitespace) && !target.starts_with(char::is_whitespace)
+    }
+
+    /// The tokens of every example's target, the end token last.
+    fn targets<B: Backend>(
+        &self,
+        model: &Model<B>,
+        to: Generation,
+        dataset: &Dataset,
+        field: FieldIdx,
+    ) -> Result<Vec<Vec<Token>>, TaskError> {
+        let target = |row| {
+            let text = dataset.text(row, field)?;
+            let space = if self.is_spaced(text) { " " } else { "" };
+            let tokens = model.tokenizer.encode_joined(&format!("{space}{text}"));
+            let mut tokens = tokens.map_err(EncodeError::from)?;
+            tokens.push(to.end);
+            Ok(tokens)
+        };
+        (0..dataset.n()).map(target).collect()
     }
 
     /// What stands above these examples; without virtual tokens, the bare model, nothing has to be placed.
@@ -154,8 +367,8 @@ impl Task {
         Ok(Stem::new(&model.backbone, placement, n_leading, contexts)?)
     }
 
-    /// log f(label | soft prompt, text) of every example and label, under the full softmax, in nats. An empty `root` is
-    /// the bare model. `progress` is told how many examples are done.
+    /// log f(label | soft prompt, text) of every example and label, or of every example's target, under the full softmax,
+    /// in nats. An empty `root` is the bare model. `progress` is told how many examples are done.
     ///
     /// # Errors
     /// As [`Task::stem`].
@@ -170,7 +383,7 @@ impl Task {
         self.score(model, root, examples, budget, true, progress)
     }
 
-    /// Loss and labels of examples that have labels.
+    /// Loss, and labels where there are any, of examples whose truths are known.
     ///
     /// # Errors
     /// As [`Task::stem`].
@@ -182,23 +395,28 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TaskError> {
-        let full = self.objective == Objective::Lm;
+        let full = self.objective() == Objective::Lm;
         let scores = self.score(model, root, examples, budget, full, progress)?;
-        let pairs = examples.labels.iter().zip(&scores).map(|(&truth, scores)| (truth, best(scores)));
-        Ok(Evaluation::new(self.verbalizer.n(), pairs, self.mean_loss(&scores, &examples.labels)))
+        let labels = self.verbalizer().map(|verbalizer| {
+            let pairs = examples.labels().iter().zip(&scores).map(|(&truth, scores)| (truth, best(scores)));
+            Confusion::new(verbalizer.n(), pairs)
+        });
+        Ok(Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(&scores, examples), labels })
     }
 
-    fn mean_loss(&self, scores: &[Vec<f64>], labels: &[usize]) -> f64 {
+    fn mean_loss(&self, scores: &[Vec<f64>], examples: &Examples) -> f64 {
+        let candidates = Candidates::of(self, examples);
         let (mut total, mut n) = (0.0, 0);
-        for (scores, &truth) in scores.iter().zip(labels) {
-            match self.objective {
+        for (example, scores) in scores.iter().enumerate().take(candidates.n()) {
+            let Lesson { query, truth } = candidates.lesson(examples, example);
+            match self.objective() {
                 Objective::Label => {
                     total += log_sum_exp(scores) - scores[truth];
                     n += 1;
                 }
                 Objective::Lm => {
                     total -= scores[truth];
-                    n += self.verbalizer.tokens(truth).len();
+                    n += query.continuations[truth].len();
                 }
             }
         }
@@ -214,13 +432,14 @@ impl Task {
         full: bool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let labels = self.continuations();
+        let candidates = Candidates::of(self, examples);
         let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
         let scorer = Scorer::new(&stem, &[root], budget)?;
         let mut scores = Vec::with_capacity(examples.n());
-        for part in examples.contexts.chunks(REPORT_EVERY) {
-            let query = |context| Query { root: 0, context, continuations: &labels };
-            let queries: Vec<Query<'_>> = part.iter().map(|context| query(context.as_slice())).collect();
+        let indices: Vec<usize> = (0..examples.n()).collect();
+        for part in indices.chunks(REPORT_EVERY) {
+            let queries: Vec<Query<'_>> =
+                part.iter().map(|&example| candidates.query(examples, example)).collect();
             scores.extend(if full {
                 scorer.log_likelihoods(&queries)
             } else {
@@ -233,7 +452,9 @@ impl Task {
             None => Ok(scores),
         }
     }
+}
 
+impl Classification {
     /// The tokens of each label.
     pub(crate) fn continuations(&self) -> Vec<&[Token]> {
         (0..self.verbalizer.n()).map(|i| self.verbalizer.tokens(i)).collect()

@@ -65,8 +65,11 @@ enum Part {
 }
 
 impl Template {
-    /// The template of a task that states none. `{text}` is the text field, whatever that is called.
+    /// The template of a classification that states none. `{text}` is the text field, whatever that is called.
     pub const DEFAULT: &str = "{text}\nLabel:";
+
+    /// The same of a task whose texts are generated.
+    pub const DEFAULT_GENERATION: &str = "{text}\nOutput:";
 
     /// Reads a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {

@@ -12,17 +12,17 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::metrics::Evaluation;
 use crate::optimizer::{AdamW, clip, rate};
-use crate::pass::{Lesson, Query, loss_and_gradient};
+use crate::pass::{Lesson, loss_and_gradient};
 use crate::settings::{Keep, LearningRate, Objective, Placement, Schedule, Warmup};
-use crate::task::{Examples, Task, TaskError};
+use crate::task::{Candidates, Examples, Task, TaskError};
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
-/// What the loss is if nothing else is said: the choice among the labels, which is what is asked for.
+/// What the loss of a label is if nothing else is said: the choice among the labels, which is what is asked for.
 pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
 /// Rows of a soft prompt where nothing else is said: 20 to 50 is where more rows stop helping (Lester et al. 2021).
 pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
-/// Tokens of template, text and label where nothing else is said.
+/// Tokens of template, text and label or target where nothing else is said.
 pub const DEFAULT_MAX_LENGTH: usize = 512;
 /// Tokens computed at a time where nothing else is said: enough rows to keep the products busy, few enough for the
 /// activations of one micro-batch to stay small.
@@ -180,13 +180,13 @@ pub enum TrainError {
     /// Nothing to learn from.
     #[error("there are no training examples")]
     NoExamples,
-    /// Examples without labels can't be learned from.
-    #[error("{examples} examples have {labels} labels: each needs one")]
-    Labels {
+    /// Examples without a label or target can't be learned from.
+    #[error("{examples} examples have {truths} labels or targets: each needs one")]
+    Truths {
         /// Number of examples.
         examples: usize,
-        /// Number of labels.
-        labels: usize,
+        /// Number of labels or targets.
+        truths: usize,
     },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
@@ -224,10 +224,10 @@ pub fn train<B: Backend>(
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Outcome, TrainError> {
-    check(train, dev, config)?;
+    check(task, train, dev, config)?;
     let mut progress = start.into();
     let stem = task.stem(model, train, progress.n_virtual())?;
-    let labels = task.continuations();
+    let candidates = Candidates::of(task, train);
     let peak = config.peak_rate(model.backbone.embedding_rms());
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
@@ -262,13 +262,9 @@ pub fn train<B: Backend>(
         let learning_rate = peak * rate(step, config.steps, config.warmup, config.schedule);
 
         let batch = order.next_batch(batch_size);
-        let lesson = |&i: &usize| Lesson {
-            query: Query { root: 0, context: &train.contexts[i], continuations: &labels },
-            truth: train.labels[i],
-        };
-        let lessons: Vec<Lesson<'_>> = batch.iter().map(lesson).collect();
+        let lessons: Vec<Lesson<'_>> = batch.iter().map(|&i| candidates.lesson(train, i)).collect();
         let roots = [&progress.values[..]];
-        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective, config.micro_batch_tokens)?;
+        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective(), config.micro_batch_tokens)?;
         let loss = pass[0].loss;
         let mut gradient: Vec<f32> = pass[0].gradient.iter().map(|d| d.as_f32()).collect();
 
@@ -385,12 +381,17 @@ impl<B: Backend> Dev<'_, B> {
     }
 }
 
-fn check(train: &Examples, dev: Option<&Examples>, config: &TrainConfig) -> Result<(), TrainError> {
+fn check(
+    task: &Task,
+    train: &Examples,
+    dev: Option<&Examples>,
+    config: &TrainConfig,
+) -> Result<(), TrainError> {
     let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
     for examples in std::iter::once(train).chain(dev) {
-        let labels = examples.labels.len();
-        if labels != examples.n() {
-            return Err(TrainError::Labels { examples: examples.n(), labels });
+        let truths = Candidates::of(task, examples).n();
+        if truths != examples.n() {
+            return Err(TrainError::Truths { examples: examples.n(), truths });
         }
     }
     if train.n() == 0 {

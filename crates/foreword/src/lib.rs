@@ -9,7 +9,9 @@
 //!
 //! use foreword::init::Sources;
 //! use foreword::settings::{Init, Objective, Placement};
-//! use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer};
+//! use foreword::{
+//!     Bytes, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
+//! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // A frozen model: this one is compiled in; `ModelFiles::directory` reads one from disk.
@@ -17,6 +19,7 @@
 //!     &ModelFiles {
 //!         name: foreword_tiny::NAME.to_owned(),
 //!         config: foreword_tiny::CONFIG.to_vec(),
+//!         generation_config: None,
 //!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
 //!         weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
 //!     },
@@ -35,17 +38,17 @@
 //! let rows = rows.map(|(text, label)| vec![text.to_owned(), label.to_owned()]).to_vec();
 //! let data = Dataset::from_rows(vec!["text".to_owned(), "label".to_owned()], rows)?;
 //! let labels = Verbalizer::default_strings(["negative", "positive"]);
+//! let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
 //! let task = Task {
 //!     template: Template::parse("{text}\nSentiment:")?,
 //!     text_field: None,
-//!     verbalizer: Verbalizer::new(&labels, &model.tokenizer)?,
-//!     objective: Objective::Label,
+//!     goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
 //!     placement: Placement::Front,
 //!     max_length: 512,
 //! };
 //!
 //! // The soft prompt begins as words that the model knows, and learns.
-//! let sources = Sources::of(&model, Some(&task.verbalizer));
+//! let sources = Sources::of(&model, task.verbalizer());
 //! let init = Init::Text("Classify the review as negative or positive.".to_owned());
 //! let start = sources.soft_prompt(&init, 8, 0)?; // [P = 8, H]
 //! let train = task.examples(&model, start.n_virtual(), &data, Some(data.require("label")?))?;
@@ -64,7 +67,7 @@
 //! let text = Dataset::from_texts(vec!["The movie was fantastic.".to_owned()])?;
 //! let text = task.examples(&model, outcome.soft_prompt.n_virtual(), &text, None)?;
 //! let scores = task.log_likelihoods(&model, soft_prompt, &text, config.micro_batch_tokens, &mut |_| {})?;
-//! println!("{}", task.verbalizer.names()[foreword::task::best(&scores[0])]);
+//! println!("{}", task.classification()?.verbalizer.names()[foreword::task::best(&scores[0])]);
 //! # Ok(())
 //! # }
 //! ```
@@ -73,18 +76,18 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    checkpoint, data, encode, explain, init, inspect, lint, metrics, optimizer, pass, record, settings, stem,
-    task, task_file,
+    checkpoint, data, encode, explain, generate, init, inspect, lint, metrics, optimizer, pass, record,
+    settings, stem, task, task_file, template, train, verbalizer,
 };
-pub use foreword_tune::{template, train, verbalizer};
 
 pub use foreword_tune::data::{DataError, Dataset};
-pub use foreword_tune::metrics::Evaluation;
+pub use foreword_tune::metrics::{Confusion, Evaluation};
 pub use foreword_tune::task_file::TaskFile;
 pub use foreword_tune::template::Template;
 pub use foreword_tune::verbalizer::Verbalizer;
 pub use foreword_tune::{
-    Ended, Event, Examples, Made, Outcome, Progress, Task, TaskError, TrainConfig, TrainError,
+    Classification, Ended, Event, Examples, Generation, Goal, Made, Outcome, Progress, Task, TaskError,
+    TrainConfig, TrainError, Truths,
 };
 
 pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Tokenizer};

@@ -66,7 +66,7 @@ fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
     let trunk = backbone
         .forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: true })
         .unwrap();
-    let mut d_trunk = backbone.zero_gradients(N_VIRTUAL);
+    let mut d_trunk = backbone.zero_key_values(N_VIRTUAL);
     let mut hidden = Vec::new();
     let mut first = 0;
     for &n in calls {

@@ -27,6 +27,23 @@ pub(super) fn escaped(next: Option<char>, literal: &str) -> Result<char, EscapeE
     }
 }
 
+/// A text whose escapes are resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plain(pub(crate) String);
+
+impl FromStr for Plain {
+    type Err = EscapeError;
+
+    fn from_str(written: &str) -> Result<Self, EscapeError> {
+        let mut text = String::with_capacity(written.len());
+        let mut characters = written.chars();
+        while let Some(character) = characters.next() {
+            text.push(if character == '\\' { escaped(characters.next(), "")? } else { character });
+        }
+        Ok(Self(text))
+    }
+}
+
 /// What can be wrong with `--template`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TemplateTextError {
@@ -46,11 +63,7 @@ impl FromStr for TemplateText {
     type Err = TemplateTextError;
 
     fn from_str(written: &str) -> Result<Self, TemplateTextError> {
-        let mut text = String::with_capacity(written.len());
-        let mut characters = written.chars();
-        while let Some(character) = characters.next() {
-            text.push(if character == '\\' { escaped(characters.next(), "")? } else { character });
-        }
+        let Plain(text) = written.parse()?;
         Template::parse(&text)?;
         Ok(Self(text))
     }

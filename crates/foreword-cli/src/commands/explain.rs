@@ -4,13 +4,13 @@ use anyhow::Result;
 use foreword::explain::{Prediction, Walkthrough, default_rate, walk};
 use foreword::init::Sources;
 use foreword::settings::{Init, Objective};
-use foreword::{Dataset, PromptDirectory, SoftPrompt};
+use foreword::{Classification, Dataset, PromptDirectory, SoftPrompt, Verbalizer};
 
-use crate::args::{ExplainArgs, LossArgs, SourceArgs};
+use crate::args::{ExplainArgs, SourceArgs};
 use crate::commands::quickstart;
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
-use crate::resolve::prompt::{Asked, Ready};
+use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
 use crate::wire::Explained;
 use crate::words::{bytes, count, either, percent, visible};
 
@@ -27,11 +27,12 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     }
     let source = SourceArgs { prompt, model: args.model.clone() };
     let asked = Asked {
+        verb: Verb::Classify,
         source: &source,
         task: &args.task,
-        text_field: None,
-        label_field: None,
-        loss: &LossArgs { objective: None },
+        labels: args.labels.labels.as_ref(),
+        fields: AskedFields::default(),
+        objective: None,
         machine: &args.machine,
     };
     let mut ready = asked.resolve(None, printer)?;
@@ -44,13 +45,14 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     let examples = ready.task.examples(&ready.model, ready.n_virtual(), &data, None)?;
     let hidden = ready.model.backbone.spec().hidden;
     let soft = SoftPrompt::new(ready.root.clone(), ready.n_virtual(), hidden)?;
-    let (init, start) = init(&ready, &source)?;
-    let truth = truth(args, &ready)?;
+    let to = ready.task.classification()?;
+    let (init, start) = init(&ready, &to.verbalizer, &source)?;
+    let truth = truth(args, &to.verbalizer)?;
     let rate = args.learning_rate.unwrap_or_else(|| default_rate(&ready.model));
     let walkthrough = walk(&ready.model, &ready.task, &examples, truth, (&soft, &start), rate)?;
 
-    printer.json(&Explained::of(&text, &ready.task, truth, &soft, &init, &walkthrough))?;
-    let story = Story { ready: &ready, truth, init: &init, soft: &soft, walkthrough: &walkthrough };
+    printer.json(&Explained::of(&text, &to.verbalizer, truth, &soft, &init, &walkthrough))?;
+    let story = Story { to, truth, init: &init, soft: &soft, walkthrough: &walkthrough };
     for step in story.steps() {
         printer.answer(&step)?;
     }
@@ -58,8 +60,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
 }
 
 /// The label that is taken for the true one.
-fn truth(args: &ExplainArgs, ready: &Ready) -> Result<usize> {
-    let labels = &ready.task.verbalizer;
+fn truth(args: &ExplainArgs, labels: &Verbalizer) -> Result<usize> {
     let Some(name) = &args.label else { return Ok(labels.n() - 1) };
     labels.index(name).ok_or_else(|| {
         Given::wrong(format!("{name:?} is none of the prompt's labels"))
@@ -69,13 +70,12 @@ fn truth(args: &ExplainArgs, ready: &Ready) -> Result<usize> {
 }
 
 /// What the prompt began as, or a sentence of ours where that is not recorded or is gone.
-fn init(ready: &Ready, source: &SourceArgs) -> Result<(Init, SoftPrompt)> {
+fn init(ready: &Ready, labels: &Verbalizer, source: &SourceArgs) -> Result<(Init, SoftPrompt)> {
     let recorded = PromptDirectory::read(&source.prompt)?.passport.map(|passport| passport.training);
     let seed = recorded.as_ref().map_or(0, |training| training.seed);
     let init = recorded
         .and_then(|training| training.init.parse().ok())
         .filter(|init| !matches!(init, Init::From(_)));
-    let labels = &ready.task.verbalizer;
     let init =
         init.unwrap_or_else(|| Init::Text(format!("Classify the text as {}.", either(labels.names()))));
     let sources = Sources::of(&ready.model, Some(labels));
@@ -85,7 +85,7 @@ fn init(ready: &Ready, source: &SourceArgs) -> Result<(Init, SoftPrompt)> {
 
 /// The walk-through in words.
 struct Story<'a> {
-    ready: &'a Ready,
+    to: &'a Classification,
     truth: usize,
     init: &'a Init,
     soft: &'a SoftPrompt,
@@ -108,7 +108,7 @@ impl Story<'_> {
     }
 
     fn label(&self) -> &str {
-        &self.ready.task.verbalizer.names()[self.truth]
+        &self.to.verbalizer.names()[self.truth]
     }
 
     fn input(&self) -> String {
@@ -148,11 +148,11 @@ impl Story<'_> {
         for i in 0..without.next.len() {
             table.row([format!("   next token, {}", i + 1), next(without, i), next(with, i)]);
         }
-        for (i, name) in self.ready.task.verbalizer.names().iter().enumerate() {
+        for (i, name) in self.to.verbalizer.names().iter().enumerate() {
             let p = |prediction: &Prediction| percent(prediction.probabilities[i]);
             table.row([format!("   p({name})"), p(without), p(with)]);
         }
-        let among = match self.ready.task.objective {
+        let among = match self.to.objective {
             Objective::Label => "p(label) is among the labels: the softmax of their log-likelihoods",
             Objective::Lm => "p(label) is among all texts: the product of its tokens' probabilities",
         };

@@ -4,7 +4,7 @@ use anyhow::Result;
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::record::{self, Warning};
-use foreword::settings::{Init, Objective, Placement};
+use foreword::settings::{Init, Objective, Placement, TaskKind};
 use foreword::{Cpu, Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
 use serde_json::Value;
 
@@ -131,9 +131,16 @@ fn facts(passport: &Passport) -> String {
         ("task", format!("{}; {}", task.kind, fields.join(", "))),
         ("template", format!("{:?}", task.template)),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
-        ("length", format!("at most {} tokens of template, text and label", count(task.max_length as u64))),
-        ("placement", format!("{}: {}", task.placement, place(task.placement))),
-        ("objective", format!("{}: {}", task.objective, loss(task.objective))),
+        (
+            "length",
+            format!(
+                "at most {} tokens of template, text and {}",
+                count(task.max_length as u64),
+                truth(task.kind)
+            ),
+        ),
+        ("placement", format!("{}: {}", task.placement, place(task.placement, task.kind))),
+        ("objective", format!("{}: {}", task.objective, loss(task.objective, task.kind))),
         ("data", format!("{} examples", data.join(", "))),
         ("init", training.init.clone()),
         ("steps", steps(passport)),
@@ -159,18 +166,29 @@ fn model_in_words(passport: &Passport) -> String {
     format!("{}: {}", base.name, described.join(", "))
 }
 
-fn place(placement: Placement) -> &'static str {
+fn place(placement: Placement, kind: TaskKind) -> String {
     match placement {
-        Placement::Front => "the soft prompt stands before all, as PEFT has it",
-        Placement::AfterBos => "the soft prompt stands after the BOS token",
-        Placement::Suffix => "the soft prompt stands between the template's end and the label",
+        Placement::Front => "the soft prompt stands before all, as PEFT has it".to_owned(),
+        Placement::AfterBos => "the soft prompt stands after the BOS token".to_owned(),
+        Placement::Suffix => {
+            format!("the soft prompt stands between the template's end and the {}", truth(kind))
+        }
     }
 }
 
-fn loss(objective: Objective) -> &'static str {
-    match objective {
-        Objective::Label => "the true label against the others",
-        Objective::Lm => "the text of the true label against all texts",
+fn loss(objective: Objective, kind: TaskKind) -> &'static str {
+    match (objective, kind) {
+        (Objective::Label, _) => "the true label against the others",
+        (Objective::Lm, TaskKind::Classification) => "the text of the true label against all texts",
+        (Objective::Lm, TaskKind::Generation) => "the target and its end against all texts",
+    }
+}
+
+/// What follows the template.
+fn truth(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Classification => "label",
+        TaskKind::Generation => "target",
     }
 }
 

@@ -69,7 +69,7 @@ fn read(text: &str, name: &str) -> Result<Dataset> {
 /// The bare model with another template.
 fn bare(plan: &Plan, template: &str, test: &Dataset) -> Result<Evaluation> {
     let task = Task { template: Template::parse(template)?, ..plan.task.clone() };
-    let label = test.require(&plan.fields.label)?;
+    let label = test.require(&plan.fields.truth)?;
     let examples = task.examples(&plan.model, 0, test, Some(label))?;
     Ok(task.evaluate(&plan.model, &[], &examples, plan.config.micro_batch_tokens, &mut |_| {})?)
 }
@@ -82,5 +82,5 @@ fn classify<'p>(plan: &'p Plan, root: &[f32]) -> Result<(&'p str, f64)> {
     let scores =
         task.log_likelihoods(&plan.model, root, &examples, plan.config.micro_batch_tokens, &mut |_| {})?;
     let given = best(&scores[0]);
-    Ok((&plan.task.verbalizer.names()[given], probabilities(&scores[0])[given]))
+    Ok((&plan.task.classification()?.verbalizer.names()[given], probabilities(&scores[0])[given]))
 }

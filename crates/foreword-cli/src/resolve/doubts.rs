@@ -23,11 +23,11 @@ pub(crate) fn tell(
     for (name, dataset, examples) in read {
         let (Some(dataset), Some(examples)) = (dataset, examples) else { continue };
         let text_field = task.text_field.as_deref();
-        parts.push(Part::new(name, dataset, &task.template, text_field, &examples.labels)?);
+        parts.push(Part::new(name, dataset, &task.template, text_field, &examples.truths)?);
         cuts.extend(cut(name, examples.n_cut, examples.n(), room));
     }
     let mut findings = match parts.split_first() {
-        Some((train, others)) => lint(train, others, &task.verbalizer),
+        Some((train, others)) => lint(train, others, task.verbalizer()),
         None => Vec::new(),
     };
     findings.extend(cuts);

@@ -1,15 +1,23 @@
 //! A prompt directory resolved: the rows, the model that they were made for, and the task that they do.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use foreword::data::FieldIdx;
+use foreword::format::TaskRecord;
+use foreword::generate::GenerateConfig;
 use foreword::record::{self, Warning};
+use foreword::settings::{Objective, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
-use foreword::{Cpu, Dataset, Examples, Model, PromptDirectory, Task, Template, Verbalizer};
+use foreword::{
+    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template,
+    Verbalizer,
+};
 
-use crate::args::{LossArgs, MachineArgs, SourceArgs, TaskArgs};
+use super::Fields;
+use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::count;
@@ -24,8 +32,8 @@ pub(crate) struct Ready {
     pub(crate) task: Task,
     /// The learned rows, `[P, H]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
-    /// The field with the label, where the prompt or a flag says it.
-    pub(crate) label_field: Option<String>,
+    /// The field with the label or target, where the prompt or a flag says it.
+    pub(crate) truth_field: Option<String>,
     /// Most tokens computed at a time.
     pub(crate) budget: usize,
 }
@@ -40,30 +48,66 @@ impl Ready {
     pub(crate) fn examples(
         &self,
         data: &Dataset,
-        label: Option<FieldIdx>,
+        truth: Option<FieldIdx>,
         printer: &Printer,
     ) -> Result<Examples> {
-        let examples = self.task.examples(&self.model, self.n_virtual(), data, label)?;
-        if examples.n_cut > 0 {
-            let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
-            printer.warn(&format!("{n_cut} of {n} texts were cut to fit"));
-        }
+        let examples = self.task.examples(&self.model, self.n_virtual(), data, truth)?;
+        tell_cuts(&examples, printer);
         Ok(examples)
+    }
+
+    /// The data in tokens with room for new ones, and the most of those; says how many texts had to be cut.
+    pub(crate) fn openings(
+        &self,
+        data: &Dataset,
+        config: &GenerateConfig,
+        printer: &Printer,
+    ) -> Result<(Examples, usize)> {
+        let (examples, most) = self.task.openings(&self.model, self.n_virtual(), data, config)?;
+        tell_cuts(&examples, printer);
+        Ok((examples, most))
+    }
+}
+
+fn tell_cuts(examples: &Examples, printer: &Printer) {
+    if examples.n_cut > 0 {
+        let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
+        printer.warn(&format!("{n_cut} of {n} texts were cut to fit"));
     }
 }
 
 /// What is asked of a prompt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
+    pub(crate) verb: Verb,
     pub(crate) source: &'a SourceArgs,
     pub(crate) task: &'a TaskArgs,
-    pub(crate) text_field: Option<&'a str>,
-    pub(crate) label_field: Option<&'a str>,
-    pub(crate) loss: &'a LossArgs,
+    pub(crate) labels: Option<&'a Labels>,
+    pub(crate) fields: AskedFields<'a>,
+    pub(crate) objective: Option<Objective>,
     pub(crate) machine: &'a MachineArgs,
 }
 
-impl Asked<'_> {
+/// What a prompt is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Choose among labels.
+    Classify,
+    /// Write texts.
+    Generate,
+    /// Be measured at what it was trained for.
+    Eval,
+}
+
+/// The fields that flags name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AskedFields<'a> {
+    pub(crate) text: Option<&'a str>,
+    pub(crate) label: Option<&'a str>,
+    pub(crate) target: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
     /// Opens the prompt with its model. Labels that neither the prompt nor a flag names are those of `data`.
     pub(crate) fn resolve(self, data: Option<&Dataset>, printer: &Printer) -> Result<Ready> {
         let directory = self.directory()?;
@@ -74,46 +118,69 @@ impl Asked<'_> {
             }
         }
         let recorded = directory.as_ref().and_then(|directory| Some(&directory.passport.as_ref()?.task));
-        let label_field = self.label_field.or(recorded.and_then(|task| task.label_field.as_deref()));
+        let kind = self.kind(recorded, printer)?;
+        let default_template = match kind {
+            TaskKind::Classification => Template::DEFAULT,
+            TaskKind::Generation => Template::DEFAULT_GENERATION,
+        };
         let template = self.task.template.as_ref().map(|template| template.0.as_str());
-        let (template, labels) = match recorded {
-            Some(task) => {
-                let labels = self.task.labels.as_ref().map_or(&task.labels, |labels| &labels.0);
-                (template.unwrap_or(&task.template), labels.clone())
+        let template = template.or(recorded.map(|task| task.template.as_str())).unwrap_or(default_template);
+        let (truth_field, goal) = match kind {
+            TaskKind::Classification => {
+                let field = self.fields.label.or(recorded.and_then(|task| task.label_field.as_deref()));
+                let labels = self.labels(recorded, template, field, data)?;
+                let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+                let recorded = recorded.filter(|task| task.kind == kind).map(|task| task.objective);
+                let objective = self.objective.or(recorded).unwrap_or(DEFAULT_OBJECTIVE);
+                (field, Goal::Classification(Classification { verbalizer, objective }))
             }
-            None => {
-                let template = template.unwrap_or(Template::DEFAULT);
-                (template, self.labels(template, label_field, data)?)
+            TaskKind::Generation => {
+                let field = self.fields.target.or(recorded.and_then(|task| task.target_field.as_deref()));
+                (field, Goal::Generation(Generation::of(&model)?))
             }
         };
+        let placement = self.task.placement.or(recorded.map(|task| task.placement));
+        let max_length = self.task.max_length.or(recorded.map(|task| task.max_length));
+        let text_field = self.fields.text.or(recorded.and_then(|task| task.text_field.as_deref()));
         let task = Task {
             template: Template::parse(template)?,
-            text_field: self
-                .text_field
-                .or(recorded.and_then(|task| task.text_field.as_deref()))
-                .map(str::to_owned),
-            verbalizer: Verbalizer::new(&labels, &model.tokenizer)?,
-            objective: self
-                .loss
-                .objective
-                .or(recorded.map(|task| task.objective))
-                .unwrap_or(DEFAULT_OBJECTIVE),
-            placement: self
-                .task
-                .placement
-                .or(recorded.map(|task| task.placement))
-                .unwrap_or(DEFAULT_PLACEMENT),
-            max_length: self
-                .task
-                .max_length
-                .or(recorded.map(|task| task.max_length))
-                .unwrap_or(DEFAULT_MAX_LENGTH),
+            text_field: text_field.map(str::to_owned),
+            goal,
+            placement: placement.unwrap_or(DEFAULT_PLACEMENT),
+            max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
-        let label_field = label_field.map(str::to_owned);
+        let truth_field = truth_field.map(str::to_owned);
         let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
         let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
         printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
-        Ok(Ready { model, task, root, label_field, budget })
+        Ok(Ready { model, task, root, truth_field, budget })
+    }
+
+    /// Whether labels are chosen or texts written.
+    fn kind(self, recorded: Option<&TaskRecord>, printer: &Printer) -> Result<TaskKind> {
+        let trained = recorded.map(|task| task.kind);
+        let prompt = self.source.prompt.display();
+        match self.verb {
+            Verb::Generate => {
+                if trained == Some(TaskKind::Classification) {
+                    printer.warn(&format!(
+                        "the prompt {prompt} was trained to choose labels, which `foreword classify` does; what it writes \
+                         beyond a label was never trained"
+                    ));
+                }
+                Ok(TaskKind::Generation)
+            }
+            _ if self.labels.is_some() => Ok(TaskKind::Classification),
+            Verb::Classify if trained == Some(TaskKind::Generation) => Err(Given::wrong(format!(
+                "the prompt {prompt} was trained to write texts, and has no labels"
+            ))
+            .hint("`foreword generate` has it write; --labels names labels to choose from all the same")
+            .into()),
+            Verb::Classify => Ok(TaskKind::Classification),
+            Verb::Eval if self.fields.target.is_some() => Ok(TaskKind::Generation),
+            Verb::Eval if self.fields.label.is_some() => Ok(TaskKind::Classification),
+            Verb::Eval => Ok(trained.unwrap_or(TaskKind::Classification)),
+        }
     }
 
     fn directory(self) -> Result<Option<PromptDirectory>> {
@@ -155,20 +222,23 @@ impl Asked<'_> {
 
     fn labels(
         self,
+        recorded: Option<&TaskRecord>,
         template: &str,
         label_field: Option<&str>,
         data: Option<&Dataset>,
-    ) -> Result<std::collections::BTreeMap<String, String>> {
-        if let Some(labels) = &self.task.labels {
-            return Ok(labels.0.clone());
+    ) -> Result<BTreeMap<String, String>> {
+        let recorded = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
+        if let Some(labels) = self.labels.map(|labels| &labels.0).or(recorded) {
+            return Ok(labels.clone());
         }
         let Some(data) = data else {
             return Err(Given::wrong("nothing says which labels there are")
                 .hint("name them with their texts, as in --labels 'negative= negative,positive= positive'")
                 .into());
         };
-        let fields = super::Fields::find(data, &Template::parse(template)?, self.text_field, label_field)?;
-        Ok(Verbalizer::default_strings(label_names(data, data.require(&fields.label)?)?))
+        let truth = (TaskKind::Classification, label_field);
+        let fields = Fields::find(data, &Template::parse(template)?, self.fields.text, truth)?;
+        Ok(Verbalizer::default_strings(label_names(data, data.require(&fields.truth)?)?))
     }
 }
 

@@ -9,13 +9,13 @@ use foreword::data::split::{default_dev_share, stratified_sample, stratified_spl
 use foreword::format::{DataRecord, check_vacant};
 use foreword::init::Sources;
 use foreword::record;
-use foreword::settings::{Init, TaskKind};
+use foreword::settings::{Init, Objective, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Cpu, Dataset, Examples, Model, Overwrite, PromptDirectory, SoftPrompt, Task, TaskFile, Template,
-    TrainConfig, Verbalizer,
+    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, PromptDirectory, SoftPrompt,
+    Task, TaskFile, Template, TrainConfig, Verbalizer,
 };
 
 use super::{Fields, data, doubts};
@@ -147,19 +147,22 @@ impl Plan {
     ) -> Result<Self> {
         let started = Instant::now();
         let config = config(&file.train)?;
-        let source = file.task.template.as_deref().unwrap_or(Template::DEFAULT);
+        let kind = kind(file)?;
+        let (default, truth) = match kind {
+            TaskKind::Classification => (Template::DEFAULT, &file.data.label_field),
+            TaskKind::Generation => (Template::DEFAULT_GENERATION, &file.data.target_field),
+        };
+        let source = file.task.template.as_deref().unwrap_or(default);
         let template = Template::parse(source).context("the task's template")?;
-        let stated = (file.data.text_field.as_deref(), file.data.label_field.as_deref());
-        let fields = Fields::find(&splits.train, &template, stated.0, stated.1)?;
-        let labels = labels(file, &splits.train, &fields)?;
+        let text = file.data.text_field.as_deref();
+        let fields = Fields::find(&splits.train, &template, text, (kind, truth.as_deref()))?;
 
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = super::model(model_name, machine)?;
         let task = Task {
             template,
             text_field: fields.text.clone(),
-            verbalizer: Verbalizer::new(&labels, &model.tokenizer)?,
-            objective: file.task.objective.unwrap_or(DEFAULT_OBJECTIVE),
+            goal: goal(file, &splits.train, &fields, &model)?,
             placement: file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT),
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
@@ -170,8 +173,8 @@ impl Plan {
         let start = start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
 
         let examples = |dataset: &Dataset| {
-            let label = dataset.require(&fields.label)?;
-            anyhow::Ok(task.examples(&model, start.n_virtual(), dataset, Some(label))?)
+            let truth = dataset.require(&fields.truth)?;
+            anyhow::Ok(task.examples(&model, start.n_virtual(), dataset, Some(truth))?)
         };
         let train = examples(&splits.train)?;
         let dev = splits.dev.as_ref().map(examples).transpose()?;
@@ -221,12 +224,13 @@ impl Plan {
     fn tell(&self, printer: &Printer) {
         let spec = self.model.backbone.spec();
         let n = |examples: &Option<Examples>| count(examples.as_ref().map_or(0, Examples::n) as u64);
-        let verbalizer = &self.task.verbalizer;
-        let labels = verbalizer.names().iter().zip(verbalizer.strings());
-        let labels: Vec<String> = labels.map(|(name, string)| format!("{name} → {string:?}")).collect();
+        let labels = self.task.verbalizer().map(|labels| {
+            let labels = labels.names().iter().zip(labels.strings());
+            labels.map(|(name, string)| format!("{name} → {string:?}")).collect::<Vec<_>>().join(", ")
+        });
         let rate = self.config.peak_rate(self.model.backbone.embedding_rms());
         let (n_virtual, hidden) = (self.start.n_virtual(), self.start.hidden());
-        for (what, is) in [
+        let lines = [
             (
                 "model",
                 format!("{}, {} numbers, all frozen", self.model_name, count(spec.n_parameters() as u64)),
@@ -242,7 +246,7 @@ impl Plan {
             ),
             ("fields", self.fields.describe(&self.task.template)),
             ("template", format!("{:?}", self.task.template.source())),
-            ("labels", labels.join(", ")),
+            ("labels", labels.unwrap_or_default()),
             ("init", self.init.to_string()),
             (
                 "learning",
@@ -254,7 +258,8 @@ impl Plan {
                 ),
             ),
             ("out", self.place.out.display().to_string()),
-        ] {
+        ];
+        for (what, is) in lines.into_iter().filter(|(_, is)| !is.is_empty()) {
             printer.say(&format!("{what:<9} {is}"));
         }
     }
@@ -265,9 +270,7 @@ pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
     let flags = args.flags();
     let Some(input) = &args.input else { return Ok(flags) };
     if is_task_file(input) {
-        let file = TaskFile::read(input)?.overridden_by(flags);
-        refuse_generation(&file)?;
-        return Ok(file);
+        return Ok(TaskFile::read(input)?.overridden_by(flags));
     }
     if flags.data.train.is_some() {
         return Err(Given::wrong(format!("both {} and --train name the training data", input.display()))
@@ -297,13 +300,31 @@ fn is_task_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
 }
 
-fn refuse_generation(file: &TaskFile) -> Result<()> {
-    if file.task.kind == Some(TaskKind::Generation) || file.data.target_field.is_some() {
-        return Err(Given::wrong("this version of foreword only classifies; the task asks for generation")
-            .hint("leave out kind and target_field, and give a label_field")
-            .into());
+/// Whether labels are learned or texts to write: what is stated, or what the named fields hold.
+fn kind(file: &TaskFile) -> Result<TaskKind> {
+    let wrong = |message: &str, hint: &str| Err(Given::wrong(message).hint(hint).into());
+    let (label, target) = (file.data.label_field.is_some(), file.data.target_field.is_some());
+    let labels = label || file.task.labels.is_some();
+    let kind = match (file.task.kind, target) {
+        (Some(kind), _) => kind,
+        (None, true) => TaskKind::Generation,
+        (None, false) => TaskKind::Classification,
+    };
+    match kind {
+        TaskKind::Classification if target => wrong(
+            "a classification has a label, not a target_field",
+            "name the field with --label-field, or ask for --kind generation",
+        ),
+        TaskKind::Generation if labels => wrong(
+            "a generation has a target, not labels or a label_field",
+            "name the field with --target-field, or ask for --kind classification",
+        ),
+        TaskKind::Generation if file.task.objective == Some(Objective::Label) => wrong(
+            "a generation has no labels to choose among, so its objective can't be label",
+            "leave the objective out: it is lm",
+        ),
+        kind => Ok(kind),
     }
-    Ok(())
 }
 
 /// The defaults with the settings in their place.
@@ -334,12 +355,18 @@ fn positive(value: usize, setting: &str) -> Result<usize> {
     Ok(value)
 }
 
-/// The labels that are stated, or those of the training data.
-fn labels(file: &TaskFile, train: &Dataset, fields: &Fields) -> Result<BTreeMap<String, String>> {
-    match &file.task.labels {
-        Some(labels) => Ok(labels.clone()),
-        None => Ok(Verbalizer::default_strings(label_names(train, train.require(&fields.label)?)?)),
+/// What the examples are to teach: the labels that are stated, or those of the training data; or to write their targets.
+fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Cpu>) -> Result<Goal> {
+    if fields.kind == TaskKind::Generation {
+        return Ok(Goal::Generation(Generation::of(model)?));
     }
+    let labels = match &file.task.labels {
+        Some(labels) => labels.clone(),
+        None => Verbalizer::default_strings(label_names(train, train.require(&fields.truth)?)?),
+    };
+    let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+    let objective = file.task.objective.unwrap_or(DEFAULT_OBJECTIVE);
+    Ok(Goal::Classification(Classification { verbalizer, objective }))
 }
 
 /// Cuts a dev set off the training data where none is given.
@@ -347,7 +374,7 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
     if splits.dev.is_some() {
         return Ok(splits);
     }
-    let labels = task.verbalizer.label_indices(&splits.train, splits.train.require(&fields.label)?)?;
+    let labels = strata(&splits.train, task, fields)?;
     let split = stratified_split(&labels, default_dev_share(labels.len()), seed);
     if split.dev.is_empty() {
         printer.warn(
@@ -364,10 +391,21 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
     Ok(Splits { train, dev: Some(dev), test: splits.test })
 }
 
+/// What examples are drawn by: their labels; targets are all alike.
+fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>> {
+    match task.verbalizer() {
+        Some(verbalizer) => Ok(verbalizer.label_indices(dataset, dataset.require(&fields.truth)?)?),
+        None => Ok(vec![0; dataset.n()]),
+    }
+}
+
 /// A sentence that names the task, as a person would write it.
 fn default_init(task: &Task, fields: &Fields) -> Init {
     let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
-    Init::Text(format!("Classify the {slot} as {}.", either(task.verbalizer.names())))
+    Init::Text(match task.verbalizer() {
+        Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),
+        None => format!("Read the {slot} and write the {}.", fields.truth),
+    })
 }
 
 /// The first rows.
@@ -379,7 +417,7 @@ fn start(
     seed: u64,
     printer: &Printer,
 ) -> Result<SoftPrompt> {
-    let sources = Sources::of(model, Some(&task.verbalizer));
+    let sources = Sources::of(model, task.verbalizer());
     let start = sources.soft_prompt(init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
     if let Init::From(dir) = init
         && let Err(error) = record::check_fit(&PromptDirectory::read(dir)?, model)
@@ -408,12 +446,13 @@ fn limited(
 ) -> Result<Splits> {
     let n = splits.train.n();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return Ok(splits) };
-    let labels = task.verbalizer.label_indices(&splits.train, splits.train.require(&fields.label)?)?;
+    let labels = strata(&splits.train, task, fields)?;
     let train = splits.train.take(&stratified_sample(&labels, limit, seed));
     printer.say(&format!(
-        "--limit: {} of {} training examples, drawn by label (seed {seed})",
+        "--limit: {} of {} training examples, drawn by {} (seed {seed})",
         count(limit as u64),
-        count(n as u64)
+        count(n as u64),
+        if fields.kind == TaskKind::Classification { "label" } else { "chance" }
     ));
     Ok(Splits { train, ..splits })
 }

@@ -8,7 +8,7 @@ use foreword::{AdapterConfig, Passport, PromptDirectory, Verbalizer};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::recorded::Verdict;
+use crate::recorded::{Measure, Verdict};
 use crate::words::WAYWARD;
 
 /// What is in a prompt directory, and where its rows lie.
@@ -55,14 +55,37 @@ struct PassportLine<'a> {
     verdict: Option<VerdictLine>,
 }
 
+/// Of a classification by its accuracy, of a generation by its loss.
 #[derive(Debug, Serialize)]
-struct VerdictLine {
-    split: &'static str,
-    accuracy: f64,
-    interval: (f64, f64),
-    bare: f64,
-    beats_bare: bool,
-    may_be_chance: bool,
+#[serde(untagged)]
+enum VerdictLine {
+    Accuracy {
+        split: &'static str,
+        accuracy: f64,
+        interval: (f64, f64),
+        bare: f64,
+        beats_bare: bool,
+        may_be_chance: bool,
+    },
+    Loss {
+        split: &'static str,
+        loss: f64,
+        bare: f64,
+        beats_bare: bool,
+    },
+}
+
+impl VerdictLine {
+    fn of(verdict: Verdict) -> Self {
+        let (split, beats_bare) = (verdict.split, verdict.beats_bare());
+        match verdict.by {
+            Measure::Accuracy { tuned: accuracy, interval, bare } => {
+                let may_be_chance = verdict.may_be_chance();
+                Self::Accuracy { split, accuracy, interval, bare, beats_bare, may_be_chance }
+            }
+            Measure::Loss { tuned: loss, bare } => Self::Loss { split, loss, bare, beats_bare },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -136,14 +159,7 @@ fn passport(passport: &Passport) -> PassportLine<'_> {
         passport;
     let TaskRecord { kind, template, labels, placement, objective, max_length, .. } = task;
     let TrainingRecord { init, seed, settings, steps, best_step, data, .. } = training;
-    let verdict = Verdict::of(metrics).map(|verdict| VerdictLine {
-        split: verdict.split,
-        accuracy: verdict.accuracy,
-        interval: verdict.interval,
-        bare: verdict.bare,
-        beats_bare: verdict.beats_bare(),
-        may_be_chance: verdict.may_be_chance(),
-    });
+    let verdict = Verdict::of(metrics).map(VerdictLine::of);
     PassportLine {
         foreword_version,
         model: name,

@@ -15,9 +15,10 @@ fn the_first_help_names_the_verbs() {
     Usage: foreword <COMMAND>
 
     Commands:
-      train        Learn a soft prompt from labelled examples
-      eval         Measure a soft prompt, or the bare model, on labelled examples
+      train        Learn a soft prompt from examples, to choose a label or to write a text
+      eval         Measure a soft prompt, or the bare model, on examples whose label or target is known
       classify     Label texts with a soft prompt
+      generate     Write texts with a soft prompt
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
       quickstart   See it work: learn sentiment with the bundled model, in about a minute
@@ -41,7 +42,7 @@ fn the_first_help_names_the_verbs() {
 fn each_flag_tells_its_unit_and_its_default() {
     let scene = Scene::new();
     insta::assert_snapshot!(scene.run(&["train", "-h"]).stdout, @r#"
-    Learn a soft prompt from labelled examples
+    Learn a soft prompt from examples, to choose a label or to write a text
 
     Usage: foreword train [OPTIONS] [TASK.toml|DATA]
 
@@ -55,35 +56,41 @@ fn each_flag_tells_its_unit_and_its_default() {
       -h, --help              Print help (see more with '--help')
 
     Data:
-          --train <FILE>        Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file,
-                                also packed (.gz, .zst); - is standard input
-          --dev <FILE>          Examples to choose the best prompt by [default: a tenth of the training
-                                data, drawn by label and seed]
-          --test <FILE>         Examples to report on; nothing is chosen by them
-          --limit <N>           Learn from this many of the training examples, drawn by label and seed
-                                [default: all]
-          --strict              Where the data is doubtful (duplicates, contradictory or rare labels,
-                                test texts that are learned from, cut texts, …), end with an error
-                                instead of a warning
-          --text-field <NAME>   The field that {text} in the template stands for [default: guessed from
-                                common names]
-          --label-field <NAME>  The field with the label [default: guessed from common names]
+          --train <FILE>         Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file,
+                                 also packed (.gz, .zst); - is standard input
+          --dev <FILE>           Examples to choose the best prompt by [default: a tenth of the training
+                                 data, drawn by label and seed]
+          --test <FILE>          Examples to report on; nothing is chosen by them
+          --limit <N>            Learn from this many of the training examples, drawn by label and seed
+                                 [default: all]
+          --strict               Where the data is doubtful (duplicates, contradictory or rare labels,
+                                 test texts that are learned from, cut texts, …), end with an error
+                                 instead of a warning
+          --text-field <NAME>    The field that {text} in the template stands for [default: guessed from
+                                 common names]
+          --label-field <NAME>   The field with the label [default: guessed from common names]
+          --target-field <NAME>  The field with the text to be written, where examples have no label but
+                                 a target
 
     Task:
+          --kind <KIND>            What the examples teach [default: generation where --target-field
+                                   names a target, classification otherwise] [possible values:
+                                   classification, generation]
           --template <TEXT>        The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
-                                   label follows it. \n is a newline, \t a tab, \\ a backslash; {{ and
-                                   }} are braces [default: "{text}\nLabel:"]
+                                   label or target follows it. \n is a newline, \t a tab, \\ a
+                                   backslash; {{ and }} are braces [default: "{text}\nLabel:", or
+                                   "{text}\nOutput:" where texts are generated]
+          --placement <PLACE>      Where the soft prompt stands: before all, as PEFT has it; after the
+                                   BOS token; or between the template's end and the label or target
+                                   [default: front] [possible values: front, after-bos, suffix]
+          --max-length <TOKENS>    The most tokens of template, text and label or target together;
+                                   longer texts are cut. Virtual tokens do not count, but must fit into
+                                   the model's context as well [default: 512]
           --labels <LABEL=TEXT,…>  The text that stands for each label, as 'negative= negative,positive=
                                    positive', kept as it stands with its leading space. A backslash
                                    before a comma, an equals sign or a backslash takes it literally; \n
                                    and \t are as above [default: the labels in the data, each with a
                                    space before its name]
-          --placement <PLACE>      Where the soft prompt stands: before all, as PEFT has it; after the
-                                   BOS token; or between the template's end and the label [default:
-                                   front] [possible values: front, after-bos, suffix]
-          --max-length <TOKENS>    The most tokens of template, text and label together; longer texts
-                                   are cut. Virtual tokens do not count, but must fit into the model's
-                                   context as well [default: 512]
           --objective <LOSS>       What counts: the true label against the others (label), or its text
                                    against all texts (lm) [default: label] [possible values: label, lm]
 
@@ -138,6 +145,7 @@ fn each_flag_tells_its_unit_and_its_default() {
       foreword train reviews.csv --out sentiment
       foreword train task.toml
       foreword train task.toml --steps 800 --seed 1 --out second-try
+      foreword train restaurants.jsonl --text-field input --target-field output
       foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\nSentiment:' \
           --labels 'neg= negative,pos= positive' --log run.jsonl
     "#);

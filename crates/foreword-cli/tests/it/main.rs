@@ -9,6 +9,7 @@
 mod scene;
 mod schema;
 
+mod generate;
 mod help;
 mod inspect;
 mod stories;

@@ -12,14 +12,23 @@ pub(crate) enum Line {
     Done(Done),
 }
 
+/// A line of a run that learns to write.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum WriterLine {
+    Step { step: u64, loss: f64, learning_rate: f64, grad_norm: f64, examples_per_second: f64 },
+    Eval { step: u64, split: String, loss: f64 },
+    Done(Done<TextScores>),
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Done {
+pub(crate) struct Done<S = Scores> {
     pub(crate) out: String,
     pub(crate) steps: u64,
     pub(crate) best_step: u64,
-    pub(crate) dev: Option<Scores>,
-    pub(crate) test: Option<Scores>,
+    pub(crate) dev: Option<S>,
+    pub(crate) test: Option<S>,
     pub(crate) seconds: f64,
     pub(crate) peak_memory_bytes: Option<u64>,
 }
@@ -31,6 +40,32 @@ pub(crate) struct Scores {
     pub(crate) accuracy: f64,
     pub(crate) macro_f1: f64,
     pub(crate) loss: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextScores {
+    pub(crate) n: u64,
+    pub(crate) loss: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextReport {
+    pub(crate) n: u64,
+    pub(crate) loss: f64,
+    pub(crate) exact_match: f64,
+    pub(crate) rouge_l: f64,
+    pub(crate) bleu: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    pub(crate) text: String,
+    pub(crate) output: String,
+    pub(crate) tokens: u64,
+    pub(crate) finish_reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

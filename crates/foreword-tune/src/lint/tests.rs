@@ -9,17 +9,17 @@ fn names() -> Vec<String> {
     NAMES.map(str::to_owned).to_vec()
 }
 
-fn csv(name: &str, text: &str) -> (Dataset, Vec<usize>) {
+fn csv(name: &str, text: &str) -> (Dataset, Truths) {
     let data = Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap();
     let label = data.require("label").unwrap();
     let labels = (0..data.n())
         .map(|row| NAMES.iter().position(|name| *name == data.text(row, label).unwrap()).unwrap())
         .collect();
-    (data, labels)
+    (data, Truths::Labels(labels))
 }
 
-fn part<'a>(name: &'static str, (data, labels): &'a (Dataset, Vec<usize>)) -> Part<'a> {
-    Part::new(name, data, &Template::parse("{text}").unwrap(), None, labels).unwrap()
+fn part<'a>(name: &'static str, (data, truths): &'a (Dataset, Truths)) -> Part<'a> {
+    Part::new(name, data, &Template::parse("{text}").unwrap(), None, truths).unwrap()
 }
 
 fn told(finding: Option<Finding>) -> String {
@@ -29,13 +29,13 @@ fn told(finding: Option<Finding>) -> String {
 #[test]
 fn duplicates_are_counted_beyond_the_first_and_space_around_them_does_not_count() {
     let data = csv("d.csv", "text,label,id\na,up,1\n a ,up,2\nb,up,3\na,up,4\nA,up,5\n");
-    let said = told(duplicates(&part("training", &data)));
+    let said = told(duplicates(&part("training", &data), "label"));
     let begin = "2 of 5 training examples repeat the text and label of an earlier one \
                  (d.csv, line 3 repeats line 2; d.csv, line 5 repeats line 2): ";
     assert!(said.starts_with(begin), "{said}");
     assert!(said.ends_with("keep one of each"));
     let data = csv("d.csv", "text,label\na,up\na,down\nb,up\n");
-    assert_eq!(duplicates(&part("training", &data)), None);
+    assert_eq!(duplicates(&part("training", &data), "label"), None);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn only_the_fields_of_the_template_are_compared() {
     let (data, labels) = csv("d.csv", "premise,so,other,label\na,b,1,up\na,b,2,up\na,c,1,up\n");
     let template = Template::parse("{premise} {so}").unwrap();
     let part = Part::new("training", &data, &template, None, &labels).unwrap();
-    assert!(matches!(duplicates(&part), Some(Finding::Duplicates { n: 1, of: 3, .. })));
+    assert!(matches!(duplicates(&part, "label"), Some(Finding::Duplicates { n: 1, of: 3, .. })));
 }
 
 #[test]
@@ -92,11 +92,13 @@ fn with_many_labels_a_tenth_is_no_measure() {
     let data = Dataset::from_texts(vec!["a".to_owned(); 400]).unwrap();
     let template = Template::parse("{text}").unwrap();
     let mut labels: Vec<usize> = (0..400).map(|row| row % 20).collect();
-    assert_eq!(rare(&Part::new("training", &data, &template, None, &labels).unwrap(), &names), None);
+    let truths = Truths::Labels(labels.clone());
+    assert_eq!(rare(&Part::new("training", &data, &template, None, &truths).unwrap(), &names), None);
     for row in 0..12 {
         labels[row * 20] = 1;
     }
-    let found = rare(&Part::new("training", &data, &template, None, &labels).unwrap(), &names);
+    let truths = Truths::Labels(labels);
+    let found = rare(&Part::new("training", &data, &template, None, &truths).unwrap(), &names);
     assert_eq!(found, Some(Finding::Rare { labels: vec![("label 00".into(), 8)], of: 400 }));
 }
 
@@ -132,4 +134,20 @@ fn labels_are_looked_at_as_tokens() {
     assert!(said.starts_with("labels that begin with the same token, \"a\", \"b\": "), "{said}");
     assert_eq!(several_tokens(&names[..1], &strings, &[&[1]]), None);
     assert_eq!(shared_first_token(&names, &[&[1], &[2], &[3], &[4]]), None);
+}
+
+#[test]
+fn a_text_may_have_several_targets_but_the_same_one_twice_is_a_duplicate() {
+    let data = Dataset::from_bytes(b"text,target\na,x\na,y\na,x\nb,x\n", Path::new("d.csv")).unwrap();
+    let template = Template::parse("{text}").unwrap();
+    let truths = Truths::Targets(vec![vec![7], vec![8], vec![7], vec![7]]);
+    let part = Part::new("training", &data, &template, None, &truths).unwrap();
+    let findings = lint(&part, &[], None);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let said = findings[0].to_string();
+    assert!(
+        said.starts_with("1 of 4 training examples repeats the text and target of an earlier one"),
+        "{said}"
+    );
+    assert!(said.contains("line 4 repeats line 2"), "{said}");
 }

@@ -10,7 +10,7 @@ use foreword_tune::settings::{Objective, Placement};
 use foreword_tune::task::probabilities;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
-use foreword_tune::{Examples, Task};
+use foreword_tune::{Classification, Examples, Goal, Task};
 
 use crate::golden::load;
 
@@ -23,8 +23,10 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
     Task {
         template: Template::parse("Review: {text}\nSentiment:").unwrap(),
         text_field: None,
-        verbalizer: Verbalizer::new(&labels.into(), &model.tokenizer).unwrap(),
-        objective,
+        goal: Goal::Classification(Classification {
+            verbalizer: Verbalizer::new(&labels.into(), &model.tokenizer).unwrap(),
+            objective,
+        }),
         placement: Placement::Front,
         max_length: 200,
     }
@@ -32,12 +34,12 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
 
 /// L and its gradient at `soft`, through a step over one lesson.
 fn step(model: &Model<Cpu>, task: &Task, examples: &Examples, soft: &[f32]) -> (f64, Vec<f32>) {
-    let labels: Vec<&[Token]> = (0..2).map(|i| task.verbalizer.tokens(i)).collect();
+    let labels: Vec<&[Token]> = (0..2).map(|i| task.verbalizer().unwrap().tokens(i)).collect();
     let query = Query { root: 0, context: &examples.contexts[0], continuations: &labels };
     let stem = task.stem(model, examples, 4).unwrap();
     let step =
-        &loss_and_gradient(&stem, &[soft], &[Lesson { query, truth: 1 }], task.objective, 4096).unwrap()[0];
-    let n = if task.objective == Objective::Lm { labels[1].len() as f64 } else { 1.0 };
+        &loss_and_gradient(&stem, &[soft], &[Lesson { query, truth: 1 }], task.objective(), 4096).unwrap()[0];
+    let n = if task.objective() == Objective::Lm { labels[1].len() as f64 } else { 1.0 };
     (n * step.loss, step.gradient.iter().map(|d| (n * f64::from(*d)) as f32).collect())
 }
 

@@ -11,7 +11,10 @@ use foreword_tune::settings::{LearningRate, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
-use foreword_tune::{Ended, Event, Examples, Outcome, Progress, Task, TrainConfig, checkpoint, train};
+use foreword_tune::{
+    Classification, Ended, Event, Examples, Goal, Outcome, Progress, Task, TrainConfig, Truths, checkpoint,
+    train,
+};
 
 use crate::golden::{distance, load, root};
 
@@ -204,7 +207,8 @@ fn a_text_scores_alone_as_in_any_company() {
         task.log_likelihoods(&model, soft, examples, budget, &mut |_| {}).unwrap()
     };
     let together = score(&examples, 4096);
-    let of = |contexts: Vec<Vec<Token>>| Examples { contexts, labels: Vec::new(), n_cut: 0, seconds: 0.0 };
+    let of =
+        |contexts: Vec<Vec<Token>>| Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
     let shuffled: Vec<usize> = (0..100).map(|i| (i * 37 + 11) % 100).collect();
     let mixed = score(&of(shuffled.iter().map(|&i| examples.contexts[i].clone()).collect()), 333);
     for (&i, mixed) in shuffled.iter().zip(&mixed) {
@@ -219,8 +223,10 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
     Task {
         template: Template::parse("{text}").unwrap(),
         text_field: None,
-        verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
-        objective: Objective::Label,
+        goal: Goal::Classification(Classification {
+            verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
+            objective: Objective::Label,
+        }),
         placement,
         max_length: 200,
     }
@@ -251,7 +257,7 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
                 .unwrap();
         let tuned = outcome.soft_prompt.values();
         let evaluation = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
-        assert_eq!(evaluation.accuracy(), 1.0, "{placement}: {evaluation:?}");
+        assert_eq!(evaluation.accuracy(), Some(1.0), "{placement}: {evaluation:?}");
         let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
         assert_eq!(before, (digest(&model), foreword_format::digest::sha256(&weights)));
     }
@@ -261,7 +267,7 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
 fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
     let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
     let contexts = CONTEXTS.iter().map(|context| context.to_vec()).collect();
-    let examples = Examples { contexts, labels: Vec::new(), n_cut: 0, seconds: 0.0 };
+    let examples = Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
     let score = |placement| {
         task(&model, placement).log_likelihoods(&model, &[], &examples, 100, &mut |_| {}).unwrap()
     };

@@ -8,6 +8,7 @@
 
 mod encode;
 mod explain;
+mod generate;
 mod inspect;
 mod shared_data;
 mod verbalizer;

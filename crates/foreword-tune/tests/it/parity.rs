@@ -13,7 +13,7 @@ use foreword_tune::settings::{Init, Keep, LearningRate, Objective, Placement, Sc
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
-use foreword_tune::{Event, Examples, Task, TrainConfig, train};
+use foreword_tune::{Classification, Event, Examples, Goal, Task, TrainConfig, train};
 use serde_json::Value;
 
 use crate::golden::{Golden, MODELS, distance, json, load, root};
@@ -91,8 +91,10 @@ fn peft_task<B: Backend>(model: &Model<B>) -> Task {
     Task {
         template: Template::parse("{text}\nLabel:").unwrap(),
         text_field: None,
-        verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
-        objective: Objective::Lm,
+        goal: Goal::Classification(Classification {
+            verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
+            objective: Objective::Lm,
+        }),
         placement: Placement::Front,
         max_length: 100,
     }
