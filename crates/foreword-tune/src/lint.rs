@@ -1,6 +1,6 @@
 //! What is doubtful in data before anything is learned from it: nothing that stops a run, all of it worth a look.
 
-use crate::data::fields::slot_fields;
+use crate::data::fields::slot_values;
 use crate::data::{DataError, Dataset, Place};
 use crate::task::Truths;
 use crate::template::Template;
@@ -116,9 +116,7 @@ impl<'a> Part<'a> {
         text_field: Option<&str>,
         truths: &'a Truths,
     ) -> Result<Self, DataError> {
-        let fields = slot_fields(template, dataset, text_field)?.fields;
-        let text = |row| fields.iter().map(|&field| dataset.text(row, field).map(str::trim)).collect();
-        let texts = (0..dataset.n()).map(text).collect::<Result<_, _>>()?;
+        let texts = slot_values(template, dataset, text_field)?;
         let labels = match truths {
             Truths::Unknown => Cow::Borrowed(&[][..]),
             Truths::Labels(labels) => Cow::Borrowed(labels.as_slice()),

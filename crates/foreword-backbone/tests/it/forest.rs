@@ -1,7 +1,7 @@
 //! The law of the forest: a shared trunk gives the hidden states and gradients of padded copies, in any cut.
 
 use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output};
-use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock, Token};
+use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock, Source, Span, Token};
 
 use crate::golden::{Golden, MODELS};
 
@@ -107,6 +107,38 @@ fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
     };
     let gradient = wide(&backend.values(&backbone.backward(&trunk.tape.unwrap(), gradient)));
     Result { hidden, gradient }
+}
+
+/// The learned rows and a text in one call, and its last tokens one by one below a cache that they are assigned to.
+#[test]
+fn a_cache_changes_no_bit() {
+    for name in MODELS {
+        let Some(backbone) = Golden::read(name).backbone(Cpu::new(2).unwrap()) else { continue };
+        let tokens: Vec<Token> = (0..40).map(|i| 3 + i * 7 % 90).collect();
+        let hidden = |rows, forest: &Forest, context: &[&KeyValues<Cpu>]| {
+            let wanted: Vec<usize> = (0..forest.n_rows()).collect();
+            backbone.forward(Input { rows, forest, context, wanted: &wanted, tape: false }).unwrap()
+        };
+        let mut whole = Forest::new();
+        whole.push(Parent::Root, tokens.len());
+        let whole = backbone.backend().values(&hidden(backbone.embed(&tokens), &whole, &[]).hidden);
+
+        let mut beginning = Forest::new();
+        beginning.push(Parent::Root, 5);
+        let first = hidden(backbone.embed(&tokens[..5]), &beginning, &[]);
+        let mut cached = backbone.backend().values(&first.hidden);
+        let mut cache = backbone.zero_key_values(tokens.len());
+        for (i, &token) in tokens.iter().enumerate().skip(5) {
+            let mut path = beginning.path(0, 0);
+            path.push(Span { source: Source::Context(1), rows: 5..i });
+            let mut forest = Forest::new();
+            forest.push(Parent::Context(path), 1);
+            let next = hidden(backbone.embed(&[token]), &forest, &[&first.key_values, &cache]);
+            cached.extend(backbone.backend().values(&next.hidden));
+            cache.assign(backbone.backend(), &[i], &next.key_values);
+        }
+        assert_eq!(whole, cached, "{name}");
+    }
 }
 
 fn distance(a: &[f64], b: &[f64]) -> f64 {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use foreword::Ended;
+use foreword::settings::TaskKind;
 
 use crate::args::TrainArgs;
 use crate::exit::{Diverged, Exit, Given};
@@ -39,7 +40,11 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     let (program, flags) = (program(), report::flags_of(&plan));
     printer.say(&format!("The prompt is in {}. Try:", plan.place.out.display()));
     if plan.task.template.slots().count() == 1 {
-        printer.say(&format!("  {program} classify {flags} 'A text of your own.'"));
+        let verb = match plan.fields.kind {
+            TaskKind::Classification => "classify",
+            TaskKind::Generation => "generate",
+        };
+        printer.say(&format!("  {program} {verb} {flags} 'A text of your own.'"));
     }
     if let Some(data) = test {
         printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(&data)));

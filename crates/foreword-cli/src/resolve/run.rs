@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use foreword::data::split::{default_dev_share, stratified_sample, stratified_split};
+use foreword::data::fields::slot_values;
+use foreword::data::split::{default_dev_share, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::init::Sources;
 use foreword::record;
@@ -375,7 +376,8 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
         return Ok(splits);
     }
     let labels = strata(&splits.train, task, fields)?;
-    let split = stratified_split(&labels, default_dev_share(labels.len()), seed);
+    let texts = slot_values(&task.template, &splits.train, task.text_field.as_deref())?;
+    let split = split_texts(&texts, &labels, default_dev_share(labels.len()), seed);
     if split.dev.is_empty() {
         printer.warn(
             "there are too few examples to cut a dev set from, so the last prompt is kept, not the best",

@@ -46,6 +46,7 @@ fn a_prompt_that_writes_is_trained_measured_and_used() {
         }
     }
     assert_eq!(kinds, "e0 s1 s2 e2 s3 s4 e4 done");
+    assert!(ran.stderr.contains("generate --prompt places-prompt"), "{}", ran.stderr);
     let Some(WriterLine::Done(done)) = lines.last() else { unreachable!("the last line is done") };
     let test = done.test.clone().unwrap();
     assert!(ran.stderr.contains("text \"input\", target \"output\""), "{}", ran.stderr);

@@ -127,6 +127,17 @@ pub fn slot_fields(
     Ok(SlotFields { fields, guessed })
 }
 
+/// Every row's values of the template's slots, in their order, space around them taken off.
+pub fn slot_values<'d>(
+    template: &Template,
+    dataset: &'d Dataset,
+    text_field_stated: Option<&str>,
+) -> Result<Vec<Vec<&'d str>>, DataError> {
+    let fields = slot_fields(template, dataset, text_field_stated)?.fields;
+    let values = |row| fields.iter().map(|&field| dataset.text(row, field).map(str::trim)).collect();
+    (0..dataset.n()).map(values).collect()
+}
+
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
 

@@ -2,7 +2,8 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 /// The share of the examples that dev gets where nothing says otherwise.
 pub const DEFAULT_DEV_SHARE: f64 = 0.1;
@@ -44,6 +45,27 @@ pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
         }
     }
     let (dev, train) = (0..labels.len()).partition(|&row| is_dev[row]);
+    Split { train, dev }
+}
+
+/// [`stratified_split`] of distinct texts, each with the label of its first row: all rows of a text go where it goes, so that
+/// dev asks for nothing that is learned from. Where every text is there once, the same split.
+pub fn split_texts<T: Hash + Eq, L: Ord>(texts: &[T], labels: &[L], share: f64, seed: u64) -> Split {
+    let mut unit_of: HashMap<&T, usize> = HashMap::new();
+    let mut unit_labels = Vec::new();
+    let mut units = Vec::with_capacity(labels.len());
+    for (text, label) in texts.iter().zip(labels) {
+        let unit = *unit_of.entry(text).or_insert_with(|| {
+            unit_labels.push(label);
+            unit_labels.len() - 1
+        });
+        units.push(unit);
+    }
+    let mut is_dev = vec![false; unit_labels.len()];
+    for unit in stratified_split(&unit_labels, share, seed).dev {
+        is_dev[unit] = true;
+    }
+    let (dev, train) = (0..units.len()).partition(|&row| is_dev[units[row]]);
     Split { train, dev }
 }
 
@@ -152,6 +174,19 @@ mod tests {
         }
         assert_eq!(default_dev_share(0), 0.1);
         assert_eq!(stratified_split::<usize>(&[], 0.1, 0), Split { train: vec![], dev: vec![] });
+    }
+
+    #[test]
+    fn rows_of_one_text_stay_together() {
+        let texts: Vec<usize> = (0..300).map(|row| row % 100).collect();
+        let labels: Vec<usize> = texts.iter().map(|text| text % 2).collect();
+        let split = split_texts(&texts, &labels, 0.1, 1);
+        assert_eq!((split.dev.len(), split.train.len()), (30, 270));
+        let of =
+            |rows: &[usize]| rows.iter().map(|&row| texts[row]).collect::<std::collections::BTreeSet<_>>();
+        assert!(of(&split.train).is_disjoint(&of(&split.dev)));
+        let distinct: Vec<usize> = (0..300).collect();
+        assert_eq!(split_texts(&distinct, &labels, 0.1, 1), stratified_split(&labels, 0.1, 1));
     }
 
     #[test]
