@@ -55,8 +55,11 @@ impl Keeper {
         self.last = Instant::now();
         if let Err(error) = self.write(progress) {
             self.failed = true;
-            printer
-                .warn(&format!("{error:#}; the run goes on without checkpoints, so --resume will not work"));
+            let resume = match self.dir.join(FILE).exists() {
+                true => "--resume will go on from the last one",
+                false => "--resume will not work",
+            };
+            printer.warn(&format!("{error:#}; the run goes on without checkpoints, so {resume}"));
         }
     }
 

@@ -96,6 +96,20 @@ pub(crate) struct Unwritten {
     pub(crate) source: std::io::Error,
 }
 
+/// Why something can't be written, found before any work is done: `given` if another place would do, and our failure where
+/// the disk is full.
+pub(crate) fn unwritable(
+    what: String,
+    error: std::io::Error,
+    given: impl FnOnce(&str) -> Given,
+) -> anyhow::Error {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => Unwritten { what, source: error }.into(),
+        _ => given(&error.to_string()).into(),
+    }
+}
+
 /// The exit code of an error: the first cause that the table knows decides; what it does not know is our failure.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(known).unwrap_or(Exit::Failed)
@@ -249,6 +263,17 @@ mod tests {
             assert_eq!(exit_of(&error), exit, "{error:#}");
         }
         assert_eq!(exit_of(&io_error().into()), Exit::Failed);
+    }
+
+    #[test]
+    fn a_full_disk_is_nobodys_fault() {
+        let error = unwritable("--log l".to_owned(), io_error(), |why| Given::wrong(why));
+        assert_eq!(
+            (exit_of(&error), message_of(&error).as_str()),
+            (Exit::Failed, "cannot write --log l: the disk is full")
+        );
+        let read_only = io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "read-only");
+        assert_eq!(exit_of(&unwritable("x".to_owned(), read_only, |why| Given::wrong(why))), Exit::Given);
     }
 
     #[test]

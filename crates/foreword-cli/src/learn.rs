@@ -11,7 +11,7 @@ use foreword::record::{self, Run};
 use foreword::{Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
 
 use crate::checkpoints::Keeper;
-use crate::exit::{Given, NothingLearned, Unwritten};
+use crate::exit::{Given, NothingLearned, Unwritten, unwritable};
 use crate::interrupt;
 use crate::memory::peak_bytes;
 use crate::printer::{Printer, to_json};
@@ -54,13 +54,13 @@ pub(crate) struct Log {
 impl Log {
     /// Makes the file, or goes on with it where a run is resumed.
     pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
-        let file = File::options()
-            .create(true)
-            .write(true)
-            .append(resume)
-            .truncate(!resume)
-            .open(path)
-            .map_err(|error| Given::wrong(format!("cannot write --log {}: {error}", path.display())))?;
+        let file =
+            File::options().create(true).write(true).append(resume).truncate(!resume).open(path).map_err(
+                |error| {
+                    let what = format!("--log {}", path.display());
+                    unwritable(what.clone(), error, |why| Given::wrong(format!("cannot write {what}: {why}")))
+                },
+            )?;
         Ok(Self { path: path.to_owned(), file: LineWriter::new(file) })
     }
 

@@ -100,13 +100,14 @@ impl PromptDirectory {
     ///
     /// 1. the old `adapter_config.json` is moved aside: what remains is the old prompt if it had a passport, and
     ///    otherwise tensors that nothing describes, which are refused;
-    /// 2. the tensors are moved in: an old passport does not have their digest, so they are refused;
-    /// 3. the new `adapter_config.json` is moved in, if there is one: still refused if there is an old passport, and
+    /// 2. the old tensors are moved aside: without tensors it is refused;
+    /// 3. the new tensors are moved in: an old passport does not have their digest, so they are refused;
+    /// 4. the new `adapter_config.json` is moved in, if there is one: still refused if there is an old passport, and
     ///    otherwise the new rows as PEFT reads them;
-    /// 4. the passport is moved in, or the old one removed: the new prompt.
+    /// 5. the passport is moved in, or the old one removed: the new prompt.
     ///
-    /// If a step fails (rather than the machine), a file set aside is put back as long as the old tensors are there, and
-    /// nothing is left in a directory that had none of the files before.
+    /// If a step fails (rather than the machine), a full disk for instance, those before it are taken back: the old
+    /// prompt is there again, and nothing is left in a directory that had none of the files before.
     ///
     /// # Errors
     /// When the parts do not belong together, when there is something in `dir` and `overwrite` is
@@ -304,13 +305,15 @@ struct Contents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     SetAdapterAside,
+    SetTensorsAside,
     Tensors,
     Adapter,
     Passport,
 }
 
 impl Step {
-    const ALL: [Self; 4] = [Self::SetAdapterAside, Self::Tensors, Self::Adapter, Self::Passport];
+    const ALL: [Self; 5] =
+        [Self::SetAdapterAside, Self::SetTensorsAside, Self::Tensors, Self::Adapter, Self::Passport];
 }
 
 /// New files on disk under temporary names, on their way to their places.
@@ -320,6 +323,9 @@ struct Replacement {
     adapter: Option<Staged>,
     passport: Option<Staged>,
     old_adapter: Option<SetAside>,
+    old_tensors: Option<SetAside>,
+    /// New files that are in their places.
+    installed: Vec<&'static str>,
 }
 
 impl Replacement {
@@ -332,35 +338,57 @@ impl Replacement {
             adapter: contents.adapter.as_deref().map(|bytes| stage(ADAPTER_FILE, bytes)).transpose()?,
             passport: contents.passport.as_deref().map(|bytes| stage(PASSPORT_FILE, bytes)).transpose()?,
             old_adapter: None,
+            old_tensors: None,
+            installed: Vec::new(),
         })
     }
 
-    /// Takes all steps.
+    /// Takes all steps. If one fails, those before it are taken back.
     fn finish(mut self) -> Result<(), FormatError> {
-        Step::ALL.into_iter().try_for_each(|step| self.take(step))
+        let finished = Step::ALL.into_iter().try_for_each(|step| self.take(step));
+        if finished.is_err() {
+            self.undo();
+        }
+        finished
     }
 
     /// Takes one step, and makes it last before the next.
     fn take(&mut self, step: Step) -> Result<(), FormatError> {
+        let place = |file| self.dir.join(file);
         match step {
-            Step::SetAdapterAside => self.old_adapter = SetAside::take(&self.dir.join(ADAPTER_FILE))?,
+            Step::SetAdapterAside => self.old_adapter = SetAside::take(&place(ADAPTER_FILE))?,
+            Step::SetTensorsAside => self.old_tensors = SetAside::take(&place(TENSORS_FILE))?,
             Step::Tensors => {
-                let installed = self.tensors.take().map_or(Ok(()), Staged::install);
-                match (&installed, self.old_adapter.take()) {
-                    (Err(_), Some(old)) => old.restore(),
-                    (Ok(()), old) => drop(old),
-                    (Err(_), None) => {}
+                if let Some(tensors) = self.tensors.take() {
+                    tensors.install()?;
+                    self.installed.push(TENSORS_FILE);
                 }
-                installed?;
             }
-            Step::Adapter => self.adapter.take().map_or(Ok(()), Staged::install)?,
+            Step::Adapter => {
+                if let Some(adapter) = self.adapter.take() {
+                    adapter.install()?;
+                    self.installed.push(ADAPTER_FILE);
+                }
+            }
             Step::Passport => match self.passport.take() {
                 Some(passport) => passport.install()?,
-                None => remove(&self.dir.join(PASSPORT_FILE))?,
+                None => remove(&place(PASSPORT_FILE))?,
             },
         }
         sync_directory(&self.dir);
         Ok(())
+    }
+
+    /// Takes the new files away and puts the old ones back, the tensors before what describes them: cut off, this too
+    /// leaves something that is refused. The old passport, whose step is the last, is still in its place.
+    fn undo(self) {
+        for file in self.installed.iter().rev() {
+            let _ = fs::remove_file(self.dir.join(file)); // the first error is the one to tell
+        }
+        for old in [self.old_tensors, self.old_adapter].into_iter().flatten() {
+            old.restore();
+        }
+        sync_directory(&self.dir);
     }
 }
 

@@ -31,7 +31,8 @@ impl Staged {
     pub(crate) fn write(target: &Path, bytes: &[u8]) -> Result<Self, FormatError> {
         let write = || -> io::Result<TempPath> {
             let mut temp = temporary_beside(target)?;
-            temp.write_all(bytes)?;
+            // On the file itself: its wrapper's errors name the temporary file, which is gone when they are read.
+            temp.as_file_mut().write_all(bytes)?;
             temp.as_file().sync_all()?;
             Ok(temp.into_temp_path())
         };

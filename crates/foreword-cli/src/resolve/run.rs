@@ -22,7 +22,7 @@ use foreword::{
 use super::{Fields, data, doubts};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
-use crate::exit::Given;
+use crate::exit::{self, Given};
 use crate::printer::Printer;
 use crate::words::{count, either};
 
@@ -105,7 +105,10 @@ impl Place {
             }
             check_vacant(&out)?;
         }
-        tempfile::tempfile_in(&there).map_err(|error| unwritable(&format!("takes no files ({error})")))?;
+        tempfile::tempfile_in(&there).map_err(|error| {
+            let what = format!("a prompt to --out {}", out.display());
+            exit::unwritable(what, error, |why| unwritable(&format!("takes no files ({why})")))
+        })?;
         Ok(Self { out, overwrite, resume: args.resume })
     }
 }

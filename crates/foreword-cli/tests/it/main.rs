@@ -19,6 +19,7 @@ mod lint;
 
 mod peft;
 
+mod full_disk;
 mod interrupted;
 mod resumed;
 mod wrong;

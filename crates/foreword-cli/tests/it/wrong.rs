@@ -170,6 +170,11 @@ fn places_that_are_taken() {
     exit 1
     error: cannot write --log nowhere/l.jsonl: No such file or directory (os error 2)
     "#);
+    fs::create_dir(scene.path("logs")).unwrap();
+    insta::assert_snapshot!(refused(&scene, &[&train[..], &["q", "--log", "logs"]].concat()), @r#"
+    exit 1
+    error: cannot write --log logs: Is a directory (os error 21)
+    "#);
     fs::create_dir(scene.path("sentiment-prompt")).unwrap();
     scene.file("sentiment-prompt/notes.txt", "mine");
     insta::assert_snapshot!(refused(&scene, &["quickstart"]), @r#"
@@ -314,6 +319,19 @@ fn a_run_that_diverges_keeps_its_best_prompt() {
     assert_eq!(passport["training"]["best_step"], 0);
     let (llama, prompt) = (model("llama-tiny"), ["classify", "--prompt", "p", "x", "--model"]);
     assert_eq!(scene.run(&[&prompt[..], &[&llama]].concat()).code, 0);
+}
+
+/// A place that takes no files even from those who may do all.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_out_directory_that_takes_no_files_is_found_before_the_data_is_read() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let args = ["train", "absent.jsonl", "--model", &llama, "--out", "/proc/self/prompt"];
+    let message = refused(&scene, &args);
+    assert!(message.starts_with(
+        "exit 1\nerror: cannot write a prompt to --out /proc/self/prompt: /proc/self takes no files ("
+    ));
 }
 
 #[test]

@@ -68,15 +68,11 @@ fn kinds(value: f32, name: &str) -> [PromptDirectory; 3] {
 fn replace_until(new: &PromptDirectory, dir: &Path, n_steps: usize) {
     let mut replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
     for step in Step::ALL.into_iter().take(n_steps) {
-        if step == Step::Tensors && n_steps == 2 {
-            // What was set aside need not be gone yet.
-            replacement.old_adapter.take().into_iter().for_each(SetAside::abandon);
-        }
         replacement.take(step).unwrap();
     }
-    let Replacement { tensors, adapter, passport, old_adapter, .. } = replacement;
+    let Replacement { tensors, adapter, passport, old_adapter, old_tensors, .. } = replacement;
     [tensors, adapter, passport].into_iter().flatten().for_each(Staged::abandon);
-    old_adapter.into_iter().for_each(SetAside::abandon);
+    [old_adapter, old_tensors].into_iter().flatten().for_each(SetAside::abandon);
 }
 
 #[test]
@@ -92,7 +88,7 @@ fn a_replacement_cut_off_anywhere_is_the_old_prompt_or_the_new_or_refused() {
                 let what = format!("{n_steps} steps from {old:?} to {new:?}");
                 match (n_steps, PromptDirectory::read(dir)) {
                     (0, read) => assert_eq!(read.unwrap(), old, "{what}"),
-                    (4, read) => assert_eq!(read.unwrap(), new, "{what}"),
+                    (5, read) => assert_eq!(read.unwrap(), new, "{what}"),
                     (1, Ok(read)) => {
                         // Without the old adapter_config.json, which only PEFT needs beside a passport.
                         assert!(old.passport.is_some(), "{what}");
@@ -102,7 +98,7 @@ fn a_replacement_cut_off_anywhere_is_the_old_prompt_or_the_new_or_refused() {
                             "{what}"
                         );
                     }
-                    (3, Ok(read)) => {
+                    (4, Ok(read)) => {
                         // The new rows as PEFT reads them.
                         assert!(old.passport.is_none() && new.adapter.is_some(), "{what}");
                         assert_eq!(
@@ -119,23 +115,38 @@ fn a_replacement_cut_off_anywhere_is_the_old_prompt_or_the_new_or_refused() {
 }
 
 #[test]
-fn a_step_that_fails_puts_back_what_was_set_aside() {
+fn a_step_that_fails_puts_back_what_was_there() {
+    for old in kinds(1.0, "old") {
+        for new in kinds(2.0, "new") {
+            for n_steps in 0..Step::ALL.len() {
+                let scratch = tempfile::tempdir().unwrap();
+                let dir = scratch.path();
+                old.write(dir, Overwrite::Refuse).unwrap();
+                let n_files = fs::read_dir(dir).unwrap().count();
+
+                let mut replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
+                Step::ALL.into_iter().take(n_steps).for_each(|step| replacement.take(step).unwrap());
+                replacement.undo();
+
+                let what = format!("{n_steps} steps from {old:?} to {new:?}");
+                assert_eq!(PromptDirectory::read(dir).unwrap(), old, "{what}");
+                assert_eq!(fs::read_dir(dir).unwrap().count(), n_files, "temporary files are left, {what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_write_that_fails_midway_leaves_the_old_prompt() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     let [old, ..] = kinds(1.0, "old");
-    let [new, ..] = kinds(2.0, "new");
+    let [_, new, _] = kinds(2.0, "new");
     old.write(dir, Overwrite::Refuse).unwrap();
-    let adapter = fs::read(dir.join(ADAPTER_FILE)).unwrap();
-    let tensors = fs::read(dir.join(TENSORS_FILE)).unwrap();
-
     let replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
-    fs::remove_file(dir.join(TENSORS_FILE)).unwrap();
-    fs::create_dir(dir.join(TENSORS_FILE)).unwrap(); // no file can be moved over a directory
+    fs::create_dir(dir.join(PASSPORT_FILE)).unwrap(); // no file can be moved over a directory
     assert!(matches!(replacement.finish(), Err(FormatError::Io { .. })));
-
-    assert_eq!(fs::read(dir.join(ADAPTER_FILE)).unwrap(), adapter);
-    fs::remove_dir(dir.join(TENSORS_FILE)).unwrap();
-    fs::write(dir.join(TENSORS_FILE), tensors).unwrap();
+    fs::remove_dir(dir.join(PASSPORT_FILE)).unwrap();
     assert_eq!(PromptDirectory::read(dir).unwrap(), old);
-    assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "temporary files are gone");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "temporary files are left");
 }
