@@ -45,8 +45,8 @@ pub enum DataError {
         /// What the unpacker said.
         reason: String,
     },
-    /// The archive holds more than is read.
-    #[error("{path}: more than {most} bytes when unpacked, the most that is read: split it into smaller files", path = path.display())]
+    /// The archive holds more than is read: of any archive, or of one that is so small.
+    #[error("{path}: more than {most} bytes when unpacked, the most that is read from a file of its size: unpack it, or split it into smaller files", path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

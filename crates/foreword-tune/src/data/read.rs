@@ -7,7 +7,7 @@ mod separated;
 mod packed;
 
 use super::{DataError, Place, Row};
-use packed::{MOST_BYTES, Packing, unpack};
+use packed::{Packing, most_of, unpack};
 use std::path::Path;
 
 /// How a file is read.
@@ -57,25 +57,27 @@ fn ending(path: &Path) -> Option<String> {
 /// Reads bytes that no ending says the kind of: the first character does. A brace begins one object per line, a bracket
 /// an array of them, and anything else is CSV.
 pub(super) fn parse_by_content(bytes: &[u8], path: &Path) -> Result<Table, DataError> {
-    let bytes = unpack(bytes, Packing::of_content(bytes), path, MOST_BYTES)?;
+    let most = most_of(bytes.len());
+    let bytes = unpack(bytes, Packing::of_content(bytes), path, most)?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let kind = match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Kind::JsonLines,
         Some(b'[') => Kind::Json,
         _ => Kind::Csv,
     };
-    parse_unpacked(&bytes, kind, path)
+    parse_unpacked(&bytes, kind, path, most)
 }
 
 /// Reads the bytes of a file.
 pub(super) fn parse(bytes: &[u8], format: Format, path: &Path) -> Result<Table, DataError> {
-    parse_unpacked(&unpack(bytes, format.packing, path, MOST_BYTES)?, format.kind, path)
+    let most = most_of(bytes.len());
+    parse_unpacked(&unpack(bytes, format.packing, path, most)?, format.kind, path, most)
 }
 
-/// A byte order mark is passed over.
-fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path) -> Result<Table, DataError> {
+/// A byte order mark is passed over. `most`: the most bytes that columns may become.
+fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path, most: u64) -> Result<Table, DataError> {
     if matches!(kind, Kind::Parquet) {
-        return columns::parse(bytes, path, MOST_BYTES);
+        return columns::parse(bytes, path, most);
     }
     let text = utf8(bytes, path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -3,19 +3,28 @@
 use super::super::{Cell, DataError, FieldIdx, READER_THREAD, Row};
 use super::Table;
 use bytes::Bytes;
+use parquet::basic::{ConvertedType, Repetition};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use parquet::schema::types::Type;
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
-/// Reads all rows. A row's line is its number, from 1. `most`: the most bytes of text that there may be.
+/// Stack of the reader's thread. The crate reads a schema of nested groups by recursion, and a level of it is hardly more
+/// than five bytes of the footer: by the measure of those the stack grows, up to a limit.
+const STACK_BYTES: usize = 2 << 20;
+const STACK_PER_FOOTER_BYTE: usize = 512;
+const MOST_STACK_BYTES: usize = 1 << 30;
+
+/// Reads all rows. A row's line is its number, from 1. `most`: the most bytes that the rows may take.
 ///
 /// The parquet crate panics over some damaged files (a changed byte in a page's header can be enough): on a thread of
 /// its own that is an error too.
 pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(READER_THREAD.to_owned());
+        let thread = std::thread::Builder::new().name(READER_THREAD.to_owned()).stack_size(stack_for(bytes));
         let reader = thread
             .spawn_scoped(scope, || parse_trusting(bytes, path, most))
             .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
@@ -27,6 +36,14 @@ pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataE
             })
         })
     })
+}
+
+/// Bytes of stack that are enough for the schema, however nested. Those not touched take no memory.
+fn stack_for(bytes: &[u8]) -> usize {
+    // A file ends with the length of its footer and a mark.
+    let length = bytes.len().checked_sub(8).and_then(|at| bytes[at..].first_chunk::<4>());
+    let footer = length.map_or(0, |&length| u32::from_le_bytes(length) as usize).min(bytes.len());
+    STACK_BYTES.saturating_add(STACK_PER_FOOTER_BYTE.saturating_mul(footer)).min(MOST_STACK_BYTES)
 }
 
 fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
@@ -47,13 +64,15 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
         return Err(DataError::DuplicateField { place: super::place(path, 1), field: field.clone() });
     }
+    let (empty, flat, projection) = flat_part(schema).map_err(damaged)?;
     let mut rows = Vec::new();
     let mut n_bytes = 0;
-    for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
-        let columns = row.map_err(damaged)?.into_columns();
-        let cells: Vec<_> =
-            columns.into_iter().enumerate().map(|(i, (_, field))| (FieldIdx(i), cell(field))).collect();
-        n_bytes += cells.iter().map(|(_, cell)| n_bytes_of(cell)).sum::<u64>();
+    for (line, row) in (1..).zip(reader.get_row_iter(Some(projection)).map_err(damaged)?) {
+        let mut cells = empty.clone();
+        for (&at, (_, field)) in flat.iter().zip(row.map_err(damaged)?.into_columns()) {
+            cells[at].1 = cell(field);
+        }
+        n_bytes += size_of::<Row>() as u64 + cells.iter().map(|(_, cell)| n_bytes_of(cell)).sum::<u64>();
         if n_bytes > most {
             return Err(too_large());
         }
@@ -62,11 +81,35 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     Ok((fields, rows))
 }
 
-fn n_bytes_of(cell: &Cell) -> u64 {
-    match cell {
-        Cell::Text(text) => text.len() as u64,
-        Cell::Null | Cell::Nested(_) => 0,
+/// A row without its values, the places of its flat columns, and a schema of these alone. What is nested can't be used and is
+/// not read: a few bytes can stand for a list of millions.
+fn flat_part(schema: &Type) -> Result<(Vec<(FieldIdx, Cell)>, Vec<usize>, Type), ParquetError> {
+    let (mut empty, mut flat, mut types) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, field) in schema.get_fields().iter().enumerate() {
+        let info = field.get_basic_info();
+        let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
+        let is_list = is_repeated || info.converted_type() == ConvertedType::LIST;
+        let cell = match (is_list, field.is_primitive()) {
+            (true, _) => Cell::Nested("an array"),
+            (false, false) => Cell::Nested("an object"),
+            (false, true) => {
+                flat.push(i);
+                types.push(Arc::clone(field));
+                Cell::Null
+            }
+        };
+        empty.push((FieldIdx(i), cell));
     }
+    Ok((empty, flat, Type::group_type_builder(schema.name()).with_fields(types).build()?))
+}
+
+/// What a cell takes. Also one without a text takes some: a few bytes of a file can stand for millions of nulls.
+fn n_bytes_of(cell: &Cell) -> u64 {
+    let text = match cell {
+        Cell::Text(text) => text.len(),
+        Cell::Null | Cell::Nested(_) => 0,
+    };
+    (size_of::<(FieldIdx, Cell)>() + text) as u64
 }
 
 fn cell(field: Field) -> Cell {
@@ -79,8 +122,7 @@ fn cell(field: Field) -> Cell {
         },
         Field::Float(value) => Cell::Text(value.to_string()),
         Field::Double(value) => Cell::Text(value.to_string()),
-        Field::Group(_) | Field::MapInternal(_) => Cell::Nested("an object"),
-        Field::ListInternal(_) => Cell::Nested("an array"),
+        Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::Nested("an object"),
         other => Cell::Text(other.to_string()),
     }
 }
@@ -90,12 +132,11 @@ mod tests {
     use super::super::super::Dataset;
     use super::*;
     use parquet::basic::{Compression, GzipLevel};
-    use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
+    use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     /// Two rows: (a good one, 1, 0.5, true) and (nothing, 0, 2, false).
     fn file(compression: Compression) -> Vec<u8> {
@@ -160,6 +201,75 @@ mod tests {
         }
         let error = parse(&whole, Path::new("d.parquet"), 9).unwrap_err();
         assert!(matches!(error, DataError::TooLarge { most: 9, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_schema_nested_without_reason_does_not_overflow_the_stack() {
+        // Thrift's compact form: version 1; a list of n schema elements, each a name and one child; no rows, no groups.
+        let n = 100_000_u32;
+        let mut footer = vec![0x15, 2, 0x19, 0xfc];
+        footer.extend([(n & 127) as u8 | 128, (n >> 7 & 127) as u8 | 128, (n >> 14) as u8]);
+        for i in 1..n {
+            let repetition: &[u8] = if i == 1 { &[0x48] } else { &[0x35, 0, 0x18] };
+            footer.extend([repetition, &[0, 0x15, 2, 0]].concat());
+        }
+        footer.extend([0x15, 2, 0x25, 0, 0x18, 1, b'x', 0, 0x16, 0, 0x19, 0x0c, 0]);
+        let length = (footer.len() as u32).to_le_bytes();
+        let bytes = [b"PAR1", &footer[..], &length, b"PAR1"].concat();
+        assert_eq!(read(&bytes).unwrap_err().to_string(), "d.parquet has no examples");
+    }
+
+    #[test]
+    fn what_is_nested_is_named_and_not_read() {
+        let schema = "message m { OPTIONAL group words (LIST) { REPEATED group list { OPTIONAL INT32 element; } } \
+                      REQUIRED INT32 label; OPTIONAL group about { REQUIRED INT32 year; } REPEATED INT32 many; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = Arc::new(WriterProperties::builder().build());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        // One row; its list has a million nulls.
+        let n = 1 << 20;
+        let repeated: Vec<i16> = (0..n).map(|i| i16::from(i > 0)).collect();
+        for (defined, repeated) in
+            [(vec![2; n], Some(&repeated[..])), (vec![], None), (vec![0], None), (vec![0], Some(&[0][..]))]
+        {
+            let values: &[i32] = if defined.is_empty() { &[7] } else { &[] };
+            let defined = Some(&defined[..]).filter(|defined| !defined.is_empty());
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<Int32Type>().write_batch(values, defined, repeated).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        let bytes = writer.into_inner().unwrap();
+        assert!(bytes.len() < 4096);
+        let data = read(&bytes).unwrap();
+        assert_eq!(data.fields(), ["words", "label", "about", "many"]);
+        assert_eq!(data.n(), 1);
+        let text = |name| data.text(0, data.require(name).unwrap());
+        assert_eq!(text("label").unwrap(), "7");
+        for (name, found) in [("words", "an array"), ("about", "an object"), ("many", "an array")] {
+            let error = text(name).unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+    }
+
+    #[test]
+    fn nulls_count_too() {
+        // A run-length code: a few bytes for all of them.
+        let n = 1 << 18;
+        let schema = Arc::new(parse_message_type("message m { OPTIONAL BYTE_ARRAY text (UTF8); }").unwrap());
+        let properties = Arc::new(WriterProperties::builder().build());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&vec![0; n]), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        let bytes = writer.into_inner().unwrap();
+        assert!(bytes.len() < 4096);
+        assert_eq!(parse(&bytes, Path::new("d.parquet"), 1 << 30).unwrap().1.len(), n);
+        let error = read(&bytes).unwrap_err();
+        assert!(matches!(error, DataError::TooLarge { .. }), "{error}");
     }
 
     proptest! {

@@ -8,11 +8,21 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The most bytes that an archive may hold: a small damaged or hostile file must not fill the memory.
-pub(super) const MOST_BYTES: u64 = 4 << 30;
+/// The most bytes that any archive may hold.
+const MOST_BYTES: u64 = 4 << 30;
+/// How much larger than itself an archive may be when it is unpacked: a small damaged or hostile file must not fill the
+/// memory. Gzip can't do more; Zstandard can, but not with text.
+const MOST_TIMES: u64 = 1000;
+/// Bytes that even the smallest archive may hold.
+const LEAST_MOST: u64 = 8 << 20;
 
 /// The largest window of a Zstandard frame: what the `zstd` program takes without being told to take more.
 const MOST_WINDOW_BYTES: u64 = 128 << 20;
+
+/// The most bytes that an archive of `n_bytes` bytes may hold.
+pub(super) fn most_of(n_bytes: usize) -> u64 {
+    MOST_TIMES.saturating_mul(n_bytes as u64).saturating_add(LEAST_MOST).min(MOST_BYTES)
+}
 
 /// How a file is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn a_small_archive_does_not_fill_the_memory() {
+        // Blocks that say "this byte, 128 KiB times" in four bytes.
+        let block = |last: u32| (last | 1 << 1 | (128 << 10) << 3).to_le_bytes()[..3].to_vec();
+        let mut bomb = b"\x28\xb5\x2f\xfd\x00\x38".to_vec();
+        for i in 0..1000 {
+            bomb.extend([block(u32::from(i == 999)), vec![b'\n']].concat());
+        }
+        assert_eq!(unpack(&bomb, Packing::Zstd, Path::new("d"), 1 << 30).unwrap().len(), 1000 * (128 << 10));
+        let error = Dataset::from_bytes(&bomb, Path::new("d.csv.zst")).unwrap_err();
+        assert!(matches!(error, DataError::TooLarge { most, .. } if most < 16 << 20), "{error}");
+    }
+
+    #[test]
     fn what_unpacks_to_more_than_the_limit_is_refused() {
         let zeros = vec![b'0'; 100_000];
         for (packing, bytes) in [(Packing::Gzip, gzip(&zeros)), (Packing::Zstd, zstd(&zeros))] {
@@ -187,7 +210,8 @@ mod tests {
             let error = unpacked(99_999).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "d.csv.gz: more than 99999 bytes when unpacked, the most that is read: split it into smaller files"
+                "d.csv.gz: more than 99999 bytes when unpacked, the most that is read from a file of its size: unpack it, or \
+                 split it into smaller files"
             );
         }
     }
