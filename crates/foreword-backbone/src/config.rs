@@ -152,10 +152,10 @@ impl HfConfig {
         ids.ok_or_else(|| self.bad(key, value, "a token id or an array of them was expected"))
     }
 
-    /// A positive number.
+    /// A positive number that is one in single precision too, in which all is computed.
     pub(crate) fn number_or_none(&self, key: &str) -> Result<Option<f64>, BackboneError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        let number = value.as_f64().filter(|n| *n > 0.0 && (*n as f32).is_normal());
         number.map(Some).ok_or_else(|| self.bad(key, value, "a positive number was expected"))
     }
 

@@ -8,12 +8,32 @@
 //! ```
 
 use crate::digest;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{Encoding, ModelWrapper};
 
-/// How many texts are tokenised at a time: enough to keep every core busy, few enough that the encodings, which hold
-/// each token's text and offsets besides its id, stay small.
-const TEXTS_PER_BATCH: usize = 1024;
+/// What is said of a file whose parts the tokenizers crate panics over.
+const CONTRADICTORY: &str = "the parts of tokenizer.json contradict each other";
+
+thread_local!(static GUARDED: Cell<bool> = const { Cell::new(false) });
+
+/// Whether a panic on this thread would be no bug but a damaged `tokenizer.json`, and become a [`TokenizerError`]: a panic
+/// hook should pass it over.
+#[must_use]
+pub fn is_guarded() -> bool {
+    GUARDED.get()
+}
+
+/// Does what the tokenizers crate does. Over some damaged files it panics, when it reads them or at a text that they are
+/// wrong about: that is an error too. (An overflowing stack or a loop without end can't be caught.)
+fn guarded<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
+    let before = GUARDED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(before);
+    done.unwrap_or_else(|_| Err(CONTRADICTORY.into()))
+}
 
 /// Texts tokenised once at load, to see what the tokenizer puts around a text. Several, for small vocabularies.
 const PROBE_WORDS: [&str; 6] = ["a", "the", "yes", "0", "x", "A"];
@@ -68,16 +88,20 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
         let invalid = |reason: tokenizers::Error| TokenizerError::Invalid { reason: reason.to_string() };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(invalid)?;
-        inner.with_truncation(None).map_err(invalid)?;
-        inner.with_padding(None);
-        if let ModelWrapper::BPE(bpe) = inner.get_model()
-            && bpe.dropout.is_some()
-        {
-            let mut bpe = bpe.clone();
-            bpe.dropout = None;
-            inner.with_model(bpe);
-        }
+        let inner = guarded(|| {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            if let ModelWrapper::BPE(bpe) = inner.get_model()
+                && bpe.dropout.is_some()
+            {
+                let mut bpe = bpe.clone();
+                bpe.dropout = None;
+                inner.with_model(bpe);
+            }
+            Ok(inner)
+        });
+        let inner = inner.map_err(invalid)?;
         let mut tokenizer = Self {
             inner,
             leading: Vec::new(),
@@ -94,22 +118,12 @@ impl Tokenizer {
     /// The tokens of a context, with the special tokens that go before it and without those that would go after it.
     /// Special tokens written in the text itself are tokens like any other and stay where they are.
     pub fn encode_context(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|reason| encode_error(text, &reason))?;
-        Ok(self.without_trailing(&encoding))
+        Ok(self.without_trailing(&self.encoding(text, true)?))
     }
 
     /// `encode_context` of every text, in their order, on all cores.
     pub fn encode_contexts(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let mut contexts = Vec::with_capacity(texts.len());
-        for batch in texts.chunks(TEXTS_PER_BATCH) {
-            let inputs = batch.iter().map(String::as_str).collect();
-            let encodings = self
-                .inner
-                .encode_batch_fast::<&str>(inputs, true)
-                .map_err(|reason| encode_error(batch.first().map_or("", String::as_str), &reason))?;
-            contexts.extend(encodings.iter().map(|encoding| self.without_trailing(encoding)));
-        }
-        Ok(contexts)
+        texts.par_iter().map(|text| self.encode_context(text)).collect()
     }
 
     /// The tokens of a string that stands right after a context, such as a label: no special tokens. A tokenizer that
@@ -121,8 +135,7 @@ impl Tokenizer {
 
     /// The tokens of a text that stands alone, without special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|reason| encode_error(text, &reason))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(self.encoding(text, false)?.get_ids().to_vec())
     }
 
     /// The text of these tokens. Special tokens, and ids that the vocabulary does not have, give no text.
@@ -179,6 +192,13 @@ impl Tokenizer {
         &self.digest
     }
 
+    fn encoding(&self, text: &str, with_special: bool) -> Result<Encoding, TokenizerError> {
+        guarded(|| self.inner.encode_fast(text, with_special)).map_err(|reason| TokenizerError::Encode {
+            text: text.chars().take(40).collect(),
+            reason: reason.to_string(),
+        })
+    }
+
     fn without_trailing(&self, encoding: &Encoding) -> Vec<u32> {
         let is_special = encoding.get_special_tokens_mask();
         let text_end = is_special.iter().rposition(|&special| special == 0).map_or(0, |last| last + 1);
@@ -189,16 +209,14 @@ impl Tokenizer {
     }
 
     fn decode_with(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
-        self.inner
-            .decode(ids, skip_special)
+        guarded(|| self.inner.decode(ids, skip_special))
             .map_err(|reason| TokenizerError::Decode { n_tokens: ids.len(), reason: reason.to_string() })
     }
 
     /// The special tokens before a text that has tokens of its own.
     fn probe_leading(&self) -> Result<Vec<u32>, TokenizerError> {
         for word in PROBE_WORDS {
-            let encoding =
-                self.inner.encode_fast(word, true).map_err(|reason| encode_error(word, &reason))?;
+            let encoding = self.encoding(word, true)?;
             if let Some(n) = encoding.get_special_tokens_mask().iter().position(|&special| special == 0) {
                 return Ok(encoding.get_ids()[..n].to_vec());
             }
@@ -237,10 +255,6 @@ impl Tokenizer {
         }
         Ok(None)
     }
-}
-
-fn encode_error(text: &str, reason: &tokenizers::Error) -> TokenizerError {
-    TokenizerError::Encode { text: text.chars().take(40).collect(), reason: reason.to_string() }
 }
 
 #[cfg(test)]
@@ -385,6 +399,25 @@ mod tests {
         for bytes in [b"".as_slice(), b"{}", b"[1,2]", b"\xff\xfe", br#"{"version":"1.0","model":{}}"#] {
             assert!(matches!(Tokenizer::from_bytes(bytes), Err(TokenizerError::Invalid { .. })));
         }
+    }
+
+    #[test]
+    fn what_the_tokenizers_crate_panics_over_is_an_error() {
+        // A map of characters without its first entry, which every search begins with.
+        let empty = serde_json::json!({
+            "normalizer": { "type": "Precompiled", "precompiled_charsmap": "AAAAAA==" }
+        });
+        let file = |parts: &serde_json::Value| {
+            let mut file = serde_json::json!({
+                "version": "1.0", "model": { "type": "BPE", "vocab": { "a": 0 }, "merges": [] }
+            });
+            file["normalizer"] = parts["normalizer"].clone();
+            Tokenizer::from_bytes(file.to_string().as_bytes())
+        };
+        let message = file(&empty).unwrap_err().to_string();
+        assert!(message.contains(CONTRADICTORY), "{message}");
+        assert!(!is_guarded());
+        assert!(file(&serde_json::json!({ "normalizer": { "type": "NFC" } })).is_ok());
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use foreword::settings::SettingError;
 use foreword::task_file::TaskFileError;
 use foreword::template::TemplateError;
 use foreword::verbalizer::VerbalizerError;
-use foreword::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError};
+use foreword::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError, tokenizer};
 
 /// What the program tells its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,11 +210,11 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     })
 }
 
-/// Makes a panic end the program as a failure, after `say` has told what happened; on any thread but that which turns
-/// panics over damaged data into errors.
+/// Makes a panic end the program as a failure, after `say` has told what happened; anywhere but where panics over
+/// damaged files are turned into errors.
 pub(crate) fn on_panic(say: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() == Some(READER_THREAD) {
+        if std::thread::current().name() == Some(READER_THREAD) || tokenizer::is_guarded() {
             return;
         }
         say(&panic.to_string());

@@ -75,9 +75,15 @@ fn function(config: &HfConfig, key: &str, default: Function) -> Result<Function,
     }
 }
 
+/// Why a smaller base is refused: at a far position its angle would be no number.
+const LEAST_THETA: &str = "it must be at least 1, so that no frequency is above 1";
+
 /// Rotary positions as transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`) write them.
 fn rotary(config: &HfConfig) -> Result<(f64, RopeScaling), BackboneError> {
     let outer_theta = config.number_or_none("rope_theta")?;
+    if outer_theta.is_some_and(|theta| theta < 1.0) {
+        return Err(config.reject("rope_theta", LEAST_THETA));
+    }
     let old = config.object("rope_scaling")?;
     let new = config.object("rope_parameters")?;
     // transformers 4 knows only the older key, and 5 lets it win where both are there.
@@ -100,7 +106,11 @@ fn rope_parameters(
     parameters: &HfConfig,
     outer_theta: Option<f64>,
 ) -> Result<(f64, RopeScaling), BackboneError> {
-    let theta = parameters.number_or_none("rope_theta")?.or(outer_theta).unwrap_or(10_000.0);
+    let inner_theta = parameters.number_or_none("rope_theta")?;
+    let theta = inner_theta.or(outer_theta).unwrap_or(10_000.0);
+    if inner_theta.is_some_and(|theta| theta < 1.0) {
+        return Err(parameters.reject("rope_theta", LEAST_THETA));
+    }
     let older_name = parameters.text_or_none("type")?;
     let scaling = match parameters.text_or_none("rope_type")?.or(older_name) {
         None | Some("default") => RopeScaling::None,
@@ -112,10 +122,14 @@ fn rope_parameters(
         },
         Some(_) => return Err(parameters.reject("rope_type", "supported are default and llama3")),
     };
-    if let RopeScaling::Llama3 { low_frequency_factor, high_frequency_factor, .. } = scaling
-        && low_frequency_factor >= high_frequency_factor
-    {
-        return Err(parameters.reject("low_freq_factor", "it must be below high_freq_factor"));
+    if let RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, .. } = scaling {
+        // As the frequencies are computed: two numbers that are the same in single precision leave nothing between them.
+        if low_frequency_factor as f32 >= high_frequency_factor as f32 {
+            return Err(parameters.reject("low_freq_factor", "it must be below high_freq_factor"));
+        }
+        if factor < 1.0 {
+            return Err(parameters.reject("factor", "it stretches, so it must be at least 1"));
+        }
     }
     parameters.finish()?;
     Ok((theta, scaling))

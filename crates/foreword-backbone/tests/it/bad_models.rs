@@ -117,6 +117,21 @@ fn every_key_of_the_configuration_counts() {
 }
 
 #[test]
+fn numbers_that_become_none_in_single_precision_are_refused() {
+    let llama = |from: &str, to: &str, expected: &str| check("llama-tiny", edit_config(from, to), expected);
+    llama("1e-05", "1e-300", "`rms_norm_eps` is 1e-300, a positive number was expected");
+    llama("1e-05", "1e300", "`rms_norm_eps` is 1e+300, a positive number was expected");
+    llama(
+        "\"rope_theta\": 10000.0",
+        "\"rope_theta\": 1e-30",
+        "`rope_parameters.rope_theta` is 1e-30, it must be at least 1",
+    );
+    llama("\"factor\": 8.0", "\"factor\": 1e-20", "`rope_parameters.factor` is 1e-20, it stretches");
+    let (from, to) = ("\"low_freq_factor\": 1.0", "\"low_freq_factor\": 3.9999999999");
+    llama(from, to, "`rope_parameters.low_freq_factor` is 3.9999999999, it must be below high_freq_factor");
+}
+
+#[test]
 fn contradictions_and_hostile_sizes_are_refused() {
     // qwen2-tiny stores a head of its own.
     check(
