@@ -1,0 +1,5 @@
+//! Feeds `checkpoint`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("checkpoint", bytes));

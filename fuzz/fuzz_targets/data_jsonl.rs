@@ -1,0 +1,5 @@
+//! Feeds `data_jsonl`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("data_jsonl", bytes));

@@ -1,0 +1,5 @@
+//! Feeds `data_packed`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("data_packed", bytes));

@@ -1,0 +1,5 @@
+//! Feeds `model_config`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("model_config", bytes));

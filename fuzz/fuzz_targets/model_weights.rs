@@ -1,0 +1,5 @@
+//! Feeds `model_weights`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("model_weights", bytes));

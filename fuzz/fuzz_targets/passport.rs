@@ -1,0 +1,5 @@
+//! Feeds `passport`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("passport", bytes));

@@ -1,0 +1,5 @@
+//! Feeds `template`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| foreword_fuzz::check("template", bytes));
