@@ -13,7 +13,7 @@ use foreword::{Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Pro
 use crate::checkpoints::Keeper;
 use crate::exit::{Given, NothingLearned, Unwritten, unwritable};
 use crate::interrupt;
-use crate::memory::peak_bytes;
+use crate::memory::{page_faults, peak_bytes};
 use crate::printer::{Printer, to_json};
 use crate::resolve::run::Plan;
 use crate::wire::{Line, Scores};
@@ -82,7 +82,12 @@ struct Teller<'a> {
     /// The newest evaluation in a word: the accuracy, or where there is none the loss.
     dev: Option<String>,
     keeper: Keeper,
+    /// Page faults after the first steps, which take the buffers that all others use again.
+    faults_warm: Option<u64>,
 }
+
+/// Steps after which no more memory should be needed.
+const WARM_STEPS: u64 = 3;
 
 impl Teller<'_> {
     fn line(&mut self, line: &Line<'_>) {
@@ -101,6 +106,9 @@ impl Teller<'_> {
         match event {
             &Event::Step { made, progress } => {
                 let Made { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
+                if step == WARM_STEPS {
+                    self.faults_warm = page_faults();
+                }
                 self.keeper.keep(progress, interrupt::asked(), self.printer);
                 self.line(&Line::Step { step, loss: now, learning_rate, grad_norm, examples_per_second });
                 let dev = self.dev.as_deref();
@@ -135,8 +143,16 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     printer.begin_bar(plan.config.steps, "learning");
     let steps = plan.config.steps;
     let (keeper, start) = begin(plan, printer)?;
-    let mut teller =
-        Teller { printer, log, unwritten: None, evaluations: BTreeMap::new(), steps, dev: None, keeper };
+    let mut teller = Teller {
+        printer,
+        log,
+        unwritten: None,
+        evaluations: BTreeMap::new(),
+        steps,
+        dev: None,
+        keeper,
+        faults_warm: None,
+    };
     let outcome = foreword::train(
         &plan.model,
         &plan.task,
@@ -147,6 +163,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     );
     teller.printer.end_bar();
     let outcome = outcome?;
+    teller.printer.detail(|| anyhow::Ok(memory_in_words(teller.faults_warm, &outcome)))?;
     if interrupt::asked() && outcome.steps == 0 {
         teller.keeper.remove(teller.printer);
         return Err(NothingLearned.into());
@@ -174,6 +191,20 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         peak_memory_bytes: peak_bytes(),
     });
     Ok(Learned { outcome, dev, test, seconds, bytes, unwritten: teller.unwritten })
+}
+
+/// What the run took of the machine's memory.
+fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let peak = peak_bytes().map(|peak| format!("at most {} resident", words::bytes(peak)));
+    let faults = faults_warm.zip(page_faults()).map(|(warm, now)| {
+        let steps = count(outcome.steps.saturating_sub(WARM_STEPS));
+        format!(
+            "{} page faults in the last {steps} steps and their evaluations",
+            count(now.saturating_sub(warm))
+        )
+    });
+    let told: Vec<String> = peak.into_iter().chain(faults).collect();
+    if told.is_empty() { Vec::new() } else { vec![("memory", told.join(", "))] }
 }
 
 /// The keeper of the run's checkpoints, and where the run begins.

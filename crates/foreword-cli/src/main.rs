@@ -29,6 +29,7 @@ use crate::printer::Printer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::keep_freed_pages();
     let args = match args::parse() {
         Ok(args) => args,
         Err(error) => {

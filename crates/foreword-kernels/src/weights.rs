@@ -177,6 +177,12 @@ impl Weights {
         self.bytes.as_slice()
     }
 
+    /// The bytes of row `row`, in the stored format.
+    pub(crate) fn row_bytes(&self, row: usize) -> &[u8] {
+        let stride = self.cols * self.dtype.size();
+        &self.bytes()[row * stride..(row + 1) * stride]
+    }
+
     /// Writes the numbers `cols` of row `row` to `to`, widened to single precision (exact for every format).
     pub fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
         assert!(

@@ -1,8 +1,11 @@
 //! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W.
 //!
-//! The frozen matrix stays in its file's format. A tile of it, `NR` columns of the product wide and `KC` terms deep, is
-//! widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the product
-//! is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the threads.
+//! The frozen matrix stays in its file's format. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
+//! each, is widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the
+//! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
+//! threads.
+
+mod fill;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -13,8 +16,17 @@ use super::lanes::{PORTABLE_FMA, Path, fma};
 use crate::rows::{RowBlock, Rows};
 use crate::weights::Weights;
 
-/// Terms of a tile: with 32 columns it takes 64 KiB, a share of the second-level cache.
+/// Terms of a tile: a panel takes 128 KiB (256 KiB with 32 columns), a share of the second-level cache.
 const KC: usize = 512;
+/// Tiles of a panel: neighbours in a frozen row, so that reading them uses whole cache lines, and rows of the other side
+/// that are in the first-level cache meet all of them.
+const PANEL: usize = 4;
+/// Up to so many rows, the frozen matrix is read about as often as it is multiplied: then panels are a tile of fewer terms,
+/// which stays in the first-level cache between the two.
+const FEW_ROWS: usize = 8;
+const KC_FEW_ROWS: usize = 128;
+/// Panels that each thread gets at least, where there are as many.
+const SHARES: usize = 4;
 /// Columns of the widest tile.
 const NR_MAX: usize = 32;
 /// Rows of the largest register block.
@@ -42,43 +54,47 @@ impl FrozenMatrix {
         self.blocks[0].cols()
     }
 
+    /// The block that row `row` of the whole lies in, and its place there.
+    fn locate(&self, row: usize) -> (&Weights, usize) {
+        let mut row = row;
+        for block in &self.blocks {
+            if row < block.rows() {
+                return (block, row);
+            }
+            row -= block.rows();
+        }
+        unreachable!("row beyond the {} of the matrix", self.rows);
+    }
+
     /// Row `row`, widened.
     pub(super) fn read_row(&self, row: usize, to: &mut [f32]) {
         self.read(row, 0..self.cols(), to);
     }
 
     fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
-        let mut row = row;
-        for block in &self.blocks {
-            if row < block.rows() {
-                return block.read(row, cols, to);
-            }
-            row -= block.rows();
-        }
-        unreachable!("row beyond the {} of the matrix", self.rows);
+        let (block, row) = self.locate(row);
+        block.read(row, cols, to);
     }
 }
 
-/// A tile of the right-hand side, `[terms, NR]`, missing columns zero.
+/// The right-hand side.
 trait Tiles: Sync {
-    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]);
+    /// Widens a panel: tiles `[terms, width]`, one after another, of the columns `cols`; missing columns are zero.
+    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]);
 }
 
 /// Wᵀ: columns are outputs, terms are inputs.
 struct Outputs<'a>(&'a FrozenMatrix);
 
 impl Tiles for Outputs<'_> {
-    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]) {
-        let mut line = [0.0; KC];
-        let line = &mut line[..terms.len()];
-        for (j, col) in cols.clone().enumerate() {
-            self.0.read(col, terms.clone(), line);
-            for (to, &from) in tile[j..].iter_mut().step_by(width).zip(line.iter()) {
-                *to = from;
+    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+        let starts = cols.clone().step_by(width);
+        for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
+            let cols = start..(start + width).min(cols.end);
+            if cols.len() < width {
+                tile.fill(0.0);
             }
-        }
-        for row in tile.chunks_exact_mut(width) {
-            row[cols.len()..].fill(0.0);
+            fill::transposed(path, self.0, cols, terms.clone(), width, tile);
         }
     }
 }
@@ -87,11 +103,8 @@ impl Tiles for Outputs<'_> {
 struct Inputs<'a>(&'a FrozenMatrix);
 
 impl Tiles for Inputs<'_> {
-    fn fill(&self, cols: Range<usize>, terms: Range<usize>, width: usize, tile: &mut [f32]) {
-        for (row, to) in terms.zip(tile.chunks_exact_mut(width)) {
-            self.0.read(row, cols.clone(), &mut to[..cols.len()]);
-            to[cols.len()..].fill(0.0);
-        }
+    fn fill(&self, _: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+        fill::straight(self.0, cols, terms, width, panel);
     }
 }
 
@@ -134,10 +147,10 @@ pub(super) fn some_outputs(
 ) {
     to.fill(0.0);
     let stride = cols.len();
-    for start in (0..stride).step_by(path.tile_width()) {
-        let tile = start..(start + path.tile_width()).min(stride);
-        let of_matrix = cols.start + tile.start..cols.start + tile.end;
-        columns(path, x, 0..weight.cols(), &Outputs(weight), of_matrix, Target::of(to, stride, tile.start));
+    let target = Target::of(to, stride, 0);
+    for panel in panels(stride, path.tile_width(), PANEL) {
+        let of_matrix = cols.start + panel.start..cols.start + panel.end;
+        columns(path, x, 0..weight.cols(), &Outputs(weight), of_matrix, target.offset(panel.start));
     }
 }
 
@@ -150,23 +163,33 @@ pub(super) fn some_input_gradient(
     to: &mut [f32],
 ) {
     let stride = weight.cols();
-    for start in (0..stride).step_by(path.tile_width()) {
-        let tile = start..(start + path.tile_width()).min(stride);
-        columns(path, dy, rows.clone(), &Inputs(weight), tile, Target::of(to, stride, start));
+    let target = Target::of(to, stride, 0);
+    for panel in panels(stride, path.tile_width(), PANEL) {
+        let to = target.offset(panel.start);
+        columns(path, dy, rows.clone(), &Inputs(weight), panel, to);
     }
 }
 
-/// `to[N, n] += left[N, terms] · tiles`, tile columns shared among threads.
-fn parallel(path: Path, left: Left<'_>, terms: usize, tiles: &impl Tiles, to: &mut Rows<f32>) {
+/// `n` columns in panels of `tiles` tiles.
+fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = width * tiles;
+    (0..n).step_by(size).map(move |start| start..(start + size).min(n))
+}
+
+/// `to[N, n] += left[N, terms] · tiles`, panels shared among threads.
+fn parallel(path: Path, left: Left<'_>, terms: usize, tiles_of: &impl Tiles, to: &mut Rows<f32>) {
     let (n, width) = (to.width(), path.tile_width());
     if to.n_rows() == 0 {
         return;
     }
+    // Enough panels for every thread to have several, so that none waits for the last.
+    let n_tiles = n.div_ceil(width);
+    let tiles = (n_tiles / (SHARES * rayon::current_num_threads())).clamp(1, PANEL);
+    let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
     let to = Shared(Target::of(to.values_mut(), n, 0));
     let to = &to;
-    (0..n.div_ceil(width)).into_par_iter().for_each(|i| {
-        let cols = i * width..((i + 1) * width).min(n);
-        columns(path, left, 0..terms, tiles, cols.clone(), to.0.offset(cols.start));
+    panels.into_par_iter().for_each(|cols| {
+        columns(path, left, 0..terms, tiles_of, cols.clone(), to.0.offset(cols.start));
     });
 }
 
@@ -196,7 +219,7 @@ impl Target {
 }
 
 thread_local! {
-    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Adds all terms to the columns `cols` of the product, which start at `to`.
@@ -209,45 +232,51 @@ fn columns(
     to: Target,
 ) {
     let width = path.tile_width();
-    TILE.with_borrow_mut(|tile| {
-        tile.resize(KC * NR_MAX, 0.0);
-        for start in terms.clone().step_by(KC) {
-            let block = start..(start + KC).min(terms.end);
-            let tile = &mut tile[..block.len() * width];
-            tiles.fill(cols.clone(), block.clone(), width, tile);
+    let n_tiles = cols.len().div_ceil(width);
+    let depth = if to.n_rows <= FEW_ROWS { KC_FEW_ROWS } else { KC };
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(PANEL * KC * NR_MAX, 0.0);
+        for start in terms.clone().step_by(depth) {
+            let block = start..(start + depth).min(terms.end);
+            let panel = &mut buffer[..n_tiles * block.len() * width];
+            tiles.fill(path, cols.clone(), block.clone(), width, panel);
             let first = block.start - terms.start;
-            row_blocks(path, left, first..first + block.len(), tile, cols.len(), to);
+            row_blocks(path, left, first..first + block.len(), panel, cols.len(), to);
         }
     });
 }
 
-/// Adds the terms `terms` of every row to one tile's columns.
+/// Adds the terms `terms` of every row to a panel's columns.
 #[allow(unsafe_code)]
-fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, tile: &[f32], n_cols: usize, to: Target) {
+fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
     let (width, height) = (path.tile_width(), path.block_height());
     assert!(
         left.values.len() >= to.n_rows * left.stride && terms.end <= left.stride,
         "left-hand side too small"
     );
-    assert!(tile.len() == terms.len() * width && n_cols <= width, "tile out of shape");
+    assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
     for start in (0..to.n_rows).step_by(height) {
         let n = height.min(to.n_rows - start);
-        // SAFETY: rows start..start + n of the left side and of the target exist (asserted above, and by `Target::of`);
-        // the target's n_cols columns belong to this call alone. At the right edge a full tile is computed in `edge`.
-        unsafe {
-            let a = left.values.as_ptr().add(start * left.stride + terms.start);
-            let c = to.first.add(start * to.stride);
-            let (k, b) = (terms.len(), tile.as_ptr());
-            if n_cols == width {
-                block(path, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
-            } else {
-                for i in 0..n {
-                    c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
-                }
-                block(path, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
-                for i in 0..n {
-                    edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
+        for (tile, b) in panel.chunks_exact(terms.len() * width).enumerate() {
+            let n_cols = (n_cols - tile * width).min(width);
+            // SAFETY: rows start..start + n of the left side and of the target exist (asserted above, and by `Target::of`);
+            // the target's columns of this tile belong to this call alone. At the right edge a full tile is computed in
+            // `edge`.
+            unsafe {
+                let a = left.values.as_ptr().add(start * left.stride + terms.start);
+                let c = to.first.add(start * to.stride + tile * width);
+                let (k, b) = (terms.len(), b.as_ptr());
+                if n_cols == width {
+                    block(path, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+                } else {
+                    for i in 0..n {
+                        c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
+                    }
+                    block(path, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
+                    for i in 0..n {
+                        edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
+                    }
                 }
             }
         }

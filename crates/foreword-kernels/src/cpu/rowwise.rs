@@ -144,21 +144,21 @@ fn value<const FMA: bool>(function: Function, x: f32) -> f32 {
     }
 }
 
-/// f′(x), likewise.
+/// f(x) and f′(x), likewise; one exponential for both.
 #[inline(always)]
-fn slope<const FMA: bool>(function: Function, x: f32) -> f32 {
+fn value_and_slope<const FMA: bool>(function: Function, x: f32) -> (f32, f32) {
     match function {
         Function::Silu => {
             let s = 1.0 / (1.0 + exp::<FMA>(-x));
-            s * (1.0 + x * (1.0 - s))
+            (x * s, s * (1.0 + x * (1.0 - s)))
         }
         Function::GeluTanh => {
             // ½ (1 + tanh u) = σ(2u), so f = x σ(2u) and f′ = σ + x σ (1 − σ) 2u′.
             let s = 1.0 / (1.0 + exp::<FMA>(-2.0 * gelu_inner(x)));
             let d_inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
-            s + x * s * (1.0 - s) * 2.0 * d_inner
+            (x * s, s + x * s * (1.0 - s) * 2.0 * d_inner)
         }
-        Function::Gelu | Function::Relu => function.slope(x),
+        Function::Gelu | Function::Relu => (function.value(x), function.slope(x)),
     }
 }
 
@@ -170,11 +170,41 @@ fn gelu_inner(x: f32) -> f32 {
     SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)
 }
 
+/// Runs `$loop::<FMA, F>(…)` with the function as a constant `F`: a loop over one function alone runs in lanes.
+macro_rules! for_function {
+    ($function:expr, $run:ident::<$fma:ident>($($arg:expr),*)) => {
+        match $function {
+            Function::Silu => $run::<$fma, { Function::Silu as u8 }>($($arg),*),
+            Function::Gelu => $run::<$fma, { Function::Gelu as u8 }>($($arg),*),
+            Function::GeluTanh => $run::<$fma, { Function::GeluTanh as u8 }>($($arg),*),
+            Function::Relu => $run::<$fma, { Function::Relu as u8 }>($($arg),*),
+        }
+    };
+}
+
+/// The function of that number.
+const fn function_of(number: u8) -> Function {
+    const SILU: u8 = Function::Silu as u8;
+    const GELU: u8 = Function::Gelu as u8;
+    const GELU_TANH: u8 = Function::GeluTanh as u8;
+    match number {
+        SILU => Function::Silu,
+        GELU => Function::Gelu,
+        GELU_TANH => Function::GeluTanh,
+        _ => Function::Relu,
+    }
+}
+
 #[inline(always)]
 fn activate_row_of<const FMA: bool>(x: &[f32], activation: Activation, y: &mut [f32]) {
-    let (gates, values) = if activation.gated { x.split_at(x.len() / 2) } else { (x, &[][..]) };
+    for_function!(activation.function, activated::<FMA>(x, activation.gated, y));
+}
+
+#[inline(always)]
+fn activated<const FMA: bool, const F: u8>(x: &[f32], gated: bool, y: &mut [f32]) {
+    let (gates, values) = if gated { x.split_at(x.len() / 2) } else { (x, &[][..]) };
     for (y, &x) in y.iter_mut().zip(gates) {
-        *y = value::<FMA>(activation.function, x);
+        *y = value::<FMA>(function_of(F), x);
     }
     for (y, &x) in y.iter_mut().zip(values) {
         *y *= x;
@@ -183,19 +213,31 @@ fn activate_row_of<const FMA: bool>(x: &[f32], activation: Activation, y: &mut [
 
 #[inline(always)]
 fn activate_gradient_row_of<const FMA: bool>(x: &[f32], activation: Activation, dy: &[f32], dx: &mut [f32]) {
-    let function = activation.function;
-    if !activation.gated {
-        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = dy * slope::<FMA>(function, x);
-        }
-        return;
+    if activation.gated {
+        for_function!(activation.function, gated_gradient::<FMA>(x, dy, dx));
+    } else {
+        for_function!(activation.function, plain_gradient::<FMA>(x, dy, dx));
     }
-    let (gates, values) = x.split_at(x.len() / 2);
-    let (d_gates, d_values) = dx.split_at_mut(x.len() / 2);
-    for (((d, &gate), &value), &dy) in d_gates.iter_mut().zip(gates).zip(values).zip(dy) {
-        *d = dy * value * slope::<FMA>(function, gate);
+}
+
+#[inline(always)]
+fn plain_gradient<const FMA: bool, const F: u8>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+        *dx = dy * value_and_slope::<FMA>(function_of(F), x).1;
     }
-    for ((d, &gate), &dy) in d_values.iter_mut().zip(gates).zip(dy) {
-        *d = dy * value::<FMA>(function, gate);
+}
+
+#[inline(always)]
+fn gated_gradient<const FMA: bool, const F: u8>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let n = x.len() / 2;
+    let (gates, values) = x.split_at(n);
+    let (d_gates, d_values) = dx.split_at_mut(n);
+    // Slices of one length, whose bounds are checked once.
+    let (values, dy, d_values) = (&values[..n], &dy[..n], &mut d_values[..n]);
+    let (gates, d_gates) = (&gates[..n], &mut d_gates[..n]);
+    for i in 0..n {
+        let (value, slope) = value_and_slope::<FMA>(function_of(F), gates[i]);
+        d_gates[i] = dy[i] * values[i] * slope;
+        d_values[i] = dy[i] * value;
     }
 }

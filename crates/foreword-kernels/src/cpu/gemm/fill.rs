@@ -1,0 +1,248 @@
+//! Rows of a frozen matrix widened into tiles: transposed where they are the columns of the product, straight where they are
+//! its terms.
+
+use std::ops::Range;
+
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+
+use super::{FrozenMatrix, KC};
+use crate::cpu::lanes::Path;
+use crate::weights::Dtype;
+
+/// Writes the numbers `cols` of the rows `terms` to a panel: tiles `[terms, width]`, one after another; missing columns are
+/// zero.
+pub(super) fn straight(
+    matrix: &FrozenMatrix,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    width: usize,
+    panel: &mut [f32],
+) {
+    let n_terms = terms.len();
+    for (term, row) in terms.enumerate() {
+        let (block, row) = matrix.locate(row);
+        let bytes = block.row_bytes(row);
+        let tiles = panel.chunks_exact_mut(n_terms * width).map(|tile| &mut tile[term * width..][..width]);
+        match block.dtype() {
+            Dtype::F32 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, <[f32]>::clone_from_slice),
+            Dtype::Bf16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, |to, from: &[bf16]| {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+                }
+            }),
+            Dtype::F16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, |to, from: &[f16]| {
+                from.convert_to_f32_slice(to);
+            }),
+        }
+    }
+}
+
+/// Writes `numbers` to the rows of tiles, as many as each takes; what they leave of the last one becomes zero.
+fn widen<'t, T>(numbers: &[T], tiles: impl Iterator<Item = &'t mut [f32]>, widen: impl Fn(&mut [f32], &[T])) {
+    let mut rest = numbers;
+    for to in tiles {
+        let (from, after) = rest.split_at(to.len().min(rest.len()));
+        let (to, missing) = to.split_at_mut(from.len());
+        widen(to, from);
+        missing.fill(0.0);
+        rest = after;
+    }
+}
+
+/// Writes rows `cols` of the matrix, their numbers `terms`, to the first columns of `tile`, `[terms, width]`.
+pub(super) fn transposed(
+    path: Path,
+    matrix: &FrozenMatrix,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    width: usize,
+    tile: &mut [f32],
+) {
+    assert!(
+        terms.len() <= KC && cols.len() <= width && tile.len() == terms.len() * width,
+        "tile out of shape"
+    );
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if path != Path::Portable {
+        done = in_squares(matrix, cols.clone(), terms.clone(), width, tile);
+    }
+    let _ = path;
+    let mut line = [0.0; KC];
+    let line = &mut line[..terms.len()];
+    for (j, col) in cols.enumerate().skip(done) {
+        matrix.read(col, terms.clone(), line);
+        for (to, &from) in tile[j..].iter_mut().step_by(width).zip(line.iter()) {
+            *to = from;
+        }
+    }
+}
+
+/// The same in squares of 8 × 8, for as many of the columns as make up whole ones; returns how many those are.
+#[cfg(target_arch = "x86_64")]
+fn in_squares(
+    matrix: &FrozenMatrix,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    width: usize,
+    tile: &mut [f32],
+) -> usize {
+    let mut done = 0;
+    while done + SIDE <= cols.len() {
+        let row = |i: usize| {
+            let (block, row) = matrix.locate(cols.start + done + i);
+            (block.dtype(), block.row_bytes(row))
+        };
+        let rows: [(Dtype, &[u8]); SIDE] = std::array::from_fn(row);
+        let (dtype, bytes) = (rows[0].0, rows.map(|(_, bytes)| bytes));
+        if rows.iter().any(|&(other, _)| other != dtype) {
+            break;
+        }
+        let (bytes, terms, tile) = (&bytes, terms.clone(), &mut tile[done..]);
+        match dtype {
+            Dtype::F32 => x86::squares::<x86::Single>(bytes, terms, width, tile),
+            Dtype::Bf16 => x86::squares::<x86::Brain>(bytes, terms, width, tile),
+            Dtype::F16 if is_x86_feature_detected!("f16c") => {
+                x86::squares::<x86::Half>(bytes, terms, width, tile);
+            }
+            Dtype::F16 => break,
+        }
+        done += SIDE;
+    }
+    done
+}
+
+/// Numbers along a side of a square.
+#[cfg(target_arch = "x86_64")]
+const SIDE: usize = 8;
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::ops::Range;
+
+    use super::SIDE;
+
+    /// A stored number.
+    pub(super) trait Stored {
+        /// Bytes of one.
+        const SIZE: usize;
+        /// Eight of them, widened.
+        ///
+        /// # Safety
+        /// `from` has eight numbers to read; the processor has AVX2, and F16C where halves are stored.
+        unsafe fn load(from: *const u8) -> __m256;
+        /// One of them, widened.
+        fn one(bytes: &[u8]) -> f32;
+    }
+
+    pub(super) struct Single;
+    pub(super) struct Brain;
+    pub(super) struct Half;
+
+    impl Stored for Single {
+        const SIZE: usize = 4;
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        unsafe fn load(from: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_loadu_ps(from.cast()) }
+        }
+        fn one(bytes: &[u8]) -> f32 {
+            bytes.first_chunk().map_or(0.0, |&bytes| f32::from_le_bytes(bytes))
+        }
+    }
+
+    impl Stored for Brain {
+        const SIZE: usize = 2;
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        unsafe fn load(from: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            let bits = unsafe { _mm_loadu_si128(from.cast()) };
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
+        }
+        fn one(bytes: &[u8]) -> f32 {
+            bytes.first_chunk().map_or(0.0, |&bytes| half::bf16::from_le_bytes(bytes).to_f32())
+        }
+    }
+
+    impl Stored for Half {
+        const SIZE: usize = 2;
+        #[inline]
+        #[target_feature(enable = "avx2,f16c")]
+        unsafe fn load(from: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
+        }
+        fn one(bytes: &[u8]) -> f32 {
+            bytes.first_chunk().map_or(0.0, |&bytes| half::f16::from_le_bytes(bytes).to_f32())
+        }
+    }
+
+    /// Transposes the numbers `terms` of eight rows into the first eight columns of `tile`, `[terms, width]`.
+    pub(super) fn squares<S: Stored>(
+        rows: &[&[u8]; SIDE],
+        terms: Range<usize>,
+        width: usize,
+        tile: &mut [f32],
+    ) {
+        let n = terms.len();
+        assert!(rows.iter().all(|row| row.len() >= terms.end * S::SIZE), "terms beyond a row");
+        assert!(n == 0 || tile.len() >= (n - 1) * width + SIDE, "tile out of shape");
+        let whole = n - n % SIDE;
+        for term in (0..whole).step_by(SIDE) {
+            let from: [*const u8; SIDE] =
+                std::array::from_fn(|i| rows[i][(terms.start + term) * S::SIZE..].as_ptr());
+            // SAFETY: eight numbers of each row, and eight rows of the tile, are there (asserted above); this path was chosen
+            // for its instructions.
+            unsafe { square::<S>(from, tile.as_mut_ptr().add(term * width), width) };
+        }
+        for term in whole..n {
+            for (row, to) in rows.iter().zip(&mut tile[term * width..]) {
+                *to = S::one(&row[(terms.start + term) * S::SIZE..]);
+            }
+        }
+    }
+
+    /// Row `i` of the target becomes number `i` of each source.
+    #[target_feature(enable = "avx2")]
+    unsafe fn square<S: Stored>(from: [*const u8; SIDE], to: *mut f32, stride: usize) {
+        // SAFETY: the caller promises eight numbers at each source, and eight rows of eight at the target.
+        unsafe {
+            let [a, b, c, d, e, f, g, h] = [
+                S::load(from[0]),
+                S::load(from[1]),
+                S::load(from[2]),
+                S::load(from[3]),
+                S::load(from[4]),
+                S::load(from[5]),
+                S::load(from[6]),
+                S::load(from[7]),
+            ];
+            // Pairs of numbers, then fours, then eights change places.
+            let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let (ef0, ef1) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+            let (gh0, gh1) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+            let low = [
+                _mm256_shuffle_ps::<0x44>(ab0, cd0),
+                _mm256_shuffle_ps::<0xee>(ab0, cd0),
+                _mm256_shuffle_ps::<0x44>(ab1, cd1),
+                _mm256_shuffle_ps::<0xee>(ab1, cd1),
+            ];
+            let high = [
+                _mm256_shuffle_ps::<0x44>(ef0, gh0),
+                _mm256_shuffle_ps::<0xee>(ef0, gh0),
+                _mm256_shuffle_ps::<0x44>(ef1, gh1),
+                _mm256_shuffle_ps::<0xee>(ef1, gh1),
+            ];
+            for i in 0..4 {
+                _mm256_storeu_ps(to.add(i * stride), _mm256_permute2f128_ps::<0x20>(low[i], high[i]));
+                _mm256_storeu_ps(to.add((i + 4) * stride), _mm256_permute2f128_ps::<0x31>(low[i], high[i]));
+            }
+        }
+    }
+}
