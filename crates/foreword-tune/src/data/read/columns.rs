@@ -1,5 +1,7 @@
 //! Parquet: columns of texts, numbers and truth values; what else there is matters only if it is used.
 
+mod pages;
+
 use super::super::{Cell, DataError, FieldIdx, READER_THREAD, Row};
 use super::Table;
 use bytes::Bytes;
@@ -64,12 +66,13 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
         return Err(DataError::DuplicateField { place: super::place(path, 1), field: field.clone() });
     }
-    let (empty, flat, projection) = flat_part(schema).map_err(damaged)?;
+    pages::check(bytes, &reader, most).map_err(damaged)?;
+    let Flat { empty, at, projection } = Flat::of(schema).map_err(damaged)?;
     let mut rows = Vec::new();
     let mut n_bytes = 0;
     for (line, row) in (1..).zip(reader.get_row_iter(Some(projection)).map_err(damaged)?) {
         let mut cells = empty.clone();
-        for (&at, (_, field)) in flat.iter().zip(row.map_err(damaged)?.into_columns()) {
+        for (&at, (_, field)) in at.iter().zip(row.map_err(damaged)?.into_columns()) {
             cells[at].1 = cell(field);
         }
         n_bytes += size_of::<Row>() as u64 + cells.iter().map(|(_, cell)| n_bytes_of(cell)).sum::<u64>();
@@ -81,26 +84,38 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     Ok((fields, rows))
 }
 
-/// A row without its values, the places of its flat columns, and a schema of these alone. What is nested can't be used and is
-/// not read: a few bytes can stand for a list of millions.
-fn flat_part(schema: &Type) -> Result<(Vec<(FieldIdx, Cell)>, Vec<usize>, Type), ParquetError> {
-    let (mut empty, mut flat, mut types) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, field) in schema.get_fields().iter().enumerate() {
-        let info = field.get_basic_info();
-        let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
-        let is_list = is_repeated || info.converted_type() == ConvertedType::LIST;
-        let cell = match (is_list, field.is_primitive()) {
-            (true, _) => Cell::Nested("an array"),
-            (false, false) => Cell::Nested("an object"),
-            (false, true) => {
-                flat.push(i);
-                types.push(Arc::clone(field));
-                Cell::Null
-            }
-        };
-        empty.push((FieldIdx(i), cell));
+/// What of a schema is read.
+struct Flat {
+    /// A row without its values.
+    empty: Vec<(FieldIdx, Cell)>,
+    /// The places of the flat columns in it.
+    at: Vec<usize>,
+    /// A schema of these columns alone.
+    projection: Type,
+}
+
+impl Flat {
+    /// What is nested can't be used and is not read: a few bytes can stand for a list of millions.
+    fn of(schema: &Type) -> Result<Self, ParquetError> {
+        let (mut empty, mut at, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, field) in schema.get_fields().iter().enumerate() {
+            let info = field.get_basic_info();
+            let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
+            let is_list = is_repeated || info.converted_type() == ConvertedType::LIST;
+            let cell = match (is_list, field.is_primitive()) {
+                (true, _) => Cell::Nested("an array"),
+                (false, false) => Cell::Nested("an object"),
+                (false, true) => {
+                    at.push(i);
+                    types.push(Arc::clone(field));
+                    Cell::Null
+                }
+            };
+            empty.push((FieldIdx(i), cell));
+        }
+        let projection = Type::group_type_builder(schema.name()).with_fields(types).build()?;
+        Ok(Self { empty, at, projection })
     }
-    Ok((empty, flat, Type::group_type_builder(schema.name()).with_fields(types).build()?))
 }
 
 /// What a cell takes. Also one without a text takes some: a few bytes of a file can stand for millions of nulls.
@@ -131,9 +146,9 @@ fn cell(field: Field) -> Cell {
 mod tests {
     use super::super::super::Dataset;
     use super::*;
-    use parquet::basic::{Compression, GzipLevel};
+    use parquet::basic::{Compression, Encoding, GzipLevel};
     use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
-    use parquet::file::properties::WriterProperties;
+    use parquet::file::properties::{WriterProperties, WriterVersion};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
@@ -250,6 +265,73 @@ mod tests {
         for (name, found) in [("words", "an array"), ("about", "an object"), ("many", "an array")] {
             let error = text(name).unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
+        }
+    }
+
+    #[test]
+    fn texts_whose_lengths_are_differences_are_read() {
+        let n = 1000;
+        let texts: Vec<ByteArray> =
+            (0..n).map(|i| ByteArray::from(format!("{}{i}", "a".repeat(i % 7)).as_str())).collect();
+        for repetition in ["REQUIRED", "OPTIONAL"] {
+            for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+                for encoding in [Encoding::DELTA_BYTE_ARRAY, Encoding::DELTA_LENGTH_BYTE_ARRAY] {
+                    let schema =
+                        parse_message_type(&format!("message m {{ {repetition} BYTE_ARRAY text (UTF8); }}"));
+                    let properties = WriterProperties::builder().set_writer_version(version);
+                    let properties = properties.set_dictionary_enabled(false).set_encoding(encoding).build();
+                    let (schema, properties) = (Arc::new(schema.unwrap()), Arc::new(properties));
+                    let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+                    let mut group = writer.next_row_group().unwrap();
+                    let mut column = group.next_column().unwrap().unwrap();
+                    let defined = vec![1; n];
+                    let defined = (repetition == "OPTIONAL").then_some(&defined[..]);
+                    column.typed::<ByteArrayType>().write_batch(&texts, defined, None).unwrap();
+                    column.close().unwrap();
+                    group.close().unwrap();
+                    let data = read(&writer.into_inner().unwrap()).unwrap();
+                    assert_eq!(data.n(), n);
+                    let text = data.require("text").unwrap();
+                    for (i, written) in texts.iter().enumerate() {
+                        assert_eq!(data.text(i, text).unwrap().as_bytes(), written.data());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A file of one page of one text, whose header says that it has `size` (as Thrift writes it) bytes when unpacked and is
+    /// packed as `codec`.
+    fn one_page(size: &[u8], codec: u8) -> Vec<u8> {
+        // The page: its header (`size` unpacked, five bytes packed, one value, plain), the text's length, the text.
+        let rest = [0x15, 10, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0, 1, 0, 0, 0, b'a'];
+        let page = [&[0x15, 0, 0x15], size, &rest].concat();
+        let n = 2 * page.len() as u8;
+        let column = [
+            &[
+                0x26, 8, 0x1c, 0x15, 12, 0x19, 0x15, 0, 0x19, 0x18, 1, b'x', 0x15, codec, 0x16, 2, 0x16, n,
+                0x16, n,
+            ][..],
+            &[0x26, 8, 0, 0],
+        ];
+        let footer = [
+            &[0x15, 2, 0x19, 0x2c, 0x48, 1, b'm', 0x15, 2, 0, 0x15, 12, 0x25, 0, 0x18, 1, b'x', 0, 0x16, 2][..],
+            &[0x19, 0x1c, 0x19, 0x1c],
+            &column.concat(),
+            &[0x16, n, 0x16, 2, 0, 0],
+        ];
+        let footer = footer.concat();
+        let length = (footer.len() as u32).to_le_bytes();
+        [b"PAR1", &page[..], &footer, &length, b"PAR1"].concat()
+    }
+
+    #[test]
+    fn a_page_that_claims_too_much_is_not_believed() {
+        let data = read(&one_page(&[10], 0)).unwrap();
+        assert_eq!(data.text(0, data.require("x").unwrap()).unwrap(), "a");
+        for codec in [0, 2, 4] {
+            let error = read(&one_page(&[0xfe, 0xff, 0xff, 0xff, 0x0f], codec)).unwrap_err().to_string();
+            assert!(error.contains("a page claims to be larger than such a small file has"), "{error}");
         }
     }
 

@@ -1,0 +1,253 @@
+//! What the pages of a Parquet file say of their sizes, held against what they have, before the parquet crate believes it:
+//! it takes memory for as many bytes or values as a page claims.
+
+use parquet::basic::{Encoding, Type as Physical};
+use parquet::column::page::Page;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+/// Structures inside a page's header: statistics, and nothing deeper.
+const MOST_DEPTH: usize = 8;
+
+/// Checks all pages of all columns. `most`: the most bytes that all of them may be when unpacked.
+pub(super) fn check(
+    bytes: &[u8],
+    reader: &SerializedFileReader<bytes::Bytes>,
+    most: u64,
+) -> Result<(), ParquetError> {
+    let mut unpacked = 0_u64;
+    for (group_idx, group) in reader.metadata().row_groups().iter().enumerate() {
+        for (column_idx, column) in group.columns().iter().enumerate() {
+            let has_delta = check_headers(bytes, column, most, &mut unpacked)?;
+            let is_flat = column.column_descr().path().parts().len() == 1;
+            if has_delta && is_flat {
+                let mut pages = reader.get_row_group(group_idx)?.get_column_page_reader(column_idx)?;
+                while let Some(page) = pages.get_next_page()? {
+                    check_delta(&page, column.column_descr().max_def_level())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong(what: &str) -> ParquetError {
+    ParquetError::General(format!("a page {what}"))
+}
+
+/// Checks the headers of a column's pages, and says whether a page has texts whose lengths are coded as differences.
+fn check_headers(
+    bytes: &[u8],
+    column: &ColumnChunkMetaData,
+    most: u64,
+    unpacked: &mut u64,
+) -> Result<bool, ParquetError> {
+    let (start, length) = column.byte_range();
+    let chunk = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+    let chunk = chunk.and_then(|chunk| chunk.get(..usize::try_from(length).ok()?));
+    let mut left = chunk.ok_or_else(|| wrong("lies outside the file"))?;
+    let mut has_delta = false;
+    while !left.is_empty() {
+        let mut fields = Fields::default();
+        let mut header = Compact(left);
+        header.structure(0, 0, &mut fields).ok_or_else(|| wrong("has a damaged header"))?;
+        let size = fields.largest(Fields::UNPACKED).unwrap_or(0);
+        *unpacked = u64::try_from(size).map_or(u64::MAX, |size| unpacked.saturating_add(size));
+        if *unpacked > most {
+            return Err(wrong("claims to be larger than such a small file has"));
+        }
+        let n_values = fields.largest(Fields::DICTIONARY_VALUES).unwrap_or(0);
+        if n_values.saturating_mul(least_width(column)) > size {
+            return Err(wrong("claims to have more values than bytes"));
+        }
+        has_delta |= fields.all(Fields::ENCODING).chain(fields.all(Fields::ENCODING_2)).any(is_delta_code);
+        let packed = usize::try_from(fields.last(Fields::PACKED).unwrap_or(0)).ok();
+        left = packed.and_then(|n| header.0.get(n..)).ok_or_else(|| wrong("is cut off"))?;
+    }
+    Ok(has_delta)
+}
+
+/// Bytes of a value of this column in a dictionary, at least.
+fn least_width(column: &ColumnChunkMetaData) -> i64 {
+    match column.column_type() {
+        Physical::BOOLEAN | Physical::FIXED_LEN_BYTE_ARRAY => 1,
+        Physical::INT32 | Physical::FLOAT | Physical::BYTE_ARRAY => 4,
+        Physical::INT64 | Physical::DOUBLE => 8,
+        Physical::INT96 => 12,
+    }
+}
+
+/// Whether a header's number of an encoding is DELTA_LENGTH_BYTE_ARRAY's or DELTA_BYTE_ARRAY's.
+fn is_delta_code(code: i64) -> bool {
+    matches!(code, 6 | 7)
+}
+
+/// Checks that a page of texts has no more lengths than values.
+fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
+    let (body, n_values, encoding) = match page {
+        Page::DataPage { buf, num_values, encoding, .. } => {
+            // What is optional begins with its levels, after their length.
+            let levels = match (most_defined, buf.first_chunk::<4>()) {
+                (0, _) => 0,
+                (_, Some(&length)) => (u32::from_le_bytes(length) as usize).saturating_add(4),
+                (_, None) => usize::MAX,
+            };
+            (buf.get(levels..), *num_values, *encoding)
+        }
+        Page::DataPageV2 { buf, num_values, encoding, def_levels_byte_len, rep_levels_byte_len, .. } => {
+            let levels = (*def_levels_byte_len as usize).saturating_add(*rep_levels_byte_len as usize);
+            (buf.get(levels..), *num_values, *encoding)
+        }
+        Page::DictionaryPage { .. } => return Ok(()),
+    };
+    if !matches!(encoding, Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY) {
+        return Ok(());
+    }
+    let damaged = || wrong("has more lengths than values");
+    let mut body = Compact(body.ok_or_else(damaged)?);
+    body.differences(n_values.into()).ok_or_else(damaged)?;
+    if encoding == Encoding::DELTA_BYTE_ARRAY {
+        // What each text shares with the one before it, then the lengths of what it does not.
+        body.differences(n_values.into()).ok_or_else(damaged)?;
+    }
+    Ok(())
+}
+
+/// The whole numbers of a page's header: where they stand, and their values. A field that is there twice is there twice.
+#[derive(Default)]
+struct Fields(Vec<(i64, i64)>);
+
+impl Fields {
+    const UNPACKED: i64 = 2;
+    const PACKED: i64 = 3;
+    /// In a data page's part of the header.
+    const ENCODING: i64 = 5 * Self::INSIDE + 2;
+    const DICTIONARY_VALUES: i64 = 7 * Self::INSIDE + 1;
+    /// In that of a data page of the second version.
+    const ENCODING_2: i64 = 8 * Self::INSIDE + 4;
+    /// What the number of a field is multiplied by for the numbers of those inside it.
+    const INSIDE: i64 = 1 << 16;
+
+    fn all(&self, place: i64) -> impl Iterator<Item = i64> {
+        self.0.iter().filter(move |(at, _)| *at == place).map(|(_, value)| *value)
+    }
+
+    fn largest(&self, place: i64) -> Option<i64> {
+        self.all(place).max()
+    }
+
+    fn last(&self, place: i64) -> Option<i64> {
+        self.all(place).last()
+    }
+}
+
+/// Bytes in Thrift's compact form. Everything gives nothing where they end too early.
+struct Compact<'a>(&'a [u8]);
+
+impl Compact<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    fn pass_over(&mut self, n: u64) -> Option<()> {
+        self.0 = self.0.get(usize::try_from(n).ok()?..)?;
+        Some(())
+    }
+
+    fn unsigned(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        self.unsigned().map(|coded| (coded >> 1) as i64 ^ -((coded & 1) as i64))
+    }
+
+    /// A structure at this depth, which is the field `within` of the one around it.
+    fn structure(&mut self, depth: usize, within: i64, fields: &mut Fields) -> Option<()> {
+        if depth > MOST_DEPTH {
+            return None;
+        }
+        let mut id = 0_i64;
+        loop {
+            let (step, kind) = match self.byte()? {
+                0 => return Some(()),
+                byte => (i64::from(byte >> 4), byte & 15),
+            };
+            id = if step == 0 { self.signed()? } else { id.wrapping_add(step) };
+            let place = within.wrapping_mul(Fields::INSIDE).wrapping_add(id);
+            match kind {
+                1 | 2 => {}
+                4..=6 if depth < 2 => fields.0.push((place, self.signed()?)),
+                12 if depth == 0 => self.structure(1, id, fields)?,
+                _ => self.value(kind, depth)?,
+            }
+        }
+    }
+
+    /// A value of this kind, passed over.
+    fn value(&mut self, kind: u8, depth: usize) -> Option<()> {
+        match kind {
+            // Truth values in lists take a byte each.
+            1..=3 => self.pass_over(1),
+            4..=6 => self.unsigned().map(drop),
+            7 => self.pass_over(8),
+            8 => self.unsigned().and_then(|n| self.pass_over(n)),
+            9 | 10 => {
+                let head = self.byte()?;
+                let n = if head >> 4 == 15 { self.unsigned()? } else { u64::from(head >> 4) };
+                (0..n).try_for_each(|_| self.element(head & 15, depth + 1))
+            }
+            11 => {
+                let n = self.unsigned()?;
+                let kinds = if n == 0 { 0 } else { self.byte()? };
+                (0..n).try_for_each(|_| {
+                    self.element(kinds >> 4, depth + 1)?;
+                    self.element(kinds & 15, depth + 1)
+                })
+            }
+            12 => self.structure((depth + 1).max(2), 0, &mut Fields::default()),
+            13 => self.pass_over(16),
+            _ => None,
+        }
+    }
+
+    /// A value in a list or map, each of which takes at least a byte.
+    fn element(&mut self, kind: u8, depth: usize) -> Option<()> {
+        if depth > MOST_DEPTH { None } else { self.value(kind, depth) }
+    }
+
+    /// Whole numbers coded as differences, passed over; nothing if there are more than `most`.
+    fn differences(&mut self, most: u64) -> Option<()> {
+        let (block, n_parts, n) = (self.unsigned()?, self.unsigned()?, self.unsigned()?);
+        self.signed()?;
+        let of_part = block.checked_div(n_parts)?;
+        if n > most || of_part == 0 {
+            return None;
+        }
+        let mut left = n.saturating_sub(1);
+        while left > 0 {
+            self.signed()?;
+            let widths = self.0.get(..usize::try_from(n_parts).ok()?)?;
+            self.pass_over(n_parts)?;
+            for &width in widths {
+                if left == 0 {
+                    break;
+                }
+                self.pass_over(u64::from(width).checked_mul(of_part)? / 8)?;
+                left -= of_part.min(left);
+            }
+        }
+        Some(())
+    }
+}
