@@ -13,6 +13,7 @@ pub(crate) fn tokenizer(bytes: &[u8]) {
             let _ = tokenizer.decode(&ids);
         }
     }
+    let _ = tokenizer.encode_contexts(&TEXTS.map(str::to_owned));
     let most = tokenizer.largest_id().min(16);
     for id in 0..=most {
         let _ = tokenizer.token(id);
