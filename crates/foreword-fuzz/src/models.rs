@@ -11,7 +11,13 @@ use crate::tiny;
 
 fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
     let weights = vec![("model.safetensors".to_owned(), Bytes::new(weights.to_vec()))];
-    ModelFiles { name: "tiny".to_owned(), config: config.to_vec(), tokenizer: Vec::new(), weights }
+    ModelFiles {
+        name: "tiny".to_owned(),
+        config: config.to_vec(),
+        generation_config: None,
+        tokenizer: Vec::new(),
+        weights,
+    }
 }
 
 /// Reads a model, and runs the one that was read: what it came to.

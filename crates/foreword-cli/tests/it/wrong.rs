@@ -72,6 +72,7 @@ fn data_that_is_not_there_or_cannot_be_read() {
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{premise}"]), @r#"
     exit 1
     error: d.jsonl has no field "premise", its fields are: "text", "label"
+    hint: name the fields with --text-field, and --label-field or --target-field, or those that --template asks for
     "#);
 }
 
