@@ -1,22 +1,29 @@
-//! Softmax attention along a forest, and its gradient. No score outlives the query that asked for it.
+//! Softmax attention along a forest, and its gradient, as products of small blocks: of queries of one segment, and of the keys
+//! that they see. No score outlives its block.
 //!
-//! The gradient runs twice over the pairs of query and key: once per query for the gradient of the queries, and once per
-//! tile of keys for the gradients of keys and values. The second pass owns its tile and takes the queries in their order,
-//! so no lock is needed and the sums are the same for any number of threads and any cut into micro-batches.
+//! The gradient runs twice over the pairs of query and key: once per block of queries for their gradient, and once per tile
+//! of keys for the gradients of keys and values. The second pass owns its tile and takes the queries in their order, so no
+//! lock is needed. Every number is one chain of multiply-adds in the order of its terms: the head's numbers for a score, the
+//! keys of the path for an output, the queries for a key's gradient. A key that a query does not see adds zero. So blocks,
+//! threads, micro-batches and caches change no bit.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{Path, axpy, dot, exp, per_path, sum};
+use super::gemm::fill::{columns_of, terms_of};
+use super::gemm::{Left, multiply};
+use super::lanes::{Path, dot, exp, per_path, sum};
 use crate::backend::{Attended, Attention, AttentionGradient, AttentionShape};
 use crate::forest::Source;
 use crate::rows::{RowBlock, Rows};
 
-/// Queries that a thread takes at a time.
-const QUERIES: usize = 8;
-/// Keys that a thread takes at a time.
-const KEYS: usize = 8;
+/// Queries of a block: enough for what a block reads of the keys to be read seldom.
+const QUERIES: usize = 32;
+/// Keys of a tile, at most and at least: multiples of the register block's height.
+const MOST_KEYS: usize = 48;
+const FEWEST_KEYS: usize = 12;
 
 type View<'a> = Attention<'a, Rows<f32>>;
 
@@ -44,20 +51,53 @@ fn own_row(attention: &View<'_>, query: usize) -> usize {
     attention.asking.map_or(query, |asking| asking[query])
 }
 
-/// The key/value rows that query `query` of `segment` sees, as consecutive pieces in the order of its path.
-fn pieces<'a>(attention: &View<'a>, segment: usize, query: usize) -> Vec<&'a [f32]> {
-    let segment = &attention.forest.segments()[segment];
+/// The key/value rows that the last of the task's queries sees, in the order of its path.
+fn seen<'a>(attention: &View<'a>, task: &Task) -> Vec<&'a [f32]> {
+    let segment = &attention.forest.segments()[task.segment];
     let width = attention.own.width();
-    let piece = |source: Source, rows: Range<usize>| {
+    let rows = |source: Source, rows: Range<usize>| {
         let block = match source {
             Source::Own => attention.own,
             Source::Context(i) => attention.context[i],
         };
-        &block.values()[rows.start * width..rows.end * width]
+        block.values()[rows.start * width..rows.end * width].chunks_exact(width)
     };
-    let above = segment.ancestors().iter().map(|span| piece(span.source, span.rows.clone()));
-    let itself = piece(Source::Own, segment.rows().start..own_row(attention, query) + 1);
-    above.chain(std::iter::once(itself)).collect()
+    let above = segment.ancestors().iter().flat_map(|span| rows(span.source, span.rows.clone()));
+    let last = own_row(attention, task.queries.end - 1);
+    above.chain(rows(Source::Own, segment.rows().start..last + 1)).collect()
+}
+
+/// How many of those query `query` sees.
+fn n_seen(attention: &View<'_>, task: &Task, query: usize) -> usize {
+    let segment = &attention.forest.segments()[task.segment];
+    segment.position() + own_row(attention, query) - segment.rows().start + 1
+}
+
+/// Buffers of a thread.
+#[derive(Default)]
+struct Scratch {
+    /// Panels of keys, values, queries or gradients.
+    panels: [Vec<f32>; 4],
+    /// A number for each pair of the block: scores, probabilities, or their gradients.
+    pairs: [Vec<f32>; 2],
+    /// Numbers of the queries: log-sums, and Σⱼ pⱼ dpⱼ.
+    per_query: [Vec<f32>; 2],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Zeros, `n` of them.
+fn cleared(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    buffer.clear();
+    buffer.resize(n, 0.0);
+    buffer
+}
+
+/// Rows from `first` on, as the left side of a product.
+fn left(rows: &Rows<f32>, first: usize) -> Left<'_> {
+    Left { values: &rows.values()[first * rows.width()..], stride: rows.width() }
 }
 
 /// Splits the rows of `rows` among the tasks, which cover all queries in order.
@@ -82,14 +122,48 @@ pub(super) fn attend(path: Path, attention: &View<'_>) -> Attended<Rows<f32>> {
     let targets = per_task(&tasks, &mut output).into_iter().zip(per_task(&tasks, &mut log_sums));
     let work: Vec<_> = tasks.iter().zip(targets).collect();
     work.into_par_iter().for_each(|(task, (output, log_sums))| {
-        let output = output.chunks_exact_mut(shape.query_width());
-        let log_sums = log_sums.chunks_exact_mut(shape.query_heads);
-        for ((query, output), log_sums) in task.queries.clone().zip(output).zip(log_sums) {
-            let pieces = pieces(attention, task.segment, query);
-            attend_query(path, &shape, attention.queries.row(query), &pieces, output, log_sums);
-        }
+        SCRATCH.with_borrow_mut(|scratch| attend_block(path, attention, task, scratch, output, log_sums));
     });
     Attended { output, log_sums }
+}
+
+fn attend_block(
+    path: Path,
+    attention: &View<'_>,
+    task: &Task,
+    scratch: &mut Scratch,
+    output: &mut [f32],
+    log_sums: &mut [f32],
+) {
+    let shape = attention.shape;
+    let (width, scale) = (shape.query_width(), shape.scale as f32);
+    let keys = seen(attention, task);
+    let (n_keys, n_queries) = (keys.len(), task.queries.len());
+    let Scratch { panels: [key_panel, value_panel, ..], pairs: [scores, _], .. } = scratch;
+    for head in 0..shape.query_heads {
+        let (q, k, v) = columns(&shape, head);
+        if head.is_multiple_of(shape.query_heads / shape.kv_heads) {
+            columns_of(path, &keys, k, key_panel);
+            terms_of(path, &keys, v.clone(), value_panel);
+        }
+        let scores = cleared(scores, n_queries * n_keys);
+        let queries = left(attention.queries, task.queries.start);
+        multiply(path, queries, q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
+        let mut totals = [0.0; QUERIES];
+        for (i, query) in task.queries.clone().enumerate() {
+            let (seen, unseen) =
+                scores[i * n_keys..(i + 1) * n_keys].split_at_mut(n_seen(attention, task, query));
+            let (max, total) = exponentials(path, seen, scale);
+            unseen.fill(0.0);
+            log_sums[i * shape.query_heads + head] = max + total.ln();
+            totals[i] = total;
+        }
+        let weights = Left { values: scores, stride: n_keys };
+        multiply(path, weights, 0..n_keys, (value_panel, v.len()), (output, width, q.start));
+        for (row, total) in output.chunks_exact_mut(width).zip(totals) {
+            row[q.clone()].iter_mut().for_each(|value| *value /= total);
+        }
+    }
 }
 
 pub(super) fn attend_gradient(
@@ -114,11 +188,7 @@ pub(super) fn attend_gradient(
         let tasks = tasks(attention);
         let work: Vec<_> = tasks.iter().zip(per_task(&tasks, d_queries)).collect();
         work.into_par_iter().for_each(|(task, d_queries)| {
-            let rows = d_queries.chunks_exact_mut(shape.query_width());
-            for (query, d_query) in task.queries.clone().zip(rows) {
-                let pieces = pieces(attention, task.segment, query);
-                query_gradient(path, &inputs, query, &pieces, d_query);
-            }
+            SCRATCH.with_borrow_mut(|scratch| query_gradient(path, &inputs, task, scratch, d_queries));
         });
     }
     if let Some(own) = gradient.own.take() {
@@ -148,20 +218,67 @@ struct Sight {
     causal: bool,
 }
 
+/// Adds the gradient of a block of queries.
+fn query_gradient(
+    path: Path,
+    inputs: &Inputs<'_>,
+    task: &Task,
+    scratch: &mut Scratch,
+    d_queries: &mut [f32],
+) {
+    let (shape, attention) = (inputs.shape, inputs.attention);
+    let scale = shape.scale as f32;
+    let keys = seen(attention, task);
+    let (n_keys, n_queries) = (keys.len(), task.queries.len());
+    let Scratch { panels: [key_panel, value_panel, key_terms, _], pairs: [scores, d_scores], .. } = scratch;
+    for head in 0..shape.query_heads {
+        let (q, k, v) = columns(&shape, head);
+        if head.is_multiple_of(shape.query_heads / shape.kv_heads) {
+            columns_of(path, &keys, k.clone(), key_panel);
+            columns_of(path, &keys, v, value_panel);
+            terms_of(path, &keys, k, key_terms);
+        }
+        let scores = cleared(scores, n_queries * n_keys);
+        let d_scores = cleared(d_scores, n_queries * n_keys);
+        let first = task.queries.start;
+        multiply(path, left(attention.queries, first), q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
+        multiply(path, left(inputs.d_output, first), q.clone(), (value_panel, n_keys), (d_scores, n_keys, 0));
+        for (i, query) in task.queries.clone().enumerate() {
+            let row = i * n_keys..(i + 1) * n_keys;
+            let n = n_seen(attention, task, query);
+            let (d_scores, unseen) = d_scores[row.clone()].split_at_mut(n);
+            let log_sum = inputs.attended.log_sums.row(query)[head];
+            let shared = inputs.shared.row(query)[head];
+            score_gradients(path, &scores[row][..n], d_scores, (log_sum, shared), scale);
+            unseen.fill(0.0);
+        }
+        let d_scores = Left { values: d_scores, stride: n_keys };
+        let to = (&mut *d_queries, shape.query_width(), q.start);
+        multiply(path, d_scores, 0..n_keys, (key_terms, q.len()), to);
+    }
+}
+
 /// Adds the gradients of the keys and values of one source.
 fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut Rows<f32>) {
     let attention = inputs.attention;
-    let mut per_tile: Vec<Vec<Sight>> = vec![Vec::new(); target.n_rows().div_ceil(KEYS)];
+    // Tiles enough for every thread to have several.
+    let n_threads = rayon::current_num_threads();
+    let share = target.n_rows().div_ceil(2 * n_threads).next_multiple_of(FEWEST_KEYS);
+    let n_keys = share.clamp(FEWEST_KEYS, MOST_KEYS);
+    let mut per_tile: Vec<Vec<Sight>> = vec![Vec::new(); target.n_rows().div_ceil(n_keys)];
     for block in attention.forest.query_blocks(attention.asking) {
         let segment = &attention.forest.segments()[block.segment];
         let above = segment.ancestors().iter().filter(|span| span.source == source);
         let above = above.map(|span| (span.rows.clone(), false));
         let itself = (source == Source::Own).then(|| (segment.rows(), true));
         for (keys, causal) in above.chain(itself) {
-            let first = keys.start / KEYS;
-            for (tile, sights) in per_tile[..keys.end.div_ceil(KEYS)].iter_mut().enumerate().skip(first) {
-                let keys = keys.start.max(tile * KEYS)..keys.end.min((tile + 1) * KEYS);
-                sights.push(Sight { keys, queries: block.queries.clone(), causal });
+            let first = keys.start / n_keys;
+            for (tile, sights) in per_tile[..keys.end.div_ceil(n_keys)].iter_mut().enumerate().skip(first) {
+                let keys = keys.start.max(tile * n_keys)..keys.end.min((tile + 1) * n_keys);
+                for start in block.queries.clone().step_by(QUERIES) {
+                    let queries = start..(start + QUERIES).min(block.queries.end);
+                    sights.push(Sight { keys: keys.clone(), queries, causal });
+                }
             }
         }
     }
@@ -170,22 +287,91 @@ fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut R
         Source::Context(block) => attention.context[block],
     };
     let width = target.width();
-    let tiles = target.values_mut().par_chunks_mut(KEYS * width).zip(&per_tile).enumerate();
+    let tiles = target.values_mut().par_chunks_mut(n_keys * width).zip(&per_tile).enumerate();
     tiles.for_each(|(tile, (d_keys, sights))| {
-        for sight in sights {
-            let at = |keys: &Range<usize>| keys.start * width..keys.end * width;
-            let own = sight.keys.start - tile * KEYS..sight.keys.end - tile * KEYS;
-            tile_gradient(path, inputs, sight, &keys.values()[at(&sight.keys)], &mut d_keys[at(&own)]);
-        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            for sight in sights {
+                let own =
+                    (sight.keys.start - tile * n_keys) * width..(sight.keys.end - tile * n_keys) * width;
+                tile_gradient(path, inputs, sight, (keys, &mut d_keys[own]), scratch);
+            }
+        });
     });
 }
 
-per_path!(fn attend_query = attend_query_of(
-    shape: &AttentionShape, query: &[f32], pieces: &[&[f32]], output: &mut [f32], log_sums: &mut [f32]));
-per_path!(fn query_gradient = query_gradient_of(
-    inputs: &Inputs<'_>, query: usize, pieces: &[&[f32]], d_query: &mut [f32]));
-per_path!(fn tile_gradient = tile_gradient_of(
-    inputs: &Inputs<'_>, sight: &Sight, keys: &[f32], d_keys: &mut [f32]));
+/// Adds what the queries of a sight give to the gradients `d_keys` of its keys and values.
+fn tile_gradient(
+    path: Path,
+    inputs: &Inputs<'_>,
+    sight: &Sight,
+    (keys, d_keys): (&Rows<f32>, &mut [f32]),
+    scratch: &mut Scratch,
+) {
+    let (shape, attention) = (inputs.shape, inputs.attention);
+    let (scale, width) = (shape.scale as f32, keys.width());
+    let own = |query: usize| own_row(attention, query);
+    // Queries before the first key see none of them.
+    let first = sight.queries.clone().find(|&query| !sight.causal || own(query) >= sight.keys.start);
+    let Some(first) = first else { return };
+    let queries: Vec<&[f32]> = (first..sight.queries.end).map(|query| attention.queries.row(query)).collect();
+    let d_outputs: Vec<&[f32]> = (first..sight.queries.end).map(|query| inputs.d_output.row(query)).collect();
+    let n_queries = queries.len();
+    let Scratch {
+        panels: [query_panel, d_output_panel, query_terms, d_output_terms],
+        pairs: [scores, d_scores],
+        per_query: [log_sums, shared],
+    } = scratch;
+    for head in 0..shape.query_heads {
+        let (q, k, v) = columns(&shape, head);
+        columns_of(path, &queries, q.clone(), query_panel);
+        columns_of(path, &d_outputs, q.clone(), d_output_panel);
+        terms_of(path, &queries, q.clone(), query_terms);
+        terms_of(path, &d_outputs, q.clone(), d_output_terms);
+        let of_head = |rows: &Rows<f32>, to: &mut Vec<f32>| {
+            to.clear();
+            to.extend((first..sight.queries.end).map(|query| rows.row(query)[head]));
+        };
+        of_head(&inputs.attended.log_sums, log_sums);
+        of_head(inputs.shared, shared);
+        let scores = cleared(scores, sight.keys.len() * n_queries);
+        let d_scores = cleared(d_scores, sight.keys.len() * n_queries);
+        let rows =
+            Left { values: &keys.values()[sight.keys.start * width..sight.keys.end * width], stride: width };
+        multiply(path, rows, k.clone(), (query_panel, n_queries), (scores, n_queries, 0));
+        multiply(path, rows, v.clone(), (d_output_panel, n_queries), (d_scores, n_queries, 0));
+        for (i, key) in sight.keys.clone().enumerate() {
+            let row = i * n_queries..(i + 1) * n_queries;
+            let (scores, d_scores) = (&mut scores[row.clone()], &mut d_scores[row]);
+            let unseeing =
+                (first..sight.queries.end).take_while(|&query| sight.causal && own(query) < key).count();
+            scores[..unseeing].fill(0.0);
+            d_scores[..unseeing].fill(0.0);
+            let of_queries = (&log_sums[unseeing..], &shared[unseeing..]);
+            pair_gradients(path, &mut scores[unseeing..], &mut d_scores[unseeing..], of_queries, scale);
+        }
+        let pairs = |values| Left { values, stride: n_queries };
+        multiply(path, pairs(d_scores), 0..n_queries, (query_terms, k.len()), (&mut *d_keys, width, k.start));
+        multiply(
+            path,
+            pairs(scores),
+            0..n_queries,
+            (d_output_terms, v.len()),
+            (&mut *d_keys, width, v.start),
+        );
+    }
+}
+
+per_path!(
+    /// Scores, yet without their factor, become e^(score − maximum); returns the maximum and their sum.
+    fn exponentials = exponentials_of(scores: &mut [f32], scale: f32) -> (f32, f32));
+per_path!(
+    /// Gradients of a query's probabilities become those of its scores, as yet without their factor.
+    fn score_gradients = score_gradients_of(
+        scores: &[f32], d_scores: &mut [f32], of_query: (f32, f32), scale: f32));
+per_path!(
+    /// The same for the queries of one key; the scores become probabilities.
+    fn pair_gradients = pair_gradients_of(
+        scores: &mut [f32], d_scores: &mut [f32], of_queries: (&[f32], &[f32]), scale: f32));
 
 /// Columns of a query head, and of its key and value.
 #[inline(always)]
@@ -197,90 +383,39 @@ fn columns(shape: &AttentionShape, head: usize) -> (Range<usize>, Range<usize>, 
 }
 
 #[inline(always)]
-fn attend_query_of<const FMA: bool>(
-    shape: &AttentionShape,
-    query: &[f32],
-    pieces: &[&[f32]],
-    output: &mut [f32],
-    log_sums: &mut [f32],
+fn exponentials_of<const FMA: bool>(scores: &mut [f32], scale: f32) -> (f32, f32) {
+    let mut max = f32::NEG_INFINITY;
+    for score in scores.iter_mut() {
+        *score *= scale;
+        max = max.max(*score);
+    }
+    for score in scores.iter_mut() {
+        *score = exp::<FMA>(*score - max);
+    }
+    (max, sum(scores, |p| p))
+}
+
+#[inline(always)]
+fn score_gradients_of<const FMA: bool>(
+    scores: &[f32],
+    d_scores: &mut [f32],
+    (log_sum, shared): (f32, f32),
+    scale: f32,
 ) {
-    let width = 2 * shape.kv_width();
-    let mut scores = Vec::with_capacity(pieces.iter().map(|p| p.len() / width).sum());
-    for (head, log_sum) in log_sums.iter_mut().enumerate() {
-        let (q, k, v) = columns(shape, head);
-        let asked = &query[q.clone()];
-        scores.clear();
-        // Plain loops: what a closure inside an iterator does is compiled without this path's instructions.
-        for piece in pieces {
-            for key in piece.chunks_exact(width) {
-                scores.push(dot::<FMA>(asked, &key[k.clone()]) * shape.scale as f32);
-            }
-        }
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for score in &mut scores {
-            *score = exp::<FMA>(*score - max);
-        }
-        let total = sum(&scores, |p| p);
-        *log_sum = max + total.ln();
-        let output = &mut output[q];
-        let mut probabilities = scores.iter();
-        for piece in pieces {
-            for (value, &p) in piece.chunks_exact(width).zip(&mut probabilities) {
-                axpy::<FMA>(output, p, &value[v.clone()]);
-            }
-        }
-        for output in output {
-            *output /= total;
-        }
+    for (&score, d) in scores.iter().zip(d_scores) {
+        *d = exp::<FMA>(score * scale - log_sum) * (*d - shared) * scale;
     }
 }
 
 #[inline(always)]
-fn query_gradient_of<const FMA: bool>(
-    inputs: &Inputs<'_>,
-    query: usize,
-    pieces: &[&[f32]],
-    d_query: &mut [f32],
+fn pair_gradients_of<const FMA: bool>(
+    scores: &mut [f32],
+    d_scores: &mut [f32],
+    (log_sums, shared): (&[f32], &[f32]),
+    scale: f32,
 ) {
-    let shape = &inputs.shape;
-    let scale = shape.scale as f32;
-    let width = 2 * shape.kv_width();
-    for head in 0..shape.query_heads {
-        let (q, k, v) = columns(shape, head);
-        let asked = &inputs.attention.queries.row(query)[q.clone()];
-        let d_output = &inputs.d_output.row(query)[q.clone()];
-        let log_sum = inputs.attended.log_sums.row(query)[head];
-        let shared = inputs.shared.row(query)[head];
-        for piece in pieces {
-            for key in piece.chunks_exact(width) {
-                let p = exp::<FMA>(dot::<FMA>(asked, &key[k.clone()]) * scale - log_sum);
-                let d_score = p * (dot::<FMA>(d_output, &key[v.clone()]) - shared) * scale;
-                axpy::<FMA>(&mut d_query[q.clone()], d_score, &key[k.clone()]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn tile_gradient_of<const FMA: bool>(inputs: &Inputs<'_>, sight: &Sight, keys: &[f32], d_keys: &mut [f32]) {
-    let shape = &inputs.shape;
-    let scale = shape.scale as f32;
-    let width = 2 * shape.kv_width();
-    for query in sight.queries.clone() {
-        let last = if sight.causal { own_row(inputs.attention, query) } else { usize::MAX };
-        for head in 0..shape.query_heads {
-            let (q, k, v) = columns(shape, head);
-            let asked = &inputs.attention.queries.row(query)[q.clone()];
-            let d_output = &inputs.d_output.row(query)[q.clone()];
-            let log_sum = inputs.attended.log_sums.row(query)[head];
-            let shared = inputs.shared.row(query)[head];
-            let rows = keys.chunks_exact(width).zip(d_keys.chunks_exact_mut(width));
-            for (_, (key, d_key)) in sight.keys.clone().zip(rows).take_while(|(i, _)| *i <= last) {
-                let p = exp::<FMA>(dot::<FMA>(asked, &key[k.clone()]) * scale - log_sum);
-                let d_score = p * (dot::<FMA>(d_output, &key[v.clone()]) - shared) * scale;
-                axpy::<FMA>(&mut d_key[k.clone()], d_score, asked);
-                axpy::<FMA>(&mut d_key[v.clone()], p, d_output);
-            }
-        }
+    for (((score, d), &log_sum), &shared) in scores.iter_mut().zip(d_scores).zip(log_sums).zip(shared) {
+        *score = exp::<FMA>(*score * scale - log_sum);
+        *d = *score * (*d - shared) * scale;
     }
 }

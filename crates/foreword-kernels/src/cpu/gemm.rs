@@ -5,7 +5,7 @@
 //! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
 //! threads.
 
-mod fill;
+pub(super) mod fill;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -170,6 +170,21 @@ pub(super) fn some_input_gradient(
     }
 }
 
+/// `to[N, n_cols] += left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
+/// `stride` numbers, `to`. The panel is one of [`fill`]'s.
+pub(super) fn multiply(
+    path: Path,
+    left: Left<'_>,
+    terms: Range<usize>,
+    (panel, n_cols): (&[f32], usize),
+    (to, stride, col): (&mut [f32], usize, usize),
+) {
+    if n_cols > 0 && !to.is_empty() {
+        assert!(col + n_cols <= stride, "columns beyond a row");
+        row_blocks(path, left, terms, panel, n_cols, Target::of(to, stride, col));
+    }
+}
+
 /// `n` columns in panels of `tiles` tiles.
 fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<usize>> {
     let size = width * tiles;
@@ -296,7 +311,7 @@ struct Block {
 
 impl Path {
     /// NR, columns of a tile.
-    fn tile_width(self) -> usize {
+    pub(super) fn tile_width(self) -> usize {
         match self {
             Self::Avx512 => 32,
             Self::Avx2 | Self::Portable => 16,

@@ -50,6 +50,45 @@ fn widen<'t, T>(numbers: &[T], tiles: impl Iterator<Item = &'t mut [f32]>, widen
     }
 }
 
+/// A panel of activations whose columns are `rows`, its terms their numbers `terms`: tiles `[terms, width]`, one after another,
+/// with missing columns zero.
+pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize>, panel: &mut Vec<f32>) {
+    let width = path.tile_width();
+    panel.clear();
+    panel.resize(rows.len().next_multiple_of(width) * terms.len(), 0.0);
+    for (rows, tile) in rows.chunks(width).zip(panel.chunks_exact_mut(width * terms.len())) {
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "squares are of one architecture")
+        )]
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        if path != Path::Portable {
+            for square in rows.as_chunks::<SIDE>().0 {
+                let bytes = square.map(bytemuck::cast_slice);
+                x86::squares::<x86::Single>(&bytes, terms.clone(), width, &mut tile[done..]);
+                done += SIDE;
+            }
+        }
+        for (j, row) in rows.iter().enumerate().skip(done) {
+            for (to, &from) in tile[j..].iter_mut().step_by(width).zip(&row[terms.clone()]) {
+                *to = from;
+            }
+        }
+    }
+}
+
+/// A panel of activations whose terms are `rows`, its columns their numbers `cols`, in the same layout.
+pub(in crate::cpu) fn terms_of(path: Path, rows: &[&[f32]], cols: Range<usize>, panel: &mut Vec<f32>) {
+    let width = path.tile_width();
+    panel.clear();
+    panel.resize(cols.len().next_multiple_of(width) * rows.len(), 0.0);
+    for (term, row) in rows.iter().enumerate() {
+        let tiles = panel.chunks_exact_mut(rows.len() * width).map(|tile| &mut tile[term * width..][..width]);
+        widen(&row[cols.clone()], tiles, <[f32]>::clone_from_slice);
+    }
+}
+
 /// Writes rows `cols` of the matrix, their numbers `terms`, to the first columns of `tile`, `[terms, width]`.
 pub(super) fn transposed(
     path: Path,
