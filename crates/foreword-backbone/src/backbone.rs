@@ -25,6 +25,8 @@ pub struct Backbone<B: Backend> {
     table: Weights,
     identity: Identity,
     embedding_rms: f64,
+    /// Projections were stored transposed and are held as copies.
+    transposed: bool,
 }
 
 /// A frozen projection.
@@ -116,6 +118,7 @@ impl<B: Backend> Backbone<B> {
             table,
             identity,
             embedding_rms,
+            transposed: names.transposed,
         })
     }
 
@@ -123,6 +126,13 @@ impl<B: Backend> Backbone<B> {
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// Bytes of all weights in their stored format. Those that a family stores transposed are in memory a second time.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let stored = (self.spec.n_parameters() * self.table.dtype().size()) as u64;
+        if self.transposed { 2 * stored } else { stored }
     }
 
     /// Where it runs.

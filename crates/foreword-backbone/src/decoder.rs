@@ -44,8 +44,19 @@ pub struct Input<'a, B: Backend> {
     pub context: &'a [&'a KeyValues<B>],
     /// The rows whose hidden state is wanted, ascending. For the others the last layer makes keys and values only.
     pub wanted: &'a [usize],
-    /// Keep what [`Backbone::backward`] needs.
-    pub tape: bool,
+    /// What is kept for [`Backbone::backward`].
+    pub tape: Taped,
+}
+
+/// What a forward pass keeps of its activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taped {
+    /// Nothing: there will be no backward pass.
+    Nothing,
+    /// What goes into each layer; the backward pass computes the rest a second time, to the same bits.
+    Inputs,
+    /// All that the backward pass reads.
+    All,
 }
 
 /// What a forward pass gives.
@@ -72,6 +83,12 @@ pub struct Tape<B: Backend> {
 struct LayerTape<B: Backend> {
     /// Residual stream before the layer, `[N, H]`.
     input: B::Rows,
+    /// The rest; `None`: to be computed again.
+    inner: Option<Inner<B>>,
+}
+
+/// What a layer computes on its way.
+struct Inner<B: Backend> {
     /// Rotated queries, `[n, Q·D]`.
     queries: B::Rows,
     attended: Attended<B::Rows>,
@@ -123,16 +140,23 @@ impl<B: Backend> Backbone<B> {
             let query_angles = if last { &wanted_angles } else { &angles };
             let blocks: Vec<&B::Rows> = context.iter().map(|block| block.layer(i)).collect();
             let call = Call { forest, context: &blocks, asking, angles: &angles, query_angles };
-            let (output, own, tape) = self.layer_forward(layer, rows, &call);
-            rows = output;
+            let (output, own, inner) = self.layer_forward(layer, &rows, &call);
+            let input = std::mem::replace(&mut rows, output);
             key_values.layers.push(own);
-            if keep {
-                tapes.push(tape);
+            match keep {
+                Taped::Nothing => {}
+                Taped::Inputs => tapes.push(LayerTape { input, inner: None }),
+                Taped::All => tapes.push(LayerTape { input, inner: Some(inner) }),
             }
         }
         let hidden = self.backend.norm(&rows, &self.final_norm);
-        let tape =
-            keep.then(|| Tape { wanted: wanted.to_vec(), angles, wanted_angles, layers: tapes, last: rows });
+        let tape = (keep != Taped::Nothing).then(|| Tape {
+            wanted: wanted.to_vec(),
+            angles,
+            wanted_angles,
+            layers: tapes,
+            last: rows,
+        });
         Ok(Output { hidden, key_values, tape })
     }
 
@@ -162,7 +186,16 @@ impl<B: Backend> Backbone<B> {
                 d_context: d_context.iter_mut().map(|c| c.as_deref_mut().map(|c| &mut c.layers[i])).collect(),
                 only: (i == 0).then_some(learned),
             };
-            d_rows = self.layer_backward(layer, &tape.layers[i], d_rows, &call, targets);
+            let LayerTape { input, inner } = &tape.layers[i];
+            let again;
+            let inner = match inner {
+                Some(inner) => inner,
+                None => {
+                    again = self.layer_forward(layer, input, &call).2;
+                    &again
+                }
+            };
+            d_rows = self.layer_backward(layer, (input, inner), d_rows, &call, targets);
         }
         d_rows
     }
@@ -182,16 +215,16 @@ impl<B: Backend> Backbone<B> {
         }
     }
 
-    /// One layer: the residual stream after it `[n, H]`, its keys and values `[N, 2·K·D]`, and its tape.
+    /// One layer: the residual stream after it `[n, H]`, its keys and values `[N, 2·K·D]`, and what it computed on its way.
     fn layer_forward(
         &self,
         layer: &Layer<B>,
-        input: B::Rows,
+        input: &B::Rows,
         call: &Call<'_, B>,
-    ) -> (B::Rows, B::Rows, LayerTape<B>) {
+    ) -> (B::Rows, B::Rows, Inner<B>) {
         let backend = &self.backend;
         let attention = &self.spec.attention;
-        let normed = backend.norm(&input, &layer.attention_norm);
+        let normed = backend.norm(input, &layer.attention_norm);
         let mut own = layer.key_value.run(backend, &normed);
         self.rotate(&mut own, attention.kv_heads, call.angles, Direction::Forward);
         let mut queries = match call.asking {
@@ -202,30 +235,30 @@ impl<B: Backend> Backbone<B> {
         let attended = backend.attend(&call.attention(self, &queries, &own));
         let mut middle = layer.output.run(backend, &attended.output);
         match call.asking {
-            Some(asking) => backend.add(&mut middle, &backend.select(&input, asking)),
-            None => backend.add(&mut middle, &input),
+            Some(asking) => backend.add(&mut middle, &backend.select(input, asking)),
+            None => backend.add(&mut middle, input),
         }
         let up = layer.up.run(backend, &backend.norm(&middle, &layer.mlp_norm));
         let mut output = layer.down.run(backend, &backend.activate(&up, self.spec.mlp.activation));
         backend.add(&mut output, &middle);
-        (output, own, LayerTape { input, queries, attended, middle, up })
+        (output, own, Inner { queries, attended, middle, up })
     }
 
     /// The gradient of a layer's input, given that of its output `[n, H]`: of all rows `[N, H]`, or of some.
     fn layer_backward(
         &self,
         layer: &Layer<B>,
-        tape: &LayerTape<B>,
+        (input, inner): (&B::Rows, &Inner<B>),
         d_output: B::Rows,
         call: &Call<'_, B>,
         targets: Targets<'_, B>,
     ) -> B::Rows {
         let backend = &self.backend;
         let Targets { own, d_own, d_context, only } = targets;
-        let (n, n_asking, h) = (tape.input.n_rows(), tape.middle.n_rows(), self.spec.hidden);
+        let (n, n_asking, h) = (input.n_rows(), inner.middle.n_rows(), self.spec.hidden);
         let shape = self.spec.attention.shape();
 
-        let d_middle = self.mlp_backward(layer, tape, d_output);
+        let d_middle = self.mlp_backward(layer, inner, d_output);
         let mut d_attended = backend.zeros(n_asking, shape.query_width());
         backend.linear_gradient(&d_middle, &layer.output.weight, &mut d_attended);
 
@@ -237,8 +270,8 @@ impl<B: Backend> Backbone<B> {
             own: wants_input.then_some(&mut d_own),
             context: d_context,
         };
-        let attention = call.attention(self, &tape.queries, own);
-        backend.attend_gradient(&attention, &tape.attended, &d_attended, gradient);
+        let attention = call.attention(self, &inner.queries, own);
+        backend.attend_gradient(&attention, &inner.attended, &d_attended, gradient);
         if !wants_input {
             return backend.zeros(0, h);
         }
@@ -252,24 +285,24 @@ impl<B: Backend> Backbone<B> {
         if let Some(only) = only {
             d_input = backend.select(&d_input, only);
             let (d_queries, d_own) = (backend.select(&d_queries, only), backend.select(&d_own, only));
-            self.input_backward(layer, &backend.select(&tape.input, only), &d_queries, &d_own, &mut d_input);
+            self.input_backward(layer, &backend.select(input, only), &d_queries, &d_own, &mut d_input);
         } else {
-            self.input_backward(layer, &tape.input, &d_queries, &d_own, &mut d_input);
+            self.input_backward(layer, input, &d_queries, &d_own, &mut d_input);
         }
         d_input
     }
 
     /// From the gradient after the MLP to the one before it.
-    fn mlp_backward(&self, layer: &Layer<B>, tape: &LayerTape<B>, d_output: B::Rows) -> B::Rows {
+    fn mlp_backward(&self, layer: &Layer<B>, inner: &Inner<B>, d_output: B::Rows) -> B::Rows {
         let backend = &self.backend;
-        let n = tape.middle.n_rows();
+        let n = inner.middle.n_rows();
         let mut d_activated = backend.zeros(n, self.spec.mlp.intermediate);
         backend.linear_gradient(&d_output, &layer.down.weight, &mut d_activated);
-        let d_up = backend.activate_gradient(&tape.up, self.spec.mlp.activation, &d_activated);
+        let d_up = backend.activate_gradient(&inner.up, self.spec.mlp.activation, &d_activated);
         let mut d_normed = backend.zeros(n, self.spec.hidden);
         backend.linear_gradient(&d_up, &layer.up.weight, &mut d_normed);
         let mut d_middle = d_output;
-        backend.norm_gradient(&tape.middle, &layer.mlp_norm, &d_normed, &mut d_middle);
+        backend.norm_gradient(&inner.middle, &layer.mlp_norm, &d_normed, &mut d_middle);
         d_middle
     }
 

@@ -19,7 +19,7 @@ mod tensors;
 pub mod tokenizer;
 
 pub use backbone::Backbone;
-pub use decoder::{Gradient, Input, KeyValues, Output, Tape};
+pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
 pub use files::ModelFiles;
 pub use foreword_kernels as kernels;

@@ -18,6 +18,14 @@ pub(crate) fn peak_bytes() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
+/// Bytes that the machine could still give, where the system tells it.
+pub(crate) fn free_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Page faults so far that needed no disk, where the system tells them.
 pub(crate) fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;

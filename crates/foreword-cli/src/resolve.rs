@@ -2,6 +2,7 @@
 
 pub(crate) mod data;
 pub(crate) mod doubts;
+pub(crate) mod memory;
 pub(crate) mod prompt;
 pub(crate) mod run;
 pub(crate) mod texts;

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 
-use foreword_backbone::{Backbone, Input, ModelFiles};
+use foreword_backbone::{Backbone, Input, ModelFiles, Taped};
 use foreword_kernels::{Backend, Bytes, Cpu, Forest, Parent, Reference};
 use tempfile::TempDir;
 
@@ -27,7 +27,7 @@ fn load<B: Backend>(files: &ModelFiles, backend: B) -> Vec<B::Element> {
             let rows = backbone.embed(&[0, 1]);
             let mut forest = Forest::new();
             forest.push(Parent::Root, 2);
-            let input = Input { rows, forest: &forest, context: &[], wanted: &[1], tape: false };
+            let input = Input { rows, forest: &forest, context: &[], wanted: &[1], tape: Taped::Nothing };
             assert!(backbone.spec().n_parameters() > 0);
             let output = backbone.forward(input);
             output.map_or_else(

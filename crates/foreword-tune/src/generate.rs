@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, RowBlock, Source, Span, Token};
-use foreword_backbone::{Input, KeyValues, Model};
+use foreword_backbone::{Input, KeyValues, Model, Taped};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -147,7 +147,7 @@ impl Task {
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, TaskError> {
         let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
-        let trunks = stem.plant(&[root], false)?;
+        let trunks = stem.plant(&[root], Taped::Nothing)?;
         let query = |context: &'t Vec<Token>| Query { root: 0, context, continuations: &[] };
         let queries: Vec<Query<'_>> = examples.contexts.iter().map(query).collect();
         let writer = Writer { model, config, most, is_spaced: self.is_spaced("") };
@@ -155,7 +155,7 @@ impl Task {
         for part in micro_batches(&stem, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
                 let queries = &queries[first..(first + MOST_TEXTS).min(part.end)];
-                let grown = Grown::new(&stem, &trunks, queries, false)?;
+                let grown = Grown::new(&stem, &trunks, queries, Taped::Nothing)?;
                 match writer.write(&grown, queries, first, on_event)? {
                     ControlFlow::Continue(texts) => all.extend(texts),
                     ControlFlow::Break(()) => return Ok(all),
@@ -397,7 +397,7 @@ impl<B: Backend> Cache<B> {
         let wanted: Vec<usize> = (0..texts.len()).collect();
         let rows = backbone.embed(&newest);
         debug_assert_eq!(rows.n_rows(), wanted.len(), "every text has a newest token");
-        let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: false };
+        let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: Taped::Nothing };
         let output = backbone.forward(input)?;
 
         let source = Source::Context(context.len() - 1);

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod generate;
 pub mod init;
 pub mod inspect;
+pub mod memory;
 pub mod metrics;
 pub mod optimizer;
 pub mod pass;

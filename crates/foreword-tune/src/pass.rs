@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Span, Token};
-use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output};
+use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
 use crate::settings::Objective;
 use crate::stem::{Stem, Trunks};
@@ -29,6 +29,22 @@ pub struct Lesson<'a> {
     pub query: Query<'a>,
     /// Index of the true continuation.
     pub truth: usize,
+}
+
+/// How much of a step is in memory at a time. It changes no bit of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// At most so many tokens of examples are computed at a time, single examples excepted.
+    pub tokens: usize,
+    /// What is kept of their activations between the forward and the backward pass.
+    pub tape: Taped,
+}
+
+impl From<usize> for Budget {
+    /// So many tokens, all of whose activations are kept.
+    fn from(tokens: usize) -> Self {
+        Self { tokens, tape: Taped::All }
+    }
 }
 
 /// Loss and gradient of one soft prompt over its share of a batch.
@@ -54,7 +70,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
     /// # Errors
     /// If a trunk is longer than the model's context.
     pub fn new(stem: &'s Stem<'s, B>, roots: &[&[f32]], budget: usize) -> Result<Self, BackboneError> {
-        Ok(Self { stem, trunks: stem.plant(roots, false)?, budget })
+        Ok(Self { stem, trunks: stem.plant(roots, Taped::Nothing)?, budget })
     }
 
     /// log f(continuation | soft prompt, context) for each query and continuation: sums over the continuation's tokens
@@ -85,7 +101,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
             queries.iter().map(|query| Query { continuations: &[], ..*query }).collect();
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, &queries, self.budget) {
-            let grown = Grown::new(self.stem, &self.trunks, &queries[part], false)?;
+            let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
             let logits = backbone.backend().values(&backbone.logits(&grown.output.hidden));
             all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
         }
@@ -95,7 +111,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
     fn score(&self, queries: &[Query<'_>], full: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, queries, self.budget) {
-            let grown = Grown::new(self.stem, &self.trunks, &queries[part], false)?;
+            let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
             all.extend(grown.scores(full).per_query);
         }
         Ok(all)
@@ -111,9 +127,10 @@ pub fn loss_and_gradient<B: Backend>(
     roots: &[&[f32]],
     lessons: &[Lesson<'_>],
     objective: Objective,
-    budget: usize,
+    budget: impl Into<Budget>,
 ) -> Result<Vec<Step<B::Element>>, BackboneError> {
-    let trunks = stem.plant(roots, true)?;
+    let budget = budget.into();
+    let trunks = stem.plant(roots, budget.tape)?;
     let mut steps: Vec<Step<B::Element>> = roots
         .iter()
         .map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] })
@@ -122,8 +139,8 @@ pub fn loss_and_gradient<B: Backend>(
     let queries: Vec<Query<'_>> = learning.iter().map(Learning::query).collect();
     let shares = shares(roots.len(), &learning, objective);
     let mut d_trunks = trunks.zero_gradients();
-    for part in micro_batches(stem, &trunks, &queries, budget) {
-        let grown = Grown::new(stem, &trunks, &queries[part.clone()], true)?;
+    for part in micro_batches(stem, &trunks, &queries, budget.tokens) {
+        let grown = Grown::new(stem, &trunks, &queries[part.clone()], budget.tape)?;
         let scores = grown.scores(objective == Objective::Lm);
         let mut d_scores = Vec::with_capacity(part.len());
         for (lesson, scores) in learning[part].iter().zip(&scores.per_query) {
@@ -272,7 +289,7 @@ impl<'p, B: Backend> Grown<'p, B> {
         stem: &'p Stem<'p, B>,
         trunks: &'p Trunks<'p, B>,
         queries: &'p [Query<'p>],
-        tape: bool,
+        tape: Taped,
     ) -> Result<Self, BackboneError> {
         let mut context = trunks.context();
         let mut above: Vec<Parent> =
@@ -290,7 +307,7 @@ impl<'p, B: Backend> Grown<'p, B> {
                 }
             }
             let rows = stem.backbone().embed(&tokens);
-            let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape: false };
+            let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape: Taped::Nothing };
             frozen = Some(stem.backbone().forward(input)?.key_values);
         }
         context.extend(&frozen);

@@ -23,6 +23,12 @@ pub enum SettingError {
         /// What was given.
         value: String,
     },
+    /// A size in bytes that is none.
+    #[error("the size {value:?} is not a number of bytes like 500MB, 2GB or 1.5GiB")]
+    Size {
+        /// What was given.
+        value: String,
+    },
     /// An init that is none of the forms there are.
     #[error("unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random or from:DIR")]
     Init {
@@ -138,6 +144,40 @@ impl<'de> Deserialize<'de> for Warmup {
     }
 }
 
+/// A number of bytes, written with its unit: `500MB`, `1.5GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = SettingError;
+
+    fn from_str(value: &str) -> Result<Self, SettingError> {
+        let unknown = || SettingError::Size { value: value.to_owned() };
+        let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match value[digits.len()..].to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "k" | "kb" => 1e3,
+            "m" | "mb" => 1e6,
+            "g" | "gb" => 1e9,
+            "t" | "tb" => 1e12,
+            "kib" => 1024.0,
+            "mib" => 1_048_576.0,
+            "gib" => 1_073_741_824.0,
+            "tib" => 1_099_511_627_776.0,
+            _ => return Err(unknown()),
+        };
+        let bytes = digits.trim_end().parse::<f64>().map_err(|_| unknown())? * unit;
+        // Whole numbers up to 2^53 are exact in an f64; no machine has more bytes.
+        if (1.0..=(1_u64 << 53) as f64).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(unknown()) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// What the soft prompt's rows are before the first step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Init {
@@ -244,6 +284,15 @@ mod tests {
         assert_eq!("20".parse(), Ok(Warmup::Steps(20)));
         for wrong in ["1.5", "-1", "-0.5", "nan", "inf", "5%"] {
             assert!(wrong.parse::<Warmup>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["2GB", "500 MB", "1.5GiB", "1024", "3k"].map(|size| size.parse::<Size>().unwrap().0);
+        assert_eq!(sizes, [2_000_000_000, 500_000_000, 1_610_612_736, 1024, 3000]);
+        for wrong in ["", "GB", "2XB", "-1GB", "0", "nan", "1e300GB"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where learned rows stand: the part of the forest above the examples, computed once for all of them.
 
 use foreword_backbone::kernels::{Backend, Forest, Parent, Span, Token};
-use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output};
+use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
 use crate::settings::Placement;
 
@@ -65,7 +65,7 @@ impl<'a, B: Backend> Stem<'a, B> {
             let mut forest = Forest::new();
             let root = forest.push(Parent::Root, n_before);
             let rows = backbone.embed(&shared[..n_before]);
-            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: false };
+            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: Taped::Nothing };
             let key_values = backbone.forward(input)?.key_values;
             Some(Frozen { key_values, path: forest.path(root, 0) })
         };
@@ -99,7 +99,7 @@ impl<'a, B: Backend> Stem<'a, B> {
 
     /// Computes the trunks of soft prompts, one root each, `[P, H]` row after row. P = 0, the bare model, has no rows to
     /// place and so belongs to the placement front. `tape` keeps what the gradient needs.
-    pub(crate) fn plant(&self, roots: &[&[f32]], tape: bool) -> Result<Trunks<'_, B>, BackboneError> {
+    pub(crate) fn plant(&self, roots: &[&[f32]], tape: Taped) -> Result<Trunks<'_, B>, BackboneError> {
         let h = self.backbone.spec().hidden;
         assert!(
             self.placement == Placement::Front || roots.iter().all(|root| !root.is_empty()),

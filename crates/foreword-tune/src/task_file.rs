@@ -1,6 +1,6 @@
 //! The task file: a run's settings as TOML, as close to what is written as can be. What is absent is decided later.
 
-use crate::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, TaskKind, Warmup};
+use crate::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Size, TaskKind, Warmup};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -142,6 +142,8 @@ table!(
         keep: Keep,
         /// The most tokens computed at a time.
         micro_batch_tokens: usize,
+        /// What the run may take of memory.
+        memory: Size,
         /// What all that is drawn by chance is drawn from.
         seed: u64,
     }
@@ -241,6 +243,7 @@ eval_every = 40
 patience = 0
 keep = "best"
 micro_batch_tokens = 4096
+memory = "2GB"
 seed = 0
 "#;
 

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element};
+use foreword_backbone::{Model, Taped};
 use foreword_format::{FormatError, SoftPrompt};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::metrics::Evaluation;
 use crate::optimizer::{AdamW, clip, rate};
-use crate::pass::{Lesson, loss_and_gradient};
+use crate::pass::{Budget, Lesson, loss_and_gradient};
 use crate::settings::{Keep, LearningRate, Objective, Placement, Schedule, Warmup};
 use crate::task::{Candidates, Examples, Task, TaskError};
 
@@ -62,6 +62,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Most tokens computed at a time.
     pub micro_batch_tokens: usize,
+    /// Compute activations a second time in the backward pass instead of keeping them: a third slower, in less memory.
+    pub recompute: bool,
 }
 
 impl Default for TrainConfig {
@@ -80,6 +82,7 @@ impl Default for TrainConfig {
             keep: Keep::Best,
             seed: 0,
             micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
+            recompute: false,
         }
     }
 }
@@ -92,6 +95,13 @@ impl TrainConfig {
             LearningRate::Auto => LEARNING_RATE_SHARE * embedding_rms,
             LearningRate::Value(value) => value,
         }
+    }
+
+    /// How much of a step is in memory at a time.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        let tape = if self.recompute { Taped::Inputs } else { Taped::All };
+        Budget { tokens: self.micro_batch_tokens, tape }
     }
 
     /// Whether dev is to be evaluated now: at the beginning, since the init is what the run must beat, every so many
@@ -264,7 +274,7 @@ pub fn train<B: Backend>(
         let batch = order.next_batch(batch_size);
         let lessons: Vec<Lesson<'_>> = batch.iter().map(|&i| candidates.lesson(train, i)).collect();
         let roots = [&progress.values[..]];
-        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective(), config.micro_batch_tokens)?;
+        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective(), config.budget())?;
         let loss = pass[0].loss;
         let mut gradient: Vec<f32> = pass[0].gradient.iter().map(|d| d.as_f32()).collect();
 

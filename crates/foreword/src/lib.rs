@@ -76,8 +76,8 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    checkpoint, data, encode, explain, generate, init, inspect, lint, metrics, optimizer, pass, record,
-    settings, stem, task, task_file, template, train, verbalizer,
+    checkpoint, data, encode, explain, generate, init, inspect, lint, memory, metrics, optimizer, pass,
+    record, settings, stem, task, task_file, template, train, verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};
@@ -90,6 +90,7 @@ pub use foreword_tune::{
     TrainConfig, TrainError, Truths,
 };
 
+pub use foreword_backbone as backbone;
 pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Tokenizer};
 pub use foreword_backbone::{TokenizerError, tokenizer};
 

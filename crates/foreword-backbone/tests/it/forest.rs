@@ -1,6 +1,6 @@
 //! The law of the forest: a shared trunk gives the hidden states and gradients of padded copies, in any cut.
 
-use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output};
+use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output, Taped};
 use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock, Source, Span, Token};
 
 use crate::golden::{Golden, MODELS};
@@ -37,8 +37,13 @@ fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
         let mut forest = Forest::new();
         forest.push(Parent::Root, rows.len() / h);
         let wanted = [rows.len() / h - 1];
-        let input =
-            Input { rows: backend.rows(rows, h), forest: &forest, context: &[], wanted: &wanted, tape: true };
+        let input = Input {
+            rows: backend.rows(rows, h),
+            forest: &forest,
+            context: &[],
+            wanted: &wanted,
+            tape: Taped::All,
+        };
         let Output { hidden, key_values, tape } = backbone.forward(input).unwrap();
         result.hidden.extend(wide(&backend.values(&hidden)));
         let d_hidden = weights::<B>(TEXTS.len() * h)[i * h..(i + 1) * h].to_vec();
@@ -64,7 +69,7 @@ fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
     trunk_forest.push(Parent::Root, N_VIRTUAL);
     let rows = backend.rows(learned(backbone), h);
     let trunk = backbone
-        .forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: true })
+        .forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: Taped::All })
         .unwrap();
     let mut d_trunk = backbone.zero_key_values(N_VIRTUAL);
     let mut hidden = Vec::new();
@@ -80,7 +85,7 @@ fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
         let context: [&KeyValues<B>; 1] = [&trunk.key_values];
         let rows = backbone.embed(&texts.concat());
         let output = backbone
-            .forward(Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: true })
+            .forward(Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: Taped::All })
             .unwrap();
         hidden.extend(wide(&backend.values(&output.hidden)));
         let d_hidden = weights::<B>(TEXTS.len() * h)[first * h..(first + n) * h].to_vec();
@@ -117,7 +122,7 @@ fn a_cache_changes_no_bit() {
         let tokens: Vec<Token> = (0..40).map(|i| 3 + i * 7 % 90).collect();
         let hidden = |rows, forest: &Forest, context: &[&KeyValues<Cpu>]| {
             let wanted: Vec<usize> = (0..forest.n_rows()).collect();
-            backbone.forward(Input { rows, forest, context, wanted: &wanted, tape: false }).unwrap()
+            backbone.forward(Input { rows, forest, context, wanted: &wanted, tape: Taped::Nothing }).unwrap()
         };
         let mut whole = Forest::new();
         whole.push(Parent::Root, tokens.len());

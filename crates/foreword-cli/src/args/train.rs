@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use foreword::TaskFile;
-use foreword::settings::{Init, Keep, LearningRate, Schedule, TaskKind, Warmup};
+use foreword::settings::{Init, Keep, LearningRate, Schedule, Size, TaskKind, Warmup};
 
 use super::{
     FieldArgs, LabelArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, PlaceArgs, TaskArgs, at_least_one,
@@ -46,6 +46,10 @@ pub(crate) struct TrainArgs {
     pub(crate) training: TrainingArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// What the run may take of memory, as 500MB or 2GB: fewer tokens at a time, and activations computed twice where that
+    /// is needed; it changes no result [default: half of what is free]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) memory: Option<Size>,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// Also write the lines of --json to this file, replacing it
@@ -158,7 +162,7 @@ impl TrainArgs {
         (train.max_grad_norm, train.weight_decay) = (flags.max_grad_norm, flags.weight_decay);
         train.shuffle = flags.no_shuffle.then_some(false);
         (train.eval_every, train.patience, train.keep) = (flags.eval_every, flags.patience, flags.keep);
-        train.micro_batch_tokens = self.machine.micro_batch_tokens;
+        (train.micro_batch_tokens, train.memory) = (self.machine.micro_batch_tokens, self.memory);
         file
     }
 }

@@ -9,17 +9,18 @@ use foreword::data::fields::slot_values;
 use foreword::data::split::{default_dev_share, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::init::Sources;
+use foreword::memory::{Estimate, Sizes};
 use foreword::record;
-use foreword::settings::{Init, Objective, TaskKind};
+use foreword::settings::{Init, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, PromptDirectory, SoftPrompt,
-    Task, TaskFile, Template, TrainConfig, Verbalizer,
+    Task, TaskFile, Template, TrainConfig, Truths, Verbalizer,
 };
 
-use super::{Fields, data, doubts};
+use super::{Fields, data, doubts, memory};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
 use crate::exit::{self, Given};
@@ -136,6 +137,8 @@ pub(crate) struct Plan {
     pub(crate) start: SoftPrompt,
     pub(crate) config: TrainConfig,
     pub(crate) place: Place,
+    /// What it will take of memory.
+    pub(crate) estimate: Estimate,
     /// When the run began.
     pub(crate) started: Instant,
 }
@@ -150,7 +153,7 @@ impl Plan {
         printer: &Printer,
     ) -> Result<Self> {
         let started = Instant::now();
-        let config = config(&file.train)?;
+        let mut config = config(&file.train)?;
         let kind = kind(file)?;
         let (default, truth) = match kind {
             TaskKind::Classification => (Template::DEFAULT, &file.data.label_field),
@@ -190,6 +193,8 @@ impl Plan {
         ];
         let room = task.room(&model, start.n_virtual())?;
         doubts::tell(read, &task, room, file.data.strict == Some(true), printer)?;
+        let sizes = sizes(&task, &train, &start, config.batch_size, &model)?;
+        let estimate = memory::fit(&mut config, &file.train, sizes, &model, printer)?;
         let (data, model_name) = (records(&splits), model_name.to_owned());
         let plan = Self {
             model_name,
@@ -204,6 +209,7 @@ impl Plan {
             start,
             config,
             place,
+            estimate,
             started,
         };
         plan.tell(printer);
@@ -261,6 +267,7 @@ impl Plan {
                     self.config.batch_size
                 ),
             ),
+            ("memory", memory::in_words(&self.estimate, &self.config)),
             ("out", self.place.out.display().to_string()),
         ];
         for (what, is) in lines.into_iter().filter(|(_, is)| !is.is_empty()) {
@@ -349,6 +356,7 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
         keep: table.keep.unwrap_or(default.keep),
         seed: table.seed.unwrap_or(default.seed),
         micro_batch_tokens: positive(micro_batch_tokens, "micro_batch_tokens")?,
+        recompute: default.recompute,
     })
 }
 
@@ -394,6 +402,33 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
     ));
     let (train, dev) = (splits.train.take(&split.train), splits.train.take(&split.dev));
     Ok(Splits { train, dev: Some(dev), test: splits.test })
+}
+
+/// What decides the memory that a step takes.
+fn sizes(
+    task: &Task,
+    train: &Examples,
+    start: &SoftPrompt,
+    batch_size: usize,
+    model: &Model<Cpu>,
+) -> Result<Sizes> {
+    let n_virtual = start.n_virtual();
+    let (n_trunk, own) = match task.placement {
+        Placement::Suffix => (0, n_virtual),
+        Placement::Front | Placement::AfterBos => {
+            (n_virtual + task.stem(model, train, n_virtual)?.n_shared(), 0)
+        }
+    };
+    let leaves = |example: usize| match (&train.truths, task.verbalizer()) {
+        (Truths::Targets(targets), _) => targets[example].len().saturating_sub(1),
+        (_, Some(labels)) => (0..labels.n()).map(|i| labels.tokens(i).len().saturating_sub(1)).sum(),
+        (_, None) => 0,
+    };
+    let contexts = train.contexts.iter().enumerate();
+    let mut lengths: Vec<usize> = contexts.map(|(i, context)| context.len() + leaves(i) + own).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let (longest, batch) = (lengths.first().copied().unwrap_or(0), lengths.iter().take(batch_size).sum());
+    Ok(Sizes { n_trunk, longest, batch, n_learned: start.values().len() })
 }
 
 /// What examples are drawn by: their labels; targets are all alike.

@@ -128,6 +128,9 @@ fn each_flag_tells_its_unit_and_its_default() {
                                          core] [env: FOREWORD_THREADS=]
           --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
                                          change no result [default: 2048]
+          --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens
+                                         at a time, and activations computed twice where that is needed;
+                                         it changes no result [default: half of what is free]
 
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or

@@ -126,6 +126,25 @@ fn the_same_run_writes_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_run_stays_within_its_memory_and_gives_the_same_bytes() {
+    let scene = Scene::new();
+    let bytes = |out: &str| fs::read(scene.path(out).join("adapter_model.safetensors")).unwrap();
+    assert_eq!(scene.train("whole", "4", &[]).code, 0);
+    // The program alone counts 60 MB, and this model next to nothing.
+    let ran = scene.train("tight", "4", &["--memory", "60.6MB"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("computed twice"), "{}", ran.stderr);
+    assert_eq!(bytes("whole"), bytes("tight"));
+    let ran = scene.train("none", "4", &["--memory", "1MB"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("error: --memory 1.0 MB is too little: this run needs about 60."),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn a_task_file_says_it_all_and_flags_win() {
     let scene = Scene::new();
     let task = root().join("examples/sentiment/task.toml").display().to_string();

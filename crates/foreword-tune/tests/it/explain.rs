@@ -2,7 +2,7 @@
 
 use foreword_backbone::kernels::{Backend, Cpu, Token};
 use foreword_backbone::kernels::{Forest, Parent};
-use foreword_backbone::{Input, Model};
+use foreword_backbone::{Input, Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::explain::walk;
 use foreword_tune::pass::{Lesson, Query, loss_and_gradient};
@@ -140,8 +140,13 @@ fn next_tokens(model: &Model<Cpu>, soft: &[f32], context: &[Token]) -> Vec<(Stri
     let mut forest = Forest::new();
     forest.push(Parent::Root, rows.len() / h);
     let wanted = [rows.len() / h - 1];
-    let input =
-        Input { rows: backend.rows(rows, h), forest: &forest, context: &[], wanted: &wanted, tape: false };
+    let input = Input {
+        rows: backend.rows(rows, h),
+        forest: &forest,
+        context: &[],
+        wanted: &wanted,
+        tape: Taped::Nothing,
+    };
     let logits = backend.values(&backbone.logits(&backbone.forward(input).unwrap().hidden));
     let p = probabilities(&logits.iter().map(|&l| f64::from(l)).collect::<Vec<_>>());
     let mut order: Vec<usize> = (0..p.len()).collect();

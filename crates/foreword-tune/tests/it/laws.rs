@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
-use foreword_backbone::{Gradient, Input, Model};
+use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
-use foreword_tune::pass::{Lesson, Query, loss_and_gradient};
+use foreword_tune::pass::{Budget, Lesson, Query, loss_and_gradient};
 use foreword_tune::settings::{LearningRate, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
@@ -93,7 +93,7 @@ fn score_one<B: Backend>(
     let first = context.len() + n_virtual - 1;
     let wanted: Vec<usize> = (first..first + label.len()).collect();
     let rows = backend.rows(rows, h);
-    let input = Input { rows, forest: &forest, context: &[], wanted: &wanted, tape: true };
+    let input = Input { rows, forest: &forest, context: &[], wanted: &wanted, tape: Taped::All };
     let output = backbone.forward(input).unwrap();
     let head = backbone.head();
     let pairs: Vec<(usize, Token)> = label.iter().enumerate().map(|(i, &token)| (i, token)).collect();
@@ -178,7 +178,7 @@ fn the_forest_equals_copies_in_single_precision() {
 
 #[test]
 fn budgets_threads_and_company_change_no_bit_of_a_step() {
-    let run = |n_threads: usize, budget: usize, placement: Placement, roots: [usize; 4]| {
+    let run = |n_threads: usize, budget: Budget, placement: Placement, roots: [usize; 4]| {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let soft = soft_prompts(&model);
         let stem = stem(&model, placement);
@@ -188,10 +188,12 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
         loss_and_gradient(&stem, &planted, &lessons, Objective::Label, budget).unwrap()
     };
     for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
-        let whole = run(1, 1000, placement, [0; 4]);
+        let whole = run(1, 1000.into(), placement, [0; 4]);
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
-            let other = run(n_threads, budget, placement, [0; 4]);
-            assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}");
+            for tape in [Taped::All, Taped::Inputs] {
+                let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
+                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
+            }
         }
     }
 }

@@ -1,0 +1,92 @@
+//! What a run will take of memory, before it is taken, and how to stay within a given amount.
+
+use foreword_backbone::kernels::Backend;
+use foreword_backbone::{Model, Spec, Taped};
+
+use crate::pass::Budget;
+
+/// What the program takes beside a model: itself, the tokenizer, the data.
+const PROGRAM_BYTES: u64 = 60_000_000;
+/// Tokens at a time that are tried, most first. More than the first would hardly be faster; with fewer than the last the
+/// products are too small to be fast.
+const TOKENS: [usize; 4] = [2048, 1024, 512, 256];
+/// Tokens at a time below which activations are rather computed twice than in smaller parts.
+const SMALL: usize = 512;
+const SINGLE: u64 = size_of::<f32>() as u64;
+
+/// What a training run will take, in bytes; expected, and rather more than less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// The frozen weights.
+    pub weights: u64,
+    /// What a micro-batch and the trunk leave for the backward pass, and what a layer needs while it runs.
+    pub activations: u64,
+    /// The soft prompt, its gradient and AdamW's moments.
+    pub optimizer: u64,
+}
+
+impl Estimate {
+    /// The most that is held at a time, the program itself included.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        PROGRAM_BYTES + self.weights + self.activations + self.optimizer
+    }
+}
+
+/// The sizes that decide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows of the trunk: virtual tokens, and tokens that all texts share.
+    pub n_trunk: usize,
+    /// Tokens of the longest example with its candidates, on its own.
+    pub longest: usize,
+    /// Tokens of the longest batch.
+    pub batch: usize,
+    /// P · H.
+    pub n_learned: usize,
+}
+
+/// What a step with this budget will take.
+#[must_use]
+pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> Estimate {
+    let spec = model.backbone.spec();
+    let rows = (budget.tokens.min(sizes.batch).max(sizes.longest) + sizes.n_trunk) as u64;
+    let per_row = per_row(spec, budget.tape);
+    Estimate {
+        weights: model.backbone.weight_bytes(),
+        activations: SINGLE * rows * per_row,
+        optimizer: 4 * SINGLE * sizes.n_learned as u64,
+    }
+}
+
+/// Numbers that are held for a row: on the tape of all layers, and while one layer runs.
+fn per_row(spec: &Spec, tape: Taped) -> u64 {
+    let shape = spec.attention.shape();
+    let (h, i) = (spec.hidden, spec.mlp.intermediate);
+    let (q, kv) = (shape.query_width(), 2 * shape.kv_width());
+    let up = if spec.mlp.activation.gated { 2 * i } else { i };
+    // Input, queries, attention's output and log-sums, the residual stream after it, and the MLP's inside.
+    let layer = 2 * h + 2 * q + shape.query_heads + up;
+    // Keys and values stay in any case; the trunk's have a gradient, too.
+    let kept = match tape {
+        Taped::Nothing => 2 * kv,
+        Taped::Inputs => 2 * kv + h,
+        Taped::All => 2 * kv + layer,
+    };
+    let running = layer + 3 * h + 2 * q + 2 * kv + up + 2 * i;
+    (spec.layers * kept + running) as u64
+}
+
+/// The fastest budget whose expected peak is within `limit` bytes; an error is the least that the run needs.
+///
+/// # Errors
+/// If even one example at a time, with activations computed twice, takes more.
+pub fn within<B: Backend>(model: &Model<B>, sizes: Sizes, limit: u64) -> Result<Budget, u64> {
+    let tokens = || TOKENS.into_iter().filter(|&tokens| tokens >= sizes.longest).chain([sizes.longest]);
+    let once = tokens().filter(|&tokens| tokens >= SMALL).map(Budget::from);
+    let twice = tokens().map(|tokens| Budget { tokens, tape: Taped::Inputs });
+    let fits = |budget: &Budget| estimate(model, sizes, *budget).peak() <= limit;
+    once.chain(twice)
+        .find(fits)
+        .ok_or_else(|| estimate(model, sizes, Budget { tokens: sizes.longest, tape: Taped::Inputs }).peak())
+}
