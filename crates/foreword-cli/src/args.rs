@@ -128,7 +128,8 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
 const EXPLAIN_EXAMPLES: &str = "Examples:
   foreword explain                                          (after foreword quickstart)
   foreword explain 'The movie was fantastic.' --as positive
-  foreword explain 'A waste of time.' --as negative --prompt sentiment";
+  foreword explain 'A waste of time.' --as negative --prompt sentiment
+  foreword explain --html explained.html                    (the same as a page, to read or to print)";
 
 const QUICKSTART_EXAMPLES: &str = "Examples:
   foreword quickstart
@@ -214,6 +215,9 @@ pub(crate) struct ExplainArgs {
     pub(crate) labels: LabelArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Also write the walk-through to this file, replacing it: one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -468,12 +472,15 @@ mod tests {
 
     #[test]
     fn every_variable_is_told_in_the_first_help() {
-        for verb in build_command().get_subcommands() {
-            for variable in verb.get_arguments().filter_map(clap::Arg::get_env) {
-                let variable = variable.to_string_lossy();
-                assert!(ENVIRONMENT.lines().any(|line| line.trim().starts_with(&*variable)), "{variable}");
-            }
-        }
+        let command = build_command();
+        let of_flags =
+            command.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_env);
+        let mut heeded: Vec<String> = of_flags.map(|name| name.to_string_lossy().into_owned()).collect();
+        heeded.extend(tools::OF_NO_FLAG.map(str::to_owned));
+        heeded.sort();
+        heeded.dedup();
+        let told = ENVIRONMENT.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        assert_eq!(told.collect::<Vec<_>>(), heeded);
     }
 
     #[test]

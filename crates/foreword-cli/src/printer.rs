@@ -1,10 +1,12 @@
-//! The one owner of stdout and stderr: answers go to stdout, the conversation to stderr, bars only to a terminal.
+//! The one owner of stdout and stderr: answers go to stdout, the conversation to stderr, bars and colours only to a terminal.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -31,6 +33,32 @@ enum Conversation {
     Bars,
 }
 
+/// What a line of conversation is, told by its first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Error,
+    Warning,
+    Hint,
+}
+
+impl Kind {
+    /// The word, in its colour where there are colours.
+    fn word(self, colours: bool) -> String {
+        let (word, style) = match self {
+            Self::Error => ("error:", AnsiColor::Red.on_default().bold()),
+            Self::Warning => ("warning:", AnsiColor::Yellow.on_default().bold()),
+            Self::Hint => ("hint:", AnsiColor::Cyan.on_default()),
+        };
+        let style = if colours { style } else { Style::new() };
+        format!("{style}{word}{style:#}")
+    }
+}
+
+/// Whether stderr takes colours: a terminal that can show them, unless NO_COLOR says no. It is what clap goes by too.
+fn colours() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
+}
+
 /// Writes to both streams.
 #[derive(Debug)]
 pub(crate) struct Printer {
@@ -38,6 +66,7 @@ pub(crate) struct Printer {
     conversation: Conversation,
     /// Whether details are told.
     verbose: bool,
+    colours: bool,
     bar: Option<ProgressBar>,
     /// Nobody reads stdout any more.
     closed: bool,
@@ -47,12 +76,13 @@ impl Printer {
     /// A printer for this process's streams.
     pub(crate) fn new(args: &OutputArgs) -> Self {
         let answers = if args.json { Answers::Json } else { Answers::Text };
-        let conversation = match (args.quiet, io::stderr().is_terminal()) {
+        // A bar that can't be drawn, as on a terminal that is dumb, must not keep lines from being said.
+        let conversation = match (args.quiet, ProgressDrawTarget::stderr().is_hidden()) {
             (true, _) => Conversation::Quiet,
-            (false, true) => Conversation::Bars,
-            (false, false) => Conversation::Lines,
+            (false, false) => Conversation::Bars,
+            (false, true) => Conversation::Lines,
         };
-        Self { answers, conversation, verbose: args.verbose, bar: None, closed: false }
+        Self { answers, conversation, verbose: args.verbose, colours: colours(), bar: None, closed: false }
     }
 
     /// How answers look.
@@ -125,22 +155,24 @@ impl Printer {
 
     /// Something that is allowed but worth knowing.
     pub(crate) fn warn(&self, text: &str) {
-        self.write_line(&format!("warning: {text}"));
+        self.write_line(&format!("{} {text}", Kind::Warning.word(self.colours)));
     }
 
     /// Why the program ends without its answer, and what to try.
     pub(crate) fn error(&mut self, message: &str, hint: Option<&str>) {
         self.end_bar();
-        self.write_line(&format!("error: {message}"));
+        self.write_line(&format!("{} {message}", Kind::Error.word(self.colours)));
         if let Some(hint) = hint {
-            self.write_line(&format!("hint: {hint}"));
+            self.write_line(&format!("{} {hint}", Kind::Hint.word(self.colours)));
         }
     }
 
     /// A bug of ours, told from wherever it showed.
     pub(crate) fn bug(what: &str) {
-        let line = "error: this is a bug in foreword; please report it with the command that you gave";
-        drop(writeln!(io::stderr().lock(), "{line}\n{what}"));
+        let word = Kind::Error.word(colours());
+        let line =
+            format!("{word} this is a bug in foreword; please report it with the command that you gave");
+        drop(writeln!(anstream::stderr().lock(), "{line}\n{what}"));
     }
 
     /// Ctrl-C was heard, told from the thread that heard it.
@@ -206,8 +238,14 @@ impl Printer {
     }
 
     fn write_line(&self, text: &str) {
-        // Where stderr is gone there is nowhere left to say so.
-        let write = || drop(writeln!(io::stderr().lock(), "{text}"));
+        let write = || {
+            // Where stderr is gone there is nowhere left to say so. Some terminals need their colours translated.
+            if self.colours {
+                drop(writeln!(AutoStream::always(io::stderr().lock()), "{text}"));
+            } else {
+                drop(writeln!(io::stderr().lock(), "{text}"));
+            }
+        };
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
@@ -263,6 +301,20 @@ impl std::fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_words_have_colours_only_where_there_are_colours() {
+        let words = |colours| [Kind::Error, Kind::Warning, Kind::Hint].map(|kind| kind.word(colours));
+        assert_eq!(words(false), ["error:", "warning:", "hint:"]);
+        assert_eq!(
+            words(true),
+            [
+                "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m",
+                "\u{1b}[1m\u{1b}[33mwarning:\u{1b}[0m",
+                "\u{1b}[36mhint:\u{1b}[0m"
+            ]
+        );
+    }
 
     #[test]
     fn columns_are_aligned_by_characters() {

@@ -22,6 +22,17 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// A number that may be of any size, in three digits that count: `0.0851`, `12.3`, `5.6e-5`.
+pub(crate) fn number(value: f64) -> String {
+    let rounded = format!("{value:.2e}");
+    let exponent = rounded.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    match exponent {
+        _ if value == 0.0 => "0".to_owned(),
+        Some(exponent @ -3..6) => format!("{value:.digits$}", digits = (2 - exponent).max(0) as usize),
+        _ => format!("{value:.1e}"),
+    }
+}
+
 /// Two shares as `72.3–83.7 %`.
 pub(crate) fn interval((low, high): (f64, f64)) -> String {
     format!("{:.1}–{:.1} %", 100.0 * low, 100.0 * high)
@@ -145,6 +156,15 @@ mod tests {
         assert_eq!(numbers.map(count), ["0", "999", "1,000", "3,909,888"]);
         assert_eq!(seconds(125.2), "2 min 5 s");
         assert_eq!((percent(0.785), interval((0.5, 0.75))), ("78.5 %".to_owned(), "50.0–75.0 %".to_owned()));
+    }
+
+    #[test]
+    fn numbers_of_any_size_have_three_digits() {
+        let numbers =
+            [0.0, 0.085_12, 0.918_4, 1.0, 12.345, 123.4, 999.6, 1.2e6, 0.000_999_9, 0.000_012, -0.5];
+        let told =
+            ["0", "0.0851", "0.918", "1.00", "12.3", "123", "1000", "1.2e6", "0.00100", "1.2e-5", "-0.500"];
+        assert_eq!(numbers.map(number), told);
     }
 
     #[test]

@@ -9,9 +9,15 @@ use foreword::kernels::Path;
 use super::OutputArgs;
 use crate::words::code_path;
 
-/// Variables that stand for flags, in the words of the help.
+/// The variables that are heeded, in the words of the help.
 pub(super) const ENVIRONMENT: &str = "Environment:
-  FOREWORD_THREADS  Threads to compute with, where --threads does not say";
+  FOREWORD_THREADS  Threads to compute with, where --threads does not say
+  NO_COLOR          Anything but nothing: no colours, not even on a terminal
+  TERM              If it is dumb: neither colours nor progress bars";
+
+/// Those of them that stand for no flag.
+#[cfg(test)]
+pub(super) const OF_NO_FLAG: [&str; 2] = ["NO_COLOR", "TERM"];
 
 pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect sentiment-prompt                         (after foreword quickstart)

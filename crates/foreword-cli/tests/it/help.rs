@@ -35,6 +35,8 @@ fn the_first_help_names_the_verbs() {
 
     Environment:
       FOREWORD_THREADS  Threads to compute with, where --threads does not say
+      NO_COLOR          Anything but nothing: no colours, not even on a terminal
+      TERM              If it is dumb: neither colours nor progress bars
     "#);
 }
 
@@ -175,6 +177,36 @@ fn help_needs_nothing_and_bad_flags_are_the_users() {
         let ran = scene.run(wrong);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{wrong:?}");
     }
+}
+
+#[test]
+fn colours_are_for_terminals_and_no_color_takes_them_away() {
+    let scene = Scene::new();
+    let run = |verb: &[&str], variables: &[(&str, &str)]| {
+        let output = scene.command(verb).envs(variables.iter().copied()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let (ours, claps) = (&["classify", "--prompt", "nowhere", "x"][..], &["classify", "--nope"][..]);
+    let plain = "error: there is no prompt directory nowhere\nhint: `foreword train` makes one; --prompt none is the bare model\n";
+    let force = ("CLICOLOR_FORCE", "1");
+    for variables in [&[][..], &[("NO_COLOR", "1"), force], &[("TERM", "dumb")]] {
+        assert_eq!(run(ours, variables), (String::new(), plain.to_owned()), "{variables:?}");
+        assert!(!run(claps, variables).1.contains('\u{1b}'), "{variables:?}");
+        assert!(!run(&["--help"], variables).0.contains('\u{1b}'), "{variables:?}");
+    }
+    // As on a terminal; an empty NO_COLOR says nothing.
+    for variables in [&[force][..], &[("NO_COLOR", ""), force]] {
+        let (_, told) = run(ours, variables);
+        assert!(
+            told.starts_with("\u{1b}[1m\u{1b}[31merror:\u{1b}[0m there")
+                && told.contains("\n\u{1b}[36mhint:\u{1b}[0m `")
+        );
+        assert!(run(claps, variables).1.contains('\u{1b}'));
+    }
+    // An answer has none, ever.
+    let (answer, told) = run(&["explain", "--help"], &[]);
+    assert!(!answer.contains('\u{1b}') && told.is_empty());
 }
 
 #[test]

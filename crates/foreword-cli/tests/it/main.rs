@@ -15,6 +15,8 @@ mod inspect;
 mod stories;
 
 mod data;
+mod docs;
+mod explain;
 mod lint;
 
 mod peft;

@@ -82,7 +82,9 @@ impl Scene {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foreword"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("COLUMNS");
-        command.env_remove("FOREWORD_THREADS");
+        for variable in ["FOREWORD_THREADS", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(variable);
+        }
         command
     }
 

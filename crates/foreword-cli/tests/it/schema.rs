@@ -176,3 +176,60 @@ pub(crate) struct Near {
     pub(crate) token_id: u32,
     pub(crate) cosine: f64,
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Explained {
+    pub(crate) text: String,
+    pub(crate) label: String,
+    pub(crate) tokens: Vec<String>,
+    pub(crate) token_ids: Vec<u32>,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) hidden: usize,
+    pub(crate) without: Said,
+    pub(crate) with: Said,
+    pub(crate) loss: f64,
+    pub(crate) gradient_norms: Vec<f64>,
+    pub(crate) update: Update,
+    pub(crate) init: String,
+    pub(crate) run: Vec<RunRow>,
+    pub(crate) costs: Costs,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Said {
+    pub(crate) next_tokens: Vec<(String, f64)>,
+    pub(crate) probabilities: BTreeMap<String, f64>,
+    pub(crate) log_likelihoods: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Update {
+    pub(crate) rate: f64,
+    pub(crate) change: f64,
+    pub(crate) before: f64,
+    pub(crate) after: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunRow {
+    pub(crate) step: u64,
+    pub(crate) loss: f64,
+    pub(crate) probability: f64,
+    pub(crate) distance: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Costs {
+    pub(crate) learned: u64,
+    pub(crate) frozen: u64,
+    pub(crate) prompt_bytes: u64,
+    pub(crate) model_bytes: u64,
+    pub(crate) prompt_optimizer_bytes: u64,
+    pub(crate) model_optimizer_bytes: u64,
+    pub(crate) prompts_per_model: u64,
+}
