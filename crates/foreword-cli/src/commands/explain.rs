@@ -84,9 +84,6 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
 /// through a link too, but not one of the prompt's or the model's.
 fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
     let unwritable = |why: &str| Given::wrong(format!("cannot write --html {}: {why}", path.display()));
-    if path.as_os_str().is_empty() {
-        return Err(unwritable("the name is empty").hint("give the file to write the page to").into());
-    }
     let path = if path.exists() {
         path.canonicalize().map_err(|error| unwritable(&error.to_string()))?
     } else {

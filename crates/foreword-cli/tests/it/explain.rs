@@ -106,17 +106,19 @@ fn the_terminal_has_the_numbers_of_the_answer() {
     } = answer;
     assert_eq!((text.as_str(), label.as_str(), token_ids.len()), ("A fine film.", "positive", tokens.len()));
     let costs = &answer.costs;
+    // The random model finds its label unlikely, and the formula has digits enough even so.
     let chance = with.probabilities[&label];
     let logs: Vec<String> =
         with.log_likelihoods.values().map(|l| format!("e^{l:.3}").replace('-', "−")).collect();
+    assert!(chance < 0.01 && (chance.ln() + loss).abs() < 1e-6);
     let mut parts = vec![
         "x = \"A fine film.\"      y = positive".to_owned(),
         format!("reads all of it as {} tokens", tokens.len()),
         format!("p: {p} × {h} = {} numbers", costs.learned),
-        format!("is {:.0} times as many", costs.frozen as f64 / costs.learned as f64),
+        format!("has {:.0} times as many", costs.frozen as f64 / costs.learned as f64),
         format!("[p ; E(x)]: ({p} + {t}) × {h} = {} × {h}", p + tokens.len(), t = tokens.len()),
         format!("p(positive) = {} / ({}) = {:.1} %", logs[1], logs.join(" + "), 100.0 * chance),
-        format!("L(p) = −log p(y) = −log {chance:.4} = {loss:.4}"),
+        format!("L(p) = −log p(y) = −log {chance:.3e} = {loss:.4}"),
         format!("L(p): {:.4} before, {:.4} after", answer.update.before, answer.update.after),
         format!("takes the room of {} such prompts", costs.prompts_per_model),
         format!("the embeddings of the words \"{}\"", answer.init.strip_prefix("text:").unwrap()),
@@ -169,15 +171,12 @@ fn read(page: &str) -> String {
     lines.filter(|line| !line.is_empty()).map(|line| without_decimals(&line)).collect::<Vec<_>>().join("\n")
 }
 
-/// `0.0851` and `5.6e-5` as `#`; whole numbers stay.
+/// `0.0851` and `5.6e-5` as `#`, and no bars; whole numbers stay.
 fn without_decimals(line: &str) -> String {
     let words = line.split(' ').map(|word| {
         let is_decimal = word.contains('.') && word.chars().any(|c| c.is_ascii_digit());
-        if is_decimal {
-            word.replace(|c: char| c.is_ascii_digit() || c == '.', "#").replace("##", "#")
-        } else {
-            word.into()
-        }
+        let changing = |c: char| c == '█' || is_decimal && (c == '.' || c.is_ascii_digit());
+        word.replace(changing, "#")
     });
     let mut line = words.collect::<Vec<String>>().join(" ");
     while line.contains("##") {
@@ -214,7 +213,7 @@ fn the_page_reads_as_a_story() {
 fn nothing_in_a_text_a_label_or_a_token_is_markup() {
     let hostile = "<script>alert(\"x\")</script> & 'q' </style> <!-- \u{202e}";
     let (scene, mut args) =
-        trained(&["--labels", "negative=<b>,positive=\"></svg><img src=x onerror=alert(1)>"]);
+        trained(&["--labels", "negative=<b>,positive=\"></svg><img src\\=x onerror\\=alert(1)>"]);
     let passport = fs::read_to_string(scene.path("p/foreword.json")).unwrap();
     // A label's name may be anything too, and so may the model's.
     scene.file("p/foreword.json", passport.replace("\"positive\"", "\"<i onclick=x>/~\""));
@@ -298,7 +297,6 @@ fn a_page_is_replaced_whole_and_where_it_cannot_be_written_is_told_first() {
         ("folder", "it is there and is not a file"),
         ("nowhere/page.html", "nowhere is not a directory"),
         ("plain/page.html", "plain is not a directory"),
-        ("", "the name is empty"),
     ] {
         // Told before the prompt is looked for.
         let ran = scene.run(&["explain", "--prompt", "nothing", "--html", html]);

@@ -27,7 +27,7 @@ pub(super) fn html(story: &Story<'_>) -> Result<String> {
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("page", TEMPLATE).context("the page's template")?;
     let template = environment.get_template("page").context("the page's template")?;
-    template.render(Serde(Page::of(story))).context("the page")
+    Ok(template.render(Serde(Page::of(story))).context("the page")? + "\n")
 }
 
 /// A number with its place in the answer of `--json`, whole and as it is shown.

@@ -130,7 +130,7 @@ impl Story<'_> {
             [format!("p: {p} × {h} = {learned} numbers"), format!("θ: {frozen} numbers")],
             [format!(
                 "p is {}: rows of {h} numbers, as wide as the rows by which the model knows its own tokens. They are \
-                 all that is learned. θ, the weights of {}, is {} times as many numbers, and none of them ever changes.",
+                 all that is learned. θ, the weights of {}, has {} times as many, and none of them ever changes.",
                 counted(p, "virtual token"),
                 self.model(),
                 count(times as u64),
@@ -208,9 +208,11 @@ impl Story<'_> {
 
     fn loss(&self) -> Step {
         let p = self.told.with.probabilities[self.truth];
+        // Enough digits for the logarithm to be checked.
+        let shown = if p < 0.01 { format!("{p:.3e}") } else { format!("{p:.4}") };
         Step::new(
             "The loss",
-            [format!("L(p) = −log p(y) = −log {p:.4} = {:.4}", self.told.loss)],
+            [format!("L(p) = −log p(y) = −log {shown} = {:.4}", self.told.loss)],
             ["The loss says how wrong the model is, as a number to be made small: 0 where it is certain of the true \
               label, 0.69 where it gives it 50 %, and more without end the less likely it finds it."
                 .to_owned()],
