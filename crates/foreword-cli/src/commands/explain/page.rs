@@ -40,12 +40,12 @@ struct Number {
 }
 
 impl Number {
-    fn new(name: impl Into<String>, value: impl ToString, shown: impl Into<String>) -> Self {
+    fn new(name: impl Into<String>, value: &impl ToString, shown: impl Into<String>) -> Self {
         Self { name: name.into(), value: value.to_string(), shown: shown.into() }
     }
 
     fn loss(name: impl Into<String>, loss: f64) -> Self {
-        Self::new(name, loss, format!("{loss:.4}"))
+        Self::new(name, &loss, format!("{loss:.4}"))
     }
 }
 
@@ -195,8 +195,8 @@ impl Page {
             steps: story.steps().map(Told::of).into(),
             tokens: tokens(story),
             parts: parts(story),
-            virtual_tokens: Number::new("/virtual_tokens", p, count(p as u64)),
-            hidden: Number::new("/hidden", h, count(h as u64)),
+            virtual_tokens: Number::new("/virtual_tokens", &p, count(p as u64)),
+            hidden: Number::new("/hidden", &h, count(h as u64)),
             read: story.read(),
             next: next(story),
             labels: labels(story),
@@ -207,7 +207,7 @@ impl Page {
             costs: cost_rows(story),
             prompts_per_model: Number::new(
                 "/costs/prompts_per_model",
-                costs.prompts_per_model(),
+                &costs.prompts_per_model(),
                 count(costs.prompts_per_model()),
             ),
             learned_share: number(100.0 * share),
@@ -281,10 +281,10 @@ fn labels(story: &Story<'_>) -> Vec<Label> {
         let (p, log) = (prediction.probabilities[i], prediction.log_likelihoods[i]);
         let name = key(&names[i]);
         Said {
-            p: Number::new(format!("/{said}/probabilities/{name}"), p, percent(p)),
+            p: Number::new(format!("/{said}/probabilities/{name}"), &p, percent(p)),
             log: Number::new(
                 format!("/{said}/log_likelihoods/{name}"),
-                log,
+                &log,
                 format!("{log:.3}").replace('-', "−"),
             ),
             width: rounded(100.0 * p),
@@ -326,7 +326,7 @@ fn gradient(norms: &[f64]) -> Bars {
         Bar {
             of: subscript(i + 1),
             n: i + 1,
-            norm: Number::new(format!("/gradient_norms/{i}"), norm, number(norm)),
+            norm: Number::new(format!("/gradient_norms/{i}"), &norm, number(norm)),
             x: rounded(LEFT + unit * (i as f64 + 0.1)),
             y: rounded(TOP + HEIGHT - height),
             width: rounded(0.8 * unit),
@@ -345,8 +345,11 @@ fn update(story: &Story<'_>) -> Vec<Shown> {
         number: Number::loss(name, loss),
         width: Some(rounded(100.0 * loss / highest)),
     };
-    let plain =
-        |what, name, value: f64| Shown { what, number: Number::new(name, value, number(value)), width: None };
+    let plain = |what, name, value: f64| Shown {
+        what,
+        number: Number::new(name, &value, number(value)),
+        width: None,
+    };
     vec![
         loss("L(p) before", "/update/before", update.before),
         loss("L(p) after", "/update/after", update.after),
@@ -365,10 +368,10 @@ fn run(story: &Story<'_>) -> Curve {
         Row {
             x: rounded(left + (right - left) * row.step as f64 / last.max(1) as f64),
             y: rounded(TOP + HEIGHT * (1.0 - row.loss / highest)),
-            step: Number::new(name("step"), row.step, row.step.to_string()),
+            step: Number::new(name("step"), &row.step, row.step.to_string()),
             loss: Number::loss(name("loss"), row.loss),
-            probability: Number::new(name("probability"), row.probability, percent(row.probability)),
-            distance: Number::new(name("distance"), row.distance, format!("{:.3}", row.distance)),
+            probability: Number::new(name("probability"), &row.probability, percent(row.probability)),
+            distance: Number::new(name("distance"), &row.distance, format!("{:.3}", row.distance)),
         }
     };
     let rows: Vec<Row> = rows.iter().enumerate().map(row).collect();
@@ -381,17 +384,12 @@ fn cost_rows(story: &Story<'_>) -> Vec<[Cost; 2]> {
     let pair = |what, show: fn(u64) -> String, names: [&str; 2], values: [u64; 2]| {
         let cost = |i: usize| Cost {
             what,
-            number: Number::new(format!("/costs/{}", names[i]), values[i], show(values[i])),
+            number: Number::new(format!("/costs/{}", names[i]), &values[i], show(values[i])),
         };
         [cost(0), cost(1)]
     };
     vec![
-        pair(
-            "numbers that are learned",
-            |n| count(n),
-            ["learned", "frozen"],
-            [costs.n_learned, costs.n_frozen],
-        ),
+        pair("numbers that are learned", count, ["learned", "frozen"], [costs.n_learned, costs.n_frozen]),
         pair(
             "stored for each task",
             bytes,

@@ -32,7 +32,7 @@ pub(super) fn steps(story: &Story<'_>) -> [String; 9] {
     let mut shown = shown.into_iter().enumerate();
     story.steps().map(|step| {
         let (i, shown) = shown.next().unwrap_or((0, None));
-        let mut text = told(i + 1, &step, shown);
+        let mut text = told(i + 1, &step, shown.as_deref());
         if i + 1 == last {
             text.truncate(text.trim_end().len());
         }
@@ -40,7 +40,7 @@ pub(super) fn steps(story: &Story<'_>) -> [String; 9] {
     })
 }
 
-fn told(n: usize, step: &Step, shown: Option<String>) -> String {
+fn told(n: usize, step: &Step, shown: Option<&str>) -> String {
     let mut text = format!("{n}  {}\n{INDENT}{}\n", step.title, step.formulas.join(BETWEEN));
     for line in shown.iter().flat_map(|shown| shown.lines()) {
         text.push_str(format!("{INDENT}{line}").trim_end());
