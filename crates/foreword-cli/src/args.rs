@@ -165,21 +165,10 @@ pub(crate) struct EvalArgs {
 /// `foreword classify`
 #[derive(Debug, Args)]
 pub(crate) struct ClassifyArgs {
-    /// Texts to label; a single - reads them from standard input, one a line
-    #[arg(value_name = "TEXT", conflicts_with = "data")]
-    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) texts: TextArgs,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Texts to label: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's fields; it needs
-    /// no labels. - reads such a file from standard input
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(crate) data: Option<PathBuf>,
-    /// Take only the first texts
-    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
-    pub(crate) limit: Option<usize>,
-    /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
-    #[arg(long, value_name = "NAME", help_heading = "Data")]
-    pub(crate) text_field: Option<String>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
@@ -188,6 +177,24 @@ pub(crate) struct ClassifyArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// The texts of which an answer is wanted.
+#[derive(Debug, Args)]
+pub(crate) struct TextArgs {
+    /// The texts; a single - reads them from standard input, one a line
+    #[arg(value_name = "TEXT", conflicts_with = "data")]
+    pub(crate) texts: Vec<String>,
+    /// The texts as a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's fields; it
+    /// needs no labels or targets. - reads such a file from standard input
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) data: Option<PathBuf>,
+    /// Take only the first texts
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
+    pub(crate) limit: Option<usize>,
+    /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) text_field: Option<String>,
 }
 
 /// `foreword explain`

@@ -1,11 +1,10 @@
 //! `foreword generate`: how texts are written.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::{
-    MachineArgs, OutputArgs, SourceArgs, TaskArgs, at_least_one, from_zero_to_one, not_negative, positive,
+    MachineArgs, OutputArgs, SourceArgs, TaskArgs, TextArgs, at_least_one, from_zero_to_one, not_negative,
+    positive,
 };
 use crate::args::texts::Plain;
 
@@ -18,21 +17,10 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// `foreword generate`
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// Texts to write after, each in the template; a single - reads them from standard input, one a line
-    #[arg(value_name = "TEXT", conflicts_with = "data")]
-    pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) texts: TextArgs,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Texts to write after: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's
-    /// fields; it needs no targets. - reads such a file from standard input
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(crate) data: Option<PathBuf>,
-    /// Take only the first texts
-    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
-    pub(crate) limit: Option<usize>,
-    /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
-    #[arg(long, value_name = "NAME", help_heading = "Data")]
-    pub(crate) text_field: Option<String>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]

@@ -19,11 +19,11 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
         source: &args.source,
         task: &args.task,
         labels: args.labels.labels.as_ref(),
-        fields: AskedFields { text: args.text_field.as_deref(), ..AskedFields::default() },
+        fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
         objective: None,
         machine: &args.machine,
     };
-    let texts = Texts { given: &args.texts, data: args.data.as_deref(), limit: args.limit, to: "classify" };
+    let texts = Texts { given: &args.texts, to: "classify" };
     let (ready, data) = texts.resolve(asked, printer)?;
     let shown = texts::shown_field(&ready, &data, printer)?;
     let examples = ready.examples(&data, None, printer)?;

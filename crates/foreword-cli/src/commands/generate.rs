@@ -23,12 +23,11 @@ pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
         source: &args.source,
         task: &args.task,
         labels: None,
-        fields: AskedFields { text: args.text_field.as_deref(), ..AskedFields::default() },
+        fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
         objective: None,
         machine: &args.machine,
     };
-    let texts =
-        Texts { given: &args.texts, data: args.data.as_deref(), limit: args.limit, to: "write after" };
+    let texts = Texts { given: &args.texts, to: "write after" };
     let (ready, data) = texts.resolve(asked, printer)?;
     let shown = texts::shown_field(&ready, &data, printer)?;
     let one = data.n() == 1;

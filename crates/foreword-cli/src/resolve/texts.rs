@@ -1,7 +1,6 @@
 //! The texts of `classify` and `generate`: of the command line, of standard input, or of a file with fields.
 
 use std::io::BufRead as _;
-use std::path::Path;
 
 use anyhow::Result;
 use foreword::Dataset;
@@ -10,18 +9,14 @@ use foreword::data::fields::slot_fields;
 
 use super::data;
 use super::prompt::{Asked, Ready};
+use crate::args::TextArgs;
 use crate::exit::Given;
 use crate::printer::Printer;
 
 /// What was given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Texts<'a> {
-    /// Texts; a single - is standard input.
-    pub(crate) given: &'a [String],
-    /// A file with the template's fields instead.
-    pub(crate) data: Option<&'a Path>,
-    /// Only the first so many.
-    pub(crate) limit: Option<usize>,
+    pub(crate) given: &'a TextArgs,
     /// What is to be done with them, for messages.
     pub(crate) to: &'static str,
 }
@@ -29,21 +24,22 @@ pub(crate) struct Texts<'a> {
 impl Texts<'_> {
     /// The prompt, and the texts as data.
     pub(crate) fn resolve(self, asked: Asked<'_>, printer: &Printer) -> Result<(Ready, Dataset)> {
-        let Some(path) = self.data else {
+        let limit = self.given.limit;
+        let Some(path) = &self.given.data else {
             let mut ready = asked.resolve(None, printer)?;
             refuse_several_fields(&ready)?;
             // Texts have no fields; the template's only slot takes them.
             ready.task.text_field = None;
             let data = Dataset::from_texts(self.texts()?)?;
-            return Ok((ready, data::first(data, self.limit, printer)));
+            return Ok((ready, data::first(data, limit, printer)));
         };
         let data = data::read(path)?;
-        Ok((asked.resolve(None, printer)?, data::first(data, self.limit, printer)))
+        Ok((asked.resolve(None, printer)?, data::first(data, limit, printer)))
     }
 
     /// The texts of the command line, or of standard input.
     fn texts(self) -> Result<Vec<String>> {
-        match self.given {
+        match self.given.texts.as_slice() {
             [] => Err(Given::wrong(format!("there is no text to {}", self.to))
                 .hint("give texts, --data FILE, or - to read texts from standard input, one a line")
                 .into()),

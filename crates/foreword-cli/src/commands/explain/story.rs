@@ -1,8 +1,8 @@
 //! The walk-through in sentences: what the terminal and the page tell alike.
 
-use foreword::{Classification, SoftPrompt};
 use foreword::explain::{Prediction, Walkthrough};
 use foreword::settings::{Init, Objective, Placement};
+use foreword::{Classification, SoftPrompt};
 
 use crate::resolve::prompt::Ready;
 use crate::words::{count, in_a_line, number, percent};
