@@ -54,10 +54,10 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
     baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
-    let mut lines = vec![];
-    lines.extend(verdict(tuned, &baselines));
+    let verdict = verdict(tuned, &baselines);
     baselines.push(("tuned soft prompt", tuned));
-    lines.insert(0, scores_table(&format!("{split} examples"), &baselines).to_string());
+    let mut lines = vec![scores_table(&format!("{split} examples"), &baselines).to_string()];
+    lines.extend(verdict);
     if learned.outcome.best_step == 0 {
         lines
             .push("No step was better than the init, so the prompt is its init: nothing was learned.".into());

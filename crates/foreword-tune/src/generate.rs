@@ -62,6 +62,13 @@ pub struct GenerateConfig {
     pub stream: bool,
 }
 
+impl GenerateConfig {
+    /// Whether a text is decoded after every token, and not only at its end.
+    fn follows_texts(&self) -> bool {
+        self.stream || !self.stop.is_empty()
+    }
+}
+
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
@@ -232,7 +239,7 @@ impl<B: Backend> Writer<'_, B> {
         if text.tokens.len() == self.most {
             text.finish_reason = Some(FinishReason::Length);
         }
-        if self.config.stream || !self.config.stop.is_empty() {
+        if self.config.follows_texts() {
             text.written = self.decode(&text.tokens)?;
             let stops = self
                 .config
@@ -257,7 +264,7 @@ impl<B: Backend> Writer<'_, B> {
     }
 
     fn generated(&self, text: Text) -> Result<Generated, TaskError> {
-        let is_known = self.config.stream || !self.config.stop.is_empty();
+        let is_known = self.config.follows_texts();
         let written = if is_known { text.written } else { self.decode(&text.tokens)? };
         let finish_reason = text.finish_reason.unwrap_or(FinishReason::Length);
         Ok(Generated { tokens: text.tokens, text: written, finish_reason })

@@ -71,9 +71,7 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
             }
         }
         for (j, row) in rows.iter().enumerate().skip(done) {
-            for (to, &from) in tile[j..].iter_mut().step_by(width).zip(&row[terms.clone()]) {
-                *to = from;
-            }
+            write_column(tile, width, j, &row[terms.clone()]);
         }
     }
 }
@@ -112,9 +110,14 @@ pub(super) fn transposed(
     let line = &mut line[..terms.len()];
     for (j, col) in cols.enumerate().skip(done) {
         matrix.read(col, terms.clone(), line);
-        for (to, &from) in tile[j..].iter_mut().step_by(width).zip(line.iter()) {
-            *to = from;
-        }
+        write_column(tile, width, j, line);
+    }
+}
+
+/// Column `j` of a tile of this width.
+fn write_column(tile: &mut [f32], width: usize, j: usize, numbers: &[f32]) {
+    for (to, &from) in tile[j..].iter_mut().step_by(width).zip(numbers) {
+        *to = from;
     }
 }
 
