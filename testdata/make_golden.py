@@ -574,6 +574,7 @@ def make_parity():
     (directory / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for seed, name in enumerate(PARITY_MODELS):
         golden = train_with_peft(name, directory / name, 100 + seed)
+        golden["prefix"] = train_prefix_with_peft(name, directory / name, 200 + seed)
         if name == "llama-tiny":
             golden["p_tuning"] = other_method(
                 name,
@@ -635,10 +636,29 @@ def train_with_peft(name, directory, seed):
     return golden
 
 
-def run_training(name, start, dtype):
+def train_prefix_with_peft(name, directory, seed):
+    """The same for a KV prefix that begins with noise."""
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=SETTINGS["virtual_tokens"])
+    shape = get_peft_model(load_model(HERE / "models" / name), config).prompt_encoder["default"].embedding.weight.shape
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.5
+    model, losses = run_training(name, start, torch.float32, config)
+    end = prompt_of(model)
+    double, double_losses = run_training(name, start, torch.float64, config)
+    save_prompt(model, start, directory / "prefix-start")
+    save_prompt(model, end, directory / "prefix-end")
+    noise = {
+        "losses": relative(torch.tensor(losses), torch.tensor(double_losses)),
+        "final_prompt": relative(end, prompt_of(double)),
+    }
+    print(f"{name}: prefix losses {[round(loss, 4) for loss in losses]}, noise {noise}")
+    assert max(noise.values()) < 1e-4 and losses[0] != losses[-1]
+    return {"losses": losses, "end": scores_with_peft(name, directory / "prefix-end"), "float32_noise": noise}
+
+
+def run_training(name, start, dtype, config=None):
     """-> the PEFT model after SETTINGS["steps"] steps, the losses before each update"""
     tokenizer, _, pairs = parity_inputs(name)
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=SETTINGS["virtual_tokens"])
+    config = config or PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=SETTINGS["virtual_tokens"])
     model = get_peft_model(load_model(HERE / "models" / name).to(dtype), config)
     set_prompt(model, start.to(dtype))
     model.eval()  # no dropout: GPT-2's config has some

@@ -26,6 +26,29 @@ impl<B: Backend> KeyValues<B> {
         self.layers.first().map_or(0, RowBlock::n_rows)
     }
 
+    /// Keys and values of `values.len() / (L·2·K·D)` rows, each layer by layer the keys of all heads, then the values.
+    ///
+    /// # Panics
+    /// If that is no whole number of rows of `n_layers` equal parts.
+    pub fn from_values(backend: &B, n_layers: usize, kv_width: usize, values: &[B::Element]) -> Self {
+        let (layer_width, row_width) = (2 * kv_width, n_layers * 2 * kv_width);
+        assert!(values.len().is_multiple_of(row_width), "keys and values of a part of a row");
+        let of_layer = |layer: usize| {
+            let rows = values.chunks_exact(row_width);
+            let parts = rows.flat_map(|row| &row[layer * layer_width..(layer + 1) * layer_width]);
+            backend.rows(parts.copied().collect(), layer_width)
+        };
+        Self { layers: (0..n_layers).map(of_layer).collect() }
+    }
+
+    /// The numbers of all rows, as [`KeyValues::from_values`] takes them.
+    pub fn values(&self, backend: &B) -> Vec<B::Element> {
+        let layers: Vec<Vec<B::Element>> = self.layers.iter().map(|rows| backend.values(rows)).collect();
+        let width = self.layers.first().map_or(1, RowBlock::width);
+        let row = |i: usize| layers.iter().flat_map(move |layer| &layer[i * width..(i + 1) * width]);
+        (0..self.n_rows()).flat_map(row).copied().collect()
+    }
+
     /// In every layer, row `j` of `source` becomes row `indices[j]`.
     pub fn assign(&mut self, backend: &B, indices: &[usize], source: &Self) {
         for (into, rows) in self.layers.iter_mut().zip(&source.layers) {

@@ -137,6 +137,12 @@ impl Spec {
         })
     }
 
+    /// L·2·K·D, the numbers of a position's keys and values in all layers.
+    #[must_use]
+    pub fn cache_width(&self) -> usize {
+        self.layers * 2 * self.attention.shape().kv_width()
+    }
+
     /// Numbers in the model, all of them frozen.
     #[must_use]
     pub fn n_parameters(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The command line, as close to what is written as can be. The doc comments here are the help.
 
+mod compile;
 mod generate;
 mod labels;
 mod texts;
@@ -14,10 +15,11 @@ use foreword::Template;
 use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
 use foreword::settings::{Objective, Placement};
 use foreword::train::{
-    DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
+    DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
     DEFAULT_VIRTUAL_TOKENS, TrainConfig,
 };
 
+pub(crate) use compile::CompileArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
@@ -85,6 +87,13 @@ pub(crate) enum Verb {
     /// its way from the init, the labels and the nearest tokens.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
+    /// Turn a soft prompt into a KV prefix, which is never computed again
+    ///
+    /// Has the model make the keys and values of a soft prompt, in every layer, and writes them as a prompt of their own: a
+    /// KV prefix, which scores every text as the soft prompt does, to the bit. It is larger, and its virtual tokens cost
+    /// nothing to compute. PEFT loads it as PREFIX_TUNING.
+    #[command(after_help = compile::EXAMPLES)]
+    Compile(CompileArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -109,6 +118,7 @@ impl Verb {
             Self::Generate(args) => &args.output,
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
+            Self::Compile(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
@@ -396,10 +406,11 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 24] {
+fn defaults() -> [(&'static str, String); 31] {
     let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
-    let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, .. } = TrainConfig::default();
+    let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
+        TrainConfig::default();
     [
         ("model", foreword_tiny::NAME.to_owned()),
         (
@@ -413,6 +424,7 @@ fn defaults() -> [(&'static str, String); 24] {
         ("placement", DEFAULT_PLACEMENT.to_string()),
         ("max_length", DEFAULT_MAX_LENGTH.to_string()),
         ("objective", DEFAULT_OBJECTIVE.to_string()),
+        ("method", DEFAULT_METHOD.to_string()),
         ("virtual_tokens", DEFAULT_VIRTUAL_TOKENS.to_string()),
         ("steps", steps.to_string()),
         ("batch_size", batch_size.to_string()),
@@ -424,6 +436,12 @@ fn defaults() -> [(&'static str, String); 24] {
         ("patience", patience.to_string()),
         ("keep", keep.to_string()),
         ("seed", seed.to_string()),
+        ("candidates", "1".to_owned()),
+        ("ensemble", survivors.to_string()),
+        ("token_dropout", regularizers.token_dropout.to_string()),
+        ("noise", regularizers.noise.to_string()),
+        ("ema_decay", regularizers.ema_decay.to_string()),
+        ("trust_region", regularizers.trust_region.to_string()),
         ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
         ("max_new_tokens", format!("{DEFAULT_MAX_NEW_TOKENS}, or half of what fits where that is less")),
         ("temperature", temperature.to_string()),
@@ -451,6 +469,13 @@ fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
         _ => Err("not a number from 0 up".to_owned()),
+    }
+}
+
+fn below_one(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to below 1".to_owned()),
     }
 }
 

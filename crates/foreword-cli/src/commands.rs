@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod classify;
+pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;

@@ -7,6 +7,7 @@ use foreword::checkpoint::CheckpointError;
 use foreword::data::READER_THREAD;
 use foreword::format::Origin;
 use foreword::init::InitError;
+use foreword::prefix::CompileError;
 use foreword::record::RecordError;
 use foreword::settings::SettingError;
 use foreword::task_file::TaskFileError;
@@ -147,6 +148,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         || cause.is::<VerbalizerError>();
     // These wrap others, of which some are not the user's: ask the wrapped one first.
     let wraps = cause.is::<InitError>()
+        || cause.is::<CompileError>()
         || cause.is::<RecordError>()
         || cause.is::<TaskError>()
         || cause.is::<TrainError>()
@@ -166,7 +168,8 @@ fn wrapped(cause: &(dyn std::error::Error + 'static)) -> Exit {
         return Exit::Failed;
     }
     let format = match (cause.downcast_ref::<InitError>(), cause.downcast_ref::<RecordError>()) {
-        (Some(InitError::Directory(error)), _) | (_, Some(RecordError::Format(error))) => Some(error),
+        (Some(InitError::Directory(error) | InitError::Compile(CompileError::Format(error))), _)
+        | (_, Some(RecordError::Format(error))) => Some(error),
         _ => match cause.downcast_ref::<TrainError>() {
             Some(TrainError::SoftPrompt(error)) => Some(error),
             _ => None,

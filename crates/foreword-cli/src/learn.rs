@@ -8,13 +8,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
-use foreword::{Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Progress};
+use foreword::settings::{Init, Method};
+use foreword::{
+    Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Population, Progress, TrainConfig,
+};
 
 use crate::checkpoints::Keeper;
 use crate::exit::{Given, NothingLearned, Unwritten, unwritable};
 use crate::interrupt;
+use crate::members::{forget_members, member_dir};
 use crate::memory::{page_faults, peak_bytes};
 use crate::printer::{Printer, to_json};
+use crate::resolve::begin::Tried;
 use crate::resolve::run::Plan;
 use crate::wire::{Line, Scores};
 use crate::words::{self, count, loss, percent};
@@ -22,7 +27,13 @@ use crate::words::{self, count, loss, percent};
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Learned {
+    /// The best candidate's.
     pub(crate) outcome: Outcome,
+    /// All candidates'.
+    pub(crate) population: Population,
+    /// How many of them were written.
+    pub(crate) members: usize,
+    pub(crate) method: Method,
     pub(crate) dev: Compared,
     pub(crate) test: Compared,
     /// Of the whole run, evaluations included.
@@ -38,6 +49,8 @@ pub(crate) struct Learned {
 pub(crate) struct Compared {
     /// With the soft prompt.
     pub(crate) tuned: Option<Evaluation>,
+    /// With all members of an ensemble together.
+    pub(crate) ensemble: Option<Evaluation>,
     /// The same template without it.
     pub(crate) bare: Option<Evaluation>,
     /// The most frequent label of the training data, always; nothing where there are no labels.
@@ -76,9 +89,11 @@ struct Teller<'a> {
     log: Option<Log>,
     /// The first line that could not be written. The run goes on; the end tells.
     unwritten: Option<Unwritten>,
-    /// Evaluations of dev, by step.
-    evaluations: BTreeMap<u64, Evaluation>,
+    /// Evaluations of dev, by candidate and step.
+    evaluations: BTreeMap<(usize, u64), Evaluation>,
     steps: u64,
+    /// How many candidates there are.
+    n_candidates: usize,
     /// The newest evaluation in a word: the accuracy, or where there is none the loss.
     dev: Option<String>,
     keeper: Keeper,
@@ -102,34 +117,68 @@ impl Teller<'_> {
         }
     }
 
+    /// A candidate's number, from 1, where there are several.
+    fn number(&self, candidate: usize) -> Option<usize> {
+        (self.n_candidates > 1).then_some(candidate + 1)
+    }
+
     fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
         match event {
-            &Event::Step { made, progress } => {
+            &Event::Step { candidate, made, progress } => {
                 let Made { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
                 if step == WARM_STEPS {
                     self.faults_warm = page_faults();
                 }
                 self.keeper.keep(progress, interrupt::asked(), self.printer);
-                self.line(&Line::Step { step, loss: now, learning_rate, grad_norm, examples_per_second });
+                let number = self.number(candidate);
+                self.line(&Line::Step {
+                    candidate: number,
+                    step,
+                    loss: now,
+                    learning_rate,
+                    grad_norm,
+                    examples_per_second,
+                });
                 let dev = self.dev.as_deref();
                 self.printer.move_bar(step, || match dev {
                     Some(dev) => format!("loss {}  dev {dev}", loss(now)),
                     None => format!("loss {}", loss(now)),
                 });
             }
-            Event::Eval { step, evaluation, best, progress } => {
+            Event::Eval { candidate, step, evaluation, best, progress } => {
                 self.keeper.keep(progress, true, self.printer);
                 let (accuracy, dev_loss) = (evaluation.accuracy(), evaluation.loss);
-                self.line(&Line::Eval { step: *step, split: "dev", loss: dev_loss, accuracy });
+                let candidate = *candidate;
+                let number = self.number(candidate);
+                self.line(&Line::Eval {
+                    candidate: number,
+                    step: *step,
+                    split: "dev",
+                    loss: dev_loss,
+                    accuracy,
+                });
                 let best = if *best { "  best so far" } else { "" };
                 let (steps, dev_loss) = (count(self.steps), loss(dev_loss));
                 let scores = match accuracy {
                     Some(accuracy) => format!("accuracy {:>7}  loss {dev_loss}", percent(accuracy)),
                     None => format!("loss {dev_loss}"),
                 };
-                self.printer.say_without_bar(&format!("step {step:>4}/{steps}  dev {scores}{best}"));
+                let who = number.map_or_else(String::new, |number| format!("  #{number:<2}"));
+                self.printer.say_without_bar(&format!("step {step:>4}/{steps}{who}  dev {scores}{best}"));
                 self.dev = Some(accuracy.map_or(dev_loss, percent));
-                self.evaluations.insert(*step, (*evaluation).clone());
+                self.evaluations.insert((candidate, *step), (*evaluation).clone());
+            }
+            &Event::Left { candidate, step, ended } => {
+                let Some(number) = self.number(candidate) else { return ControlFlow::Continue(()) };
+                let (reason, in_words) = match ended {
+                    Ended::Dropped => ("dropped", "the better half goes on without it"),
+                    Ended::EarlyStopped => ("early-stopped", "it was no longer getting better"),
+                    _ => ("diverged", "its loss or gradient was not a number"),
+                };
+                self.line(&Line::Left { candidate: number, step, reason });
+                let steps = count(self.steps);
+                self.printer
+                    .say_without_bar(&format!("step {step:>4}/{steps}  #{number:<2}  leaves: {in_words}"));
             }
             _ => {}
         }
@@ -149,11 +198,12 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         unwritten: None,
         evaluations: BTreeMap::new(),
         steps,
+        n_candidates: plan.tried.len().max(1),
         dev: None,
         keeper,
         faults_warm: None,
     };
-    let outcome = foreword::train(
+    let population = foreword::train_all(
         &plan.model,
         &plan.task,
         (&plan.train, plan.dev.as_ref()),
@@ -162,7 +212,11 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         &mut |event| teller.event(&event),
     );
     teller.printer.end_bar();
-    let outcome = outcome?;
+    let population = population?;
+    let winner = population.survivors[0];
+    let outcome = population.outcomes[winner].clone();
+    let members: Vec<&Outcome> =
+        population.survivors.iter().take(plan.config.survivors).map(|&i| &population.outcomes[i]).collect();
     teller.printer.detail(|| anyhow::Ok(memory_in_words(teller.faults_warm, &outcome)))?;
     if interrupt::asked() && outcome.steps == 0 {
         teller.keeper.remove(teller.printer);
@@ -170,11 +224,11 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     }
     teller.printer.say(&ending(plan, &outcome));
 
-    let known = teller.evaluations.remove(&outcome.best_step);
-    let test = compare(plan, &outcome, plan.test.as_ref(), None)?;
-    let dev = compare(plan, &outcome, plan.dev.as_ref(), known)?;
+    let known = teller.evaluations.remove(&(winner, outcome.best_step));
+    let test = compare(plan, &members, plan.test.as_ref(), None)?;
+    let dev = compare(plan, &members, plan.dev.as_ref(), known)?;
     interrupt::unwatch();
-    let bytes = write(plan, &outcome, &dev, &test)?;
+    let bytes = write(plan, &population, &members, &dev, &test)?;
     if interrupt::asked() {
         teller.printer.say(&format!("go on with: {} --resume", words::this_command()));
     } else {
@@ -183,6 +237,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
     let seconds = plan.started.elapsed().as_secs_f64();
     teller.line(&Line::Done {
         out: plan.place.out.display().to_string(),
+        candidate: teller.number(winner),
         steps: outcome.steps,
         best_step: outcome.best_step,
         dev: dev.tuned.as_ref().map(Scores::of),
@@ -190,7 +245,18 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         seconds,
         peak_memory_bytes: peak_bytes(),
     });
-    Ok(Learned { outcome, dev, test, seconds, bytes, unwritten: teller.unwritten })
+    let (members, unwritten) = (members.len(), teller.unwritten);
+    Ok(Learned {
+        outcome,
+        population,
+        members,
+        method: plan.task.method,
+        dev,
+        test,
+        seconds,
+        bytes,
+        unwritten,
+    })
 }
 
 /// What the run took of the machine's memory.
@@ -209,24 +275,31 @@ fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static
 
 /// The keeper of the run's checkpoints, and where the run begins.
 fn begin(plan: &Plan, printer: &Printer) -> Result<(Keeper, Progress)> {
-    let run = run_of(plan, BTreeMap::new());
+    let run = run_of(plan, &plan.config, &plan.init, BTreeMap::new());
     let settings = record::determinants(&plan.model, &run, plan.start.n_virtual());
     let keeper = Keeper::new(&plan.place.out, settings);
     if !plan.place.resume {
         keeper.remove(printer);
-        return Ok((keeper, plan.start.clone().into()));
+        return Ok((keeper, plan.progress()));
     }
     let progress = keeper.read()?;
     printer.say(&format!("resumed   after {} of {} steps", count(progress.step()), count(plan.config.steps)));
     Ok((keeper, progress))
 }
 
-fn run_of(plan: &Plan, metrics: BTreeMap<String, BTreeMap<String, f64>>) -> Run<'_> {
+fn run_of<'p>(
+    plan: &'p Plan,
+    config: &'p TrainConfig,
+    init: &'p Init,
+    metrics: BTreeMap<String, BTreeMap<String, f64>>,
+) -> Run<'p> {
     Run {
         task: &plan.task,
         truth_field: &plan.fields.truth,
-        config: &plan.config,
-        init: &plan.init,
+        config,
+        init,
+        scale: plan.scale(),
+        candidates: plan.tried.iter().map(Tried::in_words).collect(),
         data: plan.data.clone(),
         metrics,
     }
@@ -251,24 +324,28 @@ fn ending(plan: &Plan, outcome: &Outcome) -> String {
     }
 }
 
-/// The prompt and its baselines on a split; what an interruption leaves no time for is left out.
+/// The prompt, the ensemble that it leads, and its baselines on a split; what an interruption leaves no time for is left out.
 fn compare(
     plan: &Plan,
-    outcome: &Outcome,
+    members: &[&Outcome],
     examples: Option<&Examples>,
     known: Option<Evaluation>,
 ) -> Result<Compared> {
     let Some(examples) = examples else { return Ok(Compared::default()) };
     let mut compared = Compared { tuned: known, ..Compared::default() };
-    let evaluate = |root: &[f32]| {
+    let roots: Vec<&[f32]> = members.iter().map(|outcome| outcome.soft_prompt.values()).collect();
+    let evaluate = |roots: &[&[f32]]| {
         let budget = plan.config.micro_batch_tokens;
-        plan.task.evaluate(&plan.model, root, examples, budget, &mut |_| {})
+        plan.task.evaluate_ensemble(&plan.model, roots, examples, budget, &mut |_| {})
     };
     if compared.tuned.is_none() && !interrupt::asked() {
-        compared.tuned = Some(evaluate(outcome.soft_prompt.values())?);
+        compared.tuned = Some(evaluate(&roots[..1])?);
+    }
+    if roots.len() > 1 && !interrupt::asked() {
+        compared.ensemble = Some(evaluate(&roots)?);
     }
     if !interrupt::asked() {
-        compared.bare = Some(evaluate(&[])?);
+        compared.bare = Some(evaluate(&[&[]])?);
         compared.majority = majority(plan, examples);
     }
     Ok(compared)
@@ -287,19 +364,42 @@ fn majority(plan: &Plan, examples: &Examples) -> Option<Evaluation> {
     Some(Evaluation { n: labels.n(), loss: f64::NAN, labels: Some(labels) })
 }
 
-/// Writes the prompt directory: its size in bytes.
-fn write(plan: &Plan, outcome: &Outcome, dev: &Compared, test: &Compared) -> Result<u64> {
+/// Writes the prompt directory, and those of the ensemble's other members below it: the size of the first in bytes.
+fn write(
+    plan: &Plan,
+    population: &Population,
+    members: &[&Outcome],
+    dev: &Compared,
+    test: &Compared,
+) -> Result<u64> {
     let mut metrics = BTreeMap::new();
     for (split, compared) in [("dev", dev), ("test", test)] {
-        let named = [("", &compared.tuned), (".bare", &compared.bare), (".majority", &compared.majority)];
+        let named = [
+            ("", &compared.tuned),
+            (".ensemble", &compared.ensemble),
+            (".bare", &compared.bare),
+            (".majority", &compared.majority),
+        ];
         for (suffix, evaluation) in named {
             if let Some(evaluation) = evaluation {
                 metrics.insert(format!("{split}{suffix}"), numbers(evaluation));
             }
         }
     }
-    let place = &plan.place;
-    record::directory(&plan.model, &run_of(plan, metrics), outcome)?.write(&place.out, place.overwrite)?;
+    let (place, mut metrics) = (&plan.place, Some(metrics));
+    for (member, (outcome, &candidate)) in members.iter().zip(&population.survivors).enumerate() {
+        let mut config = plan.config.clone();
+        let mut init = &plan.init;
+        if let Some(tried) = plan.tried.get(candidate) {
+            (config.learning_rate, config.seed) = (tried.how.learning_rate, tried.how.seed);
+            init = &tried.how.init;
+        }
+        // The measured one is the first, which stands for all where it stands alone.
+        let run = run_of(plan, &config, init, metrics.take().unwrap_or_default());
+        let out = member_dir(&place.out, member);
+        record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;
+    }
+    forget_members(&place.out, members.len())?;
     size(&place.out).with_context(|| format!("cannot read {} again", place.out.display()))
 }
 

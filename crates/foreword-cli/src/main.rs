@@ -11,6 +11,7 @@ mod resolve;
 
 mod exit;
 mod interrupt;
+mod members;
 mod memory;
 mod printer;
 mod wire;
@@ -57,6 +58,7 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Classify(args) => commands::classify::run(args, printer),
         Verb::Generate(args) => commands::generate::run(args, printer),
         Verb::Explain(args) => commands::explain::run(args, printer),
+        Verb::Compile(args) => commands::compile::run(args, printer),
         Verb::Inspect(args) => commands::inspect::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),
         Verb::Completions(args) => commands::completions::run(args, printer),

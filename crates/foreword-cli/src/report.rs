@@ -1,11 +1,13 @@
 //! What a run came to, for people: the table against the baselines, what it cost, and whether it was worth it.
 
-use foreword::Evaluation;
+use foreword::{Ended, Evaluation};
 
 use crate::learn::{Compared, Learned};
 use crate::printer::Table;
 use crate::resolve::run::Plan;
-use crate::words::{count, interval, loss, percent, perplexity, quoted, quoted_path, seconds};
+use crate::words::{
+    self, count, in_a_line, interval, loss, percent, perplexity, quoted, quoted_path, seconds,
+};
 
 /// A table of evaluations of the same `examples`, of which there is a word: with accuracies where there are labels, and
 /// the perplexity of a token where texts are generated.
@@ -55,7 +57,10 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
     let verdict = verdict(tuned, &baselines);
-    baselines.push(("tuned soft prompt", tuned));
+    let tuned_name = format!("tuned {}", words::learned(learned.method));
+    baselines.push((&tuned_name, tuned));
+    let ensemble = format!("ensemble of {}", count(learned.members as u64));
+    baselines.extend(compared.ensemble.as_ref().map(|evaluation| (ensemble.as_str(), evaluation)));
     let mut lines = vec![scores_table(&format!("{split} examples"), &baselines).to_string()];
     lines.extend(verdict);
     if learned.outcome.best_step == 0 {
@@ -95,6 +100,35 @@ fn verdict(tuned: &Evaluation, baselines: &[(&str, &Evaluation)]) -> Option<Stri
     (!close.is_empty()).then(|| {
         format!("On {n} examples, the tuned prompt's lead over {} may be chance.", close.join(" and "))
     })
+}
+
+/// The candidates of a run, where there were several: how each was set, how far it came, and its best loss on dev.
+pub(crate) fn candidates(plan: &Plan, learned: &Learned) -> Option<Table> {
+    if plan.tried.is_empty() {
+        return None;
+    }
+    let mut table =
+        Table::new(["candidate", "learning rate", "init", "virtual tokens", "seed", "steps", "dev loss"]);
+    for (i, (tried, outcome)) in plan.tried.iter().zip(&learned.population.outcomes).enumerate() {
+        let place = learned.population.survivors.iter().position(|&survivor| survivor == i);
+        let mark = match (place, outcome.ended) {
+            (Some(0), _) => " (best)",
+            (Some(_), _) => " (member)",
+            (None, Ended::Diverged { .. }) => " (diverged)",
+            (None, _) => "",
+        };
+        let how = &tried.how;
+        table.row([
+            format!("{}{mark}", i + 1),
+            how.learning_rate.to_string(),
+            in_a_line(&how.init.to_string()),
+            count(how.n_virtual as u64),
+            how.seed.to_string(),
+            count(outcome.steps),
+            outcome.dev_loss.map_or_else(String::new, loss),
+        ]);
+    }
+    Some(table)
 }
 
 /// What was learned and what it took.

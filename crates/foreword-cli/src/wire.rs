@@ -18,18 +18,34 @@ pub(crate) use inspect::Inspected;
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(crate) enum Line<'a> {
     /// An update.
-    Step { step: u64, loss: f64, learning_rate: f64, grad_norm: f64, examples_per_second: f64 },
+    Step {
+        /// Which of several candidates, from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        candidate: Option<usize>,
+        step: u64,
+        loss: f64,
+        learning_rate: f64,
+        grad_norm: f64,
+        examples_per_second: f64,
+    },
     /// An evaluation on dev; step 0 is the init.
     Eval {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        candidate: Option<usize>,
         step: u64,
         split: &'a str,
         loss: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
     },
+    /// A candidate left.
+    Left { candidate: usize, step: u64, reason: &'a str },
     /// The end.
     Done {
         out: String,
+        /// Which of several candidates won, from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        candidate: Option<usize>,
         steps: u64,
         best_step: u64,
         dev: Option<Scores>,
@@ -104,6 +120,16 @@ pub(crate) struct Written<'a> {
     /// How many tokens the output has.
     pub(crate) tokens: usize,
     pub(crate) finish_reason: &'static str,
+}
+
+/// The answer of `compile`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Compiled {
+    pub(crate) out: String,
+    pub(crate) virtual_tokens: usize,
+    /// Numbers of each: keys and values of all layers.
+    pub(crate) width: usize,
+    pub(crate) bytes: u64,
 }
 
 /// The answer of `classify` for one text.
@@ -198,7 +224,7 @@ impl<'a> Explained<'a> {
             tokens: walkthrough.tokens.iter().map(|(_, text)| text.as_str()).collect(),
             token_ids: walkthrough.tokens.iter().map(|(id, _)| *id).collect(),
             virtual_tokens: soft.n_virtual(),
-            hidden: soft.hidden(),
+            hidden: soft.width(),
             without: said(&walkthrough.without),
             with: said(&walkthrough.with),
             loss: walkthrough.loss,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use foreword::kernels;
+use foreword::settings::Method;
 
 /// `3909888` as `3,909,888`.
 pub(crate) fn count(n: impl TryInto<u64>) -> String {
@@ -87,6 +88,14 @@ pub(crate) fn in_a_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// What a method learns, in words.
+pub(crate) fn learned(method: Method) -> &'static str {
+    match method {
+        Method::Prompt => "soft prompt",
+        Method::Prefix => "KV prefix",
+    }
 }
 
 /// A loss in nats.

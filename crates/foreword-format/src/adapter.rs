@@ -1,10 +1,11 @@
-//! `adapter_config.json`: read as any version of PEFT writes it for a soft prompt, written as 0.21 does.
+//! `adapter_config.json`: read as any version of PEFT writes it for a soft prompt or a KV prefix, written as 0.21 does.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::choices::Method;
 use crate::error::{FormatError, Origin};
 
 /// The version of PEFT whose file is written, byte for byte.
@@ -12,13 +13,17 @@ pub const WRITTEN_PEFT_VERSION: &str = "0.21.2";
 /// The file's name, for messages without a path.
 const FILE: &str = "adapter_config.json";
 
-/// How PEFT trained the rows. What is stored is the same: the rows that stand before the embedded text.
+/// How PEFT trained what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeftType {
     /// The rows themselves were learned.
     PromptTuning,
     /// The rows are the output of a small network that was learned and then left out.
     PTuning,
+    /// Keys and values of every layer were learned, themselves or through a network that was then left out.
+    PrefixTuning,
+    /// As [`PeftType::PrefixTuning`], distilled from a long text.
+    Cartridge,
 }
 
 impl PeftType {
@@ -27,6 +32,16 @@ impl PeftType {
         match self {
             Self::PromptTuning => "PROMPT_TUNING",
             Self::PTuning => "P_TUNING",
+            Self::PrefixTuning => "PREFIX_TUNING",
+            Self::Cartridge => "CARTRIDGE",
+        }
+    }
+
+    /// What is stored: rows that stand before the embedded text, or keys and values that stand before the text's.
+    pub fn method(self) -> Method {
+        match self {
+            Self::PromptTuning | Self::PTuning => Method::Prompt,
+            Self::PrefixTuning | Self::Cartridge => Method::Prefix,
         }
     }
 }
@@ -62,14 +77,15 @@ impl fmt::Display for PeftTask {
     }
 }
 
-/// What PEFT's `adapter_config.json` says about a soft prompt. P and H are positive.
+/// What PEFT's `adapter_config.json` says about a soft prompt or a KV prefix. All sizes are positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterConfig {
     /// The base model as PEFT should load it, if it is to know.
     pub base_model: Option<String>,
     /// The revision of the base model.
     pub revision: Option<String>,
-    /// The number of attention heads of the base model. PEFT does not need it for a soft prompt.
+    /// The number of attention heads of the base model, of its key/value heads in a KV prefix. PEFT does not need it for a
+    /// soft prompt.
     pub n_heads: Option<usize>,
     /// The number of layers of the base model. PEFT does not need it for a soft prompt.
     pub n_layers: Option<usize>,
@@ -77,7 +93,8 @@ pub struct AdapterConfig {
     pub task: Option<PeftTask>,
     peft_type: PeftType,
     n_virtual: usize,
-    hidden: usize,
+    /// H; K·D, the width of a layer's keys, in a KV prefix.
+    token_dim: usize,
     n_submodules: usize,
 }
 
@@ -86,7 +103,12 @@ pub struct AdapterConfig {
 struct Written<'a> {
     auto_mapping: Option<()>,
     base_model_name_or_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoder_hidden_size: Option<usize>,
     inference_mode: bool,
+    /// `Some(None)` is null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_weights: Option<Option<()>>,
     modules_to_save: Option<()>,
     num_attention_heads: Option<usize>,
     num_layers: Option<usize>,
@@ -94,13 +116,19 @@ struct Written<'a> {
     num_virtual_tokens: usize,
     peft_type: &'static str,
     peft_version: &'static str,
-    prompt_tuning_init: &'static str,
-    prompt_tuning_init_text: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_projection: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tuning_init: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tuning_init_text: Option<Option<()>>,
     revision: Option<&'a str>,
     task_type: Option<&'static str>,
     token_dim: usize,
-    tokenizer_kwargs: Option<()>,
-    tokenizer_name_or_path: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer_kwargs: Option<Option<()>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer_name_or_path: Option<Option<()>>,
 }
 
 /// The fields that matter when reading. The others differ between versions of PEFT and change nothing here.
@@ -129,7 +157,7 @@ impl AdapterConfig {
     /// When P or H is zero.
     pub fn causal_lm(n_virtual: usize, hidden: usize) -> Result<Self, FormatError> {
         if n_virtual == 0 || hidden == 0 {
-            return Err(FormatError::Empty { origin: Origin::Memory, n_virtual, hidden });
+            return Err(FormatError::Empty { origin: Origin::Memory, n_virtual, width: hidden });
         }
         Ok(Self {
             base_model: None,
@@ -139,7 +167,35 @@ impl AdapterConfig {
             task: Some(PeftTask::CausalLm),
             peft_type: PeftType::PromptTuning,
             n_virtual,
-            hidden,
+            token_dim: hidden,
+            n_submodules: 1,
+        })
+    }
+
+    /// The description of `n_virtual` (P) positions of learned keys and values for a decoder of `n_layers` (L) layers with
+    /// `kv_heads` (K) key/value heads, whose keys have `kv_width` (K·D) numbers.
+    ///
+    /// # Errors
+    /// When a size is zero.
+    pub fn causal_lm_prefix(
+        n_virtual: usize,
+        n_layers: usize,
+        kv_heads: usize,
+        kv_width: usize,
+    ) -> Result<Self, FormatError> {
+        if n_virtual == 0 || n_layers == 0 || kv_heads == 0 || kv_width == 0 {
+            let width = 2 * n_layers * kv_width;
+            return Err(FormatError::Empty { origin: Origin::Memory, n_virtual, width });
+        }
+        Ok(Self {
+            base_model: None,
+            revision: None,
+            n_heads: Some(kv_heads),
+            n_layers: Some(n_layers),
+            task: Some(PeftTask::CausalLm),
+            peft_type: PeftType::PrefixTuning,
+            n_virtual,
+            token_dim: kv_width,
             n_submodules: 1,
         })
     }
@@ -156,11 +212,19 @@ impl AdapterConfig {
         let read: Read = serde_json::from_slice(bytes).map_err(json)?;
         let missing = |field| FormatError::MissingField { path: path.to_owned(), field };
         let n_virtual = read.num_virtual_tokens.ok_or_else(|| missing("num_virtual_tokens"))?;
-        let hidden = read.token_dim.ok_or_else(|| missing("token_dim"))?;
-        if n_virtual == 0 || hidden == 0 {
-            return Err(FormatError::Empty { origin: Origin::File(path.to_owned()), n_virtual, hidden });
+        let token_dim = read.token_dim.ok_or_else(|| missing("token_dim"))?;
+        let n_layers = match (peft_type.method(), read.num_layers) {
+            (Method::Prefix, None) => return Err(missing("num_layers")),
+            (_, n_layers) => n_layers,
+        };
+        let width = row_width(peft_type, token_dim, n_layers);
+        if n_virtual == 0 || width == 0 {
+            return Err(FormatError::Empty { origin: Origin::File(path.to_owned()), n_virtual, width });
         }
         let n_submodules = match (read.num_transformer_submodules, task) {
+            (Some(2), _) if peft_type.method() == Method::Prefix => {
+                return Err(FormatError::Submodules { path: path.to_owned(), found: 2 });
+            }
             (Some(found @ (1 | 2)), _) => found,
             (Some(found), _) => return Err(FormatError::Submodules { path: path.to_owned(), found }),
             (None, Some(PeftTask::Seq2SeqLm)) => 2,
@@ -170,41 +234,48 @@ impl AdapterConfig {
             base_model: read.base_model_name_or_path,
             revision: read.revision,
             n_heads: read.num_attention_heads,
-            n_layers: read.num_layers,
+            n_layers,
             task,
             peft_type,
             n_virtual,
-            hidden,
+            token_dim,
             n_submodules,
         })
     }
 
     /// The bytes of an `adapter_config.json`, as PEFT 0.21 writes it.
     ///
-    /// It always says PROMPT_TUNING, and one copy of the rows: that is what lies beside it, however it was trained. It
-    /// always says RANDOM init, since PEFT would otherwise load a tokenizer to make rows that it then overwrites.
+    /// It always says PROMPT_TUNING or PREFIX_TUNING, and one copy of the rows: that is what lies beside it, however it was
+    /// trained. It always says RANDOM init, since PEFT would otherwise load a tokenizer to make rows that it then
+    /// overwrites.
     ///
     /// # Errors
     /// When serde_json refuses, which it has no reason to.
     pub fn to_json(&self) -> Result<Vec<u8>, FormatError> {
+        let is_prefix = self.method() == Method::Prefix;
+        let null = (!is_prefix).then_some(None);
+        let peft_type = if is_prefix { PeftType::PrefixTuning } else { PeftType::PromptTuning };
         let written = Written {
             auto_mapping: None,
             base_model_name_or_path: self.base_model.as_deref(),
+            encoder_hidden_size: is_prefix.then_some(self.token_dim),
             inference_mode: true,
+            init_weights: is_prefix.then_some(None),
             modules_to_save: None,
             num_attention_heads: self.n_heads,
             num_layers: self.n_layers,
             num_transformer_submodules: 1,
             num_virtual_tokens: self.n_virtual,
-            peft_type: PeftType::PromptTuning.as_str(),
+            peft_type: peft_type.as_str(),
             peft_version: WRITTEN_PEFT_VERSION,
-            prompt_tuning_init: "RANDOM",
-            prompt_tuning_init_text: None,
+            prefix_projection: is_prefix.then_some(false),
+            prompt_tuning_init: (!is_prefix).then_some("RANDOM"),
+            prompt_tuning_init_text: null,
             revision: self.revision.as_deref(),
             task_type: self.task.map(PeftTask::as_str),
-            token_dim: self.hidden,
-            tokenizer_kwargs: None,
-            tokenizer_name_or_path: None,
+            token_dim: self.token_dim,
+            tokenizer_kwargs: null,
+            tokenizer_name_or_path: null,
         };
         let text = serde_json::to_string_pretty(&written)
             .map_err(|source| FormatError::EncodeJson { file: FILE, source })?;
@@ -221,14 +292,27 @@ impl AdapterConfig {
         self.n_virtual
     }
 
-    /// The hidden size of the model, H.
-    pub fn hidden(&self) -> usize {
-        self.hidden
+    /// What was learned.
+    pub fn method(&self) -> Method {
+        self.peft_type.method()
+    }
+
+    /// The numbers of a stored row, W: H, or for a KV prefix L·2·K·D.
+    pub fn width(&self) -> usize {
+        row_width(self.peft_type, self.token_dim, self.n_layers)
     }
 
     /// How many rows the tensors must have: P, or 2P where PEFT also stores rows for a decoder that it never uses.
     pub(crate) fn n_stored(&self) -> Option<usize> {
         self.n_virtual.checked_mul(self.n_submodules)
+    }
+}
+
+/// The numbers of a stored row; as many as there can be where a file claims more.
+fn row_width(peft_type: PeftType, token_dim: usize, n_layers: Option<usize>) -> usize {
+    match peft_type.method() {
+        Method::Prompt => token_dim,
+        Method::Prefix => token_dim.saturating_mul(2).saturating_mul(n_layers.unwrap_or(0)),
     }
 }
 
@@ -238,6 +322,8 @@ fn known_kind(kind: &Kind, path: &Path) -> Result<(PeftType, Option<PeftTask>), 
     let peft_type = match kind.peft_type.as_deref() {
         Some("PROMPT_TUNING") => PeftType::PromptTuning,
         Some("P_TUNING") => PeftType::PTuning,
+        Some("PREFIX_TUNING") => PeftType::PrefixTuning,
+        Some("CARTRIDGE") => PeftType::Cartridge,
         Some(other) => return Err(FormatError::PeftType { path: path(), found: other.to_owned() }),
         None => return Err(FormatError::MissingField { path: path(), field: "peft_type" }),
     };

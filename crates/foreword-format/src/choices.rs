@@ -102,6 +102,16 @@ named_choice!(
 );
 
 named_choice!(
+    /// What is learned in front of a frozen model.
+    Method, "method", {
+        /// Rows of its input (Lester et al. 2021).
+        Prompt = "prompt",
+        /// Keys and values of every layer (Li & Liang 2021), without a network that makes them.
+        Prefix = "prefix",
+    }
+);
+
+named_choice!(
     /// How the learning rate goes after the warm-up.
     Schedule, "schedule", {
         /// It stays.

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::adapter::AdapterConfig;
-use crate::choices::Placement;
+use crate::choices::{Method, Placement};
 use crate::digest;
 use crate::error::{FormatError, Origin};
 use crate::passport::Passport;
@@ -35,7 +35,7 @@ const MAX_JSON_BYTES: u64 = 16 << 20;
 /// only a prompt that PEFT would place where we do has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptDirectory {
-    /// The learned rows, `[P, H]`.
+    /// What was learned, `[P, W]`.
     pub rows: SoftPrompt,
     /// What PEFT knows about them.
     pub adapter: Option<AdapterConfig>,
@@ -151,18 +151,31 @@ impl PromptDirectory {
         })
     }
 
+    /// What was learned.
+    pub fn method(&self) -> Method {
+        match (&self.passport, &self.adapter) {
+            (Some(passport), _) => passport.training.method,
+            (None, Some(adapter)) => adapter.method(),
+            (None, None) => Method::Prompt,
+        }
+    }
+
     /// Whether the parts belong together.
     fn check(&self, dir: &Path) -> Result<(), FormatError> {
-        let tensors = (TENSORS_FILE, self.rows.n_virtual(), self.rows.hidden());
-        let adapter = self.adapter.as_ref().map(|a| (ADAPTER_FILE, a.n_virtual(), a.hidden()));
+        let tensors = (TENSORS_FILE, self.rows.n_virtual(), self.rows.width());
+        let adapter = self.adapter.as_ref().map(|a| (ADAPTER_FILE, a.n_virtual(), a.width()));
         let passport =
-            self.passport.as_ref().map(|p| (PASSPORT_FILE, p.training.n_virtual, p.training.hidden));
-        for (file, n_virtual, hidden) in adapter.into_iter().chain(passport) {
+            self.passport.as_ref().map(|p| (PASSPORT_FILE, p.training.n_virtual, p.training.width));
+        for (file, n_virtual, width) in adapter.into_iter().chain(passport) {
             agree("virtual tokens", dir, (file, n_virtual), (tensors.0, tensors.1))?;
-            agree("hidden size", dir, (file, hidden), (tensors.0, tensors.2))?;
+            agree("row width", dir, (file, width), (tensors.0, tensors.2))?;
         }
         match (&self.adapter, &self.passport) {
             (None, None) => Err(FormatError::NoDescription { dir: dir.to_owned() }),
+            (Some(adapter), Some(passport)) if adapter.method() != passport.training.method => {
+                let (one, other) = (adapter.method(), passport.training.method);
+                Err(FormatError::OtherMethod { dir: dir.to_owned(), one, other })
+            }
             (Some(_), Some(passport)) if passport.task.placement != Placement::Front => {
                 let placement = passport.task.placement;
                 Err(FormatError::AdapterMisplaced { dir: dir.to_owned(), placement })

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::Placement;
+use crate::{Method, Placement};
 
 /// Where rows came from, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub enum FormatError {
 
     /// An adapter of another kind.
     #[error(
-        "{path} is a {found} adapter; only PROMPT_TUNING and P_TUNING are supported, \
+        "{path} is a {found} adapter; only PROMPT_TUNING, P_TUNING and PREFIX_TUNING are supported, \
          whose learned rows stand before the embedded text"
     )]
     PeftType {
@@ -223,7 +223,7 @@ pub enum FormatError {
     },
     /// The soft prompt is not a matrix.
     #[error(
-        "{origin} has prompt_embeddings of shape {shape:?}; a matrix [virtual tokens, hidden size] was expected"
+        "{origin} has prompt_embeddings of shape {shape:?}; a matrix [virtual tokens, numbers of each] was expected"
     )]
     Rank {
         /// Where the bytes came from.
@@ -233,17 +233,17 @@ pub enum FormatError {
     },
 
     /// A soft prompt without rows or without columns.
-    #[error("{origin} has {n_virtual} virtual tokens of hidden size {hidden}; neither may be zero")]
+    #[error("{origin} has {n_virtual} virtual tokens of {width} numbers; neither may be zero")]
     Empty {
         /// Where the numbers came from.
         origin: Origin,
         /// The number of virtual tokens.
         n_virtual: usize,
-        /// The hidden size.
-        hidden: usize,
+        /// The numbers of each.
+        width: usize,
     },
     /// The values do not fill the matrix.
-    #[error("{origin}: {values} values cannot be {n_virtual} virtual tokens of hidden size {hidden}")]
+    #[error("{origin}: {values} values cannot be {n_virtual} virtual tokens of {width} numbers")]
     ValueCount {
         /// Where the values came from.
         origin: Origin,
@@ -251,8 +251,8 @@ pub enum FormatError {
         values: usize,
         /// The number of virtual tokens.
         n_virtual: usize,
-        /// The hidden size.
-        hidden: usize,
+        /// The numbers of each.
+        width: usize,
     },
     /// A learned value is NaN or infinite.
     #[error(
@@ -366,6 +366,17 @@ pub enum FormatError {
         dir: PathBuf,
         /// The placement in the passport.
         placement: Placement,
+    },
+
+    /// The files disagree on what was learned.
+    #[error("{dir}: adapter_config.json is of a {one}, but foreword.json of a {other}")]
+    OtherMethod {
+        /// The prompt directory.
+        dir: PathBuf,
+        /// What PEFT's file says.
+        one: Method,
+        /// What the passport says.
+        other: Method,
     },
 
     /// There is something already where the prompt should be written.

@@ -36,7 +36,7 @@ mod tensors;
 mod whole;
 
 pub use adapter::{AdapterConfig, PeftTask, PeftType, WRITTEN_PEFT_VERSION};
-pub use choices::{Keep, Objective, Placement, Schedule, TaskKind, UnknownName};
+pub use choices::{Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName};
 pub use directory::{
     ADAPTER_FILE, CHECKPOINT_DIR, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory, TENSORS_FILE,
     check_vacant,

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::choices::{Objective, Placement, TaskKind};
+use crate::choices::{Method, Objective, Placement, TaskKind};
 use crate::digest::is_sha256;
 use crate::error::FormatError;
 
@@ -90,12 +90,14 @@ pub struct TaskRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecord {
-    /// The method, "prompt-tuning".
-    pub method: String,
+    /// What was learned. Earlier passports say "prompt-tuning" for "prompt".
+    #[serde(deserialize_with = "method")]
+    pub method: Method,
     /// The number of virtual tokens, P.
     pub n_virtual: usize,
-    /// The hidden size, H.
-    pub hidden: usize,
+    /// The numbers of a row, W: the hidden size H, or for a KV prefix L·2·K·D.
+    #[serde(alias = "hidden")]
+    pub width: usize,
     /// How the rows began.
     pub init: String,
     /// The seed.
@@ -169,7 +171,7 @@ impl Passport {
         let sizes = [
             ("task.max_length", self.task.max_length),
             ("training.n_virtual", self.training.n_virtual),
-            ("training.hidden", self.training.hidden),
+            ("training.width", self.training.width),
         ];
         if let Some(&(field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(FormatError::Zero { path: path.to_owned(), field });
@@ -196,6 +198,12 @@ impl Passport {
             None => Ok(()),
         }
     }
+}
+
+/// A method by its name, now or earlier.
+fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.strip_suffix("-tuning").unwrap_or(&name).parse().map_err(serde::de::Error::custom)
 }
 
 /// Whether the version is the one that is read.

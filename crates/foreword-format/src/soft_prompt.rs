@@ -1,46 +1,47 @@
-//! The learned rows: a [P, H] matrix of finite f32 numbers, the one thing that training makes.
+//! The learned rows: a [P, W] matrix of finite f32 numbers, the one thing that training makes.
 
 use crate::error::{FormatError, Origin};
 
-/// A soft prompt's values, `[P, H]` row by row: never empty, all finite.
+/// What was learned, `[P, W]` row by row: never empty, all finite. W is the model's hidden size H for a soft prompt, and
+/// L·2·K·D for a KV prefix: layer by layer the keys of all heads, then the values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftPrompt {
     values: Vec<f32>,
     n_virtual: usize,
-    hidden: usize,
+    width: usize,
 }
 
 impl SoftPrompt {
-    /// Takes `values` `[P, H]` row by row, with P = `n_virtual` and H = `hidden`.
+    /// Takes `values` `[P, W]` row by row, with P = `n_virtual` and W = `width`.
     ///
     /// # Errors
-    /// When P or H is zero, when there are not P × H values, and when one is NaN or infinite (with its row and column).
-    pub fn new(values: Vec<f32>, n_virtual: usize, hidden: usize) -> Result<Self, FormatError> {
-        Self::from_origin(values, n_virtual, hidden, &Origin::Memory)
+    /// When P or W is zero, when there are not P × W values, and when one is NaN or infinite (with its row and column).
+    pub fn new(values: Vec<f32>, n_virtual: usize, width: usize) -> Result<Self, FormatError> {
+        Self::from_origin(values, n_virtual, width, &Origin::Memory)
     }
 
     /// As [`SoftPrompt::new`], for values that came from `origin`.
     pub(crate) fn from_origin(
         values: Vec<f32>,
         n_virtual: usize,
-        hidden: usize,
+        width: usize,
         origin: &Origin,
     ) -> Result<Self, FormatError> {
-        if n_virtual == 0 || hidden == 0 {
-            return Err(FormatError::Empty { origin: origin.clone(), n_virtual, hidden });
+        if n_virtual == 0 || width == 0 {
+            return Err(FormatError::Empty { origin: origin.clone(), n_virtual, width });
         }
-        if n_virtual.checked_mul(hidden) != Some(values.len()) {
+        if n_virtual.checked_mul(width) != Some(values.len()) {
             let values = values.len();
-            return Err(FormatError::ValueCount { origin: origin.clone(), values, n_virtual, hidden });
+            return Err(FormatError::ValueCount { origin: origin.clone(), values, n_virtual, width });
         }
         if let Some((idx, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            let (row, column) = (idx / hidden, idx % hidden);
+            let (row, column) = (idx / width, idx % width);
             return Err(FormatError::NotFinite { origin: origin.clone(), row, column, value });
         }
-        Ok(Self { values, n_virtual, hidden })
+        Ok(Self { values, n_virtual, width })
     }
 
-    /// All values, `[P, H]` row by row.
+    /// All values, `[P, W]` row by row.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -50,17 +51,17 @@ impl SoftPrompt {
         self.n_virtual
     }
 
-    /// The hidden size of the model, H.
-    pub fn hidden(&self) -> usize {
-        self.hidden
+    /// The numbers of a row, W.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
-    /// Row `row_idx`, `[H]`, or nothing if there is no such row.
+    /// Row `row_idx`, `[W]`, or nothing if there is no such row.
     pub fn row(&self, row_idx: usize) -> Option<&[f32]> {
-        self.values.chunks_exact(self.hidden).nth(row_idx)
+        self.values.chunks_exact(self.width).nth(row_idx)
     }
 
-    /// The values, `[P, H]`, without the shape.
+    /// The values, `[P, W]`, without the shape.
     pub fn into_values(self) -> Vec<f32> {
         self.values
     }
@@ -77,7 +78,7 @@ mod tests {
         assert_eq!(rows.row(1), Some(&[4.0, 5.0, 6.0][..]));
         assert_eq!(rows.row(2), None);
         assert_eq!(rows.row(usize::MAX), None);
-        assert_eq!((rows.n_virtual(), rows.hidden()), (2, 3));
+        assert_eq!((rows.n_virtual(), rows.width()), (2, 3));
         assert_eq!(rows.into_values(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     }
 

@@ -24,7 +24,7 @@ const LENGTH_BYTES: u64 = 8;
 pub(crate) struct StoredRows {
     dtype: Dtype,
     n_rows: usize,
-    hidden: usize,
+    width: usize,
     body: Vec<u8>,
     origin: Origin,
     digest: String,
@@ -54,14 +54,14 @@ impl StoredRows {
         if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(FormatError::Dtype { origin, found: info.dtype.to_string() });
         }
-        let &[n_rows, hidden] = info.shape.as_slice() else {
+        let &[n_rows, width] = info.shape.as_slice() else {
             return Err(FormatError::Rank { origin, shape: info.shape.clone() });
         };
 
         // One tensor that covers the whole body: its length was compared with its shape and type in the header.
         let body = read_exactly(reader, found, &origin)?;
         digest.update(&body);
-        Ok(Self { dtype: info.dtype, n_rows, hidden, body, origin, digest: digest.finish() })
+        Ok(Self { dtype: info.dtype, n_rows, width, body, origin, digest: digest.finish() })
     }
 
     /// The digest of the whole file.
@@ -74,15 +74,15 @@ impl StoredRows {
         self.n_rows
     }
 
-    /// The first `n_virtual` rows as numbers. [n_virtual, H]
+    /// The first `n_virtual` rows as numbers. [n_virtual, W]
     pub(crate) fn decode(self, n_virtual: usize) -> Result<SoftPrompt, FormatError> {
-        let kept = n_virtual.min(self.n_rows).saturating_mul(self.hidden);
+        let kept = n_virtual.min(self.n_rows).saturating_mul(self.width);
         let values: Vec<f32> = match self.dtype {
             Dtype::F16 => halves(&self.body).map(|bits| f16::from_bits(bits).to_f32()).take(kept).collect(),
             Dtype::BF16 => halves(&self.body).map(|bits| bf16::from_bits(bits).to_f32()).take(kept).collect(),
             _ => words(&self.body).map(f32::from_bits).take(kept).collect(),
         };
-        SoftPrompt::from_origin(values, n_virtual, self.hidden, &self.origin)
+        SoftPrompt::from_origin(values, n_virtual, self.width, &self.origin)
     }
 }
 
@@ -90,7 +90,7 @@ impl SoftPrompt {
     /// Reads the bytes of an `adapter_model.safetensors`. F16 and BF16 become f32.
     ///
     /// # Errors
-    /// When the bytes are not a safetensors file that holds `prompt_embeddings` [P, H] of finite numbers and nothing else.
+    /// When the bytes are not a safetensors file that holds `prompt_embeddings` [P, W] of finite numbers and nothing else.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = bytes;
         let stored = StoredRows::read(&mut reader, bytes.len() as u64, Origin::Memory)?;
@@ -98,14 +98,14 @@ impl SoftPrompt {
         stored.decode(n_virtual)
     }
 
-    /// The bytes of an `adapter_model.safetensors`: `prompt_embeddings` [P, H] F32. Equal rows give equal bytes.
+    /// The bytes of an `adapter_model.safetensors`: `prompt_embeddings` [P, W] F32. Equal rows give equal bytes.
     ///
     /// # Errors
     /// When the safetensors library refuses, which it has no reason to.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, FormatError> {
         let encode = |source| FormatError::EncodeTensors { source };
         let body: Vec<u8> = self.values().iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape = vec![self.n_virtual(), self.hidden()];
+        let shape = vec![self.n_virtual(), self.width()];
         let view = TensorView::new(Dtype::F32, shape, &body).map_err(encode)?;
         // One key: the library keeps the metadata in a HashMap, and several would be written in any order.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

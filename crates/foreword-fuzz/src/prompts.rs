@@ -40,7 +40,7 @@ pub(crate) fn directory(bytes: &[u8]) {
 pub(crate) fn adapter_config(bytes: &[u8]) {
     let path = Path::new(ADAPTER_FILE);
     if let Ok(config) = AdapterConfig::from_json(bytes, path) {
-        assert!(config.n_virtual() > 0 && config.hidden() > 0);
+        assert!(config.n_virtual() > 0 && config.width() > 0);
         let again = config.to_json().expect("what was read can be written");
         assert!(AdapterConfig::from_json(&again, path).is_ok());
     }
@@ -57,7 +57,7 @@ pub(crate) fn passport(bytes: &[u8]) {
 pub(crate) fn tensors(bytes: &[u8]) {
     if let Ok(rows) = SoftPrompt::from_safetensors(bytes) {
         assert!(rows.values().iter().all(|value| value.is_finite()));
-        assert_eq!(rows.values().len(), rows.n_virtual() * rows.hidden());
+        assert_eq!(rows.values().len(), rows.n_virtual() * rows.width());
         let again = rows.to_safetensors().expect("what was read can be written");
         assert_eq!(SoftPrompt::from_safetensors(&again).expect("what was written can be read"), rows);
     }

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::optimizer::AdamW;
-use crate::train::{Best, Progress};
+use crate::progress::{Best, Progress, Running};
+use crate::train::Ended;
 
 /// The one key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
 /// Version of the file that is written and read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Why a checkpoint can't be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +48,35 @@ pub enum CheckpointError {
 #[serde(deny_unknown_fields)]
 struct Header {
     version: u64,
-    hidden: usize,
+    width: usize,
     step: u64,
+    halvings: u64,
+    candidates: Vec<CandidateHeader>,
+    settings: BTreeMap<String, Value>,
+}
+
+/// The same of one candidate.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CandidateHeader {
+    learning_rate: Option<String>,
+    seed: Option<u64>,
+    scale: Option<f64>,
     best: Option<(u64, f64)>,
     since_best: u64,
     evaluated: Option<u64>,
     n_updates: u64,
-    settings: BTreeMap<String, Value>,
+    left: Option<(Left, u64)>,
+}
+
+/// Why a candidate left.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Left {
+    EarlyStopped,
+    Dropped,
+    /// In this step.
+    Diverged(u64),
 }
 
 /// The bytes of a checkpoint. `settings` are all that a run is determined by: the same must be given to go on.
@@ -64,33 +87,59 @@ pub fn encode(progress: &Progress, settings: &BTreeMap<String, Value>) -> Result
     let error = |detail: String| CheckpointError::Encode { detail };
     let header = Header {
         version: VERSION,
-        hidden: progress.hidden,
+        width: progress.width,
         step: progress.step,
-        best: progress.best.as_ref().map(|best| (best.step, best.loss)),
-        since_best: progress.since_best,
-        evaluated: progress.evaluated,
-        n_updates: progress.optimizer.n_updates,
+        halvings: progress.halvings,
+        candidates: progress.runs.iter().map(header_of).collect(),
         settings: settings.clone(),
     };
     let header = serde_json::to_string(&header).map_err(|e| error(e.to_string()))?;
-    let mut tensors = BTreeMap::from([
-        ("values", &progress.values),
-        ("first", &progress.optimizer.first),
-        ("second", &progress.optimizer.second),
-    ]);
-    tensors.extend(progress.best.as_ref().map(|best| ("best", &best.values)));
-    let bytes: BTreeMap<&str, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, values)| (*name, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        .collect();
+    let mut bytes: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for (i, run) in progress.runs.iter().enumerate() {
+        let mut tensors =
+            vec![("values", &run.values), ("first", &run.optimizer.first), ("second", &run.optimizer.second)];
+        tensors.extend(run.best.as_ref().map(|best| ("best", &best.values)));
+        tensors.extend(run.average.as_ref().map(|average| ("average", average)));
+        tensors.extend(run.init.as_ref().map(|init| ("init", init)));
+        for (name, values) in tensors {
+            let of = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            bytes.insert(tensor_name(i, name), of);
+        }
+    }
     let mut views = BTreeMap::new();
     for (name, bytes) in &bytes {
         let view =
             TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map_err(|e| error(e.to_string()))?;
-        views.insert(*name, view);
+        views.insert(name.as_str(), view);
     }
     let metadata = std::collections::HashMap::from([(KEY.to_owned(), header)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| error(e.to_string()))
+}
+
+fn tensor_name(candidate: usize, name: &str) -> String {
+    format!("{candidate}.{name}")
+}
+
+fn header_of(run: &Running) -> CandidateHeader {
+    let left = run.left.and_then(|(ended, step)| {
+        let left = match ended {
+            Ended::EarlyStopped => Left::EarlyStopped,
+            Ended::Dropped => Left::Dropped,
+            Ended::Diverged { step } => Left::Diverged(step),
+            Ended::Finished | Ended::Stopped => return None,
+        };
+        Some((left, step))
+    });
+    CandidateHeader {
+        learning_rate: run.learning_rate.map(|rate| rate.to_string()),
+        seed: run.seed,
+        scale: run.scale,
+        best: run.best.as_ref().map(|best| (best.step, best.loss)),
+        since_best: run.since_best,
+        evaluated: run.evaluated,
+        n_updates: run.optimizer.n_updates,
+        left,
+    }
 }
 
 /// The progress that a checkpoint holds.
@@ -98,7 +147,6 @@ pub fn encode(progress: &Progress, settings: &BTreeMap<String, Value>) -> Result
 /// # Errors
 /// If it is damaged, or belongs to a run with other settings.
 pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<Progress, CheckpointError> {
-    let damaged = |detail: &str| CheckpointError::Damaged { detail: detail.to_owned() };
     let parsed = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e.to_string()))?;
     let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
@@ -111,38 +159,73 @@ pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<Progre
     if !differences.is_empty() {
         return Err(CheckpointError::OtherSettings { differences: differences.join(", ") });
     }
+    if header.width == 0 || header.candidates.is_empty() {
+        return Err(damaged("shapes"));
+    }
+    let candidates = header.candidates.iter().enumerate();
+    let runs = candidates
+        .map(|(i, candidate)| running(&parsed, i, candidate, header.width))
+        .collect::<Result<_, _>>()?;
+    Ok(Progress { width: header.width, step: header.step, halvings: header.halvings, runs })
+}
+
+fn damaged(detail: &str) -> CheckpointError {
+    CheckpointError::Damaged { detail: detail.to_owned() }
+}
+
+/// Candidate `i` from its header and its tensors.
+fn running(
+    parsed: &SafeTensors<'_>,
+    i: usize,
+    header: &CandidateHeader,
+    width: usize,
+) -> Result<Running, CheckpointError> {
     let values = |name: &str| -> Result<Vec<f32>, CheckpointError> {
-        let view = parsed.tensor(name).map_err(|e| damaged(&e.to_string()))?;
+        let view = parsed.tensor(&tensor_name(i, name)).map_err(|e| damaged(&e.to_string()))?;
         let (chunks, rest) = view.data().as_chunks::<4>();
         let values: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         let whole = view.dtype() == Dtype::F32 && rest.is_empty() && values.iter().all(|v| v.is_finite());
         if whole { Ok(values) } else { Err(damaged(name)) }
     };
+    let if_there =
+        |name: &str| parsed.tensor(&tensor_name(i, name)).is_ok().then(|| values(name)).transpose();
     let best = match header.best {
         Some((step, loss)) => Some(Best { values: values("best")?, step, loss }),
         None => None,
     };
-    let optimizer = AdamW { first: values("first")?, second: values("second")?, n_updates: header.n_updates };
-    let progress = Progress {
-        hidden: header.hidden,
-        step: header.step,
+    let learning_rate = header.learning_rate.as_ref().map(|rate| rate.parse()).transpose();
+    let run = Running {
+        learning_rate: learning_rate.map_err(|_| damaged("learning rate"))?,
+        seed: header.seed,
+        scale: header.scale,
         values: values("values")?,
-        optimizer,
+        optimizer: AdamW { first: values("first")?, second: values("second")?, n_updates: header.n_updates },
+        average: if_there("average")?,
+        init: if_there("init")?,
         best,
         since_best: header.since_best,
         evaluated: header.evaluated,
+        left: header.left.map(|(left, step)| {
+            let ended = match left {
+                Left::EarlyStopped => Ended::EarlyStopped,
+                Left::Dropped => Ended::Dropped,
+                Left::Diverged(step) => Ended::Diverged { step },
+            };
+            (ended, step)
+        }),
     };
-    let n = progress.values.len();
-    let others = [&progress.optimizer.first, &progress.optimizer.second].into_iter();
-    let others = others.chain(progress.best.as_ref().map(|best| &best.values));
-    if n == 0
-        || header.hidden == 0
-        || !n.is_multiple_of(header.hidden)
-        || others.into_iter().any(|o| o.len() != n)
-    {
-        return Err(damaged("shapes"));
-    }
-    Ok(progress)
+    let n = run.values.len();
+    let best = run.best.as_ref().map(|best| &best.values);
+    let others = [
+        best,
+        Some(&run.optimizer.first),
+        Some(&run.optimizer.second),
+        run.average.as_ref(),
+        run.init.as_ref(),
+    ];
+    let alike = others.into_iter().flatten().all(|other| other.len() == n);
+    let scaled = run.scale.is_none_or(|scale| scale.is_finite() && scale >= 0.0);
+    if n > 0 && n.is_multiple_of(width) && alike && scaled { Ok(run) } else { Err(damaged("shapes")) }
 }
 
 /// Settings that differ, as `steps 400 instead of 800`: recorded, then given.

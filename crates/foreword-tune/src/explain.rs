@@ -146,7 +146,7 @@ pub fn walk<B: Backend>(
         without: one.prediction(&bare, &[])?,
         with: one.prediction(&stem, soft.values())?,
         loss,
-        gradient_norms: gradient.chunks_exact(soft.hidden()).map(norm).collect(),
+        gradient_norms: gradient.chunks_exact(soft.width()).map(norm).collect(),
         update,
         run: one.run(init.values(), learning_rate)?,
         costs: Costs::of(model, soft.values().len()),

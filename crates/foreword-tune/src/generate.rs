@@ -153,7 +153,7 @@ impl Task {
         budget: usize,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, TaskError> {
-        let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
+        let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
         let trunks = stem.plant(&[root], Taped::Nothing)?;
         let query = |context: &'t Vec<Token>| Query { root: 0, context, continuations: &[] };
         let queries: Vec<Query<'_>> = examples.contexts.iter().map(query).collect();

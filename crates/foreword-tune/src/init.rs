@@ -3,11 +3,15 @@
 use foreword_backbone::kernels::{Backend, Token, Weights};
 use foreword_backbone::{Model, Tokenizer, TokenizerError};
 use foreword_format::{FormatError, PromptDirectory, SoftPrompt};
+use std::path::Path;
+
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::settings::Init;
+use crate::prefix::{CompileError, compile};
+use crate::settings::{Init, Method, Placement};
+use crate::task::{Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
 /// Sampled rows come from the first entries of the vocabulary, which byte-pair tokenizers order by frequency (Lester et
@@ -36,7 +40,7 @@ pub enum InitError {
         text: String,
     },
     /// The directory's soft prompt was made for rows of another width.
-    #[error("{dir} holds rows of width {found}, but the model's embeddings have width {expected}")]
+    #[error("{dir} holds rows of width {found}, but those of this model have width {expected}")]
     Width {
         /// The directory.
         dir: String,
@@ -45,6 +49,20 @@ pub enum InitError {
         /// The model's.
         expected: usize,
     },
+    /// The directory's KV prefix can't become rows again.
+    #[error(
+        "{dir} holds a KV prefix, from which no soft prompt can begin; use the method prefix, or another init"
+    )]
+    OtherMethod {
+        /// The directory.
+        dir: String,
+    },
+    /// Nothing can stand there.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The rows can't become a KV prefix.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// The directory can't be read.
     #[error(transparent)]
     Directory(#[from] FormatError),
@@ -113,12 +131,7 @@ impl<'a> Sources<'a> {
                 (0..n_virtual * hidden).map(|_| rms as f32 * normal(&mut rng)).collect()
             }
             Init::From(dir) => {
-                let rows = PromptDirectory::read(dir)?.rows;
-                if rows.hidden() != hidden {
-                    let dir = dir.display().to_string();
-                    return Err(InitError::Width { dir, found: rows.hidden(), expected: hidden });
-                }
-                return Ok(rows);
+                return of_directory(&PromptDirectory::read(dir)?, dir, Method::Prompt, hidden);
             }
         };
         Ok(SoftPrompt::new(values, n_virtual, hidden)?)
@@ -141,8 +154,54 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// What a run of this task begins with, `[n_virtual, W]`: rows, or for a KV prefix the keys and values that the model makes
+/// of them in their place, since those of real text are what it knows (Eyuboglu et al. 2025). `from:DIR` takes as many
+/// as the directory has.
+///
+/// # Errors
+/// As [`Sources::soft_prompt`], and if the rows can't become a KV prefix.
+pub fn start<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    init: &Init,
+    n_virtual: usize,
+    seed: u64,
+) -> Result<SoftPrompt, InitError> {
+    let sources = Sources::of(model, task.verbalizer());
+    if task.method == Method::Prompt {
+        return sources.soft_prompt(init, n_virtual, seed);
+    }
+    if task.placement == Placement::Suffix {
+        return Err(TaskError::PrefixAtEnd.into());
+    }
+    if let Init::From(dir) = init {
+        let directory = PromptDirectory::read(dir)?;
+        if directory.method() == Method::Prefix {
+            return of_directory(&directory, dir, Method::Prefix, task.row_width(model));
+        }
+    }
+    Ok(compile(model, task.placement, &sources.soft_prompt(init, n_virtual, seed)?)?)
+}
+
+/// The rows of a directory, if they are what the method learns.
+fn of_directory(
+    directory: &PromptDirectory,
+    dir: &Path,
+    method: Method,
+    expected: usize,
+) -> Result<SoftPrompt, InitError> {
+    let (dir, found) = (dir.display().to_string(), directory.rows.width());
+    if directory.method() != method {
+        return Err(InitError::OtherMethod { dir });
+    }
+    if found != expected {
+        return Err(InitError::Width { dir, found, expected });
+    }
+    Ok(directory.rows.clone())
+}
+
 /// A number from N(0, 1), by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (u, v) = (uniform(rng.next_u64()), uniform(rng.next_u64()));
     ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32

@@ -70,11 +70,11 @@ pub fn inspect<B: Backend>(
     labels: Option<&Verbalizer>,
     top: usize,
 ) -> Inspection {
-    let p: Vec<&[f32]> = soft.values().chunks_exact(soft.hidden()).collect();
+    let p: Vec<&[f32]> = soft.values().chunks_exact(soft.width()).collect();
     let norms: Vec<f64> = p.iter().map(|row| norm(row)).collect();
     let neighbourhood = Neighbourhood::of(model, &p, &norms, top);
     let label_rows = label_rows(model, labels);
-    let init = init.filter(|init| (init.n_virtual(), init.hidden()) == (soft.n_virtual(), soft.hidden()));
+    let init = init.filter(|init| (init.n_virtual(), init.width()) == (soft.n_virtual(), soft.width()));
     let table_norm = neighbourhood.table_norm;
     let is =
         |near: Option<&NearToken>, row: &[f32]| near.is_some_and(|near| embedding(model, near.token) == row);

@@ -7,6 +7,7 @@
 pub mod task;
 pub mod train;
 
+pub mod candidates;
 pub mod checkpoint;
 pub mod explain;
 pub mod generate;
@@ -16,7 +17,10 @@ pub mod memory;
 pub mod metrics;
 pub mod optimizer;
 pub mod pass;
+pub mod prefix;
+pub mod progress;
 pub mod record;
+pub mod regularize;
 pub mod stem;
 
 pub mod data;
@@ -29,5 +33,6 @@ pub mod verbalizer;
 
 mod spelling;
 
+pub use progress::{Candidate, Progress};
 pub use task::{Classification, Examples, Generation, Goal, Task, TaskError, Truths};
-pub use train::{Ended, Event, Made, Outcome, Progress, TrainConfig, TrainError, train};
+pub use train::{Ended, Event, Made, Outcome, Population, TrainConfig, TrainError, train, train_all};

@@ -9,7 +9,7 @@ use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Span, Token};
 use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
 use crate::settings::Objective;
-use crate::stem::{Stem, Trunks};
+use crate::stem::{Stem, TrunkGradients, Trunks};
 
 /// A context and the continuations whose likelihood is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl From<usize> for Budget {
 pub struct Step<E> {
     /// Mean loss, in nats.
     pub loss: f64,
-    /// Its gradient, `[P, H]`.
+    /// Its gradient, `[P, W]`.
     pub gradient: Vec<E>,
 }
 
@@ -64,7 +64,7 @@ pub struct Scorer<'s, B: Backend> {
 }
 
 impl<'s, B: Backend> Scorer<'s, B> {
-    /// Plants soft prompts, each `[P, H]` row after row; an empty one is the bare model. At most `budget` tokens are
+    /// Plants soft prompts, each `[P, W]` row after row; an empty one is the bare model. At most `budget` tokens are
     /// computed at a time, single examples excepted.
     ///
     /// # Errors
@@ -382,7 +382,7 @@ impl<'p, B: Backend> Grown<'p, B> {
         &self,
         scores: &Scores<B::Element>,
         d_scores: &[Vec<f64>],
-        d_trunks: &mut Option<KeyValues<B>>,
+        d_trunks: &mut TrunkGradients<B>,
         steps: &mut [Step<B::Element>],
     ) {
         let Some(tape) = &self.output.tape else { return };

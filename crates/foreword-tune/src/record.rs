@@ -10,14 +10,13 @@ use foreword_format::{
 };
 use serde_json::Value;
 
-use crate::settings::{Init, Placement};
+use crate::regularize::Regularizers;
+use crate::settings::{Init, Method, Placement};
+use crate::stem::row_width;
 use crate::task::{Classification, Generation, Goal, Task, TaskError};
 use crate::template::{Template, TemplateError};
 use crate::train::{Outcome, TrainConfig};
 use crate::verbalizer::{Verbalizer, VerbalizerError};
-
-/// Name of the method, for the passport.
-const METHOD: &str = "prompt-tuning";
 
 /// Why a recorded soft prompt can't be used with a model.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +24,7 @@ const METHOD: &str = "prompt-tuning";
 pub enum RecordError {
     /// Rows of another width.
     #[error(
-        "the soft prompt has rows of width {found}, but {model} embeds in width {expected}: it was made for another model{made_for}"
+        "the prompt has rows of width {found}, but those of {model} have width {expected}: it was made for another model{made_for}"
     )]
     Width {
         /// The model's name.
@@ -99,7 +98,7 @@ pub fn check_fit<B: Backend>(
 ) -> Result<Vec<Warning>, RecordError> {
     let identity = model.backbone.identity();
     let recorded = directory.passport.as_ref().map(|passport| &passport.base_model);
-    let (expected, found) = (model.backbone.spec().hidden, directory.rows.hidden());
+    let (expected, found) = (row_width(model.backbone.spec(), directory.method()), directory.rows.width());
     if expected != found {
         let name = recorded.map(|base| base.name.clone());
         let name = name.or_else(|| directory.adapter.as_ref().and_then(|adapter| adapter.base_model.clone()));
@@ -136,10 +135,12 @@ pub fn check_fit<B: Backend>(
 /// What PEFT's own file says of the model, where there is no passport.
 fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Result<(), RecordError> {
     let spec = model.backbone.spec();
-    let stated = [
-        ("num_layers", adapter.n_layers, spec.layers),
-        ("num_attention_heads", adapter.n_heads, spec.attention.query_heads),
-    ];
+    let heads = match adapter.method() {
+        Method::Prompt => spec.attention.query_heads,
+        Method::Prefix => spec.attention.kv_heads,
+    };
+    let stated =
+        [("num_layers", adapter.n_layers, spec.layers), ("num_attention_heads", adapter.n_heads, heads)];
     let differs = stated.into_iter().filter_map(|(name, stated, here)| match stated {
         Some(stated) if stated != here => Some(format!("{name} {here} instead of {stated}")),
         _ => None,
@@ -155,11 +156,11 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
     })
 }
 
-/// The task that a passport records.
+/// The task that a passport records, for what was learned by `method`.
 ///
 /// # Errors
 /// If its template or labels can't be read, which only another tokenizer can cause.
-pub fn task<B: Backend>(record: &TaskRecord, model: &Model<B>) -> Result<Task, RecordError> {
+pub fn task<B: Backend>(record: &TaskRecord, method: Method, model: &Model<B>) -> Result<Task, RecordError> {
     let goal = match record.kind {
         TaskKind::Classification => Goal::Classification(Classification {
             verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
@@ -171,6 +172,7 @@ pub fn task<B: Backend>(record: &TaskRecord, model: &Model<B>) -> Result<Task, R
         template: Template::parse(&record.template)?,
         text_field: record.text_field.clone(),
         goal,
+        method,
         placement: record.placement,
         max_length: record.max_length,
     })
@@ -187,6 +189,10 @@ pub struct Run<'a> {
     pub config: &'a TrainConfig,
     /// How it began.
     pub init: &'a Init,
+    /// The scale of the learned rows, on which rates are counted.
+    pub scale: f64,
+    /// What each of several candidates tried, in words; empty for one.
+    pub candidates: Vec<String>,
     /// Per split, the data's digest and number of examples.
     pub data: BTreeMap<String, DataRecord>,
     /// Per split or baseline (`test`, `test.bare`, `test.majority`), its metrics.
@@ -203,15 +209,8 @@ pub fn directory<B: Backend>(
     outcome: &Outcome,
 ) -> Result<PromptDirectory, RecordError> {
     let rows = outcome.soft_prompt.clone();
-    let spec = model.backbone.spec();
     let adapter = match run.task.placement {
-        Placement::Front => {
-            let mut adapter = AdapterConfig::causal_lm(rows.n_virtual(), rows.hidden())?;
-            adapter.base_model = Some(model.backbone.identity().name.clone());
-            adapter.n_heads = Some(spec.attention.query_heads);
-            adapter.n_layers = Some(spec.layers);
-            Some(adapter)
-        }
+        Placement::Front => Some(adapter(model, run.task.method, rows.n_virtual())?),
         // PEFT knows no other placement: it would compute something else.
         Placement::AfterBos | Placement::Suffix => None,
     };
@@ -223,12 +222,12 @@ pub fn directory<B: Backend>(
         tokenizer_digest: model.tokenizer.digest().to_owned(),
         task: task_record(run),
         training: TrainingRecord {
-            method: METHOD.to_owned(),
+            method: run.task.method,
             n_virtual: rows.n_virtual(),
-            hidden: rows.hidden(),
+            width: rows.width(),
             init: init_name(run.init),
             seed: run.config.seed,
-            settings: settings(run.config, model),
+            settings: settings(run),
             steps: outcome.steps,
             best_step: outcome.best_step,
             data: run.data.clone(),
@@ -238,6 +237,31 @@ pub fn directory<B: Backend>(
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
 
+/// What PEFT is told of `n_virtual` rows or positions at the front of a model.
+///
+/// # Errors
+/// If there are none.
+pub fn adapter<B: Backend>(
+    model: &Model<B>,
+    method: Method,
+    n_virtual: usize,
+) -> Result<AdapterConfig, FormatError> {
+    let spec = model.backbone.spec();
+    let mut adapter = match method {
+        Method::Prompt => AdapterConfig::causal_lm(n_virtual, spec.hidden)?,
+        Method::Prefix => {
+            let shape = spec.attention.shape();
+            AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, shape.kv_heads, shape.kv_width())?
+        }
+    };
+    adapter.base_model = Some(model.backbone.identity().name.clone());
+    if method == Method::Prompt {
+        adapter.n_heads = Some(spec.attention.query_heads);
+        adapter.n_layers = Some(spec.layers);
+    }
+    Ok(adapter)
+}
+
 /// All that determines a run's outcome, by name: what a checkpoint is held against.
 pub fn determinants<B: Backend>(
     model: &Model<B>,
@@ -245,8 +269,9 @@ pub fn determinants<B: Backend>(
     n_virtual: usize,
 ) -> BTreeMap<String, Value> {
     let task = run.task;
-    let mut all = settings(run.config, model);
-    let named: [(&str, Value); 11] = [
+    let mut all = settings(run);
+    let named: [(&str, Value); 12] = [
+        ("method", task.method.to_string().into()),
         ("seed", run.config.seed.into()),
         ("kind", task.goal.kind().to_string().into()),
         ("model", model.backbone.identity().digest.clone().into()),
@@ -302,10 +327,11 @@ fn init_name(init: &Init) -> String {
     }
 }
 
-fn settings<B: Backend>(config: &TrainConfig, model: &Model<B>) -> BTreeMap<String, Value> {
+fn settings(run: &Run<'_>) -> BTreeMap<String, Value> {
+    let config = run.config;
     let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
         config;
-    let peak = config.peak_rate(model.backbone.embedding_rms());
+    let peak = config.peak_rate(run.scale);
     let named: [(&str, Value); 12] = [
         ("steps", (*steps).into()),
         ("batch_size", (*batch_size).into()),
@@ -320,7 +346,22 @@ fn settings<B: Backend>(config: &TrainConfig, model: &Model<B>) -> BTreeMap<Stri
         ("keep", config.keep.to_string().into()),
         ("optimizer", "adamw".into()),
     ];
-    named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let Regularizers { token_dropout, noise, ema_decay, trust_region } = config.regularizers;
+    let regularizers = [
+        ("token_dropout", token_dropout),
+        ("noise", noise),
+        ("ema_decay", ema_decay),
+        ("trust_region", trust_region),
+    ];
+    let regularizers = regularizers.into_iter().filter(|(_, value)| *value != 0.0);
+    let mut named: BTreeMap<String, Value> =
+        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    named.extend(regularizers.map(|(name, value)| (name.to_owned(), value.into())));
+    if !run.candidates.is_empty() {
+        named.insert("candidates".to_owned(), run.candidates.clone().into());
+        named.insert("survivors".to_owned(), config.survivors.into());
+    }
+    named
 }
 
 fn base_model(identity: &Identity) -> BaseModel {

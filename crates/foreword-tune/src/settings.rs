@@ -5,14 +5,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use foreword_format::{Keep, Objective, Placement, Schedule, TaskKind};
+use crate::candidates;
+
+pub use foreword_format::{Keep, Method, Objective, Placement, Schedule, TaskKind};
 
 /// A setting that is not one of its choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
     /// A learning rate that is neither "auto" nor a positive number.
-    #[error("the learning rate {value:?} is neither \"auto\" nor a number above 0")]
+    #[error("the learning rate {value:?} is neither \"auto\" nor a number above 0, nor a share like 3%")]
     LearningRate {
         /// What was given.
         value: String,
@@ -28,6 +30,14 @@ pub enum SettingError {
     Size {
         /// What was given.
         value: String,
+    },
+    /// A number of candidates that is none.
+    #[error("the candidates {value:?} are neither \"auto\" nor a whole number from 1 to {most}")]
+    Candidates {
+        /// What was given.
+        value: String,
+        /// The most there may be.
+        most: usize,
     },
     /// An init that is none of the forms there are.
     #[error("unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random or from:DIR")]
@@ -48,8 +58,10 @@ pub enum SettingError {
 /// How far a step goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LearningRate {
-    /// A share of the RMS of the model's embedding rows.
+    /// A share of the scale of the learned rows that fits most models.
     Auto,
+    /// This share, above 0, of the scale of the learned rows.
+    Share(f64),
     /// This number, above 0, per coordinate as PEFT counts it.
     Value(f64),
 }
@@ -71,6 +83,13 @@ impl FromStr for LearningRate {
         let unknown = || SettingError::LearningRate { value: value.to_owned() };
         match value {
             "auto" => Ok(Self::Auto),
+            share if share.ends_with('%') => {
+                let percent: f64 = share.trim_end_matches('%').trim_end().parse().map_err(|_| unknown())?;
+                match percent.is_finite() && percent > 0.0 {
+                    true => Ok(Self::Share(percent / 100.0)),
+                    false => Err(unknown()),
+                }
+            }
             number => Self::from_number(number.parse().map_err(|_| unknown())?).map_err(|_| unknown()),
         }
     }
@@ -80,6 +99,7 @@ impl fmt::Display for LearningRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.pad("auto"),
+            Self::Share(share) => write!(f, "{}%", 100.0 * share),
             Self::Value(value) => write!(f, "{value}"),
         }
     }
@@ -88,7 +108,7 @@ impl fmt::Display for LearningRate {
 impl<'de> Deserialize<'de> for LearningRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ParsedOrNumber {
-            expected: "\"auto\" or a number above 0",
+            expected: "\"auto\", a number above 0, or a share like \"3%\"",
             from_number: Self::from_number,
         })
     }
@@ -175,6 +195,56 @@ impl FromStr for Size {
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// How many ways to learn are tried at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CandidateCount {
+    /// As many as there are sensible ways.
+    Auto,
+    /// This many, at least 1.
+    Of(usize),
+}
+
+impl CandidateCount {
+    /// In numbers.
+    #[must_use]
+    pub fn n(self) -> usize {
+        match self {
+            Self::Auto => candidates::AUTO,
+            Self::Of(n) => n,
+        }
+    }
+
+    fn from_number(value: f64) -> Result<Self, SettingError> {
+        let most = candidates::MOST;
+        if value.fract() == 0.0 && (1.0..=most as f64).contains(&value) {
+            Ok(Self::Of(value as usize))
+        } else {
+            Err(SettingError::Candidates { value: value.to_string(), most })
+        }
+    }
+}
+
+impl FromStr for CandidateCount {
+    type Err = SettingError;
+
+    fn from_str(value: &str) -> Result<Self, SettingError> {
+        let unknown = || SettingError::Candidates { value: value.to_owned(), most: candidates::MOST };
+        match value {
+            "auto" => Ok(Self::Auto),
+            number => Self::from_number(number.parse().map_err(|_| unknown())?).map_err(|_| unknown()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CandidateCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ParsedOrNumber {
+            expected: "\"auto\" or a number of candidates",
+            from_number: Self::from_number,
+        })
     }
 }
 

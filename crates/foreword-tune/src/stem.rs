@@ -1,9 +1,9 @@
 //! Where learned rows stand: the part of the forest above the examples, computed once for all of them.
 
-use foreword_backbone::kernels::{Backend, Forest, Parent, Span, Token};
-use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Taped};
+use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
+use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
 
-use crate::settings::Placement;
+use crate::settings::{Method, Placement};
 
 /// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
 ///
@@ -15,8 +15,12 @@ use crate::settings::Placement;
 ///
 /// Under after-bos, a context that is nothing but the leading tokens would end in the trunk; then, too, each example has
 /// its own copy of the learned rows.
+///
+/// A KV prefix stands where the table has `[soft]`, as keys and values that are there without being computed; its gradient
+/// is theirs. It can't stand in an example of its own: it has no row from which a next token could be read.
 pub struct Stem<'a, B: Backend> {
     backbone: &'a Backbone<B>,
+    method: Method,
     placement: Placement,
     /// Tokens that all contexts begin with.
     shared: Vec<Token>,
@@ -32,14 +36,18 @@ struct Frozen<B: Backend> {
 }
 
 impl<'a, B: Backend> Stem<'a, B> {
-    /// The stem of all `contexts`, each with at least one token. `n_leading` is the number of special tokens that the
+    /// The stem of all `contexts`, each with at least one token, above which something learned by a method stands in its
+    /// place. `n_leading` is the number of special tokens that the
     /// tokenizer puts in front (the BOS), after which the placement `after-bos` plants.
     ///
     /// # Errors
     /// If the shared tokens are longer than the model's context.
+    ///
+    /// # Panics
+    /// If a KV prefix would have to stand in each example.
     pub fn new<'t>(
         backbone: &'a Backbone<B>,
-        placement: Placement,
+        (method, placement): (Method, Placement),
         n_leading: usize,
         contexts: impl IntoIterator<Item = &'t [Token]>,
     ) -> Result<Self, BackboneError> {
@@ -51,6 +59,7 @@ impl<'a, B: Backend> Stem<'a, B> {
             Placement::AfterBos => ends_in_leading,
             Placement::Suffix => true,
         };
+        assert!(!(per_example && method == Method::Prefix), "a KV prefix stands above the examples");
         if let (Placement::AfterBos, true, Some(context)) = (placement, ends_in_leading, contexts.first()) {
             shared = context[..n_leading.min(context.len())].to_vec();
         }
@@ -69,7 +78,7 @@ impl<'a, B: Backend> Stem<'a, B> {
             let key_values = backbone.forward(input)?.key_values;
             Some(Frozen { key_values, path: forest.path(root, 0) })
         };
-        Ok(Self { backbone, placement, shared, n_before, per_example, frozen })
+        Ok(Self { backbone, method, placement, shared, n_before, per_example, frozen })
     }
 
     /// The backbone below.
@@ -81,6 +90,11 @@ impl<'a, B: Backend> Stem<'a, B> {
     #[must_use]
     pub fn n_shared(&self) -> usize {
         self.shared.len()
+    }
+
+    /// W, the numbers of a learned row: H, or L·2·K·D.
+    pub(crate) fn row_width(&self) -> usize {
+        row_width(self.backbone.spec(), self.method)
     }
 
     /// Whether each example has its own copy of the learned rows.
@@ -97,9 +111,12 @@ impl<'a, B: Backend> Stem<'a, B> {
         self.frozen.iter().map(|frozen| &frozen.key_values).collect()
     }
 
-    /// Computes the trunks of soft prompts, one root each, `[P, H]` row after row. P = 0, the bare model, has no rows to
+    /// Computes the trunks of soft prompts, one root each, `[P, W]` row after row. P = 0, the bare model, has no rows to
     /// place and so belongs to the placement front. `tape` keeps what the gradient needs.
     pub(crate) fn plant(&self, roots: &[&[f32]], tape: Taped) -> Result<Trunks<'_, B>, BackboneError> {
+        if self.method == Method::Prefix {
+            return self.plant_prefixes(roots, tape);
+        }
         let h = self.backbone.spec().hidden;
         assert!(
             self.placement == Placement::Front || roots.iter().all(|root| !root.is_empty()),
@@ -109,7 +126,7 @@ impl<'a, B: Backend> Stem<'a, B> {
         let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
         if self.plants_per_example() {
             let paths = vec![above.to_vec(); roots.len()];
-            return Ok(Trunks { stem: self, paths, planted: None, roots: owned(roots) });
+            return Ok(Trunks { stem: self, paths, prefixes: None, planted: None, roots: owned(roots) });
         }
         let mut forest = Forest::new();
         let mut tokens = Vec::new();
@@ -128,7 +145,50 @@ impl<'a, B: Backend> Stem<'a, B> {
         let input = Input { rows, forest: &forest, context: &self.context(), wanted: &[], tape };
         let output = self.backbone.forward(input)?;
         let planted = Some(Planted { forest, learned, output });
-        Ok(Trunks { stem: self, paths, planted, roots: owned(roots) })
+        Ok(Trunks { stem: self, paths, prefixes: None, planted, roots: owned(roots) })
+    }
+
+    /// The same for KV prefixes, whose keys and values are what was learned. Only the tokens below them that all contexts
+    /// share are computed.
+    fn plant_prefixes(&self, roots: &[&[f32]], tape: Taped) -> Result<Trunks<'_, B>, BackboneError> {
+        use foreword_backbone::kernels::Element as _;
+        let (backend, spec) = (self.backbone.backend(), self.backbone.spec());
+        let values: Vec<B::Element> =
+            roots.iter().flat_map(|root| root.iter().map(|&v| B::Element::of_f32(v))).collect();
+        let kv_width = spec.attention.shape().kv_width();
+        let prefixes = KeyValues::from_values(backend, spec.layers, kv_width, &values);
+        let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
+        let block = usize::from(self.frozen.is_some());
+        let mut first = 0;
+        let mut paths: Vec<Vec<Span>> = Vec::with_capacity(roots.len());
+        for root in roots {
+            let rows = first..first + root.len() / self.row_width();
+            first = rows.end;
+            let prefix = Span { source: Source::Context(block), rows };
+            paths.push(above.iter().cloned().chain([prefix]).collect());
+        }
+        let fixed = &self.shared[self.n_before..];
+        if fixed.is_empty() {
+            return Ok(Trunks {
+                stem: self,
+                paths,
+                prefixes: Some(prefixes),
+                planted: None,
+                roots: owned(roots),
+            });
+        }
+        let mut forest = Forest::new();
+        for path in &paths {
+            forest.push(Parent::Context(path.clone()), fixed.len());
+        }
+        let rows = self.backbone.embed(&fixed.repeat(roots.len()));
+        let mut context = self.context();
+        context.push(&prefixes);
+        let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape };
+        let output = self.backbone.forward(input)?;
+        let paths = (0..roots.len()).map(|i| forest.path(i, block + 1)).collect();
+        let planted = Some(Planted { forest, learned: Vec::new(), output });
+        Ok(Trunks { stem: self, paths, prefixes: Some(prefixes), planted, roots: owned(roots) })
     }
 
     /// Embedded tokens with learned rows written over those at `learned`.
@@ -141,6 +201,14 @@ impl<'a, B: Backend> Stem<'a, B> {
             backend.assign(&mut rows, learned, &backend.rows(values, self.backbone.spec().hidden));
         }
         rows
+    }
+}
+
+/// W, the numbers of a row that a method learns.
+pub(crate) fn row_width(spec: &Spec, method: Method) -> usize {
+    match method {
+        Method::Prompt => spec.hidden,
+        Method::Prefix => spec.cache_width(),
     }
 }
 
@@ -165,9 +233,17 @@ pub(crate) struct Trunks<'s, B: Backend> {
     stem: &'s Stem<'s, B>,
     /// Per root, the path that an example hangs from.
     paths: Vec<Vec<Span>>,
+    /// Keys and values that are themselves learned, of all roots.
+    prefixes: Option<KeyValues<B>>,
     planted: Option<Planted<B>>,
-    /// The soft prompts, each `[P, H]`.
+    /// The soft prompts, each `[P, W]`.
     roots: Vec<Vec<f32>>,
+}
+
+/// Gradients of the keys and values that examples see above them.
+pub(crate) struct TrunkGradients<B: Backend> {
+    prefixes: Option<KeyValues<B>>,
+    planted: Option<KeyValues<B>>,
 }
 
 struct Planted<B: Backend> {
@@ -184,51 +260,66 @@ impl<B: Backend> Trunks<'_, B> {
 
     /// P of root `root`.
     pub(crate) fn n_virtual(&self, root: usize) -> usize {
-        self.roots[root].len() / self.stem.backbone.spec().hidden
+        self.roots[root].len() / self.stem.row_width()
     }
 
-    /// Soft prompt `root`, `[P, H]`.
+    /// Soft prompt `root`, `[P, W]`.
     pub(crate) fn root(&self, root: usize) -> &[f32] {
         &self.roots[root]
     }
 
-    /// Context blocks of the examples: the frozen one, where there is one, and the trunks'.
+    /// Context blocks of the examples: the frozen one, where there is one, KV prefixes, and the trunks'.
     pub(crate) fn context(&self) -> Vec<&KeyValues<B>> {
         let mut context = self.stem.context();
+        context.extend(&self.prefixes);
         context.extend(self.planted.iter().map(|planted| &planted.output.key_values));
         context
     }
 
-    /// Zero gradients of the trunks' keys and values; `None` where examples plant for themselves.
-    pub(crate) fn zero_gradients(&self) -> Option<KeyValues<B>> {
-        self.planted.as_ref().map(|planted| self.stem.backbone.zero_key_values(planted.forest.n_rows()))
+    /// Zero gradients of the keys and values above the examples; none where examples plant for themselves.
+    pub(crate) fn zero_gradients(&self) -> TrunkGradients<B> {
+        let zero = |n_rows| self.stem.backbone.zero_key_values(n_rows);
+        TrunkGradients {
+            prefixes: self.prefixes.as_ref().map(|prefixes| zero(prefixes.n_rows())),
+            planted: self.planted.as_ref().map(|planted| zero(planted.forest.n_rows())),
+        }
     }
 
     /// The gradient targets of the context blocks.
     pub(crate) fn targets<'g>(
         &self,
-        d_trunks: &'g mut Option<KeyValues<B>>,
+        d_trunks: &'g mut TrunkGradients<B>,
     ) -> Vec<Option<&'g mut KeyValues<B>>> {
         let frozen = self.stem.frozen.iter().map(|_| None);
-        frozen.chain(d_trunks.as_mut().map(Some)).collect()
+        let learned = d_trunks.prefixes.as_mut().into_iter().chain(d_trunks.planted.as_mut());
+        frozen.chain(learned.map(Some)).collect()
     }
 
-    /// From the gradient of the trunks' keys and values to that of the learned rows, one `[P, H]` per root. Needs the
-    /// tape; `None` where there is no trunk.
-    pub(crate) fn backward(&self, d_trunks: Option<KeyValues<B>>) -> Option<Vec<Vec<B::Element>>> {
-        let planted = self.planted.as_ref()?;
+    /// From the gradient of the keys and values above the examples to that of the learned rows, one `[P, W]` per root. Needs
+    /// the tape; `None` where examples plant for themselves.
+    pub(crate) fn backward(&self, d_trunks: TrunkGradients<B>) -> Option<Vec<Vec<B::Element>>> {
         let backbone = self.stem.backbone;
-        let gradient = Gradient {
-            forest: &planted.forest,
-            context: &self.stem.context(),
-            key_values: &planted.output.key_values,
-            d_hidden: None,
-            d_key_values: d_trunks,
-            d_context: self.stem.frozen.iter().map(|_| None).collect(),
-            learned: &planted.learned,
+        let TrunkGradients { prefixes: mut d_prefixes, planted: d_planted } = d_trunks;
+        let mut d_rows = None;
+        if let Some(planted) = &self.planted {
+            let mut context = self.stem.context();
+            context.extend(&self.prefixes);
+            let frozen = self.stem.frozen.iter().map(|_| None);
+            let gradient = Gradient {
+                forest: &planted.forest,
+                context: &context,
+                key_values: &planted.output.key_values,
+                d_hidden: None,
+                d_key_values: d_planted,
+                d_context: frozen.chain(d_prefixes.as_mut().map(Some)).collect(),
+                learned: &planted.learned,
+            };
+            d_rows = Some(backbone.backward(planted.output.tape.as_ref()?, gradient));
+        }
+        let values = match (&d_prefixes, &d_rows) {
+            (Some(d_prefixes), _) => d_prefixes.values(backbone.backend()),
+            (None, d_rows) => backbone.backend().values(d_rows.as_ref()?),
         };
-        let d_rows = backbone.backward(planted.output.tape.as_ref()?, gradient);
-        let values = backbone.backend().values(&d_rows);
         let mut rest = &values[..];
         let mut d_roots = Vec::with_capacity(self.roots.len());
         for root in &self.roots {

@@ -9,8 +9,8 @@ use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, Encoder, n_cut};
 use crate::metrics::{Confusion, Evaluation};
 use crate::pass::{Lesson, Query, Scorer, log_sum_exp};
-use crate::settings::{Objective, Placement, TaskKind};
-use crate::stem::Stem;
+use crate::settings::{Method, Objective, Placement, TaskKind};
+use crate::stem::{Stem, row_width};
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
 
@@ -39,6 +39,18 @@ pub enum TaskError {
          front or suffix"
     )]
     NoBos,
+    /// A KV prefix right before the label.
+    #[error(
+        "a KV prefix has no row from which a label could be read, so it can't have the placement suffix; use front or \
+         after-bos, or the method prompt"
+    )]
+    PrefixAtEnd,
+    /// A text of nothing but what stands before the KV prefix.
+    #[error(
+        "a text is empty, and so is the template around it: nothing stands below a KV prefix after the BOS; use the \
+         placement front, or a template"
+    )]
+    NothingBelow,
     /// A target needs an end.
     #[error(
         "the model names no end token (eos_token_id in config.json), so nothing says where a generated text ends; add it \
@@ -73,7 +85,9 @@ pub struct Task {
     pub text_field: Option<String>,
     /// What follows the template.
     pub goal: Goal,
-    /// Where the soft prompt stands.
+    /// What is learned.
+    pub method: Method,
+    /// Where it stands.
     pub placement: Placement,
     /// The most tokens of template, text and label or target, without virtual tokens.
     pub max_length: usize,
@@ -363,8 +377,26 @@ impl Task {
             return Err(TaskError::NoBos);
         }
         let contexts = examples.contexts.iter().map(Vec::as_slice);
-        let placement = if n_virtual == 0 { Placement::Front } else { self.placement };
-        Ok(Stem::new(&model.backbone, placement, n_leading, contexts)?)
+        if n_virtual == 0 {
+            let bare = (Method::Prompt, Placement::Front);
+            return Ok(Stem::new(&model.backbone, bare, n_leading, contexts)?);
+        }
+        if self.method == Method::Prefix {
+            match self.placement {
+                Placement::Suffix => return Err(TaskError::PrefixAtEnd),
+                Placement::AfterBos if contexts.clone().any(|context| context.len() <= n_leading) => {
+                    return Err(TaskError::NothingBelow);
+                }
+                Placement::Front | Placement::AfterBos => {}
+            }
+        }
+        Ok(Stem::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
+    }
+
+    /// W, the numbers of a learned row: H, or L·2·K·D for a KV prefix.
+    #[must_use]
+    pub fn row_width<B: Backend>(&self, model: &Model<B>) -> usize {
+        row_width(model.backbone.spec(), self.method)
     }
 
     /// log f(label | soft prompt, text) of every example and label, or of every example's target, under the full softmax,
@@ -380,7 +412,24 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        self.score(model, root, examples, budget, true, progress)
+        self.score(model, &[root], examples, budget, true, progress)
+    }
+
+    /// The means over an ensemble of `roots` of what [`Task::log_likelihoods`] gives for each: a committee whose members
+    /// weigh the same (Lester et al. 2021, section 6, vote instead). `progress` is told how many examples are done, of all
+    /// members together.
+    ///
+    /// # Errors
+    /// As [`Task::stem`].
+    pub fn mean_log_likelihoods<B: Backend>(
+        &self,
+        model: &Model<B>,
+        roots: &[&[f32]],
+        examples: &Examples,
+        budget: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        self.score(model, roots, examples, budget, true, progress)
     }
 
     /// Loss, and labels where there are any, of examples whose truths are known.
@@ -395,13 +444,34 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TaskError> {
+        self.evaluate_ensemble(model, &[root], examples, budget, progress)
+    }
+
+    /// The same for an ensemble, by [`Task::mean_log_likelihoods`].
+    ///
+    /// # Errors
+    /// As [`Task::stem`].
+    pub fn evaluate_ensemble<B: Backend>(
+        &self,
+        model: &Model<B>,
+        roots: &[&[f32]],
+        examples: &Examples,
+        budget: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Evaluation, TaskError> {
         let full = self.objective() == Objective::Lm;
-        let scores = self.score(model, root, examples, budget, full, progress)?;
+        let scores = self.score(model, roots, examples, budget, full, progress)?;
+        Ok(self.judge(&scores, examples))
+    }
+
+    /// What scores of examples whose truths are known come to.
+    #[must_use]
+    pub fn judge(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
         let labels = self.verbalizer().map(|verbalizer| {
-            let pairs = examples.labels().iter().zip(&scores).map(|(&truth, scores)| (truth, best(scores)));
+            let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
             Confusion::new(verbalizer.n(), pairs)
         });
-        Ok(Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(&scores, examples), labels })
+        Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(scores, examples), labels }
     }
 
     fn mean_loss(&self, scores: &[Vec<f64>], examples: &Examples) -> f64 {
@@ -426,6 +496,31 @@ impl Task {
     fn score<B: Backend>(
         &self,
         model: &Model<B>,
+        roots: &[&[f32]],
+        examples: &Examples,
+        budget: usize,
+        full: bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        let mut sums: Vec<Vec<f64>> = Vec::new();
+        for (member, root) in roots.iter().enumerate() {
+            let n_before = member * examples.n();
+            let told = &mut |n| progress(n_before + n);
+            let scores = self.score_one(model, root, examples, budget, full, told)?;
+            if sums.is_empty() {
+                sums = scores;
+            } else {
+                let pairs = sums.iter_mut().flatten().zip(scores.iter().flatten());
+                pairs.for_each(|(sum, score)| *sum += score);
+            }
+        }
+        sums.iter_mut().flatten().for_each(|sum| *sum /= roots.len() as f64);
+        Ok(sums)
+    }
+
+    fn score_one<B: Backend>(
+        &self,
+        model: &Model<B>,
         root: &[f32],
         examples: &Examples,
         budget: usize,
@@ -433,7 +528,7 @@ impl Task {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
         let candidates = Candidates::of(self, examples);
-        let stem = self.stem(model, examples, root.len() / model.backbone.spec().hidden)?;
+        let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
         let scorer = Scorer::new(&stem, &[root], budget)?;
         let mut scores = Vec::with_capacity(examples.n());
         let indices: Vec<usize> = (0..examples.n()).collect();

@@ -1,6 +1,8 @@
 //! The task file: a run's settings as TOML, as close to what is written as can be. What is absent is decided later.
 
-use crate::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Size, TaskKind, Warmup};
+use crate::settings::{
+    CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -106,6 +108,8 @@ table!(
 table!(
     /// `[prompt]`: the soft prompt.
     PromptTable {
+        /// What is learned.
+        method: Method,
         /// How many rows it has.
         virtual_tokens: usize,
         /// Where it stands.
@@ -146,6 +150,18 @@ table!(
         memory: Size,
         /// What all that is drawn by chance is drawn from.
         seed: u64,
+        /// How many ways to learn are tried at once.
+        candidates: CandidateCount,
+        /// How many of them learn to the end and are written.
+        ensemble: usize,
+        /// The chance with which each virtual token is left out of a step.
+        token_dropout: f64,
+        /// Noise on the rows of a step, as a share of their scale.
+        noise: f64,
+        /// How much of the average of the rows stays in each step.
+        ema_decay: f64,
+        /// How far a row may get from its init, as a share of its scale.
+        trust_region: f64,
     }
 );
 
@@ -228,6 +244,7 @@ objective = "label"
 max_length = 512
 [prompt]
 virtual_tokens = 20
+method = "prompt"
 placement = "after-bos"
 init = "text:Classify the sentiment."
 [train]
@@ -245,6 +262,12 @@ keep = "best"
 micro_batch_tokens = 4096
 memory = "2GB"
 seed = 0
+candidates = 8
+ensemble = 3
+token_dropout = 0.1
+noise = 0.02
+ema_decay = 0.99
+trust_region = 0.5
 "#;
 
     fn parse(text: &str) -> Result<TaskFile, TaskFileError> {

@@ -1,4 +1,5 @@
-//! The loop that learns a soft prompt. It tells what happens as events; it never prints and never touches the disk.
+//! The loop that learns soft prompts, one or several at once. It tells what happens as events; it never prints and never
+//! touches the disk.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -11,13 +12,18 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::metrics::Evaluation;
-use crate::optimizer::{AdamW, clip, rate};
-use crate::pass::{Budget, Lesson, loss_and_gradient};
-use crate::settings::{Keep, LearningRate, Objective, Placement, Schedule, Warmup};
+use crate::optimizer::{clip, rate};
+use crate::pass::{Budget, Lesson, Query, loss_and_gradient};
+use crate::progress::Progress;
+use crate::regularize::Regularizers;
+use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
+use crate::stem::Stem;
 use crate::task::{Candidates, Examples, Task, TaskError};
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
+/// What is learned if nothing else is said.
+pub const DEFAULT_METHOD: Method = Method::Prompt;
 /// What the loss of a label is if nothing else is said: the choice among the labels, which is what is asked for.
 pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
 /// Rows of a soft prompt where nothing else is said: 20 to 50 is where more rows stop helping (Lester et al. 2021).
@@ -60,6 +66,10 @@ pub struct TrainConfig {
     pub keep: Keep,
     /// Seed of the order of examples.
     pub seed: u64,
+    /// What keeps a soft prompt from fitting the training examples alone.
+    pub regularizers: Regularizers,
+    /// How many of several candidates learn to the end; the others leave by halves.
+    pub survivors: usize,
     /// Most tokens computed at a time.
     pub micro_batch_tokens: usize,
     /// Compute activations a second time in the backward pass instead of keeping them: a third slower, in less memory.
@@ -81,6 +91,8 @@ impl Default for TrainConfig {
             patience: 5,
             keep: Keep::Best,
             seed: 0,
+            regularizers: Regularizers::default(),
+            survivors: 1,
             micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
             recompute: false,
         }
@@ -88,13 +100,10 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The learning rate in numbers, for an embedding table of this RMS.
+    /// The learning rate in numbers, for rows of this [`scale`].
     #[must_use]
-    pub fn peak_rate(&self, embedding_rms: f64) -> f64 {
-        match self.learning_rate {
-            LearningRate::Auto => LEARNING_RATE_SHARE * embedding_rms,
-            LearningRate::Value(value) => value,
-        }
+    pub fn peak_rate(&self, scale: f64) -> f64 {
+        peak(self.learning_rate, scale)
     }
 
     /// How much of a step is in memory at a time.
@@ -106,11 +115,9 @@ impl TrainConfig {
 
     /// Whether dev is to be evaluated now: at the beginning, since the init is what the run must beat, every so many
     /// steps, and at the end.
-    fn evaluates(&self, progress: &Progress) -> bool {
-        let step = progress.step;
+    fn evaluates(&self, step: u64) -> bool {
         let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
-        let due = step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every));
-        due && progress.evaluated != Some(step)
+        step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every))
     }
 }
 
@@ -120,6 +127,8 @@ impl TrainConfig {
 pub enum Event<'a> {
     /// An update was made.
     Step {
+        /// The candidate's number, from 0.
+        candidate: usize,
         /// Its numbers.
         made: Made,
         /// The run so far.
@@ -127,6 +136,8 @@ pub enum Event<'a> {
     },
     /// Dev was evaluated; step 0 is the init.
     Eval {
+        /// The candidate's number, from 0.
+        candidate: usize,
         /// Updates made so far.
         step: u64,
         /// Scores.
@@ -135,6 +146,15 @@ pub enum Event<'a> {
         best: bool,
         /// The run so far.
         progress: &'a Progress,
+    },
+    /// A candidate left: it was not among the better half, was no longer getting better, or diverged.
+    Left {
+        /// The candidate's number, from 0.
+        candidate: usize,
+        /// Updates it made.
+        step: u64,
+        /// Why.
+        ended: Ended,
     },
 }
 
@@ -161,6 +181,8 @@ pub enum Ended {
     Finished,
     /// Dev did not get better any more.
     EarlyStopped,
+    /// Other candidates were better.
+    Dropped,
     /// The receiver of the events asked for it.
     Stopped,
     /// The loss or the gradient of this step was not a finite number.
@@ -181,6 +203,17 @@ pub struct Outcome {
     pub best_step: u64,
     /// Why it ended.
     pub ended: Ended,
+    /// The lowest loss on dev, where there was one.
+    pub dev_loss: Option<f64>,
+}
+
+/// What a run of several candidates gives.
+#[derive(Clone, Debug)]
+pub struct Population {
+    /// Of each candidate, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// The candidates that did not leave, best first; never empty.
+    pub survivors: Vec<usize>,
 }
 
 /// Why a run could not go on.
@@ -197,6 +230,12 @@ pub enum TrainError {
         examples: usize,
         /// Number of labels or targets.
         truths: usize,
+    },
+    /// Several candidates and nothing to choose among them by.
+    #[error("{candidates} candidates can't be told apart without dev examples")]
+    NoDev {
+        /// How many there are.
+        candidates: usize,
     },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
@@ -220,6 +259,28 @@ impl From<foreword_backbone::BackboneError> for TrainError {
     }
 }
 
+/// The scale of learned rows, on which a learning rate that is a share is counted: the RMS of the embedding table, or of
+/// the keys and values that a KV prefix begins with.
+#[must_use]
+pub fn scale<B: Backend>(model: &Model<B>, method: Method, start: &[f32]) -> f64 {
+    match method {
+        Method::Prompt => model.backbone.embedding_rms(),
+        Method::Prefix => {
+            let squares: f64 = start.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            (squares / start.len().max(1) as f64).sqrt()
+        }
+    }
+}
+
+/// A learning rate in numbers, for rows of this scale.
+fn peak(rate: LearningRate, scale: f64) -> f64 {
+    match rate {
+        LearningRate::Auto => LEARNING_RATE_SHARE * scale,
+        LearningRate::Share(share) => share * scale,
+        LearningRate::Value(value) => value,
+    }
+}
+
 /// Learns: goes on from `start` (the init, or a [`Progress`] of the same run), takes batches of `train`, keeps what is best
 /// on `dev`. Better is a lower loss: on a small dev set it says more than the accuracy, which moves in steps of one
 /// example. Without dev examples the last rows are kept. The init itself is evaluated too and may win.
@@ -229,136 +290,161 @@ impl From<foreword_backbone::BackboneError> for TrainError {
 pub fn train<B: Backend>(
     model: &Model<B>,
     task: &Task,
-    (train, dev): (&Examples, Option<&Examples>),
+    data: (&Examples, Option<&Examples>),
     start: impl Into<Progress>,
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Outcome, TrainError> {
-    check(task, train, dev, config)?;
+    let mut population = train_all(model, task, data, start, config, on_event)?;
+    Ok(population.outcomes.swap_remove(population.survivors[0]))
+}
+
+/// Learns all candidates of `start` at once, as roots of one forest, each as if it were alone. By successive halving
+/// (Jamieson & Talwalkar 2016) the worse half on dev leaves, the first time early and each time after twice as many steps,
+/// until `config.survivors` are left.
+///
+/// # Errors
+/// As [`train`], and if there are several candidates without dev examples.
+pub fn train_all<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    (train, dev): (&Examples, Option<&Examples>),
+    start: impl Into<Progress>,
+    config: &TrainConfig,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Population, TrainError> {
     let mut progress = start.into();
+    check(task, train, dev, config, progress.runs.len())?;
+    for run in &mut progress.runs {
+        let start = &run.values;
+        run.scale.get_or_insert_with(|| scale(model, task.method, start));
+        if config.regularizers.trust_region > 0.0 {
+            run.init.get_or_insert_with(|| start.clone());
+        }
+    }
     let stem = task.stem(model, train, progress.n_virtual())?;
-    let candidates = Candidates::of(task, train);
-    let peak = config.peak_rate(model.backbone.embedding_rms());
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
-    let mut order = Order::at(progress.step, batch_size, train.n(), config);
+    let seeds: Vec<u64> = progress.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
+    let orders = seeds
+        .iter()
+        .map(|&seed| Order::at(progress.step, batch_size, train.n(), config.shuffle.then_some(seed)));
+    let orders = orders.collect();
+    let candidates = Candidates::of(task, train);
+    let learner = Learner { stem: &stem, task, train, candidates, config, batch_size, seeds };
     let dev = dev.map(|examples| Dev { model, task, examples, budget: config.micro_batch_tokens });
-    let mut ended = Ended::Finished;
+    let ended = learner.run(&mut progress, orders, dev.as_ref(), on_event)?;
+    progress.into_population(config.keep, ended)
+}
 
-    let mut flow = ControlFlow::Continue(());
-    loop {
-        if let (Some(dev), true) = (&dev, flow.is_continue() && config.evaluates(&progress)) {
-            flow = match dev.evaluate(&mut progress, on_event) {
-                // The rows are finite, but what the model makes of them is not.
-                Err(TrainError::Task(TaskError::NotFinite { .. })) if progress.step > 0 => {
-                    ended = Ended::Diverged { step: progress.step };
-                    break;
+/// What all steps of a run share.
+struct Learner<'a, B: Backend> {
+    stem: &'a Stem<'a, B>,
+    task: &'a Task,
+    train: &'a Examples,
+    candidates: Candidates<'a>,
+    config: &'a TrainConfig,
+    batch_size: usize,
+    seeds: Vec<u64>,
+}
+
+impl<B: Backend> Learner<'_, B> {
+    /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
+    fn run(
+        &self,
+        progress: &mut Progress,
+        mut orders: Vec<Order>,
+        dev: Option<&Dev<'_, B>>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Ended, TrainError> {
+        let config = self.config;
+        let mut flow = ControlFlow::Continue(());
+        loop {
+            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(progress.step)) {
+                flow = dev.evaluate_all(progress, on_event)?;
+                for candidate in progress.halve(config) {
+                    flow = both(flow, progress.leave(candidate, Ended::Dropped, on_event));
                 }
-                flow => flow?,
-            };
+            }
+            if progress.step == config.steps {
+                return Ok(Ended::Finished);
+            }
+            if flow.is_break() {
+                return Ok(Ended::Stopped);
+            }
+            for candidate in progress.going() {
+                if config.patience > 0 && progress.runs[candidate].since_best >= config.patience {
+                    flow = both(flow, progress.leave(candidate, Ended::EarlyStopped, on_event));
+                }
+            }
+            if progress.going().is_empty() {
+                return Ok(Ended::Finished);
+            }
+            flow = both(flow, self.step(progress, &mut orders, on_event)?);
         }
-        if progress.step == config.steps {
-            break;
-        }
-        if flow.is_break() {
-            ended = Ended::Stopped;
-            break;
-        }
-        if config.patience > 0 && progress.since_best >= config.patience {
-            ended = Ended::EarlyStopped;
-            break;
-        }
-        let (started, step) = (Instant::now(), progress.step + 1);
-        let learning_rate = peak * rate(step, config.steps, config.warmup, config.schedule);
-
-        let batch = order.next_batch(batch_size);
-        let lessons: Vec<Lesson<'_>> = batch.iter().map(|&i| candidates.lesson(train, i)).collect();
-        let roots = [&progress.values[..]];
-        let pass = loss_and_gradient(&stem, &roots, &lessons, task.objective(), config.budget())?;
-        let loss = pass[0].loss;
-        let mut gradient: Vec<f32> = pass[0].gradient.iter().map(|d| d.as_f32()).collect();
-
-        let grad_norm = clip(&mut gradient, config.max_grad_norm);
-        let mut values = progress.values.clone();
-        progress.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
-        if !(loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite())) {
-            ended = Ended::Diverged { step };
-            break;
-        }
-        (progress.values, progress.step) = (values, step);
-        let seconds = started.elapsed().as_secs_f64() + train.seconds * batch.len() as f64 / train.n() as f64;
-        let examples_per_second = batch.len() as f64 / seconds;
-        let made = Made { step, loss, learning_rate, grad_norm, examples_per_second };
-        flow = on_event(Event::Step { made, progress: &progress });
     }
-    Ok(progress.outcome(config.keep, ended)?)
+
+    /// One update of every candidate that is still there.
+    fn step(
+        &self,
+        progress: &mut Progress,
+        orders: &mut [Order],
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let (started, step, config) = (Instant::now(), progress.step + 1, self.config);
+        let going = progress.going();
+        let share = rate(step, config.steps, config.warmup, config.schedule);
+        let mut lessons = Vec::with_capacity(going.len() * self.batch_size);
+        let mut seen = Vec::with_capacity(going.len());
+        for (root, &candidate) in going.iter().enumerate() {
+            for example in orders[candidate].next_batch(self.batch_size) {
+                let Lesson { query, truth } = self.candidates.lesson(self.train, example);
+                lessons.push(Lesson { query: Query { root, ..query }, truth });
+            }
+            let run = &progress.runs[candidate];
+            seen.push(config.regularizers.seen(run, progress.width, self.seeds[candidate], step));
+        }
+        let roots: Vec<&[f32]> = seen.iter().map(|seen| &seen.values[..]).collect();
+        let passes = loss_and_gradient(self.stem, &roots, &lessons, self.task.objective(), config.budget())?;
+
+        let mut made = Vec::with_capacity(going.len());
+        let mut left = Vec::new();
+        for ((&candidate, pass), seen) in going.iter().zip(&passes).zip(&seen) {
+            let run = &mut progress.runs[candidate];
+            let learning_rate = share * peak(run.learning_rate.unwrap_or(config.learning_rate), run.scale());
+            let gradient: Vec<f32> = pass.gradient.iter().map(|d| d.as_f32()).collect();
+            let mut gradient = seen.whole(gradient, progress.width, run.values.len());
+            let grad_norm = clip(&mut gradient, config.max_grad_norm);
+            let mut values = run.values.clone();
+            run.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
+            let finite =
+                pass.loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite());
+            if finite {
+                run.values = values;
+                config.regularizers.settle(run, progress.width, step);
+                made.push((candidate, pass.loss, learning_rate, grad_norm));
+            } else {
+                left.push(candidate);
+            }
+        }
+        let mut flow = ControlFlow::Continue(());
+        for candidate in left {
+            flow = both(flow, progress.leave(candidate, Ended::Diverged { step }, on_event));
+        }
+        progress.step = step;
+        let tokenising = self.train.seconds * lessons.len() as f64 / self.train.n() as f64;
+        let examples_per_second = lessons.len() as f64 / (started.elapsed().as_secs_f64() + tokenising);
+        for (candidate, loss, learning_rate, grad_norm) in made {
+            let made = Made { step, loss, learning_rate, grad_norm, examples_per_second };
+            flow = both(flow, on_event(Event::Step { candidate, made, progress }));
+        }
+        Ok(flow)
+    }
 }
 
-/// What a run has come to: all that is needed to go on with it, or to end it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    pub(crate) hidden: usize,
-    pub(crate) step: u64,
-    pub(crate) values: Vec<f32>,
-    pub(crate) optimizer: AdamW,
-    pub(crate) best: Option<Best>,
-    pub(crate) since_best: u64,
-    /// Updates made at the last evaluation.
-    pub(crate) evaluated: Option<u64>,
-}
-
-/// The best rows so far.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Best {
-    pub(crate) values: Vec<f32>,
-    pub(crate) step: u64,
-    pub(crate) loss: f64,
-}
-
-impl From<SoftPrompt> for Progress {
-    /// The beginning: nothing is learned yet.
-    fn from(init: SoftPrompt) -> Self {
-        let hidden = init.hidden();
-        let values = init.into_values();
-        Self {
-            hidden,
-            step: 0,
-            optimizer: AdamW::new(values.len()),
-            values,
-            best: None,
-            since_best: 0,
-            evaluated: None,
-        }
-    }
-}
-
-impl Progress {
-    /// Updates made so far.
-    #[must_use]
-    pub fn step(&self) -> u64 {
-        self.step
-    }
-
-    /// P.
-    #[must_use]
-    pub fn n_virtual(&self) -> usize {
-        self.values.len() / self.hidden
-    }
-
-    /// The rows as they now are, `[P, H]`.
-    #[must_use]
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    fn outcome(self, keep: Keep, ended: Ended) -> Result<Outcome, FormatError> {
-        let (n_virtual, steps) = (self.n_virtual(), self.step);
-        let (values, best_step) = match self.best {
-            Some(best) if keep == Keep::Best => (best.values, best.step),
-            _ => (self.values, self.step),
-        };
-        Ok(Outcome { soft_prompt: SoftPrompt::new(values, n_virtual, self.hidden)?, steps, best_step, ended })
-    }
+/// Stop if one of them says so.
+fn both(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
+    if a.is_break() { a } else { b }
 }
 
 /// The examples by which the best rows are chosen.
@@ -370,24 +456,45 @@ struct Dev<'a, B: Backend> {
 }
 
 impl<B: Backend> Dev<'_, B> {
-    /// Evaluates the rows as they now are and remembers them if they are the best so far.
-    fn evaluate(
+    /// Evaluates the candidates that are still there, those that were not yet.
+    fn evaluate_all(
         &self,
         progress: &mut Progress,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let evaluation =
-            self.task.evaluate(self.model, &progress.values, self.examples, self.budget, &mut |_| {})?;
-        let (step, loss) = (progress.step, evaluation.loss);
-        progress.evaluated = Some(step);
-        let best = progress.best.as_ref().is_none_or(|best| loss < best.loss);
-        if best {
-            progress.best = Some(Best { values: progress.values.clone(), step, loss });
-            progress.since_best = 0;
-        } else {
-            progress.since_best += 1;
+        let mut flow = ControlFlow::Continue(());
+        for candidate in progress.going() {
+            if progress.runs[candidate].evaluated == Some(progress.step) {
+                continue;
+            }
+            let step = progress.step;
+            flow = match self.evaluate(candidate, progress, on_event) {
+                // The rows are finite, but what the model makes of them is not.
+                Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
+                    progress.leave(candidate, Ended::Diverged { step }, on_event)
+                }
+                flow => flow?,
+            };
+            if flow.is_break() {
+                break;
+            }
         }
-        Ok(on_event(Event::Eval { step, evaluation: &evaluation, best, progress }))
+        Ok(flow)
+    }
+
+    /// Evaluates a candidate's rows as they now are and remembers them if they are its best so far.
+    fn evaluate(
+        &self,
+        candidate: usize,
+        progress: &mut Progress,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let step = progress.step;
+        let run = &mut progress.runs[candidate];
+        let evaluation =
+            self.task.evaluate(self.model, run.shown(), self.examples, self.budget, &mut |_| {})?;
+        let best = run.evaluated_to(step, evaluation.loss);
+        Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
     }
 }
 
@@ -396,6 +503,7 @@ fn check(
     train: &Examples,
     dev: Option<&Examples>,
     config: &TrainConfig,
+    n_candidates: usize,
 ) -> Result<(), TrainError> {
     let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
     for examples in std::iter::once(train).chain(dev) {
@@ -407,6 +515,13 @@ fn check(
     if train.n() == 0 {
         return Err(TrainError::NoExamples);
     }
+    if dev.is_none() && n_candidates > 1 {
+        return Err(TrainError::NoDev { candidates: n_candidates });
+    }
+    if config.survivors == 0 {
+        return setting("survivors", "at least 1");
+    }
+    config.regularizers.check()?;
     if config.steps == 0 {
         return setting("steps", "at least 1");
     }
@@ -432,8 +547,7 @@ struct Order {
 
 impl Order {
     /// The order of `n` examples after `step` batches.
-    fn at(step: u64, batch_size: usize, n: usize, config: &TrainConfig) -> Self {
-        let seed = config.shuffle.then_some(config.seed);
+    fn at(step: u64, batch_size: usize, n: usize, seed: Option<u64>) -> Self {
         let taken = u128::from(step) * batch_size as u128;
         let (epoch, next) = ((taken / n as u128) as u64, (taken % n as u128) as usize);
         let mut order = Self { indices: (0..n).collect(), next, epoch, seed };

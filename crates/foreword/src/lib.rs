@@ -7,8 +7,7 @@
 //! ```
 //! use std::ops::ControlFlow;
 //!
-//! use foreword::init::Sources;
-//! use foreword::settings::{Init, Objective, Placement};
+//! use foreword::settings::{Init, Method, Objective, Placement};
 //! use foreword::{
 //!     Bytes, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
 //! };
@@ -43,14 +42,14 @@
 //!     template: Template::parse("{text}\nSentiment:")?,
 //!     text_field: None,
 //!     goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
+//!     method: Method::Prompt,
 //!     placement: Placement::Front,
 //!     max_length: 512,
 //! };
 //!
 //! // The soft prompt begins as words that the model knows, and learns.
-//! let sources = Sources::of(&model, task.verbalizer());
 //! let init = Init::Text("Classify the review as negative or positive.".to_owned());
-//! let start = sources.soft_prompt(&init, 8, 0)?; // [P = 8, H]
+//! let start = foreword::init::start(&model, &task, &init, 8, 0)?; // [P = 8, H]
 //! let train = task.examples(&model, start.n_virtual(), &data, Some(data.require("label")?))?;
 //! let config = TrainConfig { steps: 12, batch_size: 6, ..TrainConfig::default() };
 //! let mut losses = Vec::new();
@@ -76,8 +75,8 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    checkpoint, data, encode, explain, generate, init, inspect, lint, memory, metrics, optimizer, pass,
-    record, settings, stem, task, task_file, template, train, verbalizer,
+    candidates, checkpoint, data, encode, explain, generate, init, inspect, lint, memory, metrics, optimizer,
+    pass, prefix, progress, record, regularize, settings, stem, task, task_file, template, train, verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};
@@ -86,8 +85,8 @@ pub use foreword_tune::task_file::TaskFile;
 pub use foreword_tune::template::Template;
 pub use foreword_tune::verbalizer::Verbalizer;
 pub use foreword_tune::{
-    Classification, Ended, Event, Examples, Generation, Goal, Made, Outcome, Progress, Task, TaskError,
-    TrainConfig, TrainError, Truths,
+    Candidate, Classification, Ended, Event, Examples, Generation, Goal, Made, Outcome, Population, Progress,
+    Task, TaskError, TrainConfig, TrainError, Truths, train_all,
 };
 
 pub use foreword_backbone as backbone;

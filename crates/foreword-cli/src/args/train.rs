@@ -4,17 +4,21 @@ use std::path::PathBuf;
 
 use clap::Args;
 use foreword::TaskFile;
-use foreword::settings::{Init, Keep, LearningRate, Schedule, Size, TaskKind, Warmup};
+use foreword::settings::{
+    CandidateCount, Init, Keep, LearningRate, Method, Schedule, Size, TaskKind, Warmup,
+};
 
 use super::{
     FieldArgs, LabelArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, PlaceArgs, TaskArgs, at_least_one,
-    choice, not_negative,
+    below_one, choice, not_negative,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword train reviews.csv --out sentiment
   foreword train task.toml
   foreword train task.toml --steps 800 --seed 1 --out second-try
+  foreword train reviews.csv --candidates auto --out best-of-eight
+  foreword train reviews.csv --method prefix --out as-keys-and-values
   foreword train restaurants.jsonl --text-field input --target-field output
   foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\\nSentiment:' \\
       --labels 'neg= negative,pos= positive' --log run.jsonl";
@@ -44,6 +48,8 @@ pub(crate) struct TrainArgs {
     pub(crate) prompt: PromptArgs,
     #[command(flatten)]
     pub(crate) training: TrainingArgs,
+    #[command(flatten)]
+    pub(crate) regularizers: RegularizerArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     /// What the run may take of memory, as 500MB or 2GB: fewer tokens at a time, and activations computed twice where that
@@ -85,11 +91,16 @@ pub(crate) struct SplitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prompt")]
 pub(crate) struct PromptArgs {
+    /// What is learned: a soft prompt, rows of the model's input (prompt), or a KV prefix, keys and values of each of its
+    /// layers (prefix), which has many more numbers and costs nothing to compute
+    #[arg(long, value_name = "METHOD", value_parser = choice(Method::ALL, Method::as_str))]
+    pub(crate) method: Option<Method>,
     /// How many rows the soft prompt has
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) virtual_tokens: Option<usize>,
     /// What its rows are at first: the embeddings of a text's tokens (text:…), of the labels' (labels), of tokens drawn
-    /// by chance (vocab), noise (random), or the rows of another prompt (from:DIR)
+    /// by chance (vocab), noise (random), or the rows of another prompt (from:DIR). A KV prefix begins with the keys and
+    /// values that the model makes of such rows
     /// [default: text: and a sentence that names the labels]
     #[arg(long, value_name = "INIT")]
     pub(crate) init: Option<Init>,
@@ -105,7 +116,8 @@ pub(crate) struct TrainingArgs {
     /// Examples per step
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) batch_size: Option<usize>,
-    /// The peak of AdamW's learning rate, or auto: a fixed share of the size of the model's embeddings
+    /// The peak of AdamW's learning rate: a number, a share of the size of the learned rows (3%), or auto: a share that
+    /// fits most models
     #[arg(long, value_name = "RATE")]
     pub(crate) learning_rate: Option<LearningRate>,
     /// How the learning rate goes after the warm-up: it stays, or falls to a tenth along a line or half a cosine
@@ -135,6 +147,33 @@ pub(crate) struct TrainingArgs {
     /// What all that is drawn by chance is drawn from: the same seed gives the same prompt, bit for bit
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Try this many ways to learn at once and keep the best on dev, or auto: learning rates, inits and seeds are varied,
+    /// as far as they are not stated. The worse half leaves early, and half of the rest each time after twice as many steps
+    #[arg(long, value_name = "N")]
+    pub(crate) candidates: Option<CandidateCount>,
+    /// Let this many of the candidates learn to the end, and write them all, to answer together: the best to --out and the
+    /// others below it
+    #[arg(long, value_name = "N", value_parser = at_least_one(), requires = "candidates")]
+    pub(crate) ensemble: Option<usize>,
+}
+
+/// What keeps a soft prompt from fitting the training examples alone.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Regularisation")]
+pub(crate) struct RegularizerArgs {
+    /// The chance with which each virtual token is left out of a step
+    #[arg(long, value_name = "SHARE", value_parser = below_one)]
+    pub(crate) token_dropout: Option<f64>,
+    /// Noise that is added to the rows in each step, its standard deviation a share of their size
+    #[arg(long, value_name = "SHARE", value_parser = not_negative)]
+    pub(crate) noise: Option<f64>,
+    /// Judge and keep an exponential moving average of the rows, of which this share stays in each step; 0: the rows
+    /// themselves
+    #[arg(long, value_name = "SHARE", value_parser = below_one)]
+    pub(crate) ema_decay: Option<f64>,
+    /// How far a row may get from its init, as a share of its size; 0: anywhere
+    #[arg(long, value_name = "SHARE", value_parser = not_negative)]
+    pub(crate) trust_region: Option<f64>,
 }
 
 impl TrainArgs {
@@ -155,6 +194,7 @@ impl TrainArgs {
         (file.prompt.placement, file.prompt.virtual_tokens) =
             (self.task.placement, self.prompt.virtual_tokens);
         file.prompt.init = self.prompt.init.clone();
+        file.prompt.method = self.prompt.method;
         let (train, flags) = (&mut file.train, &self.training);
         (train.steps, train.batch_size, train.seed) = (flags.steps, flags.batch_size, flags.seed);
         (train.learning_rate, train.schedule, train.warmup) =
@@ -162,6 +202,10 @@ impl TrainArgs {
         (train.max_grad_norm, train.weight_decay) = (flags.max_grad_norm, flags.weight_decay);
         train.shuffle = flags.no_shuffle.then_some(false);
         (train.eval_every, train.patience, train.keep) = (flags.eval_every, flags.patience, flags.keep);
+        (train.candidates, train.ensemble) = (flags.candidates, flags.ensemble);
+        let regularizers = &self.regularizers;
+        (train.token_dropout, train.noise) = (regularizers.token_dropout, regularizers.noise);
+        (train.ema_decay, train.trust_region) = (regularizers.ema_decay, regularizers.trust_region);
         (train.micro_batch_tokens, train.memory) = (self.machine.micro_batch_tokens, self.memory);
         file
     }

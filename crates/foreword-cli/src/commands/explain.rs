@@ -10,7 +10,7 @@ use anyhow::Result;
 use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
 use foreword::init::Sources;
-use foreword::settings::Init;
+use foreword::settings::{Init, Method};
 use foreword::{Dataset, PromptDirectory, SoftPrompt, Verbalizer};
 
 use crate::args::{ExplainArgs, SourceArgs};
@@ -46,6 +46,11 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     ready.task.text_field = None;
     if ready.root.is_empty() {
         return Err(Given::wrong("the bare model has no prompt to explain").hint("give --prompt DIR").into());
+    }
+    if ready.task.method == Method::Prefix {
+        return Err(Given::wrong("the prompt is a KV prefix, which has no rows to walk through")
+            .hint("explain a soft prompt (foreword train --method prompt)")
+            .into());
     }
     let text = args.text.clone().unwrap_or_else(|| quickstart::TEXT.to_owned());
     let data = Dataset::from_texts(vec![text.clone()])?;

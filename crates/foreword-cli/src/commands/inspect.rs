@@ -4,7 +4,7 @@ use anyhow::Result;
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::record::{self, Warning};
-use foreword::settings::{Init, Objective, Placement, TaskKind};
+use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
 use foreword::{Cpu, Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::recorded::recorded;
 use crate::resolve;
 use crate::resolve::prompt::describe;
 use crate::wire::Inspected;
-use crate::words::{WAYWARD, count, quoted_path, visible};
+use crate::words::{WAYWARD, count, learned, quoted_path, visible};
 
 /// Labels beyond which a table has a column for the nearest one only.
 const MOST_COLUMNS: usize = 4;
@@ -46,6 +46,8 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
         }
         _ => None,
     };
+    // Keys and values lie in no space with the vocabulary.
+    let model = model.filter(|_| directory.method() == Method::Prompt);
     let inspection = model.as_ref().map(|model| {
         let began = began(model, &directory, labels.as_ref());
         inspect(model, &directory.rows, began.as_ref(), labels.as_ref(), args.top)
@@ -70,6 +72,9 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
                 printer.answer(&format!("\n{WAYWARD}"))?;
             }
         }
+        None if directory.method() == Method::Prefix => printer.answer(
+            "\nIts keys and values belong to the layers of the model; they can't be set beside its vocabulary.",
+        )?,
         None => printer.answer(
             "\nThe model is not at hand; with --model DIR, its rows are set beside the model's vocabulary.",
         )?,
@@ -113,8 +118,9 @@ fn began(model: &Model<Cpu>, directory: &PromptDirectory, labels: Option<&Verbal
 }
 
 fn heading(args: &InspectArgs, directory: &PromptDirectory) -> String {
-    let (p, h) = (directory.rows.n_virtual(), directory.rows.hidden());
-    format!("{}: a soft prompt of {p} virtual tokens × {h} numbers\n", args.prompt.display())
+    let (p, w) = (directory.rows.n_virtual(), directory.rows.width());
+    let what = learned(directory.method());
+    format!("{}: a {what} of {p} virtual tokens × {w} numbers\n", args.prompt.display())
 }
 
 /// The passport in words.

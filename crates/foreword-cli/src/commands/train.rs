@@ -33,6 +33,9 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
         None => None,
     };
     let learned = learn(&plan, log, printer)?;
+    if let Some(table) = report::candidates(&plan, &learned) {
+        printer.answer(&table.to_string())?;
+    }
     for line in report::comparison(&learned, &[]) {
         printer.answer(&line)?;
     }

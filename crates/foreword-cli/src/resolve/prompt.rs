@@ -9,7 +9,9 @@ use foreword::format::TaskRecord;
 use foreword::generate::GenerateConfig;
 use foreword::record::{self, Warning};
 use foreword::settings::{Objective, TaskKind};
-use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
+use foreword::train::{
+    DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
+};
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Cpu, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template,
@@ -30,7 +32,7 @@ const NONE: &str = "none";
 pub(crate) struct Ready {
     pub(crate) model: Model<Cpu>,
     pub(crate) task: Task,
-    /// The learned rows, `[P, H]`; empty for the bare model.
+    /// The learned rows, `[P, W]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
     /// The field with the label or target, where the prompt or a flag says it.
     pub(crate) truth_field: Option<String>,
@@ -41,7 +43,7 @@ pub(crate) struct Ready {
 impl Ready {
     /// P.
     pub(crate) fn n_virtual(&self) -> usize {
-        self.root.len() / self.model.backbone.spec().hidden
+        self.root.len() / self.task.row_width(&self.model)
     }
 
     /// The data in tokens; says how many texts had to be cut.
@@ -110,8 +112,9 @@ pub(crate) struct AskedFields<'a> {
 impl<'a> Asked<'a> {
     /// Opens the prompt with its model. Labels that neither the prompt nor a flag names are those of `data`.
     pub(crate) fn resolve(self, data: Option<&Dataset>, printer: &Printer) -> Result<Ready> {
-        let directory = self.directory()?;
-        let model = super::model(&self.model_name(directory.as_ref())?, self.machine)?;
+        let path = &self.source.prompt;
+        let directory = (path != Path::new(NONE)).then(|| read_directory(path)).transpose()?;
+        let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine)?;
         if let Some(directory) = &directory {
             for warning in record::check_fit(directory, &model)? {
                 printer.warn(&describe(&warning));
@@ -146,6 +149,7 @@ impl<'a> Asked<'a> {
             template: Template::parse(template)?,
             text_field: text_field.map(str::to_owned),
             goal,
+            method: directory.as_ref().map_or(DEFAULT_METHOD, PromptDirectory::method),
             placement: placement.unwrap_or(DEFAULT_PLACEMENT),
             max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
@@ -183,43 +187,6 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn directory(self) -> Result<Option<PromptDirectory>> {
-        let path = &self.source.prompt;
-        if path == Path::new(NONE) {
-            return Ok(None);
-        }
-        if !path.exists() {
-            return Err(Given::wrong(format!("there is no prompt directory {}", path.display()))
-                .hint("`foreword train` makes one; --prompt none is the bare model")
-                .into());
-        }
-        Ok(Some(PromptDirectory::read(path)?))
-    }
-
-    /// The model that is given, or the bundled one where the prompt is for it or there is no prompt.
-    fn model_name(self, directory: Option<&PromptDirectory>) -> Result<String> {
-        let bundled = foreword_tiny::NAME;
-        let Some(directory) = directory else {
-            return Ok(self.source.model.clone().unwrap_or_else(|| bundled.to_owned()));
-        };
-        let passport = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
-        let adapter = directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref());
-        match (&self.source.model, passport.or(adapter)) {
-            (Some(model), _) => Ok(model.clone()),
-            (None, Some(recorded)) if recorded == bundled => Ok(bundled.to_owned()),
-            (None, recorded) => {
-                let of = recorded
-                    .map_or_else(|| "a model that it does not name".into(), |name| format!("{name:?}"));
-                let prompt = self.source.prompt.display();
-                Err(Given::wrong(format!(
-                    "the prompt {prompt} was made for {of}, and nothing says where that is"
-                ))
-                .hint("give the directory of that model with --model")
-                .into())
-            }
-        }
-    }
-
     fn labels(
         self,
         recorded: Option<&TaskRecord>,
@@ -239,6 +206,40 @@ impl<'a> Asked<'a> {
         let truth = (TaskKind::Classification, label_field);
         let fields = Fields::find(data, &Template::parse(template)?, self.fields.text, truth)?;
         Ok(Verbalizer::default_strings(label_names(data, data.require(&fields.truth)?)?))
+    }
+}
+
+/// The prompt directory that is there.
+pub(crate) fn read_directory(path: &Path) -> Result<PromptDirectory> {
+    if !path.exists() {
+        return Err(Given::wrong(format!("there is no prompt directory {}", path.display()))
+            .hint("`foreword train` makes one; --prompt none is the bare model")
+            .into());
+    }
+    Ok(PromptDirectory::read(path)?)
+}
+
+/// The model that is given, or the bundled one where the prompt is for it or there is no prompt.
+pub(crate) fn model_name(source: &SourceArgs, directory: Option<&PromptDirectory>) -> Result<String> {
+    let bundled = foreword_tiny::NAME;
+    let Some(directory) = directory else {
+        return Ok(source.model.clone().unwrap_or_else(|| bundled.to_owned()));
+    };
+    let passport = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
+    let adapter = directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref());
+    match (&source.model, passport.or(adapter)) {
+        (Some(model), _) => Ok(model.clone()),
+        (None, Some(recorded)) if recorded == bundled => Ok(bundled.to_owned()),
+        (None, recorded) => {
+            let of =
+                recorded.map_or_else(|| "a model that it does not name".into(), |name| format!("{name:?}"));
+            let prompt = source.prompt.display();
+            Err(Given::wrong(format!(
+                "the prompt {prompt} was made for {of}, and nothing says where that is"
+            ))
+            .hint("give the directory of that model with --model")
+            .into())
+        }
     }
 }
 

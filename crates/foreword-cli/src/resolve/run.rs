@@ -8,24 +8,24 @@ use anyhow::{Context as _, Result};
 use foreword::data::fields::slot_values;
 use foreword::data::split::{default_dev_share, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
-use foreword::init::Sources;
 use foreword::memory::{Estimate, Sizes};
-use foreword::record;
+use foreword::regularize::Regularizers;
 use foreword::settings::{Init, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
-use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
+use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, PromptDirectory, SoftPrompt,
-    Task, TaskFile, Template, TrainConfig, Truths, Verbalizer,
+    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
+    TaskFile, Template, TrainConfig, Truths, Verbalizer,
 };
 
+use super::begin::{self, Tried, default_init};
 use super::{Fields, data, doubts, memory};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
 use crate::exit::{self, Given};
 use crate::printer::Printer;
-use crate::words::{count, either};
+use crate::words::count;
 
 /// The examples of a run as they were read.
 #[derive(Debug)]
@@ -133,8 +133,11 @@ pub(crate) struct Plan {
     pub(crate) test: Option<Examples>,
     /// Per split, what was read.
     pub(crate) data: BTreeMap<String, DataRecord>,
+    /// How it begins; with several candidates the first of them.
     pub(crate) init: Init,
     pub(crate) start: SoftPrompt,
+    /// The candidates, if there are several.
+    pub(crate) tried: Vec<Tried>,
     pub(crate) config: TrainConfig,
     pub(crate) place: Place,
     /// What it will take of memory.
@@ -170,6 +173,7 @@ impl Plan {
             template,
             text_field: fields.text.clone(),
             goal: goal(file, &splits.train, &fields, &model)?,
+            method: file.prompt.method.unwrap_or(DEFAULT_METHOD),
             placement: file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT),
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
@@ -177,11 +181,19 @@ impl Plan {
         let limit = file.data.limit.map(|limit| positive(limit, "limit")).transpose()?;
         let splits = limited(splits, limit, &task, &fields, config.seed, printer)?;
         let init = file.prompt.init.clone().unwrap_or_else(|| default_init(&task, &fields));
-        let start = start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
+        let start = begin::start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
+        let tried = begin::tried(file, &task, &fields, &model, &config)?;
+        if tried.len() > 1 && splits.dev.is_none() {
+            return Err(Given::wrong("there are too few examples to choose among candidates by")
+                .hint("give dev examples with --dev, or leave out --candidates")
+                .into());
+        }
+        let longest = tried.iter().map(|tried| tried.candidate.start.n_virtual()).max().unwrap_or(0);
+        let n_virtual = longest.max(start.n_virtual());
 
         let examples = |dataset: &Dataset| {
             let truth = dataset.require(&fields.truth)?;
-            anyhow::Ok(task.examples(&model, start.n_virtual(), dataset, Some(truth))?)
+            anyhow::Ok(task.examples(&model, n_virtual, dataset, Some(truth))?)
         };
         let train = examples(&splits.train)?;
         let dev = splits.dev.as_ref().map(examples).transpose()?;
@@ -191,9 +203,13 @@ impl Plan {
             ("dev", splits.dev.as_ref(), dev.as_ref()),
             ("test", splits.test.as_ref(), test.as_ref()),
         ];
-        let room = task.room(&model, start.n_virtual())?;
+        let room = task.room(&model, n_virtual)?;
         doubts::tell(read, &task, room, file.data.strict == Some(true), printer)?;
-        let sizes = sizes(&task, &train, &start, config.batch_size, &model)?;
+        let starts: Vec<&SoftPrompt> = match &tried[..] {
+            [] => vec![&start],
+            tried => tried.iter().map(|tried| &tried.candidate.start).collect(),
+        };
+        let sizes = sizes(&task, &train, &starts, config.batch_size, &model)?;
         let estimate = memory::fit(&mut config, &file.train, sizes, &model, printer)?;
         let (data, model_name) = (records(&splits), model_name.to_owned());
         let plan = Self {
@@ -207,6 +223,7 @@ impl Plan {
             data,
             init,
             start,
+            tried,
             config,
             place,
             estimate,
@@ -217,7 +234,31 @@ impl Plan {
         Ok(plan)
     }
 
-    /// P · H.
+    /// The scale of the learned rows.
+    pub(crate) fn scale(&self) -> f64 {
+        foreword::train::scale(&self.model, self.task.method, self.start.values())
+    }
+
+    /// Where the run begins.
+    pub(crate) fn progress(&self) -> Progress {
+        match &self.tried[..] {
+            [] => self.start.clone().into(),
+            tried => tried.iter().map(|tried| tried.candidate.clone()).collect::<Vec<_>>().into(),
+        }
+    }
+
+    fn trying(&self) -> String {
+        match self.tried.len() {
+            0 => String::new(),
+            n => format!(
+                "{n} candidates at once, of which the worse half leaves until {} {} left; the first is the one above",
+                self.config.survivors,
+                if self.config.survivors == 1 { "is" } else { "are" }
+            ),
+        }
+    }
+
+    /// P · W.
     pub(crate) fn n_learned(&self) -> usize {
         self.start.values().len()
     }
@@ -238,8 +279,8 @@ impl Plan {
             let labels = labels.names().iter().zip(labels.strings());
             labels.map(|(name, string)| format!("{name} → {string:?}")).collect::<Vec<_>>().join(", ")
         });
-        let rate = self.config.peak_rate(self.model.backbone.embedding_rms());
-        let (n_virtual, hidden) = (self.start.n_virtual(), self.start.hidden());
+        let rate = self.config.peak_rate(self.scale());
+        let (n_virtual, hidden) = (self.start.n_virtual(), self.start.width());
         let lines = [
             (
                 "model",
@@ -267,6 +308,7 @@ impl Plan {
                     self.config.batch_size
                 ),
             ),
+            ("trying", self.trying()),
             ("memory", memory::in_words(&self.estimate, &self.config)),
             ("out", self.place.out.display().to_string()),
         ];
@@ -357,6 +399,13 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
         seed: table.seed.unwrap_or(default.seed),
         micro_batch_tokens: positive(micro_batch_tokens, "micro_batch_tokens")?,
         recompute: default.recompute,
+        regularizers: Regularizers {
+            token_dropout: table.token_dropout.unwrap_or(default.regularizers.token_dropout),
+            noise: table.noise.unwrap_or(default.regularizers.noise),
+            ema_decay: table.ema_decay.unwrap_or(default.regularizers.ema_decay),
+            trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
+        },
+        survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
     })
 }
 
@@ -408,15 +457,16 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
 fn sizes(
     task: &Task,
     train: &Examples,
-    start: &SoftPrompt,
+    starts: &[&SoftPrompt],
     batch_size: usize,
     model: &Model<Cpu>,
 ) -> Result<Sizes> {
-    let n_virtual = start.n_virtual();
+    let n_virtual: usize = starts.iter().map(|start| start.n_virtual()).sum();
+    let longest = starts.iter().map(|start| start.n_virtual()).max().unwrap_or(0);
     let (n_trunk, own) = match task.placement {
-        Placement::Suffix => (0, n_virtual),
+        Placement::Suffix => (0, longest),
         Placement::Front | Placement::AfterBos => {
-            (n_virtual + task.stem(model, train, n_virtual)?.n_shared(), 0)
+            (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
         }
     };
     let leaves = |example: usize| match (&train.truths, task.verbalizer()) {
@@ -427,8 +477,14 @@ fn sizes(
     let contexts = train.contexts.iter().enumerate();
     let mut lengths: Vec<usize> = contexts.map(|(i, context)| context.len() + leaves(i) + own).collect();
     lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let (longest, batch) = (lengths.first().copied().unwrap_or(0), lengths.iter().take(batch_size).sum());
-    Ok(Sizes { n_trunk, longest, batch, n_learned: start.values().len() })
+    let batch: usize = lengths.iter().take(batch_size).sum();
+    let n_learned = starts.iter().map(|start| start.values().len()).sum();
+    Ok(Sizes {
+        n_trunk,
+        longest: lengths.first().copied().unwrap_or(0),
+        batch: starts.len() * batch,
+        n_learned,
+    })
 }
 
 /// What examples are drawn by: their labels; targets are all alike.
@@ -437,42 +493,6 @@ fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>>
         Some(verbalizer) => Ok(verbalizer.label_indices(dataset, dataset.require(&fields.truth)?)?),
         None => Ok(vec![0; dataset.n()]),
     }
-}
-
-/// A sentence that names the task, as a person would write it.
-fn default_init(task: &Task, fields: &Fields) -> Init {
-    let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
-    Init::Text(match task.verbalizer() {
-        Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),
-        None => format!("Read the {slot} and write the {}.", fields.truth),
-    })
-}
-
-/// The first rows.
-fn start(
-    init: &Init,
-    n_virtual: Option<usize>,
-    model: &Model<Cpu>,
-    task: &Task,
-    seed: u64,
-    printer: &Printer,
-) -> Result<SoftPrompt> {
-    let sources = Sources::of(model, task.verbalizer());
-    let start = sources.soft_prompt(init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
-    if let Init::From(dir) = init
-        && let Err(error) = record::check_fit(&PromptDirectory::read(dir)?, model)
-    {
-        printer.warn(&format!(
-            "{error}; its rows are only where learning begins, but may be no better than noise"
-        ));
-    }
-    if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
-        let found = start.n_virtual();
-        printer.warn(&format!(
-            "{init} has {found} virtual tokens, which are taken instead of the {asked} asked for"
-        ));
-    }
-    Ok(start)
 }
 
 /// Takes as many training examples as are asked for; dev stays the same, so that runs can be compared.

@@ -17,6 +17,7 @@ pub(crate) struct Inspected<'a> {
     prompt: String,
     virtual_tokens: usize,
     hidden: usize,
+    method: &'static str,
     peft: Option<Peft<'a>>,
     passport: Option<PassportLine<'a>>,
     /// Nothing where the model is not at hand.
@@ -132,7 +133,8 @@ impl<'a> Inspected<'a> {
         Self {
             prompt,
             virtual_tokens: directory.rows.n_virtual(),
-            hidden: directory.rows.hidden(),
+            hidden: directory.rows.width(),
+            method: directory.method().as_str(),
             peft: directory.adapter.as_ref().map(peft),
             passport: directory.passport.as_ref().map(passport),
             rows: rows.map(|(model, inspection)| Rows {

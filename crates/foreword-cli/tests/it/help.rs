@@ -21,6 +21,7 @@ fn the_first_help_names_the_verbs() {
       generate     Write texts with a soft prompt
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
+      compile      Turn a soft prompt into a KV prefix, which is never computed again
       quickstart   See it work: learn sentiment with the bundled model, in about a minute
       completions  Print what a shell needs to complete this command line
       man          Print the manual page of this command, or of one of its verbs
@@ -97,17 +98,23 @@ fn each_flag_tells_its_unit_and_its_default() {
                                    against all texts (lm) [default: label] [possible values: label, lm]
 
     Prompt:
+          --method <METHOD>     What is learned: a soft prompt, rows of the model's input (prompt), or a
+                                KV prefix, keys and values of each of its layers (prefix), which has
+                                many more numbers and costs nothing to compute [default: prompt]
+                                [possible values: prompt, prefix]
           --virtual-tokens <N>  How many rows the soft prompt has [default: 20]
           --init <INIT>         What its rows are at first: the embeddings of a text's tokens (text:…),
                                 of the labels' (labels), of tokens drawn by chance (vocab), noise
-                                (random), or the rows of another prompt (from:DIR) [default: text: and a
-                                sentence that names the labels]
+                                (random), or the rows of another prompt (from:DIR). A KV prefix begins
+                                with the keys and values that the model makes of such rows [default:
+                                text: and a sentence that names the labels]
 
     Training:
           --steps <N>             How many updates are made [default: 400]
           --batch-size <N>        Examples per step [default: 32]
-          --learning-rate <RATE>  The peak of AdamW's learning rate, or auto: a fixed share of the size
-                                  of the model's embeddings [default: auto]
+          --learning-rate <RATE>  The peak of AdamW's learning rate: a number, a share of the size of
+                                  the learned rows (3%), or auto: a share that fits most models
+                                  [default: auto]
           --schedule <SHAPE>      How the learning rate goes after the warm-up: it stays, or falls to a
                                   tenth along a line or half a cosine [default: cosine] [possible
                                   values: constant, linear, cosine]
@@ -124,6 +131,13 @@ fn each_flag_tells_its_unit_and_its_default() {
                                   dev, or the last [default: best] [possible values: best, last]
           --seed <N>              What all that is drawn by chance is drawn from: the same seed gives
                                   the same prompt, bit for bit [default: 0]
+          --candidates <N>        Try this many ways to learn at once and keep the best on dev, or auto:
+                                  learning rates, inits and seeds are varied, as far as they are not
+                                  stated. The worse half leaves early, and half of the rest each time
+                                  after twice as many steps [default: 1]
+          --ensemble <N>          Let this many of the candidates learn to the end, and write them all,
+                                  to answer together: the best to --out and the others below it
+                                  [default: 1]
 
     Machine:
           --threads <N>                  Threads to compute with, at most 256 [default: one for each
@@ -146,10 +160,22 @@ fn each_flag_tells_its_unit_and_its_default() {
       -v, --verbose     Say more on standard error: what it runs on, and how much all training texts
                         share
 
+    Regularisation:
+          --token-dropout <SHARE>  The chance with which each virtual token is left out of a step
+                                   [default: 0]
+          --noise <SHARE>          Noise that is added to the rows in each step, its standard deviation
+                                   a share of their size [default: 0]
+          --ema-decay <SHARE>      Judge and keep an exponential moving average of the rows, of which
+                                   this share stays in each step; 0: the rows themselves [default: 0]
+          --trust-region <SHARE>   How far a row may get from its init, as a share of its size; 0:
+                                   anywhere [default: 0]
+
     Examples:
       foreword train reviews.csv --out sentiment
       foreword train task.toml
       foreword train task.toml --steps 800 --seed 1 --out second-try
+      foreword train reviews.csv --candidates auto --out best-of-eight
+      foreword train reviews.csv --method prefix --out as-keys-and-values
       foreword train restaurants.jsonl --text-field input --target-field output
       foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\nSentiment:' \
           --labels 'neg= negative,pos= positive' --log run.jsonl

@@ -15,6 +15,7 @@ fn a_prompt_is_told_with_its_rows_where_the_model_is_given() {
     assert!(alone.rows.is_none());
     let beside: Inspected = scene.run(&["inspect", "p", "--model", &llama, "--top", "2", "--json"]).line();
     assert_eq!((beside.prompt.as_str(), beside.virtual_tokens, beside.hidden), ("p", 4, 32));
+    assert_eq!(beside.method, "prompt");
     let peft = beside.peft.unwrap();
     assert_eq!((peft.peft_type.as_str(), peft.task_type.as_deref()), ("PROMPT_TUNING", Some("CAUSAL_LM")));
     assert_eq!(peft.base_model.as_deref(), Some("llama-tiny"));

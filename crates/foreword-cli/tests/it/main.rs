@@ -14,6 +14,7 @@ mod help;
 mod inspect;
 mod stories;
 
+mod candidates;
 mod data;
 mod docs;
 mod explain;

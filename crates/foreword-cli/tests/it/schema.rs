@@ -93,6 +93,7 @@ pub(crate) struct Inspected {
     pub(crate) prompt: String,
     pub(crate) virtual_tokens: usize,
     pub(crate) hidden: usize,
+    pub(crate) method: String,
     pub(crate) peft: Option<Peft>,
     pub(crate) passport: Option<Passport>,
     pub(crate) rows: Option<Rows>,

@@ -130,7 +130,7 @@ fn settings_that_cannot_be() {
     "#);
     insta::assert_snapshot!(train_on("d.toml", "[train]\nstep = 3\n", &[]), @r#"
     exit 1
-    error: d.toml, line 2, column 1: unknown field `step`, expected one of `steps`, `batch_size`, `learning_rate`, `schedule`, `warmup`, `max_grad_norm`, `weight_decay`, `shuffle`, `eval_every`, `patience`, `keep`, `micro_batch_tokens`, `memory`, `seed`
+    error: d.toml, line 2, column 1: unknown field `step`, expected one of `steps`, `batch_size`, `learning_rate`, `schedule`, `warmup`, `max_grad_norm`, `weight_decay`, `shuffle`, `eval_every`, `patience`, `keep`, `micro_batch_tokens`, `memory`, `seed`, `candidates`, `ensemble`, `token_dropout`, `noise`, `ema_decay`, `trust_region`
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{text"]), @r#"
     exit 1
@@ -242,7 +242,7 @@ fn prompts_that_do_not_fit() {
     "#);
     insta::assert_snapshot!(eval("p", &model("gpt2-tiny")), @r#"
     exit 1
-    error: the soft prompt has rows of width 32, but gpt2-tiny embeds in width 36: it was made for another model (llama-tiny)
+    error: the prompt has rows of width 32, but those of gpt2-tiny have width 36: it was made for another model (llama-tiny)
     hint: give the model that the prompt was made for with --model, or train a prompt for this one
     "#);
     insta::assert_snapshot!(eval("p", &model("qwen2-tiny")), @r#"

@@ -36,9 +36,9 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
             target_field: None,
         },
         training: TrainingRecord {
-            method: "prompt-tuning".to_owned(),
+            method: Method::Prompt,
             n_virtual: rows.n_virtual(),
-            hidden: rows.hidden(),
+            width: rows.width(),
             init: "random".to_owned(),
             seed: 0,
             settings: BTreeMap::new(),

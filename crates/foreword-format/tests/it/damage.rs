@@ -105,12 +105,12 @@ proptest! {
         damage.apply(&mut bytes);
         if let Ok(rows) = SoftPrompt::from_safetensors(&bytes) {
             prop_assert!(rows.values().iter().all(|value| value.is_finite()));
-            prop_assert_eq!(rows.values().len(), rows.n_virtual() * rows.hidden());
+            prop_assert_eq!(rows.values().len(), rows.n_virtual() * rows.width());
         }
         let mut bytes = prompt.adapter.unwrap().to_json().unwrap();
         damage.apply(&mut bytes);
         if let Ok(config) = AdapterConfig::from_json(&bytes, path) {
-            prop_assert!(config.n_virtual() > 0 && config.hidden() > 0);
+            prop_assert!(config.n_virtual() > 0 && config.width() > 0);
         }
         let passport = prompt.passport.unwrap();
         let mut bytes = passport.to_json(&passport.tensors_digest).unwrap();

@@ -133,10 +133,10 @@ fn nothing_is_made_for_a_prompt_that_contradicts_itself() {
         assert!(!dir.exists());
     }
     check(|prompt| prompt.rows = rows(2, 4), &[ADAPTER_FILE, "virtual tokens 3", TENSORS_FILE, "says 2"]);
-    check(|prompt| prompt.rows = rows(3, 5), &["hidden size 4", "says 5"]);
+    check(|prompt| prompt.rows = rows(3, 5), &["row width 4", "says 5"]);
     check(
         |prompt| prompt.adapter = Some(AdapterConfig::causal_lm(3, 5).unwrap()),
-        &[ADAPTER_FILE, "hidden size 5"],
+        &[ADAPTER_FILE, "row width 5"],
     );
     check(
         |prompt| prompt.passport.as_mut().unwrap().training.n_virtual = 4,
@@ -167,7 +167,7 @@ fn files_that_do_not_belong_together_are_refused() {
     let dir = written();
     let config = AdapterConfig::causal_lm(3, 8).unwrap().to_json().unwrap();
     fs::write(dir.path().join(ADAPTER_FILE), config).unwrap();
-    check_refused(dir.path(), &[ADAPTER_FILE, "hidden size 8", TENSORS_FILE, "says 4"]);
+    check_refused(dir.path(), &[ADAPTER_FILE, "row width 8", TENSORS_FILE, "says 4"]);
     let config = AdapterConfig::causal_lm(2, 4).unwrap().to_json().unwrap();
     fs::write(dir.path().join(ADAPTER_FILE), config).unwrap();
     check_refused(dir.path(), &["stored rows 2", "says 3"]);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use foreword_format::digest::sha256;
 use foreword_format::{
-    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Objective,
-    Passport, Placement, PromptDirectory, SoftPrompt, TENSORS_FILE, TaskKind, TaskRecord, TrainingRecord,
+    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Method,
+    Objective, Passport, Placement, PromptDirectory, SoftPrompt, TENSORS_FILE, TaskKind, TaskRecord,
+    TrainingRecord,
 };
 use serde_json::json;
 
@@ -31,7 +32,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
         tensors_digest: sha256(&rows.to_safetensors().unwrap()),
         base_model: BaseModel {
             name: "foreword-tiny".to_owned(),
-            spec: json!({ "vocab": 4096, "hidden": rows.hidden(), "norm": { "kind": "rms", "eps": 1e-5 } }),
+            spec: json!({ "vocab": 4096, "hidden": rows.width(), "norm": { "kind": "rms", "eps": 1e-5 } }),
             embeddings: EmbeddingFingerprint {
                 dtype: "bf16".to_owned(),
                 digest: sha256(b"table"),
@@ -53,9 +54,9 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
             target_field: None,
         },
         training: TrainingRecord {
-            method: "prompt-tuning".to_owned(),
+            method: Method::Prompt,
             n_virtual: rows.n_virtual(),
-            hidden: rows.hidden(),
+            width: rows.width(),
             init: "text:Classify.".to_owned(),
             seed: u64::MAX,
             settings: [("learning_rate".to_owned(), json!("auto")), ("batch_size".to_owned(), json!(32))]

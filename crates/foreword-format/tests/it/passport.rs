@@ -30,6 +30,15 @@ fn the_bytes_are_these() {
 }
 
 #[test]
+fn what_earlier_versions_wrote_is_read() {
+    let now = include_str!("../data/foreword.json");
+    let then = now.replace(r#""method": "prompt""#, r#""method": "prompt-tuning""#);
+    let then = then.replace(r#"    "width": 4"#, r#"    "hidden": 4"#);
+    assert_ne!(then, now);
+    assert_eq!(read(then.as_bytes()).unwrap(), read(now.as_bytes()).unwrap());
+}
+
+#[test]
 fn the_order_in_which_a_spec_was_built_does_not_show() {
     let mut one = passport(&rows(3, 4));
     let mut other = one.clone();

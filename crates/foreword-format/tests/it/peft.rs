@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use foreword_format::{
-    ADAPTER_FILE, AdapterConfig, FormatError, Overwrite, PICKLE_FILE, PeftTask, PeftType, PromptDirectory,
-    SoftPrompt, TENSORS_FILE,
+    ADAPTER_FILE, AdapterConfig, FormatError, Method, Overwrite, PICKLE_FILE, PeftTask, PeftType,
+    PromptDirectory, SoftPrompt, TENSORS_FILE,
 };
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn adapter(json: &str) -> Result<AdapterConfig, FormatError> {
 fn a_prompt_from_peft_is_read_and_written_again_to_the_byte() {
     let from = data("prompt-tuning");
     let prompt = PromptDirectory::read(&from).unwrap();
-    assert_eq!((prompt.rows.n_virtual(), prompt.rows.hidden()), (3, 8));
+    assert_eq!((prompt.rows.n_virtual(), prompt.rows.width()), (3, 8));
     assert!(prompt.passport.is_none());
     assert_eq!(prompt.adapter.as_ref().unwrap().task, Some(PeftTask::CausalLm));
 
@@ -33,6 +33,33 @@ fn a_prompt_from_peft_is_read_and_written_again_to_the_byte() {
         assert_eq!(fs::read(to.join(file)).unwrap(), fs::read(from.join(file)).unwrap(), "{file}");
     }
     assert_eq!(names(&to), [ADAPTER_FILE, TENSORS_FILE]);
+}
+
+#[test]
+fn a_kv_prefix_from_peft_is_read_and_written_again_to_the_byte() {
+    // Two layers whose keys have two heads of twelve numbers.
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/parity/llama-tiny/prefix-tuning");
+    let prompt = PromptDirectory::read(&from).unwrap();
+    assert_eq!((prompt.rows.n_virtual(), prompt.rows.width()), (6, 2 * 2 * 24));
+    assert_eq!(prompt.method(), Method::Prefix);
+
+    let scratch = tempfile::tempdir().unwrap();
+    prompt.write(scratch.path(), Overwrite::Replace).unwrap();
+    for file in [ADAPTER_FILE, TENSORS_FILE] {
+        assert_eq!(
+            fs::read(scratch.path().join(file)).unwrap(),
+            fs::read(from.join(file)).unwrap(),
+            "{file}"
+        );
+    }
+    let mut made = AdapterConfig::causal_lm_prefix(6, 2, 2, 24).unwrap();
+    made.base_model = prompt.adapter.as_ref().unwrap().base_model.clone();
+    assert_eq!(Some(made), prompt.adapter);
+    let cartridge = r#"{"peft_type": "CARTRIDGE", "num_virtual_tokens": 2, "token_dim": 4, "num_layers": 3}"#;
+    assert_eq!(
+        (adapter(cartridge).unwrap().method(), adapter(cartridge).unwrap().width()),
+        (Method::Prefix, 24)
+    );
 }
 
 #[test]
@@ -79,7 +106,7 @@ fn p_tuning_is_read_as_the_rows_that_its_encoder_made() {
     let prompt = PromptDirectory::read(&data("p-tuning")).unwrap();
     let config = prompt.adapter.as_ref().unwrap();
     assert_eq!(config.peft_type(), PeftType::PTuning);
-    assert_eq!((prompt.rows.n_virtual(), prompt.rows.hidden()), (3, 8));
+    assert_eq!((prompt.rows.n_virtual(), prompt.rows.width()), (3, 8));
 
     let scratch = tempfile::tempdir().unwrap();
     prompt.write(scratch.path(), Overwrite::Refuse).unwrap();
@@ -109,7 +136,7 @@ fn an_encoder_decoder_prompt_is_the_first_half_of_what_peft_stores() {
 fn other_versions_of_peft_lack_fields_and_have_others() {
     let sparse = r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2, "token_dim": 4}"#;
     let config = adapter(sparse).unwrap();
-    assert_eq!((config.n_virtual(), config.hidden(), config.task), (2, 4, None));
+    assert_eq!((config.n_virtual(), config.width(), config.task), (2, 4, None));
     let dir = directory_with(&rows(2, 4), &[(ADAPTER_FILE, sparse)]);
     assert_eq!(PromptDirectory::read(dir.path()).unwrap().rows, rows(2, 4));
 
@@ -127,16 +154,29 @@ fn other_versions_of_peft_lack_fields_and_have_others() {
 
 #[test]
 fn other_adapters_are_refused_by_name() {
-    check_refused(&data("lora"), &["adapter_config.json", "LORA", "PROMPT_TUNING and P_TUNING"]);
+    check_refused(
+        &data("lora"),
+        &["adapter_config.json", "LORA", "PROMPT_TUNING, P_TUNING and PREFIX_TUNING"],
+    );
     for (json, part) in [
-        (r#"{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": "x"}"#, "PREFIX_TUNING"),
+        (r#"{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": "x"}"#, "line 1"),
+        (r#"{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 2, "token_dim": 4}"#, "num_layers"),
+        (
+            r#"{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 2, "token_dim": 4, "num_layers": 0}"#,
+            "of 0 numbers",
+        ),
+        (
+            r#"{"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 2, "token_dim": 4, "num_layers": 3,
+                "num_transformer_submodules": 2}"#,
+            "num_transformer_submodules 2",
+        ),
         (r#"{"peft_type": "MULTITASK_PROMPT_TUNING"}"#, "MULTITASK_PROMPT_TUNING"),
         (r#"{"num_virtual_tokens": 2, "token_dim": 4}"#, "peft_type"),
         (r#"{"peft_type": "PROMPT_TUNING", "task_type": "SEQ_CLS"}"#, "SEQ_CLS"),
         (r#"{"peft_type": "PROMPT_TUNING", "token_dim": 4}"#, "num_virtual_tokens"),
         (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}"#, "token_dim"),
         (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 0, "token_dim": 4}"#, "0 virtual tokens"),
-        (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2, "token_dim": 0}"#, "hidden size 0"),
+        (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2, "token_dim": 0}"#, "of 0 numbers"),
         (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": -2, "token_dim": 4}"#, "-2"),
         (r#"{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 1e99, "token_dim": 4}"#, "line 1"),
         (

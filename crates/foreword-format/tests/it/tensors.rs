@@ -73,7 +73,7 @@ fn shapes_that_do_not_fit_are_refused() {
     check_refused(&one_tensor(name, "F32", &[4], &[0; 16]), &["[4]", "matrix"]);
     check_refused(&one_tensor(name, "F32", &[1, 2, 2], &[0; 16]), &["[1, 2, 2]"]);
     check_refused(&one_tensor(name, "F32", &[0, 8], &[]), &["0 virtual tokens"]);
-    check_refused(&one_tensor(name, "F32", &[8, 0], &[]), &["hidden size 0"]);
+    check_refused(&one_tensor(name, "F32", &[8, 0], &[]), &["of 0 numbers"]);
     check_refused(&one_tensor(name, "F64", &[1, 2], &[0; 16]), &["F64", "BF16"]);
     check_refused(&one_tensor(name, "I8", &[1, 2], &[0; 2]), &["I8"]);
     check_refused(&one_tensor(name, "F33", &[1, 2], &[0; 8]), &["F33"]);
@@ -127,7 +127,7 @@ proptest! {
         let bytes = rows.to_safetensors().unwrap();
         prop_assert_eq!(&bytes, &rows.to_safetensors().unwrap());
         let read = SoftPrompt::from_safetensors(&bytes).unwrap();
-        prop_assert_eq!((read.n_virtual(), read.hidden()), (n_virtual, hidden));
+        prop_assert_eq!((read.n_virtual(), read.width()), (n_virtual, hidden));
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(read.values()), bits(&values));
     }

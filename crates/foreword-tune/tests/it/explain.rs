@@ -6,7 +6,7 @@ use foreword_backbone::{Input, Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::explain::walk;
 use foreword_tune::pass::{Lesson, Query, loss_and_gradient};
-use foreword_tune::settings::{Objective, Placement};
+use foreword_tune::settings::{Method, Objective, Placement};
 use foreword_tune::task::probabilities;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
@@ -27,6 +27,7 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
             verbalizer: Verbalizer::new(&labels.into(), &model.tokenizer).unwrap(),
             objective,
         }),
+        method: Method::Prompt,
         placement: Placement::Front,
         max_length: 200,
     }

@@ -9,7 +9,7 @@ use foreword_tune::data::Dataset;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
 use foreword_tune::pass::{Query, Scorer};
-use foreword_tune::settings::{Init, LearningRate, Placement};
+use foreword_tune::settings::{Init, LearningRate, Method, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::task::best;
 use foreword_tune::template::Template;
@@ -22,6 +22,7 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
         template: Template::parse("{text}:").unwrap(),
         text_field: None,
         goal: Goal::Generation(Generation::of(model).unwrap()),
+        method: Method::Prompt,
         placement,
         max_length: 200,
     }
@@ -102,7 +103,7 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
             // More tokens than the cache holds in one piece.
             let written = write((&model, placement), soft.values(), &of, 40, &GenerateConfig::default());
             assert!(written.iter().any(|text| text.tokens.len() > 35), "{written:?}");
-            let stem = Stem::new(&model.backbone, placement, 1, TEXTS).unwrap();
+            let stem = Stem::new(&model.backbone, (Method::Prompt, placement), 1, TEXTS).unwrap();
             let scorer = Scorer::new(&stem, &[soft.values()], 1000).unwrap();
             for (context, text) in TEXTS.iter().zip(&written) {
                 let n = model.backbone.spec().vocab as Token;

@@ -36,7 +36,7 @@ fn close(a: f64, b: f64) {
 /// Rows near the init's, each moved in its own direction, as training does.
 fn moved(init: &SoftPrompt) -> SoftPrompt {
     let values = init.values().iter().enumerate().map(|(i, v)| 1.5 * v + 0.2 * ((i * i) as f32 * 0.37).sin());
-    SoftPrompt::new(values.collect(), init.n_virtual(), init.hidden()).unwrap()
+    SoftPrompt::new(values.collect(), init.n_virtual(), init.width()).unwrap()
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn what_is_not_known_is_left_out() {
     let near = &inspect(&model, &one, None, None, 1).rows[0].nearest[0];
     assert!((near.cosine - 1.0).abs() < 1e-12);
     // A row of zeros has no direction.
-    let zero = SoftPrompt::new(vec![0.0; one.hidden()], 1, one.hidden()).unwrap();
+    let zero = SoftPrompt::new(vec![0.0; one.width()], 1, one.width()).unwrap();
     let row = &inspect(&model, &zero, Some(&one), None, 1).rows[0];
     assert_eq!((row.norm, row.drift.unwrap().cosine), (0.0, 0.0));
 }

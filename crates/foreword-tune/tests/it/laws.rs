@@ -7,7 +7,7 @@ use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::pass::{Budget, Lesson, Query, loss_and_gradient};
-use foreword_tune::settings::{LearningRate, Objective, Placement};
+use foreword_tune::settings::{LearningRate, Method, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
@@ -121,7 +121,7 @@ fn score_one<B: Backend>(
 }
 
 fn stem<B: Backend>(model: &Model<B>, placement: Placement) -> Stem<'_, B> {
-    Stem::new(&model.backbone, placement, 1, CONTEXTS).unwrap()
+    Stem::new(&model.backbone, (Method::Prompt, placement), 1, CONTEXTS).unwrap()
 }
 
 /// Which soft prompt each example stands below: all below one, or two below each of two.
@@ -219,7 +219,7 @@ fn a_text_scores_alone_as_in_any_company() {
     }
 }
 
-fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
+pub(crate) fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
     let labels = [("negative", " negative"), ("positive", " positive")];
     let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();
     Task {
@@ -229,6 +229,7 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
             objective: Objective::Label,
         }),
+        method: Method::Prompt,
         placement,
         max_length: 200,
     }

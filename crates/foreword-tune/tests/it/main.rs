@@ -44,3 +44,5 @@ fn shared_tokenizer(name: &str) -> Option<Tokenizer> {
 mod golden;
 mod laws;
 mod parity;
+mod population;
+mod prefix;

@@ -7,9 +7,9 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_format::PromptDirectory;
 use foreword_tune::data::Dataset;
-use foreword_tune::init::Sources;
+use foreword_tune::init;
 use foreword_tune::pass::{Lesson, Query, Scorer, loss_and_gradient};
-use foreword_tune::settings::{Init, Keep, LearningRate, Objective, Placement, Schedule, Warmup};
+use foreword_tune::settings::{Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
@@ -25,7 +25,8 @@ fn placements(golden: &Golden) -> Vec<Placement> {
 
 fn stem<'m, B: Backend>(model: &'m Model<B>, placement: Placement, contexts: &[Vec<Token>]) -> Stem<'m, B> {
     let n_leading = model.tokenizer.leading().len();
-    Stem::new(&model.backbone, placement, n_leading, contexts.iter().map(Vec::as_slice)).unwrap()
+    Stem::new(&model.backbone, (Method::Prompt, placement), n_leading, contexts.iter().map(Vec::as_slice))
+        .unwrap()
 }
 
 /// Every golden log-likelihood, loss and gradient of a model.
@@ -95,6 +96,7 @@ fn peft_task<B: Backend>(model: &Model<B>) -> Task {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
             objective: Objective::Lm,
         }),
+        method: Method::Prompt,
         placement: Placement::Front,
         max_length: 100,
     }
@@ -110,9 +112,9 @@ fn rows(path: &Path) -> Vec<f32> {
     PromptDirectory::read(path).unwrap().rows.into_values()
 }
 
-/// Log-likelihoods of the first texts under the soft prompt of `dir`, against those that PEFT computed.
-fn check_scores(model: &Model<Cpu>, dir: &str, expected: &Value) {
-    let task = peft_task(model);
+/// Log-likelihoods of the first texts under the prompt of `dir`, against those that PEFT computed.
+fn check_scores(model: &Model<Cpu>, method: Method, dir: &str, expected: &Value) {
+    let task = Task { method, ..peft_task(model) };
     let examples = peft_examples(model, &task);
     let got = task.log_likelihoods(model, &rows(&root().join(dir)), &examples, 4096, &mut |_| {}).unwrap();
     for (got, expected) in got.iter().zip(expected.as_array().unwrap()) {
@@ -128,26 +130,34 @@ fn peft_directories_score_as_in_peft() {
     for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny"] {
         let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
         let golden = json(&format!("testdata/parity/{name}/golden.json"));
-        check_scores(&model, &format!("testdata/parity/{name}/end"), &golden["end"]);
+        let dir = |prompt: &str| format!("testdata/parity/{name}/{prompt}");
+        check_scores(&model, Method::Prompt, &dir("end"), &golden["end"]);
+        check_scores(&model, Method::Prefix, &dir("prefix-end"), &golden["prefix"]["end"]);
         if name == "llama-tiny" {
-            check_scores(&model, "testdata/parity/llama-tiny/p-tuning", &golden["p_tuning"]);
+            check_scores(&model, Method::Prompt, &dir("p-tuning"), &golden["p_tuning"]);
+            check_scores(&model, Method::Prefix, &dir("prefix-tuning"), &golden["prefix_tuning"]);
         }
     }
 }
 
 #[test]
 fn a_run_is_the_run_that_peft_makes() {
-    for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny"] {
+    let names = ["llama-tiny", "gpt2-tiny", "qwen2-tiny"];
+    for (name, method) in names.iter().flat_map(|name| Method::ALL.iter().map(move |&method| (name, method)))
+    {
         let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
         let golden = json(&format!("testdata/parity/{name}/golden.json"));
-        let task = peft_task(&model);
+        let (golden_losses, start, end) = match method {
+            Method::Prompt => (&golden["losses"], "start", "end"),
+            Method::Prefix => (&golden["prefix"]["losses"], "prefix-start", "prefix-end"),
+        };
+        let task = Task { method, ..peft_task(&model) };
         let examples = peft_examples(&model, &task);
         let contexts: Vec<Vec<Token>> = serde_json::from_value(golden["context_ids"].clone()).unwrap();
         assert_eq!(examples.contexts, contexts, "{name}: tokens");
 
         let dir = root().join(format!("testdata/parity/{name}"));
-        let sources = Sources::of(&model, None);
-        let start = sources.soft_prompt(&Init::From(dir.join("start")), 1, 0).unwrap();
+        let start = init::start(&model, &task, &Init::From(dir.join(start)), 1, 0).unwrap();
         let config = TrainConfig {
             steps: 10,
             batch_size: 4,
@@ -167,13 +177,13 @@ fn a_run_is_the_run_that_peft_makes() {
             }
             ControlFlow::Continue(())
         });
-        let expected: Vec<f64> = serde_json::from_value(golden["losses"].clone()).unwrap();
+        let expected: Vec<f64> = serde_json::from_value(golden_losses.clone()).unwrap();
         for (loss, expected) in losses.iter().zip(&expected) {
             assert!((loss - expected).abs() < 1e-4 * expected, "{name}: {losses:?} instead of {expected:?}");
         }
         assert_eq!(losses.len(), 10);
         let wide = |values: Vec<f32>| values.into_iter().map(f64::from);
-        let off = distance(wide(outcome.unwrap().soft_prompt.into_values()), wide(rows(&dir.join("end"))));
-        assert!(off < 1e-3, "{name}: the final soft prompt is off by {off:e}");
+        let off = distance(wide(outcome.unwrap().soft_prompt.into_values()), wide(rows(&dir.join(end))));
+        assert!(off < 1e-3, "{name}: the final {method} is off by {off:e}");
     }
 }

@@ -82,7 +82,7 @@ impl Story<'_> {
 
     /// P, H and T.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
-        (self.soft.n_virtual(), self.soft.hidden(), self.told.tokens.len())
+        (self.soft.n_virtual(), self.soft.width(), self.told.tokens.len())
     }
 
     /// The model's name.

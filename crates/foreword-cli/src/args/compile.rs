@@ -1,0 +1,34 @@
+//! `foreword compile`: which soft prompt becomes a KV prefix, and where it goes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{MachineArgs, OutputArgs};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  foreword compile sentiment-prompt --out sentiment-prefix
+  foreword compile reviews-prompt --model ./Qwen2.5-0.5B --out reviews-prefix
+  foreword classify --prompt sentiment-prefix 'The movie was fantastic.'     (the same answer, to the bit)";
+
+/// `foreword compile`
+#[derive(Debug, Args)]
+pub(crate) struct CompileArgs {
+    /// The directory of the soft prompt, from foreword or from PEFT
+    #[arg(value_name = "DIR")]
+    pub(crate) prompt: PathBuf,
+    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
+    /// where that is the bundled one]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// The directory to write the KV prefix to [default: the soft prompt's with -prefix]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace the prompt in --out, if there is one
+    #[arg(long, help_heading = "Output")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}

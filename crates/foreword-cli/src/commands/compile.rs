@@ -1,0 +1,79 @@
+//! `foreword compile`: turns a soft prompt into the keys and values that its model makes of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use foreword::PromptDirectory;
+use foreword::format::TENSORS_FILE;
+use foreword::prefix::compile;
+use foreword::record;
+use foreword::settings::{Method, Placement};
+
+use crate::args::{CompileArgs, PlaceArgs, SourceArgs};
+use crate::exit::{Exit, Given};
+use crate::printer::Printer;
+use crate::resolve;
+use crate::resolve::prompt::{describe, model_name, read_directory};
+use crate::resolve::run::Place;
+use crate::wire::Compiled;
+use crate::words::{bytes, count};
+
+/// Runs the verb.
+pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
+    let source = SourceArgs { prompt: args.prompt.clone(), model: args.model.clone() };
+    let directory = read_directory(&args.prompt)?;
+    if directory.method() == Method::Prefix {
+        return Err(Given::wrong(format!("{} is a KV prefix already", args.prompt.display())).into());
+    }
+    let place = PlaceArgs { out: args.out.clone(), force: args.force, resume: false };
+    let place = Place::check(&place, || default_out(&args.prompt))?;
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if real(&place.out) == real(&args.prompt) {
+        return Err(Given::wrong("--out is the soft prompt's own directory")
+            .hint("give another directory: the soft prompt is what training can go on from")
+            .into());
+    }
+    let model = resolve::model(&model_name(&source, Some(&directory))?, &args.machine)?;
+    for warning in record::check_fit(&directory, &model)? {
+        printer.warn(&describe(&warning));
+    }
+    let placement = directory.passport.as_ref().map_or(Placement::Front, |passport| passport.task.placement);
+    let rows = compile(&model, placement, &directory.rows)?;
+    let (n_virtual, width) = (rows.n_virtual(), rows.width());
+
+    let adapter = match placement {
+        Placement::Front => Some(record::adapter(&model, Method::Prefix, n_virtual)?),
+        Placement::AfterBos | Placement::Suffix => None,
+    };
+    let mut passport = directory.passport;
+    if let Some(passport) = &mut passport {
+        let training = &mut passport.training;
+        (training.method, training.width) = (Method::Prefix, width);
+        training.settings.insert("compiled_from".to_owned(), passport.tensors_digest.clone().into());
+    }
+    PromptDirectory { rows, adapter, passport }.write(&place.out, place.overwrite)?;
+
+    let size = |dir: &Path| std::fs::metadata(dir.join(TENSORS_FILE)).map_or(0, |metadata| metadata.len());
+    let (before, after) = (size(&args.prompt), size(&place.out));
+    printer.json(&Compiled {
+        out: place.out.display().to_string(),
+        virtual_tokens: n_virtual,
+        width,
+        bytes: after,
+    })?;
+    printer.answer(&format!(
+        "{}: a KV prefix of {n_virtual} virtual tokens × {} numbers, {} instead of {}",
+        place.out.display(),
+        count(width as u64),
+        bytes(after),
+        bytes(before)
+    ))?;
+    printer.say("It gives what the soft prompt gave, and its virtual tokens are never computed again.");
+    Ok(Exit::Done)
+}
+
+/// Beside the soft prompt.
+fn default_out(prompt: &Path) -> PathBuf {
+    let name = prompt.file_name().unwrap_or_default().to_string_lossy();
+    prompt.with_file_name(format!("{name}-prefix"))
+}

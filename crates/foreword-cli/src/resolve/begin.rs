@@ -1,0 +1,100 @@
+//! How a run begins: its first rows, or those of every candidate.
+
+use anyhow::Result;
+use foreword::candidates::{Stated, Variation, variations};
+use foreword::record;
+use foreword::settings::{CandidateCount, Init};
+use foreword::train::DEFAULT_VIRTUAL_TOKENS;
+use foreword::{Candidate, Cpu, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
+
+use super::Fields;
+use crate::exit::Given;
+use crate::printer::Printer;
+use crate::words::{count, either};
+
+/// One of several candidates.
+#[derive(Clone, Debug)]
+pub(crate) struct Tried {
+    pub(crate) how: Variation,
+    pub(crate) candidate: Candidate,
+}
+
+impl Tried {
+    /// What is tried, in words.
+    pub(crate) fn in_words(&self) -> String {
+        let Variation { init, learning_rate, n_virtual, seed } = &self.how;
+        format!("learning rate {learning_rate}, init {init}, {n_virtual} virtual tokens, seed {seed}")
+    }
+}
+
+/// A sentence that names the task, as a person would write it.
+pub(super) fn default_init(task: &Task, fields: &Fields) -> Init {
+    let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
+    Init::Text(match task.verbalizer() {
+        Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),
+        None => format!("Read the {slot} and write the {}.", fields.truth),
+    })
+}
+
+/// The first rows.
+pub(super) fn start(
+    init: &Init,
+    n_virtual: Option<usize>,
+    model: &Model<Cpu>,
+    task: &Task,
+    seed: u64,
+    printer: &Printer,
+) -> Result<SoftPrompt> {
+    let start = foreword::init::start(model, task, init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
+    if let Init::From(dir) = init
+        && let Err(error) = record::check_fit(&PromptDirectory::read(dir)?, model)
+    {
+        printer.warn(&format!(
+            "{error}; its rows are only where learning begins, but may be no better than noise"
+        ));
+    }
+    if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
+        let found = start.n_virtual();
+        printer.warn(&format!(
+            "{init} has {found} virtual tokens, which are taken instead of the {asked} asked for"
+        ));
+    }
+    Ok(start)
+}
+
+/// The candidates that are asked for, none where it is one. What a flag or the task file states is not varied.
+pub(super) fn tried(
+    file: &TaskFile,
+    task: &Task,
+    fields: &Fields,
+    model: &Model<Cpu>,
+    config: &TrainConfig,
+) -> Result<Vec<Tried>> {
+    let n = file.train.candidates.map_or(1, CandidateCount::n);
+    if config.survivors > n {
+        let (survivors, candidates) = (config.survivors, count(n as u64));
+        return Err(Given::wrong(format!(
+            "an ensemble of {survivors} can't be found among {candidates} candidates"
+        ))
+        .hint("ask for more --candidates, or a smaller --ensemble")
+        .into());
+    }
+    if n == 1 {
+        return Ok(Vec::new());
+    }
+    let stated = Stated {
+        init: file.prompt.init.as_ref(),
+        default_init: default_init(task, fields),
+        learning_rate: file.train.learning_rate,
+        n_virtual: file.prompt.virtual_tokens,
+        default_n_virtual: DEFAULT_VIRTUAL_TOKENS,
+        has_labels: task.verbalizer().is_some(),
+        seed: config.seed,
+    };
+    let candidate = |how: Variation| {
+        let start = foreword::init::start(model, task, &how.init, how.n_virtual, how.seed)?;
+        let candidate = Candidate { start, learning_rate: how.learning_rate, seed: how.seed };
+        anyhow::Ok(Tried { how, candidate })
+    };
+    variations(n, &stated).into_iter().map(candidate).collect()
+}

@@ -1,0 +1,196 @@
+//! Several ways to learn at once, KV prefixes, and what is compiled into them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use foreword::PromptDirectory;
+use foreword::settings::Method;
+use serde::Deserialize;
+
+use crate::scene::{Scene, model, sentences};
+use crate::schema::{Classified, Scores};
+
+/// A line of a run of several candidates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase", deny_unknown_fields)]
+enum Line {
+    Step {
+        candidate: usize,
+        step: u64,
+        loss: f64,
+        learning_rate: f64,
+        grad_norm: f64,
+        examples_per_second: f64,
+    },
+    Eval {
+        candidate: usize,
+        step: u64,
+        split: String,
+        loss: f64,
+        accuracy: f64,
+    },
+    Left {
+        candidate: usize,
+        step: u64,
+        reason: String,
+    },
+    Done(Done),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Done {
+    out: String,
+    candidate: usize,
+    steps: u64,
+    best_step: u64,
+    dev: Option<Scores>,
+    test: Option<Scores>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// What `classify --json` says of two texts.
+fn classified(scene: &Scene, prompt: &str) -> Vec<Classified> {
+    let llama = model("llama-tiny");
+    scene.run(&["classify", "--prompt", prompt, "--model", &llama, "--json", "A fine film.", "Dull."]).lines()
+}
+
+#[test]
+fn candidates_leave_by_halves_and_the_best_is_written() {
+    let scene = Scene::new();
+    let run =
+        scene.train("p", "16", &["--test", &sentences(), "--candidates", "4", "--patience", "0", "--json"]);
+    let lines: Vec<Line> = run.lines();
+    let mut n_updates = BTreeMap::new();
+    let mut left = Vec::new();
+    let mut best = (f64::INFINITY, 0);
+    for line in &lines {
+        match line {
+            Line::Step { candidate, loss, learning_rate, grad_norm, examples_per_second, step } => {
+                *n_updates.entry(*candidate).or_insert(0) += 1;
+                assert!(
+                    loss.is_finite()
+                        && *learning_rate > 0.0
+                        && *grad_norm > 0.0
+                        && *examples_per_second > 0.0
+                );
+                assert!((1..=16).contains(step));
+            }
+            Line::Eval { candidate, step, loss, split, accuracy } => {
+                assert!(split == "dev" && step % 2 == 0 && (0.0..=1.0).contains(accuracy));
+                if *loss < best.0 && !left.iter().any(|(gone, _)| gone == candidate) {
+                    best = (*loss, *candidate);
+                }
+            }
+            Line::Left { candidate, step, reason } => {
+                assert_eq!(reason, "dropped");
+                left.push((*candidate, *step));
+            }
+            Line::Done(_) => {}
+        }
+    }
+    // Sixteen steps, an evaluation every second: half of four leave after four, half of two after eight.
+    assert_eq!(left.iter().map(|&(_, step)| step).collect::<Vec<_>>(), [4, 4, 8]);
+    assert_eq!(n_updates.values().sum::<u64>(), 4 * 4 + 2 * 4 + 8);
+    let Some(Line::Done(done)) = lines.last() else { panic!("{lines:?}") };
+    assert!(left.iter().all(|&(candidate, _)| candidate != done.candidate));
+    assert_eq!((done.out.as_str(), done.steps), ("p", 16));
+    assert!(done.best_step <= 16 && done.dev.is_some() && done.test.is_some());
+    assert!(done.seconds > 0.0 && done.peak_memory_bytes.is_none_or(|bytes| bytes > 0));
+    let passport = fs::read_to_string(scene.path("p/foreword.json")).unwrap();
+    assert!(passport.contains("\"candidates\": [") && passport.contains("learning rate 10%"), "{passport}");
+
+    // For people: a table that says which was best.
+    let told = scene.train("q", "16", &["--candidates", "4", "--patience", "0"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(told.stdout.contains("(best)") && told.stdout.contains("dev loss"), "{}", told.stdout);
+    assert!(told.stderr.contains("4 candidates at once"), "{}", told.stderr);
+    assert_eq!(
+        PromptDirectory::read(&scene.path("p")).unwrap().rows,
+        PromptDirectory::read(&scene.path("q")).unwrap().rows
+    );
+}
+
+#[test]
+fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
+    let scene = Scene::new();
+    let run = scene.train("p", "8", &["--test", &sentences(), "--candidates", "4", "--ensemble", "3"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("ensemble of 3"), "{}", run.stdout);
+    let rows = |dir: &str| PromptDirectory::read(&scene.path(dir)).unwrap().rows;
+    assert!(rows("p") != rows("p/member-2") && rows("p/member-2") != rows("p/member-3"));
+    assert!(!scene.path("p/member-4").exists());
+    let passport = fs::read_to_string(scene.path("p/foreword.json")).unwrap();
+    assert!(passport.contains("\"test.ensemble\""), "{passport}");
+    assert_eq!(classified(&scene, "p/member-3").len(), 2);
+
+    let smaller = scene.train("p", "8", &["--candidates", "3", "--ensemble", "2", "--force"]);
+    assert_eq!(smaller.code, 0, "{}", smaller.stderr);
+    assert!(scene.path("p/member-2").exists() && !scene.path("p/member-3").exists());
+
+    let more = scene.train("x", "8", &["--candidates", "3", "--ensemble", "4"]);
+    assert_eq!(more.code, 1);
+    assert!(more.stderr.contains("an ensemble of 4 can't be found among 3 candidates"), "{}", more.stderr);
+    assert!(!scene.path("x").exists());
+}
+
+#[test]
+fn a_kv_prefix_is_learned_and_used_like_a_soft_prompt() {
+    let scene = Scene::new();
+    let run = scene.train("p", "4", &["--method", "prefix", "--test", &sentences()]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("tuned KV prefix"), "{}", run.stdout);
+    let directory = PromptDirectory::read(&scene.path("p")).unwrap();
+    assert_eq!((directory.method(), directory.rows.width()), (Method::Prefix, 2 * 2 * 24));
+    let adapter = fs::read_to_string(scene.path("p/adapter_config.json")).unwrap();
+    assert!(adapter.contains("\"peft_type\": \"PREFIX_TUNING\""), "{adapter}");
+    assert_eq!(classified(&scene, "p").len(), 2);
+    let llama = model("llama-tiny");
+    let inspected = scene.run(&["inspect", "p", "--model", &llama]);
+    assert!(
+        inspected.stdout.contains("a KV prefix of 4 virtual tokens × 96 numbers"),
+        "{}",
+        inspected.stdout
+    );
+    let explained = scene.run(&["explain", "--prompt", "p", "--model", &llama]);
+    assert_eq!(explained.code, 1);
+    assert!(explained.stderr.contains("the prompt is a KV prefix"), "{}", explained.stderr);
+
+    let at_end = scene.train("x", "4", &["--method", "prefix", "--placement", "suffix"]);
+    assert_eq!(at_end.code, 1);
+    assert!(at_end.stderr.contains("a KV prefix has no row"), "{}", at_end.stderr);
+}
+
+#[test]
+fn a_compiled_prompt_gives_the_same_answers_to_the_bit() {
+    for placement in ["front", "after-bos"] {
+        let scene = Scene::new();
+        let llama = model("llama-tiny");
+        assert_eq!(scene.train("p", "4", &["--placement", placement]).code, 0);
+        let compiled = scene.run(&["compile", "p", "--model", &llama]);
+        assert_eq!(compiled.code, 0, "{}", compiled.stderr);
+        let numbers = |prompt: &str| -> Vec<_> {
+            classified(&scene, prompt).into_iter().map(|line| (line.label, line.log_likelihoods)).collect()
+        };
+        assert_eq!(numbers("p"), numbers("p-prefix"), "{placement}");
+        assert_eq!(scene.path("p-prefix/adapter_config.json").exists(), placement == "front");
+
+        for (args, message) in [
+            (&["compile", "p-prefix"][..], "is a KV prefix already"),
+            (&["compile", "p", "--out", "p", "--force"], "the soft prompt's own directory"),
+            (&["compile", "p"], "already has"),
+            (&["compile", "nowhere"], "there is no prompt directory"),
+        ] {
+            let refused = scene.run(&[args, &["--model", &llama]].concat());
+            assert_eq!(refused.code, 1, "{args:?}");
+            assert!(refused.stderr.contains(message), "{args:?}: {}", refused.stderr);
+        }
+    }
+    let scene = Scene::new();
+    assert_eq!(scene.train("p", "2", &["--placement", "suffix"]).code, 0);
+    let refused = scene.run(&["compile", "p", "--model", &model("llama-tiny")]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("placement suffix stands below each text"), "{}", refused.stderr);
+    assert!(!scene.path("p-prefix").exists());
+}

@@ -1,0 +1,137 @@
+//! Which ways to learn a run tries at once: what is stated stays, the rest is varied.
+
+use crate::settings::{Init, LearningRate};
+
+/// How many candidates `auto` means: one round of what is varied, lengths excepted.
+pub const AUTO: usize = 8;
+/// The most candidates of a run: more learn hardly anything that these do not, and each takes its share of memory.
+pub const MOST: usize = 256;
+
+/// A way to begin and to learn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variation {
+    /// What its rows are at first.
+    pub init: Init,
+    /// Its learning rate.
+    pub learning_rate: LearningRate,
+    /// P.
+    pub n_virtual: usize,
+    /// Seed of its init and of its order of examples.
+    pub seed: u64,
+}
+
+/// What is stated, or the default, of each; only what is not stated is varied.
+#[derive(Clone, Debug)]
+pub struct Stated<'a> {
+    /// The init, where one is stated.
+    pub init: Option<&'a Init>,
+    /// What it is where none is.
+    pub default_init: Init,
+    /// The learning rate, where one is stated.
+    pub learning_rate: Option<LearningRate>,
+    /// P, where it is stated.
+    pub n_virtual: Option<usize>,
+    /// What it is where it is not.
+    pub default_n_virtual: usize,
+    /// Whether there are labels to begin from.
+    pub has_labels: bool,
+    /// The seed of the first round.
+    pub seed: u64,
+}
+
+/// An init of the list below.
+#[derive(Clone, Copy)]
+enum Begin {
+    Default,
+    Labels,
+    Vocab,
+}
+
+/// One round: (learning rate, init, whether P is doubled). The first is what a run without candidates does. The shares
+/// are the span in which runs were seen to be best; longer prompts come last, since they cost more.
+const ROUND: [(LearningRate, Begin, bool); 10] = [
+    (LearningRate::Auto, Begin::Default, false),
+    (LearningRate::Share(0.1), Begin::Default, false),
+    (LearningRate::Auto, Begin::Labels, false),
+    (LearningRate::Share(0.1), Begin::Labels, false),
+    (LearningRate::Auto, Begin::Vocab, false),
+    (LearningRate::Share(0.1), Begin::Vocab, false),
+    (LearningRate::Share(0.01), Begin::Default, false),
+    (LearningRate::Share(0.3), Begin::Default, false),
+    (LearningRate::Auto, Begin::Default, true),
+    (LearningRate::Share(0.1), Begin::Default, true),
+];
+
+/// The first `n` ways to learn, at most [`MOST`], no two alike: each round has another seed.
+#[must_use]
+pub fn variations(n: usize, stated: &Stated<'_>) -> Vec<Variation> {
+    let mut found: Vec<Variation> = Vec::new();
+    let rounds = (0..MOST as u64).flat_map(|round| ROUND.iter().map(move |of| (round, of)));
+    for (round, &(rate, begin, doubled)) in rounds {
+        if found.len() >= n.min(MOST) {
+            break;
+        }
+        let init = match (stated.init, begin) {
+            (Some(init), _) => init.clone(),
+            (None, Begin::Default) => stated.default_init.clone(),
+            (None, Begin::Labels) if !stated.has_labels => continue,
+            (None, Begin::Labels) => Init::Labels,
+            (None, Begin::Vocab) => Init::Vocab,
+        };
+        let longer = if doubled { 2 } else { 1 };
+        let variation = Variation {
+            init,
+            learning_rate: stated.learning_rate.unwrap_or(rate),
+            n_virtual: stated.n_virtual.unwrap_or(longer * stated.default_n_virtual),
+            seed: stated.seed.wrapping_add(round),
+        };
+        if !found.contains(&variation) {
+            found.push(variation);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stated(init: Option<&Init>) -> Stated<'_> {
+        Stated {
+            init,
+            default_init: Init::Text("Say which.".to_owned()),
+            learning_rate: None,
+            n_virtual: None,
+            default_n_virtual: 20,
+            has_labels: true,
+            seed: 7,
+        }
+    }
+
+    #[test]
+    fn the_first_is_the_run_without_candidates_and_no_two_are_alike() {
+        for n in [1, AUTO, 30, MOST, 1000] {
+            let all = variations(n, &stated(None));
+            assert_eq!(all.len(), n.min(MOST));
+            let first = &all[0];
+            assert_eq!((first.learning_rate, first.n_virtual, first.seed), (LearningRate::Auto, 20, 7));
+            assert_eq!(first.init, Init::Text("Say which.".to_owned()));
+            assert!((1..all.len()).all(|i| !all[..i].contains(&all[i])));
+        }
+        assert!(variations(AUTO, &stated(None)).iter().all(|v| v.n_virtual == 20 && v.seed == 7));
+    }
+
+    #[test]
+    fn what_is_stated_is_kept() {
+        let all = variations(12, &stated(Some(&Init::Random)));
+        assert!(all.iter().all(|v| v.init == Init::Random));
+        let rate = Some(LearningRate::Value(0.5));
+        let fixed = Stated { learning_rate: rate, n_virtual: Some(3), ..stated(Some(&Init::Vocab)) };
+        let all = variations(4, &fixed);
+        let same = |v: &Variation| v.learning_rate == LearningRate::Value(0.5) && v.n_virtual == 3;
+        assert!(all.iter().all(same));
+        assert_eq!(all.iter().map(|v| v.seed).collect::<Vec<_>>(), [7, 8, 9, 10]);
+        let unlabelled = Stated { has_labels: false, ..stated(None) };
+        assert!(variations(30, &unlabelled).iter().all(|v| v.init != Init::Labels));
+    }
+}

@@ -1,0 +1,82 @@
+//! Between soft prompts and KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
+
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent};
+use foreword_backbone::{BackboneError, Input, Model, Taped};
+use foreword_format::{FormatError, SoftPrompt};
+
+use crate::settings::Placement;
+
+/// Why a soft prompt can't become a KV prefix.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// Rows that stand in each example see its text.
+    #[error(
+        "a soft prompt with the placement suffix stands below each text, so its keys and values are other ones for each; \
+         only the placements front and after-bos can be compiled"
+    )]
+    Suffix,
+    /// Rows of another width.
+    #[error("the soft prompt has rows of width {found}, but the model's have width {expected}")]
+    Width {
+        /// The soft prompt's.
+        found: usize,
+        /// The model's.
+        expected: usize,
+    },
+    /// The model.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// The numbers that the model makes.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// The keys and values that a model makes of a soft prompt `[P, H]` in its place: a KV prefix `[P, L·2·K·D]` that scores
+/// every text with the same bits, and costs no computing of its own.
+///
+/// # Errors
+/// If the soft prompt stands below the texts, has another width, or is longer than the model's context.
+pub fn compile<B: Backend>(
+    model: &Model<B>,
+    placement: Placement,
+    rows: &SoftPrompt,
+) -> Result<SoftPrompt, CompileError> {
+    let backbone = &model.backbone;
+    let (expected, found) = (backbone.spec().hidden, rows.width());
+    if expected != found {
+        return Err(CompileError::Width { found, expected });
+    }
+    let leading = match placement {
+        Placement::Front => &[][..],
+        Placement::AfterBos => model.tokenizer.leading(),
+        Placement::Suffix => return Err(CompileError::Suffix),
+    };
+    let mut forest = Forest::new();
+    let root = forest.push(Parent::Root, leading.len());
+    let above = (!leading.is_empty())
+        .then(|| {
+            let rows = backbone.embed(leading);
+            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: Taped::Nothing };
+            backbone.forward(input).map(|output| output.key_values)
+        })
+        .transpose()?;
+    let parent = match &above {
+        Some(_) => Parent::Context(forest.path(root, 0)),
+        None => Parent::Root,
+    };
+    let context: Vec<_> = above.iter().collect();
+    let mut forest = Forest::new();
+    forest.push(parent, rows.n_virtual());
+    let values = rows.values().iter().map(|&value| B::Element::of_f32(value)).collect();
+    let input = Input {
+        rows: backbone.backend().rows(values, expected),
+        forest: &forest,
+        context: &context,
+        wanted: &[],
+        tape: Taped::Nothing,
+    };
+    let made = backbone.forward(input)?.key_values.values(backbone.backend());
+    let made = made.into_iter().map(Element::as_f32).collect();
+    Ok(SoftPrompt::new(made, rows.n_virtual(), backbone.spec().cache_width())?)
+}

@@ -1,0 +1,235 @@
+//! What a run has come to: all that is needed to go on with it, or to end it.
+
+use std::ops::ControlFlow;
+
+use foreword_format::SoftPrompt;
+
+use crate::optimizer::AdamW;
+use crate::settings::{Keep, LearningRate};
+use crate::train::{Ended, Event, Outcome, Population, TrainConfig, TrainError};
+
+/// One way to begin, among several that a run tries at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The first rows, `[P, W]`; P may differ from one candidate to the next.
+    pub start: SoftPrompt,
+    /// Its learning rate.
+    pub learning_rate: LearningRate,
+    /// Seed of its order of examples.
+    pub seed: u64,
+}
+
+/// A run so far: one candidate, or several that learn at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// W.
+    pub(crate) width: usize,
+    /// Updates made.
+    pub(crate) step: u64,
+    /// How often the worse half left.
+    pub(crate) halvings: u64,
+    /// By candidate; never empty.
+    pub(crate) runs: Vec<Running>,
+}
+
+/// A candidate so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Running {
+    /// `None`: the configuration's.
+    pub(crate) learning_rate: Option<LearningRate>,
+    /// `None`: the configuration's.
+    pub(crate) seed: Option<u64>,
+    /// The scale of its rows, known from the first step on.
+    pub(crate) scale: Option<f64>,
+    /// The rows, `[P, W]`.
+    pub(crate) values: Vec<f32>,
+    pub(crate) optimizer: AdamW,
+    /// What a regularizer that averages makes of the rows.
+    pub(crate) average: Option<Vec<f32>>,
+    /// What the rows were, for a regularizer that keeps them near.
+    pub(crate) init: Option<Vec<f32>>,
+    pub(crate) best: Option<Best>,
+    pub(crate) since_best: u64,
+    /// Updates made at the last evaluation.
+    pub(crate) evaluated: Option<u64>,
+    /// Why and after how many updates it left.
+    pub(crate) left: Option<(Ended, u64)>,
+}
+
+/// The best rows so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Best {
+    pub(crate) values: Vec<f32>,
+    pub(crate) step: u64,
+    pub(crate) loss: f64,
+}
+
+impl Running {
+    fn new(values: Vec<f32>, learning_rate: Option<LearningRate>, seed: Option<u64>) -> Self {
+        Self {
+            learning_rate,
+            seed,
+            scale: None,
+            optimizer: AdamW::new(values.len()),
+            average: None,
+            init: None,
+            values,
+            best: None,
+            since_best: 0,
+            evaluated: None,
+            left: None,
+        }
+    }
+
+    /// The scale of its rows.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale.unwrap_or(1.0)
+    }
+
+    /// The rows by which it is judged.
+    pub(crate) fn shown(&self) -> &[f32] {
+        self.average.as_deref().unwrap_or(&self.values)
+    }
+
+    /// Takes note of an evaluation, and of the rows if they are the best so far.
+    pub(crate) fn evaluated_to(&mut self, step: u64, loss: f64) -> bool {
+        self.evaluated = Some(step);
+        let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
+        if best {
+            self.best = Some(Best { values: self.shown().to_vec(), step, loss });
+            self.since_best = 0;
+        } else {
+            self.since_best += 1;
+        }
+        best
+    }
+
+    fn best_loss(&self) -> f64 {
+        self.best.as_ref().map_or(f64::INFINITY, |best| best.loss)
+    }
+
+    /// Whether it may still be the outcome.
+    fn counts(&self) -> bool {
+        !matches!(self.left, Some((Ended::Dropped | Ended::Diverged { .. }, _)))
+    }
+}
+
+impl From<SoftPrompt> for Progress {
+    /// The beginning: nothing is learned yet.
+    fn from(init: SoftPrompt) -> Self {
+        let width = init.width();
+        Self { width, step: 0, halvings: 0, runs: vec![Running::new(init.into_values(), None, None)] }
+    }
+}
+
+impl From<Vec<Candidate>> for Progress {
+    /// The beginning of several candidates.
+    ///
+    /// # Panics
+    /// If there is none, or their rows have different widths.
+    fn from(candidates: Vec<Candidate>) -> Self {
+        let width = candidates.first().map_or(0, |candidate| candidate.start.width());
+        assert!(width > 0 && candidates.iter().all(|c| c.start.width() == width), "candidates of one width");
+        let running = |candidate: Candidate| {
+            Running::new(candidate.start.into_values(), Some(candidate.learning_rate), Some(candidate.seed))
+        };
+        Self { width, step: 0, halvings: 0, runs: candidates.into_iter().map(running).collect() }
+    }
+}
+
+impl Progress {
+    /// Updates made.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// P of the longest candidate.
+    #[must_use]
+    pub fn n_virtual(&self) -> usize {
+        self.runs.iter().map(|run| run.values.len() / self.width).max().unwrap_or(0)
+    }
+
+    /// A candidate's rows as they now are, `[P, W]`.
+    ///
+    /// # Panics
+    /// If there is no such candidate.
+    #[must_use]
+    pub fn values(&self, candidate: usize) -> &[f32] {
+        &self.runs[candidate].values
+    }
+
+    /// How many candidates there are.
+    #[must_use]
+    pub fn n_candidates(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The candidates that still learn.
+    #[must_use]
+    pub fn going(&self) -> Vec<usize> {
+        (0..self.runs.len()).filter(|&candidate| self.runs[candidate].left.is_none()).collect()
+    }
+
+    /// A candidate leaves.
+    pub(crate) fn leave(
+        &mut self,
+        candidate: usize,
+        ended: Ended,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let step = self.step;
+        self.runs[candidate].left = Some((ended, step));
+        on_event(Event::Left { candidate, step, ended })
+    }
+
+    /// The candidates that have to leave now, after an evaluation of all: nobody, or the worse half.
+    pub(crate) fn halve(&mut self, config: &TrainConfig) -> Vec<usize> {
+        let n = self.runs.len().div_ceil(config.survivors).next_power_of_two().ilog2();
+        let mut leaving = Vec::new();
+        while self.halvings < u64::from(n) && self.step >= config.steps >> (u64::from(n) - self.halvings) {
+            // All begin alike: an evaluation of the inits tells nothing.
+            if self.step == 0 {
+                break;
+            }
+            self.halvings += 1;
+            let ranked: Vec<usize> = self.ranked().into_iter().filter(|c| !leaving.contains(c)).collect();
+            let stay = ranked.len().div_ceil(2).max(config.survivors).min(ranked.len());
+            leaving.extend_from_slice(&ranked[stay..]);
+        }
+        leaving
+    }
+
+    /// The candidates that may be the outcome, by their best evaluation, the first of equals first.
+    fn ranked(&self) -> Vec<usize> {
+        let mut ranked: Vec<usize> = (0..self.runs.len()).filter(|&c| self.runs[c].counts()).collect();
+        ranked.sort_by(|&a, &b| self.runs[a].best_loss().total_cmp(&self.runs[b].best_loss()));
+        ranked
+    }
+
+    /// What it all came to; `ended` is what those that are still there came to.
+    pub(crate) fn into_population(self, keep: Keep, ended: Ended) -> Result<Population, TrainError> {
+        let mut survivors = self.ranked();
+        if survivors.is_empty() {
+            // All diverged: each has still its best rows.
+            survivors = (0..self.runs.len()).collect();
+            survivors.sort_by(|&a, &b| self.runs[a].best_loss().total_cmp(&self.runs[b].best_loss()));
+            survivors.truncate(1);
+        }
+        let (width, step) = (self.width, self.step);
+        let outcome = |run: Running| {
+            let (ended, steps) = run.left.unwrap_or((ended, step));
+            let dev_loss = run.best.as_ref().map(|best| best.loss);
+            let last = run.average.unwrap_or(run.values);
+            let (values, best_step) = match run.best {
+                Some(best) if keep == Keep::Best => (best.values, best.step),
+                _ => (last, steps),
+            };
+            let n_virtual = values.len() / width;
+            let soft_prompt = SoftPrompt::new(values, n_virtual, width)?;
+            Ok(Outcome { soft_prompt, steps, best_step, ended, dev_loss })
+        };
+        let outcomes = self.runs.into_iter().map(outcome).collect::<Result<_, TrainError>>()?;
+        Ok(Population { outcomes, survivors })
+    }
+}

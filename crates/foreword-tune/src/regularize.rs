@@ -1,0 +1,116 @@
+//! What keeps a soft prompt from fitting the training examples alone. All are off where nothing else is said.
+
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+
+use crate::init::normal;
+use crate::progress::Running;
+use crate::train::TrainError;
+
+/// Streams of a seed's random numbers, beside those of the epochs.
+const NOISE: u64 = 1 << 63;
+const DROPOUT: u64 = 1 << 62;
+
+/// How a soft prompt is regularized.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Regularizers {
+    /// The chance with which each virtual token is left out of a step.
+    pub token_dropout: f64,
+    /// Standard deviation of the noise that is added to the rows of a step, as a share of their scale.
+    pub noise: f64,
+    /// How much of the exponential moving average of the rows, by which a run is judged, stays in each step; 0: no average.
+    pub ema_decay: f64,
+    /// How far a row may get from its init, in the root mean square of its numbers, as a share of their scale; 0: anywhere.
+    pub trust_region: f64,
+}
+
+/// The rows that the model sees in a step.
+pub(crate) struct Seen {
+    /// `[P, W]`, without those that were left out.
+    pub(crate) values: Vec<f32>,
+    /// Which rows they are; `None`: all.
+    kept: Option<Vec<usize>>,
+}
+
+impl Seen {
+    /// The gradient of all `n` numbers, zero for rows that were left out.
+    pub(crate) fn whole(&self, gradient: Vec<f32>, width: usize, n: usize) -> Vec<f32> {
+        let Some(kept) = &self.kept else { return gradient };
+        let mut whole = vec![0.0; n];
+        for (from, &row) in gradient.chunks_exact(width).zip(kept) {
+            whole[row * width..(row + 1) * width].copy_from_slice(from);
+        }
+        whole
+    }
+}
+
+impl Regularizers {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
+        if !(0.0..1.0).contains(&self.token_dropout) {
+            return setting("token_dropout", "a share from 0 to below 1");
+        }
+        if !(0.0..1.0).contains(&self.ema_decay) {
+            return setting("ema_decay", "a share from 0 to below 1");
+        }
+        if !(self.noise >= 0.0 && self.noise.is_finite()) {
+            return setting("noise", "0 or a positive number");
+        }
+        if !(self.trust_region >= 0.0 && self.trust_region.is_finite()) {
+            return setting("trust_region", "0 or a positive number");
+        }
+        Ok(())
+    }
+
+    /// What of a candidate's rows of `width` numbers the model sees in step `step`.
+    pub(crate) fn seen(&self, run: &Running, width: usize, seed: u64, step: u64) -> Seen {
+        let rng = |stream: u64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(stream | step);
+            rng
+        };
+        let mut values = run.values.clone();
+        if self.noise > 0.0 {
+            let (mut rng, deviation) = (rng(NOISE), (self.noise * run.scale()) as f32);
+            values.iter_mut().for_each(|value| *value += deviation * normal(&mut rng));
+        }
+        let n_rows = values.len() / width;
+        if self.token_dropout == 0.0 {
+            return Seen { values, kept: None };
+        }
+        let mut rng = rng(DROPOUT);
+        let mut stays = |_: &usize| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 >= self.token_dropout;
+        let mut kept: Vec<usize> = (0..n_rows).filter(&mut stays).collect();
+        if kept.is_empty() {
+            kept.push((step % n_rows as u64) as usize);
+        }
+        let values = kept.iter().flat_map(|&row| &values[row * width..(row + 1) * width]).copied().collect();
+        Seen { values, kept: Some(kept) }
+    }
+
+    /// What an update leaves to be done: the way from the init is cut, the average moves on.
+    pub(crate) fn settle(&self, run: &mut Running, width: usize, step: u64) {
+        if self.trust_region > 0.0
+            && let Some(init) = &run.init
+        {
+            let most = self.trust_region * run.scale.unwrap_or(1.0) * (width as f64).sqrt();
+            for (row, init) in run.values.chunks_exact_mut(width).zip(init.chunks_exact(width)) {
+                let way: f64 =
+                    row.iter().zip(init).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+                if way > most {
+                    let share = (most / way) as f32;
+                    row.iter_mut()
+                        .zip(init)
+                        .for_each(|(value, &init)| *value = init + share * (*value - init));
+                }
+            }
+        }
+        if self.ema_decay > 0.0 {
+            // Early on the average would be the init and little else.
+            let stays = self.ema_decay.min((1 + step) as f64 / (10 + step) as f64) as f32;
+            let average = run.average.get_or_insert_with(|| run.values.clone());
+            average.iter_mut().zip(&run.values).for_each(|(a, &v)| *a = stays * *a + (1.0 - stays) * v);
+        }
+    }
+}

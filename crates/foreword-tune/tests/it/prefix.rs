@@ -1,0 +1,176 @@
+//! A KV prefix is what its soft prompt was, its gradient is the loss's, and nothing else changes a bit of it.
+
+use std::ops::ControlFlow;
+
+use foreword_backbone::kernels::{Backend as _, Cpu, Reference, Token};
+use foreword_backbone::{Model, Taped};
+use foreword_format::SoftPrompt;
+use foreword_tune::init::{self, InitError};
+use foreword_tune::pass::{Budget, Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::prefix::{CompileError, compile};
+use foreword_tune::settings::{Init, Method, Objective, Placement};
+use foreword_tune::stem::Stem;
+use foreword_tune::{Examples, Task, TaskError, TrainConfig, Truths, train};
+
+use crate::golden::load;
+use crate::laws::task;
+
+const CONTEXTS: [&[Token]; 4] =
+    [&[0, 9, 8, 31, 5], &[0, 9, 8, 7], &[0, 9, 8, 40, 41, 42, 43, 44], &[0, 9, 8, 31, 5]];
+const LABELS: [&[Token]; 3] = [&[50], &[60, 61], &[50, 62, 63]];
+const TRUTHS: [usize; 4] = [2, 0, 1, 1];
+const PLACEMENTS: [Placement; 2] = [Placement::Front, Placement::AfterBos];
+
+fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
+    (0..4).map(|i| Query { root: root[i], context: CONTEXTS[i], continuations: &LABELS }).collect()
+}
+
+fn lessons(root: [usize; 4]) -> Vec<Lesson<'static>> {
+    queries(root).into_iter().zip(TRUTHS).map(|(query, truth)| Lesson { query, truth }).collect()
+}
+
+fn rows(model: &Model<Cpu>, tokens: &[Token]) -> SoftPrompt {
+    let h = model.backbone.spec().hidden;
+    let values = model.backbone.backend().values(&model.backbone.embed(tokens));
+    SoftPrompt::new(values, tokens.len(), h).unwrap()
+}
+
+#[test]
+fn a_compiled_soft_prompt_scores_with_the_same_bits() {
+    for name in ["llama-tiny", "llama-plain", "qwen2-tiny", "gpt2-tiny"] {
+        let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
+        let soft = rows(&model, &[110, 111, 112]);
+        for placement in PLACEMENTS {
+            // The tokenizers of two models put nothing in front.
+            let n_leading = model.tokenizer.leading().len();
+            let compiled = compile(&model, placement, &soft).unwrap();
+            let score = |method, root: &SoftPrompt| {
+                let stem = Stem::new(&model.backbone, (method, placement), n_leading, CONTEXTS).unwrap();
+                Scorer::new(&stem, &[root.values()], 9).unwrap().log_likelihoods(&queries([0; 4])).unwrap()
+            };
+            assert_eq!(score(Method::Prompt, &soft), score(Method::Prefix, &compiled), "{name}, {placement}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_compiled_is_refused() {
+    let model = load("testdata/models/llama-tiny", Cpu::new(1).unwrap());
+    let soft = rows(&model, &[110, 111]);
+    assert!(matches!(compile(&model, Placement::Suffix, &soft), Err(CompileError::Suffix)));
+    let narrow = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap();
+    assert!(matches!(
+        compile(&model, Placement::Front, &narrow),
+        Err(CompileError::Width { found: 3, expected: 32 })
+    ));
+    let long = rows(&model, &vec![110; 513]);
+    assert!(matches!(compile(&model, Placement::Front, &long), Err(CompileError::Backbone(_))));
+}
+
+/// The slope of the loss along a direction, by differences and by the gradient. All steps are exact in single precision.
+#[test]
+fn the_gradient_is_that_of_the_loss() {
+    const STEP: f32 = 1.0 / 512.0;
+    for name in ["llama-tiny", "gpt2-tiny"] {
+        let model = load(&format!("testdata/models/{name}"), Reference::<f64>::new());
+        let width = model.backbone.spec().cache_width();
+        let value = |i: usize| ((i as f32 * 0.7).sin() * 256.0).round() / 512.0;
+        let prefixes =
+            [(0..2 * width).map(value).collect::<Vec<f32>>(), (5..5 + 3 * width).map(value).collect()];
+        for placement in PLACEMENTS {
+            let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+            for objective in [Objective::Label, Objective::Lm] {
+                for roots in [[0; 4], [0, 1, 1, 0]] {
+                    let step = |prefixes: &[Vec<f32>; 2]| {
+                        let planted = prefixes.each_ref().map(|prefix| &prefix[..]);
+                        loss_and_gradient(&stem, &planted, &lessons(roots), objective, 9).unwrap()
+                    };
+                    let at = step(&prefixes);
+                    for root in 0..=*roots.iter().max().unwrap() {
+                        let sign = |i: usize| if (i * i + i / 3).is_multiple_of(2) { STEP } else { -STEP };
+                        let moved = |by: f32| {
+                            let mut moved = prefixes.clone();
+                            moved[root].iter_mut().enumerate().for_each(|(i, v)| *v += by * sign(i));
+                            step(&moved)[root].loss
+                        };
+                        let gradient = at[root].gradient.iter().enumerate();
+                        let slope: f64 = gradient.map(|(i, d)| d * f64::from(sign(i) / STEP)).sum();
+                        // Fourth order: (8 (f(1) − f(−1)) − (f(2) − f(−2))) / 12.
+                        let differences = 8.0 * (moved(1.0) - moved(-1.0)) - (moved(2.0) - moved(-2.0));
+                        let found = differences / (12.0 * f64::from(STEP));
+                        assert!(
+                            (found - slope).abs() < 1e-6 * slope.abs().max(0.1),
+                            "{name}, {placement}, {objective}, root {root}: {found} by differences, {slope}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn budgets_threads_and_company_change_no_bit() {
+    let run = |n_threads: usize, budget: Budget, placement: Placement, roots: [usize; 4]| {
+        let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
+        let prefixes = [&[110, 111][..], &[7, 8, 9]]
+            .map(|tokens| compile(&model, placement, &rows(&model, tokens)).unwrap());
+        let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+        let planted = prefixes.each_ref().map(SoftPrompt::values);
+        loss_and_gradient(&stem, &planted, &lessons(roots), Objective::Label, budget).unwrap()
+    };
+    for placement in PLACEMENTS {
+        let whole = run(1, 1000.into(), placement, [0; 4]);
+        assert!(whole[0].gradient.iter().any(|d| *d != 0.0));
+        for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
+            for tape in [Taped::All, Taped::Inputs] {
+                let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
+                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
+    let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+    for placement in PLACEMENTS {
+        let task = Task { method: Method::Prefix, ..task(&model, placement) };
+        let init = Init::Text("Classify the sentiment.".to_owned());
+        let start = init::start(&model, &task, &init, 4, 0).unwrap();
+        assert_eq!((start.n_virtual(), start.width()), (4, task.row_width(&model)));
+        let contexts: Vec<Vec<Token>> = CONTEXTS.iter().map(|context| context.to_vec()).collect();
+        let truths = Truths::Labels(vec![0, 1, 0, 0]);
+        let examples = Examples { contexts, truths, n_cut: 0, seconds: 0.0 };
+        let before = task.evaluate(&model, start.values(), &examples, 99, &mut |_| {}).unwrap();
+        let config = TrainConfig { steps: 60, batch_size: 4, ..TrainConfig::default() };
+        let none = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
+        let outcome = train(&model, &task, (&examples, None), start, &config, none).unwrap();
+        let after = task.evaluate(&model, outcome.soft_prompt.values(), &examples, 99, &mut |_| {}).unwrap();
+        assert!(after.loss < 0.1 * before.loss && after.accuracy() == Some(1.0), "{before:?} {after:?}");
+    }
+}
+
+#[test]
+fn a_kv_prefix_stands_above_every_text_or_nowhere() {
+    let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
+    let examples =
+        |contexts: Vec<Vec<Token>>| Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
+    let prefix = |placement| Task { method: Method::Prefix, ..task(&model, placement) };
+    let suffix = prefix(Placement::Suffix).stem(&model, &examples(vec![vec![0, 5]]), 2).err();
+    assert!(matches!(suffix, Some(TaskError::PrefixAtEnd)));
+    let empty = prefix(Placement::AfterBos).stem(&model, &examples(vec![vec![0], vec![0, 5]]), 2).err();
+    assert!(matches!(empty, Some(TaskError::NothingBelow)));
+    assert!(prefix(Placement::Front).stem(&model, &examples(vec![vec![0], vec![0, 5]]), 2).is_ok());
+
+    let dir = tempfile::tempdir().unwrap();
+    let task_of = prefix(Placement::Front);
+    let start = init::start(&model, &task_of, &Init::Vocab, 2, 1).unwrap();
+    let adapter = foreword_tune::record::adapter(&model, Method::Prefix, 2).unwrap();
+    let directory = foreword_format::PromptDirectory { rows: start, adapter: Some(adapter), passport: None };
+    directory.write(&dir.path().join("p"), foreword_format::Overwrite::Refuse).unwrap();
+    let from = Init::From(dir.path().join("p"));
+    assert_eq!(init::start(&model, &task_of, &from, 9, 0).unwrap(), directory.rows);
+    let as_rows = init::start(&model, &task(&model, Placement::Front), &from, 9, 0).unwrap_err();
+    assert!(matches!(as_rows, InitError::OtherMethod { .. }), "{as_rows}");
+}
