@@ -9,6 +9,7 @@ pub mod train;
 
 pub mod candidates;
 pub mod checkpoint;
+pub mod contexts;
 pub mod explain;
 pub mod generate;
 pub mod init;

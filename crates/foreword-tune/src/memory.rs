@@ -23,13 +23,15 @@ pub struct Estimate {
     pub activations: u64,
     /// The soft prompt, its gradient and AdamW's moments.
     pub optimizer: u64,
+    /// What the model made of texts that stand before the learned rows, as far as there is room.
+    pub contexts: u64,
 }
 
 impl Estimate {
     /// The most that is held at a time, the program itself included.
     #[must_use]
     pub fn peak(&self) -> u64 {
-        PROGRAM_BYTES + self.weights + self.activations + self.optimizer
+        PROGRAM_BYTES + self.weights + self.activations + self.optimizer + self.contexts
     }
 }
 
@@ -42,8 +44,10 @@ pub struct Sizes {
     pub longest: usize,
     /// Tokens of the longest batch.
     pub batch: usize,
-    /// P · H.
+    /// P · W, of all candidates.
     pub n_learned: usize,
+    /// Tokens of all texts that stand before the learned rows.
+    pub n_context: usize,
 }
 
 /// What a step with this budget will take.
@@ -56,7 +60,14 @@ pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> E
         weights: model.backbone.weight_bytes(),
         activations: SINGLE * rows * per_row,
         optimizer: 4 * SINGLE * sizes.n_learned as u64,
+        contexts: 0,
     }
+}
+
+/// Bytes of the keys and values of so many tokens.
+#[must_use]
+pub fn context_bytes<B: Backend>(model: &Model<B>, n_tokens: usize) -> u64 {
+    SINGLE * (n_tokens * model.backbone.spec().cache_width()) as u64
 }
 
 /// Numbers that are held for a row: on the tape of all layers, and while one layer runs.

@@ -3,9 +3,10 @@
 //! Examples are packed into micro-batches by a budget of tokens. Whatever the budget, each number comes out with the same
 //! bits: an example's rows depend only on the rows above them, and every sum runs in the order of the examples.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Span, Token};
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
 use crate::settings::Objective;
@@ -296,19 +297,15 @@ impl<'p, B: Backend> Grown<'p, B> {
             queries.iter().map(|query| Parent::Context(trunks.path(query.root))).collect();
         let mut frozen = None;
         if stem.plants_per_example() {
-            let mut forest = Forest::new();
-            let mut tokens = Vec::new();
-            for (query, above) in queries.iter().zip(&mut above) {
-                let before = &query.context[stem.n_shared()..stem.n_before(query.context)];
-                tokens.extend_from_slice(before);
-                if !before.is_empty() {
-                    let segment = forest.push(above.clone(), before.len());
-                    *above = Parent::Context(forest.path(segment, context.len()));
-                }
+            let befores =
+                queries.iter().map(|query| &query.context[stem.n_shared()..stem.n_before(query.context)]);
+            let (key_values, rows) = frozen_contexts(stem, trunks, befores)?;
+            for ((query, above), rows) in queries.iter().zip(&mut above).zip(rows) {
+                let mut path = trunks.path(query.root);
+                path.push(Span { source: Source::Context(context.len()), rows });
+                *above = Parent::Context(path);
             }
-            let rows = stem.backbone().embed(&tokens);
-            let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape: Taped::Nothing };
-            frozen = Some(stem.backbone().forward(input)?.key_values);
+            frozen = Some(key_values);
         }
         context.extend(&frozen);
 
@@ -443,6 +440,63 @@ impl<'p, B: Backend> Grown<'p, B> {
         }
         d_hidden
     }
+}
+
+/// Keys and values of the contexts that stand before the learned rows, each once, and the rows of each example's own. What was
+/// kept is not computed.
+fn frozen_contexts<'q, B: Backend>(
+    stem: &Stem<'_, B>,
+    trunks: &Trunks<'_, B>,
+    befores: impl Iterator<Item = &'q [Token]>,
+) -> Result<(KeyValues<B>, Vec<Range<usize>>), BackboneError> {
+    let (mut kept, mut computed) = (Vec::new(), Forest::new());
+    let mut cache = stem.contexts();
+    // Where a context begins: among those that were kept, or among those to be computed.
+    let mut places: HashMap<&[Token], (bool, usize)> = HashMap::new();
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut n_kept = 0;
+    let mut fresh = Vec::new();
+    let mut order = Vec::new();
+    for before in befores {
+        let place = *places.entry(before).or_insert_with(|| {
+            match cache.as_mut().and_then(|cache| cache.get(before)) {
+                Some(values) => {
+                    kept.push(values);
+                    n_kept += before.len();
+                    (true, n_kept - before.len())
+                }
+                None => {
+                    computed.push(Parent::Context(trunks.path(0)), before.len());
+                    tokens.extend_from_slice(before);
+                    fresh.push(before);
+                    (false, tokens.len() - before.len())
+                }
+            }
+        });
+        order.push((place, before.len()));
+    }
+    let backbone = stem.backbone();
+    let rows = backbone.embed(&tokens);
+    let context = trunks.context();
+    let input = Input { rows, forest: &computed, context: &context, wanted: &[], tape: Taped::Nothing };
+    let made = backbone.forward(input)?.key_values;
+    let rows = order.into_iter().map(|((is_kept, first), n)| {
+        let first = if is_kept { first } else { n_kept + first };
+        first..first + n
+    });
+    let rows = rows.collect();
+    let Some(cache) = &mut cache else { return Ok((made, rows)) };
+    let (backend, spec) = (backbone.backend(), backbone.spec());
+    let made = made.values(backend);
+    let mut rest = &made[..];
+    for before in fresh {
+        let (own, after) = rest.split_at(before.len() * spec.cache_width());
+        cache.keep(before, own);
+        rest = after;
+    }
+    kept.push(made);
+    let kv_width = spec.attention.shape().kv_width();
+    Ok((KeyValues::from_values(backend, spec.layers, kv_width, &kept.concat()), rows))
 }
 
 fn n_leaf_rows(query: &Query<'_>) -> usize {

@@ -1,8 +1,12 @@
 //! Where learned rows stand: the part of the forest above the examples, computed once for all of them.
 
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
 
+use crate::contexts::{ContextCache, SharedRoom};
 use crate::settings::{Method, Placement};
 
 /// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
@@ -28,6 +32,8 @@ pub struct Stem<'a, B: Backend> {
     n_before: usize,
     per_example: bool,
     frozen: Option<Frozen<B>>,
+    /// Frozen contexts of the examples, where they are kept.
+    contexts: Option<Mutex<ContextCache<B::Element>>>,
 }
 
 struct Frozen<B: Backend> {
@@ -78,7 +84,24 @@ impl<'a, B: Backend> Stem<'a, B> {
             let key_values = backbone.forward(input)?.key_values;
             Some(Frozen { key_values, path: forest.path(root, 0) })
         };
-        Ok(Self { backbone, method, placement, shared, n_before, per_example, frozen })
+        Ok(Self { backbone, method, placement, shared, n_before, per_example, frozen, contexts: None })
+    }
+
+    /// Keeps what the model makes of texts before the learned rows, as far as there is room, so that it is computed once.
+    ///
+    /// # Errors
+    /// If no file can be made in the room's directory.
+    pub fn keep_contexts(mut self, room: &SharedRoom) -> io::Result<Self> {
+        if self.placement == Placement::Suffix {
+            self.contexts = Some(Mutex::new(ContextCache::new(room)?));
+        }
+        Ok(self)
+    }
+
+    /// The frozen contexts that are kept.
+    pub(crate) fn contexts(&self) -> Option<MutexGuard<'_, ContextCache<B::Element>>> {
+        // Another thread that panicked has ended the run anyhow.
+        self.contexts.as_ref().map(|contexts| contexts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The backbone below.

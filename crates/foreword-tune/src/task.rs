@@ -527,9 +527,34 @@ impl Task {
         full: bool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let candidates = Candidates::of(self, examples);
         let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
-        let scorer = Scorer::new(&stem, &[root], budget)?;
+        self.score_below(&stem, root, examples, budget, full, progress)
+    }
+
+    /// Loss, and labels where there are any, below a stem of these examples that may keep their contexts.
+    pub(crate) fn evaluate_below<B: Backend>(
+        &self,
+        stem: &Stem<'_, B>,
+        root: &[f32],
+        examples: &Examples,
+        budget: usize,
+    ) -> Result<Evaluation, TaskError> {
+        let full = self.objective() == Objective::Lm;
+        let scores = self.score_below(stem, root, examples, budget, full, &mut |_| {})?;
+        Ok(self.judge(&scores, examples))
+    }
+
+    fn score_below<B: Backend>(
+        &self,
+        stem: &Stem<'_, B>,
+        root: &[f32],
+        examples: &Examples,
+        budget: usize,
+        full: bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        let candidates = Candidates::of(self, examples);
+        let scorer = Scorer::new(stem, &[root], budget)?;
         let mut scores = Vec::with_capacity(examples.n());
         let indices: Vec<usize> = (0..examples.n()).collect();
         for part in indices.chunks(REPORT_EVERY) {

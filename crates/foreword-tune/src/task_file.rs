@@ -148,6 +148,8 @@ table!(
         micro_batch_tokens: usize,
         /// What the run may take of memory.
         memory: Size,
+        /// A directory for what the model makes of texts before the learned rows and memory does not take.
+        context_cache_dir: PathBuf,
         /// What all that is drawn by chance is drawn from.
         seed: u64,
         /// How many ways to learn are tried at once.
@@ -206,6 +208,9 @@ impl TaskFile {
                 *path = folder.join(&*path);
             }
         }
+        if let Some(dir) = &mut self.train.context_cache_dir {
+            *dir = folder.join(&*dir);
+        }
         if let Some(Init::From(path)) = &mut self.prompt.init {
             *path = folder.join(&*path);
         }
@@ -261,6 +266,7 @@ patience = 0
 keep = "best"
 micro_batch_tokens = 4096
 memory = "2GB"
+context_cache_dir = "/tmp"
 seed = 0
 candidates = 8
 ensemble = 3

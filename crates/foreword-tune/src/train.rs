@@ -11,6 +11,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::contexts::{ContextRoom, SharedRoom};
 use crate::metrics::Evaluation;
 use crate::optimizer::{clip, rate};
 use crate::pass::{Budget, Lesson, Query, loss_and_gradient};
@@ -68,6 +69,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// What keeps a soft prompt from fitting the training examples alone.
     pub regularizers: Regularizers,
+    /// Room for what the model makes of texts that stand before the learned rows.
+    pub context_room: ContextRoom,
     /// How many of several candidates learn to the end; the others leave by halves.
     pub survivors: usize,
     /// Most tokens computed at a time.
@@ -92,6 +95,7 @@ impl Default for TrainConfig {
             keep: Keep::Best,
             seed: 0,
             regularizers: Regularizers::default(),
+            context_room: ContextRoom::default(),
             survivors: 1,
             micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
             recompute: false,
@@ -237,6 +241,12 @@ pub enum TrainError {
         /// How many there are.
         candidates: usize,
     },
+    /// No file for the contexts that are kept.
+    #[error("cannot keep contexts on disk: {source}")]
+    Contexts {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
     Setting {
@@ -322,7 +332,12 @@ pub fn train_all<B: Backend>(
             run.init.get_or_insert_with(|| start.clone());
         }
     }
-    let stem = task.stem(model, train, progress.n_virtual())?;
+    let room = SharedRoom::from(&config.context_room);
+    let stem = |examples: &Examples| -> Result<Stem<'_, B>, TrainError> {
+        let stem = task.stem(model, examples, progress.n_virtual())?;
+        stem.keep_contexts(&room).map_err(|source| TrainError::Contexts { source })
+    };
+    let (dev_stem, stem) = (dev.map(&stem).transpose()?, stem(train)?);
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
     let seeds: Vec<u64> = progress.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
@@ -332,7 +347,8 @@ pub fn train_all<B: Backend>(
     let orders = orders.collect();
     let candidates = Candidates::of(task, train);
     let learner = Learner { stem: &stem, task, train, candidates, config, batch_size, seeds };
-    let dev = dev.map(|examples| Dev { model, task, examples, budget: config.micro_batch_tokens });
+    let budget = config.micro_batch_tokens;
+    let dev = dev.zip(dev_stem).map(|(examples, stem)| Dev { stem, task, examples, budget });
     let ended = learner.run(&mut progress, orders, dev.as_ref(), on_event)?;
     progress.into_population(config.keep, ended)
 }
@@ -449,7 +465,7 @@ fn both(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
 
 /// The examples by which the best rows are chosen.
 struct Dev<'a, B: Backend> {
-    model: &'a Model<B>,
+    stem: Stem<'a, B>,
     task: &'a Task,
     examples: &'a Examples,
     budget: usize,
@@ -491,8 +507,7 @@ impl<B: Backend> Dev<'_, B> {
     ) -> Result<ControlFlow<()>, TrainError> {
         let step = progress.step;
         let run = &mut progress.runs[candidate];
-        let evaluation =
-            self.task.evaluate(self.model, run.shown(), self.examples, self.budget, &mut |_| {})?;
+        let evaluation = self.task.evaluate_below(&self.stem, run.shown(), self.examples, self.budget)?;
         let best = run.evaluated_to(step, evaluation.loss);
         Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
     }

@@ -56,6 +56,10 @@ pub(crate) struct TrainArgs {
     /// is needed; it changes no result [default: half of what is free]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) memory: Option<Size>,
+    /// Placement suffix: keep on disk, in a temporary file in this directory, what memory does not take of what the model
+    /// makes of each text before the prompt; it is computed again in every step otherwise, and changes no result
+    #[arg(long, value_name = "DIR", help_heading = "Machine")]
+    pub(crate) context_cache_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// Also write the lines of --json to this file, replacing it
@@ -207,6 +211,7 @@ impl TrainArgs {
         (train.token_dropout, train.noise) = (regularizers.token_dropout, regularizers.noise);
         (train.ema_decay, train.trust_region) = (regularizers.ema_decay, regularizers.trust_region);
         (train.micro_batch_tokens, train.memory) = (self.machine.micro_batch_tokens, self.memory);
+        train.context_cache_dir.clone_from(&self.context_cache_dir);
         file
     }
 }

@@ -1,7 +1,8 @@
 //! How much of a step is in memory at a time: what is asked for, or what fits.
 
 use anyhow::Result;
-use foreword::memory::{Estimate, Sizes, estimate, within};
+use foreword::contexts::ContextRoom;
+use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
 use foreword::task_file::TrainTable;
 use foreword::{Cpu, Model, TrainConfig};
 
@@ -42,7 +43,10 @@ pub(crate) fn fit(
             }
         }
     }
-    let estimate = estimate(model, sizes, config.budget());
+    let mut estimate = estimate(model, sizes, config.budget());
+    let left = limit.saturating_sub(estimate.peak());
+    estimate.contexts = context_bytes(model, sizes.n_context).min(left);
+    config.context_room = ContextRoom { memory: estimate.contexts, dir: asked.context_cache_dir.clone() };
     if estimate.peak() > limit {
         let (peak, limit) = (bytes(estimate.peak()), bytes(limit));
         printer
@@ -56,9 +60,13 @@ pub(crate) fn in_words(estimate: &Estimate, config: &TrainConfig) -> String {
     let (peak, weights) = (bytes(estimate.peak()), bytes(estimate.weights));
     let (activations, optimizer) = (bytes(estimate.activations), bytes(estimate.optimizer));
     let tokens = count(config.micro_batch_tokens as u64);
+    let contexts = match estimate.contexts {
+        0 => String::new(),
+        kept => format!(", texts before the prompt {}", bytes(kept)),
+    };
     let twice = if config.recompute { ", computed twice" } else { "" };
     format!(
         "at most about {peak}: weights {weights}, activations {activations} ({tokens} tokens at a time{twice}), optimizer \
-         {optimizer}"
+         {optimizer}{contexts}"
     )
 }

@@ -209,7 +209,7 @@ impl Plan {
             [] => vec![&start],
             tried => tried.iter().map(|tried| &tried.candidate.start).collect(),
         };
-        let sizes = sizes(&task, &train, &starts, config.batch_size, &model)?;
+        let sizes = sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
         let estimate = memory::fit(&mut config, &file.train, sizes, &model, printer)?;
         let (data, model_name) = (records(&splits), model_name.to_owned());
         let plan = Self {
@@ -405,6 +405,7 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
             ema_decay: table.ema_decay.unwrap_or(default.regularizers.ema_decay),
             trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
         },
+        context_room: default.context_room,
         survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
     })
 }
@@ -456,7 +457,7 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
 /// What decides the memory that a step takes.
 fn sizes(
     task: &Task,
-    train: &Examples,
+    (train, dev): (&Examples, Option<&Examples>),
     starts: &[&SoftPrompt],
     batch_size: usize,
     model: &Model<Cpu>,
@@ -484,6 +485,13 @@ fn sizes(
         longest: lengths.first().copied().unwrap_or(0),
         batch: starts.len() * batch,
         n_learned,
+        n_context: match task.placement {
+            Placement::Suffix => {
+                let contexts = train.contexts.iter().chain(dev.iter().flat_map(|dev| &dev.contexts));
+                contexts.map(Vec::len).sum()
+            }
+            Placement::Front | Placement::AfterBos => 0,
+        },
     })
 }
 

@@ -147,6 +147,10 @@ fn each_flag_tells_its_unit_and_its_default() {
           --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens
                                          at a time, and activations computed twice where that is needed;
                                          it changes no result [default: half of what is free]
+          --context-cache-dir <DIR>      Placement suffix: keep on disk, in a temporary file in this
+                                         directory, what memory does not take of what the model makes of
+                                         each text before the prompt; it is computed again in every step
+                                         otherwise, and changes no result
 
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::Cpu;
+use foreword_tune::contexts::ContextRoom;
 use foreword_tune::data::Dataset;
 use foreword_tune::init;
 use foreword_tune::regularize::Regularizers;
@@ -273,4 +274,30 @@ fn a_row_that_is_left_out_does_not_learn_in_that_step() {
     let outcome = train(&model, &task, (&examples, None), start.clone(), &config, &mut go_on).unwrap();
     let still = ways(outcome.soft_prompt.values(), start.values()).iter().filter(|way| **way == 0.0).count();
     assert!((1..5).contains(&still), "{still} of 5 rows did not move");
+}
+
+#[test]
+fn kept_contexts_change_no_bit() {
+    let (model, task, examples, dev) = setting(Placement::Suffix, Method::Prompt);
+    let dir = tempfile::tempdir().unwrap();
+    let run = |memory: u64, dir: Option<&std::path::Path>, batch_size: usize| {
+        let context_room = ContextRoom { memory, dir: dir.map(std::path::Path::to_owned) };
+        let config =
+            TrainConfig { context_room, batch_size, micro_batch_tokens: 300, patience: 0, ..config() };
+        let candidates = candidates(&model, &task);
+        let data = (&examples, Some(&dev));
+        summaries(&train_all(&model, &task, data, candidates, &config, &mut go_on).unwrap())
+    };
+    let none = run(0, None, 8);
+    assert_eq!(run(u64::MAX, None, 8), none, "in memory");
+    assert_eq!(run(60_000, None, 8), none, "some in memory");
+    assert_eq!(run(0, Some(dir.path()), 8), none, "on disk");
+    assert_eq!(run(60_000, Some(dir.path()), 8), none, "in both");
+    // Among 37 examples a batch of 30 meets each again soon.
+    assert_eq!(run(u64::MAX, None, 30), run(0, None, 30));
+    let wrong = ContextRoom { memory: 0, dir: Some(dir.path().join("nowhere")) };
+    let config = TrainConfig { context_room: wrong, ..config() };
+    let start = init::start(&model, &task, &Init::Vocab, 2, 0).unwrap();
+    let error = train(&model, &task, (&examples, Some(&dev)), start, &config, &mut go_on).unwrap_err();
+    assert!(matches!(error, TrainError::Contexts { .. }), "{error}");
 }
