@@ -1,5 +1,6 @@
 //! The command line, as close to what is written as can be. The doc comments here are the help.
 
+mod calibration;
 mod generate;
 mod labels;
 mod texts;
@@ -18,6 +19,7 @@ use foreword::train::{
     DEFAULT_VIRTUAL_TOKENS, TrainConfig,
 };
 
+pub(crate) use calibration::{Calibrate, CalibrationArgs};
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
@@ -54,7 +56,8 @@ pub(crate) enum Verb {
     /// Measure a soft prompt, or the bare model, on examples whose label or target is known
     ///
     /// Gives each example the label whose text the model finds likeliest, and compares it with the true one: accuracy with
-    /// its 95 % interval, macro F1, loss, and which labels were taken for which. Where texts are to be generated, writes
+    /// its 95 % interval, macro F1, loss, how far its probabilities can be trusted, and which labels were taken for which.
+    /// Where texts are to be generated, writes
     /// one for each example, always the likeliest token, and compares it with the target: loss, exact match, ROUGE-L, BLEU.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Box<EvalArgs>),
@@ -118,12 +121,15 @@ impl Verb {
 const EVAL_EXAMPLES: &str = "Examples:
   foreword eval --prompt sentiment --data test.jsonl
   foreword eval --prompt none --template '{text}\\nSentiment:' --data test.jsonl     (the bare model)
-  foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json";
+  foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json
+  foreword eval --prompt sentiment --data test.jsonl --calibrate temperature --calibrate-on dev.jsonl \\
+      --save-calibration";
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
   foreword classify --prompt sentiment --data reviews.csv --json
-  cat reviews.txt | foreword classify --prompt sentiment -";
+  cat reviews.txt | foreword classify --prompt sentiment -
+  foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
 
 const EXPLAIN_EXAMPLES: &str = "Examples:
   foreword explain                                          (after foreword quickstart)
@@ -155,6 +161,12 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) loss: LossArgs,
     #[command(flatten)]
+    pub(crate) calibration: CalibrationArgs,
+    /// Store the correction of --calibrate with the prompt: `classify` and `eval` then use it unless --calibrate says
+    /// otherwise. With none, what is stored is taken away
+    #[arg(long, requires = "calibrate", help_heading = "Probabilities")]
+    pub(crate) save_calibration: bool,
+    #[command(flatten)]
     pub(crate) new_tokens: NewTokensArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
@@ -173,6 +185,8 @@ pub(crate) struct ClassifyArgs {
     pub(crate) task: TaskArgs,
     #[command(flatten)]
     pub(crate) labels: LabelArgs,
+    #[command(flatten)]
+    pub(crate) calibration: CalibrationArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! From what was written to what there is: the model, the data, and which field is what.
 
+pub(crate) mod calibration;
 pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod memory;

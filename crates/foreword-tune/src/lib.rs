@@ -7,6 +7,7 @@
 pub mod task;
 pub mod train;
 
+pub mod calibration;
 pub mod checkpoint;
 pub mod explain;
 pub mod generate;

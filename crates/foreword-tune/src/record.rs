@@ -234,6 +234,7 @@ pub fn directory<B: Backend>(
             data: run.data.clone(),
         },
         metrics: run.metrics.clone(),
+        calibration: None,
     };
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }

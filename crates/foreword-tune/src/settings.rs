@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use foreword_format::{Keep, Objective, Placement, Schedule, TaskKind};
+pub use foreword_format::{CalibrationMethod, Keep, Objective, Placement, Schedule, TaskKind};
 
 /// A setting that is not one of its choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -395,13 +395,33 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TaskError> {
-        let full = self.objective() == Objective::Lm;
-        let scores = self.score(model, root, examples, budget, full, progress)?;
+        Ok(self.evaluated(&self.scores(model, root, examples, budget, progress)?, examples))
+    }
+
+    /// What [`Task::evaluate`] goes by: log-likelihoods, under the objective `label` up to a constant for each example, which
+    /// is cheaper and says as much of the labels' probabilities.
+    ///
+    /// # Errors
+    /// As [`Task::stem`].
+    pub fn scores<B: Backend>(
+        &self,
+        model: &Model<B>,
+        root: &[f32],
+        examples: &Examples,
+        budget: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        self.score(model, root, examples, budget, self.objective() == Objective::Lm, progress)
+    }
+
+    /// Loss, and labels where there are any, of examples whose truths are known and which have these scores.
+    #[must_use]
+    pub fn evaluated(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
         let labels = self.verbalizer().map(|verbalizer| {
-            let pairs = examples.labels().iter().zip(&scores).map(|(&truth, scores)| (truth, best(scores)));
+            let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
             Confusion::new(verbalizer.n(), pairs)
         });
-        Ok(Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(&scores, examples), labels })
+        Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(scores, examples), labels }
     }
 
     fn mean_loss(&self, scores: &[Vec<f64>], examples: &Examples) -> f64 {

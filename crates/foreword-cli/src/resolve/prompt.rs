@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::format::TaskRecord;
 use foreword::generate::GenerateConfig;
@@ -12,8 +13,8 @@ use foreword::settings::{Objective, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template,
-    Verbalizer,
+    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, Task,
+    Template, Verbalizer,
 };
 
 use super::Fields;
@@ -32,10 +33,23 @@ pub(crate) struct Ready {
     pub(crate) task: Task,
     /// The learned rows, `[P, H]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
+    /// The field with the text, where the prompt or a flag says it.
+    pub(crate) text_field: Option<String>,
     /// The field with the label or target, where the prompt or a flag says it.
     pub(crate) truth_field: Option<String>,
+    /// The correction of its probabilities that is stored with the prompt.
+    pub(crate) calibration: Option<Calibration>,
     /// Most tokens computed at a time.
     pub(crate) budget: usize,
+}
+
+/// A prompt on a model that is somewhere else.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) task: Task,
+    pub(crate) root: Vec<f32>,
+    pub(crate) truth_field: Option<String>,
+    pub(crate) calibration: Option<Calibration>,
 }
 
 impl Ready {
@@ -112,8 +126,24 @@ impl<'a> Asked<'a> {
     pub(crate) fn resolve(self, data: Option<&Dataset>, printer: &Printer) -> Result<Ready> {
         let directory = self.directory()?;
         let model = super::model(&self.model_name(directory.as_ref())?, self.machine)?;
+        let Resolved { task, root, truth_field, calibration } =
+            self.resolve_on(&model, directory, data, printer)?;
+        let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
+        let text_field = task.text_field.clone();
+        Ok(Ready { model, task, root, text_field, truth_field, calibration, budget })
+    }
+
+    /// The same for a directory that was read, or for none, on a model that was opened.
+    pub(crate) fn resolve_on(
+        self,
+        model: &Model<Cpu>,
+        directory: Option<PromptDirectory>,
+        data: Option<&Dataset>,
+        printer: &Printer,
+    ) -> Result<Resolved> {
         if let Some(directory) = &directory {
-            for warning in record::check_fit(directory, &model)? {
+            for warning in record::check_fit(directory, model)? {
                 printer.warn(&describe(&warning));
             }
         }
@@ -136,7 +166,7 @@ impl<'a> Asked<'a> {
             }
             TaskKind::Generation => {
                 let field = self.fields.target.or(recorded.and_then(|task| task.target_field.as_deref()));
-                (field, Goal::Generation(Generation::of(&model)?))
+                (field, Goal::Generation(Generation::of(model)?))
             }
         };
         let placement = self.task.placement.or(recorded.map(|task| task.placement));
@@ -150,10 +180,10 @@ impl<'a> Asked<'a> {
             max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
         let truth_field = truth_field.map(str::to_owned);
+        let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
+        let calibration = passport.and_then(|passport| stored(passport, &task));
         let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
-        let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
-        printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
-        Ok(Ready { model, task, root, truth_field, budget })
+        Ok(Resolved { task, root, truth_field, calibration })
     }
 
     /// Whether labels are chosen or texts written.
@@ -188,12 +218,7 @@ impl<'a> Asked<'a> {
         if path == Path::new(NONE) {
             return Ok(None);
         }
-        if !path.exists() {
-            return Err(Given::wrong(format!("there is no prompt directory {}", path.display()))
-                .hint("`foreword train` makes one; --prompt none is the bare model")
-                .into());
-        }
-        Ok(Some(PromptDirectory::read(path)?))
+        read(path).map(Some)
     }
 
     /// The model that is given, or the bundled one where the prompt is for it or there is no prompt.
@@ -240,6 +265,31 @@ impl<'a> Asked<'a> {
         let fields = Fields::find(data, &Template::parse(template)?, self.fields.text, truth)?;
         Ok(Verbalizer::default_strings(label_names(data, data.require(&fields.truth)?)?))
     }
+}
+
+/// Reads a prompt directory.
+pub(crate) fn read(path: &Path) -> Result<PromptDirectory> {
+    if !path.exists() {
+        return Err(Given::wrong(format!("there is no prompt directory {}", path.display()))
+            .hint("`foreword train` makes one; --prompt none is the bare model")
+            .into());
+    }
+    Ok(PromptDirectory::read(path)?)
+}
+
+/// Whether a task writes its texts and labels as a recorded one: only then do its probabilities mean the same.
+pub(crate) fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
+    let Some(labels) = task.verbalizer() else { return false };
+    let strings = labels.names().iter().zip(labels.strings());
+    task.template.source() == recorded.template
+        && task.placement == recorded.placement
+        && strings.eq(recorded.labels.iter())
+}
+
+/// The correction of probabilities that a prompt was stored with, where it is used as it was trained.
+fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
+    let labels = task.verbalizer().filter(|_| is_asked_as(task, &passport.task))?;
+    Calibration::of_record(passport.calibration.as_ref()?, labels)
 }
 
 /// A warning in words.

@@ -9,6 +9,7 @@
 mod scene;
 mod schema;
 
+mod calibration;
 mod generate;
 mod help;
 mod inspect;

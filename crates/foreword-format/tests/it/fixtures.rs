@@ -72,6 +72,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
             ),
         ]
         .into(),
+        calibration: None,
     }
 }
 
