@@ -1,5 +1,6 @@
 //! How well a task is done: loss; for labels accuracy with its interval, macro F1 and confusion; for texts see [`text`].
 
+pub mod paired;
 pub mod reliability;
 pub mod text;
 
