@@ -1,6 +1,7 @@
 //! The command line, as close to what is written as can be. The doc comments here are the help.
 
 mod calibration;
+mod compare;
 mod generate;
 mod labels;
 mod texts;
@@ -20,13 +21,14 @@ use foreword::train::{
 };
 
 pub(crate) use calibration::{Calibrate, CalibrationArgs};
+pub(crate) use compare::CompareArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
-pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs};
+pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
-use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES};
+use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
 
 /// The name of the command.
 pub(crate) const NAME: &str = "foreword";
@@ -61,6 +63,13 @@ pub(crate) enum Verb {
     /// one for each example, always the likeliest token, and compares it with the target: loss, exact match, ROUGE-L, BLEU.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Box<EvalArgs>),
+    /// Set tuned prompts beside what costs no training: one table, with intervals and paired tests
+    ///
+    /// Measures on the same examples: the majority class, the bare model, an instruction in words, demonstrations in context,
+    /// each prompt, and all prompts together; tests each row against the first prompt, shows what the prompt corrected and
+    /// what it spoiled, and says in a sentence whether it helped.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Box<CompareArgs>),
     /// Label texts with a soft prompt
     ///
     /// Takes texts from the command line, from a file, or one a line from standard input, and answers in their order with
@@ -88,6 +97,12 @@ pub(crate) enum Verb {
     /// its way from the init, the labels and the nearest tokens.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
+    /// Find the nearest of several tuned prompts of the same model
+    ///
+    /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
+    /// best. Prompts of near tasks tend to be near, and make a good beginning: `foreword train --init from:DIR`.
+    #[command(after_help = SIMILAR_EXAMPLES)]
+    Similar(SimilarArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -108,10 +123,12 @@ impl Verb {
         match self {
             Self::Train(args) => &args.output,
             Self::Eval(args) => &args.output,
+            Self::Compare(args) => &args.output,
             Self::Classify(args) => &args.output,
             Self::Generate(args) => &args.output,
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
+            Self::Similar(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
@@ -381,13 +398,16 @@ pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
         let is_of_a_prompt =
-            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect");
+            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect" | "compare");
         for (name, default) in &defaults {
-            if is_of_a_prompt && *name == "model" {
+            if is_of_a_prompt && *name == "model" && verb.get_name() != "compare" {
                 // It says so itself.
                 continue;
             }
             let default = match *name {
+                "model" if is_of_a_prompt => {
+                    format!("the first prompt's own where that is {default}, or {default}")
+                }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
@@ -410,7 +430,7 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 24] {
+fn defaults() -> [(&'static str, String); 26] {
     let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, .. } = TrainConfig::default();
@@ -444,6 +464,8 @@ fn defaults() -> [(&'static str, String); 24] {
         ("top_k", top_k.to_string()),
         ("top_p", top_p.to_string()),
         ("repetition_penalty", repetition_penalty.to_string()),
+        ("shots", compare::DEFAULT_SHOTS.to_string()),
+        ("flips", compare::DEFAULT_FLIPS.to_string()),
         ("top", foreword::inspect::DEFAULT_TOP.to_string()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ]

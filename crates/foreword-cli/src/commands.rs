@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod classify;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod explain;
@@ -8,4 +9,5 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod quickstart;
+pub(crate) mod similar;
 pub(crate) mod train;

@@ -1,6 +1,8 @@
 //! What `--json` and `--log` write: the contract with scripts. Every line is one object with these fields and no others.
 
+mod compare;
 mod inspect;
+mod similar;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,9 @@ use foreword::verbalizer::Verbalizer;
 use foreword::{Confusion, Evaluation, SoftPrompt};
 use serde::Serialize;
 
+pub(crate) use compare::Compared;
 pub(crate) use inspect::Inspected;
+pub(crate) use similar::{Incomparable, SimilarLine, Similars};
 
 /// A line of a run.
 #[derive(Debug, Serialize)]

@@ -9,6 +9,7 @@ pub mod train;
 
 pub mod calibration;
 pub mod checkpoint;
+pub mod demonstrations;
 pub mod explain;
 pub mod generate;
 pub mod init;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod pass;
 pub mod record;
+pub mod similarity;
 pub mod stem;
 
 pub mod data;

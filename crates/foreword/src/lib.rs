@@ -76,8 +76,9 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    calibration, checkpoint, data, encode, explain, generate, init, inspect, lint, memory, metrics,
-    optimizer, pass, record, settings, stem, task, task_file, template, train, verbalizer,
+    calibration, checkpoint, data, demonstrations, encode, explain, generate, init, inspect, lint, memory,
+    metrics, optimizer, pass, record, settings, similarity, stem, task, task_file, template, train,
+    verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};

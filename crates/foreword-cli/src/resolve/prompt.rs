@@ -222,7 +222,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The model that is given, or the bundled one where the prompt is for it or there is no prompt.
-    fn model_name(self, directory: Option<&PromptDirectory>) -> Result<String> {
+    pub(crate) fn model_name(self, directory: Option<&PromptDirectory>) -> Result<String> {
         let bundled = foreword_tiny::NAME;
         let Some(directory) = directory else {
             return Ok(self.source.model.clone().unwrap_or_else(|| bundled.to_owned()));

@@ -278,8 +278,12 @@ impl Plan {
 
 /// The task file's settings, or none, with the flags' in their place; the data where the positional names it.
 pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
-    let flags = args.flags();
-    let Some(input) = &args.input else { return Ok(flags) };
+    merged(args.input.as_ref(), args.flags())
+}
+
+/// The same for any verb that takes a task file.
+pub(crate) fn merged(input: Option<&PathBuf>, flags: TaskFile) -> Result<TaskFile> {
+    let Some(input) = input else { return Ok(flags) };
     if is_task_file(input) {
         return Ok(TaskFile::read(input)?.overridden_by(flags));
     }
@@ -440,7 +444,7 @@ fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>>
 }
 
 /// A sentence that names the task, as a person would write it.
-fn default_init(task: &Task, fields: &Fields) -> Init {
+pub(crate) fn default_init(task: &Task, fields: &Fields) -> Init {
     let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
     Init::Text(match task.verbalizer() {
         Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),

@@ -92,6 +92,7 @@ fn every_field_of_a_passport_and_of_an_answer_is_told() {
     let scene = Scene::new();
     let (sentences, llama) = (sentences(), model("llama-tiny"));
     let trained = scene.train("p", "2", &["--test", &sentences, "--json"]);
+    scene.copy(&scene.path("p"), "q");
     let of_prompt = ["--prompt", "p", "--model", &llama, "--json"];
     let calibrated = ["--calibrate", "batch", "--save-calibration"];
     let answers = [
@@ -105,6 +106,10 @@ fn every_field_of_a_passport_and_of_an_answer_is_told() {
         scene.run(&[&["classify", "A fine film."][..], &of_prompt].concat()).stdout,
         scene.run(&[&["explain", "A fine film."][..], &of_prompt].concat()).stdout,
         scene.run(&["inspect", "p", "--model", &llama, "--json"]).stdout,
+        scene
+            .run(&[&["compare", "--train", &sentences, "--test", &sentences][..], &of_prompt].concat())
+            .stdout,
+        scene.run(&["similar", "p", "q", "nowhere", "--json"]).stdout,
         fs::read_to_string(scene.path("p/foreword.json")).unwrap().replace('\n', ""),
     ];
     for answer in &answers {

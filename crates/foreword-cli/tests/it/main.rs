@@ -10,9 +10,11 @@ mod scene;
 mod schema;
 
 mod calibration;
+mod compare;
 mod generate;
 mod help;
 mod inspect;
+mod similar;
 mod stories;
 
 mod data;
