@@ -33,7 +33,16 @@ pub(crate) struct CalibrationArgs {
 }
 
 fn calibrate() -> impl TypedValueParser<Value = Calibrate> {
-    let names = CalibrationMethod::ALL.iter().map(|method| method.as_str());
+    among(CalibrationMethod::ALL)
+}
+
+/// Those of the methods that change answers, and none.
+pub(super) fn calibrate_answers() -> impl TypedValueParser<Value = Calibrate> {
+    among(&[CalibrationMethod::ContentFree, CalibrationMethod::Batch])
+}
+
+fn among(methods: &'static [CalibrationMethod]) -> impl TypedValueParser<Value = Calibrate> {
+    let names = methods.iter().map(|method| method.as_str());
     PossibleValuesParser::new(std::iter::once(NONE).chain(names)).try_map(|name| {
         if name == NONE { Ok(Calibrate(None)) } else { name.parse().map(|method| Calibrate(Some(method))) }
     })

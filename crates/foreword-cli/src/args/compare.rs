@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use foreword::TaskFile;
 
+use super::calibration::calibrate_answers;
 use super::texts::Plain;
-use super::{LabelArgs, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
+use super::{Calibrate, LabelArgs, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword compare task.toml --prompt sentiment
   foreword compare task.toml --prompt seed-1 --prompt seed-2 --prompt seed-3     (and all three together)
   foreword compare --prompt sentiment --train train.jsonl --test test.jsonl --shots 8 --json
+  foreword compare task.toml --prompt sentiment --calibrate content-free
   foreword compare task.toml --instruction 'Is the review good or bad?'          (before anything is tuned)";
 
 /// Demonstrations of each label, if nobody says how many.
@@ -60,6 +62,10 @@ pub(crate) struct CompareArgs {
     /// What demonstrations are drawn from
     #[arg(long, value_name = "N", help_heading = "Rows")]
     pub(crate) seed: Option<u64>,
+    /// Correct the labels' log-likelihoods in the rows for which nothing is learned: by what the labels have for texts without
+    /// content, or by their means over the test texts; a fairer contest where a model favours a label [default: none]
+    #[arg(long, value_name = "HOW", value_parser = calibrate_answers(), help_heading = "Rows")]
+    pub(crate) calibrate: Option<Calibrate>,
     /// How many of the examples are shown that the prompt corrected, and as many that it spoiled
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLIPS, hide_default_value = true, help_heading = "Rows")]
     pub(crate) flips: usize,

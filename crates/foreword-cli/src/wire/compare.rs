@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use foreword::settings::CalibrationMethod;
 use serde::Serialize;
 
 use super::{LabelScores, per_label};
@@ -15,6 +16,8 @@ pub(crate) struct Compared<'a> {
     model: &'a str,
     template: &'a str,
     instruction: &'a str,
+    /// How the rows without tuning are corrected.
+    calibrate: Option<&'static str>,
     /// The name of the row that the others are tested against.
     reference: Option<&'a str>,
     rows: Vec<RowLine<'a>>,
@@ -105,6 +108,7 @@ impl<'a> Compared<'a> {
             model: &arena.model_name,
             template: arena.task.template.source(),
             instruction: &arena.instruction,
+            calibrate: arena.calibrate.map(CalibrationMethod::as_str),
             reference: reference.map(|row| row.name.as_str()),
             rows,
             flips,

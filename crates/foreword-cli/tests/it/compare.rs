@@ -15,6 +15,7 @@ struct Compared {
     model: String,
     template: String,
     instruction: String,
+    calibrate: Option<String>,
     reference: Option<String>,
     rows: Vec<Row>,
     flips: Option<Flips>,
@@ -185,6 +186,30 @@ fn each_row_is_what_eval_says_and_all_meet_on_the_same_examples() {
             && compared.fine_tuning.bytes > 12 * compared.fine_tuning.learned
     );
     assert!(compared.verdict.contains("help"), "{}", compared.verdict);
+}
+
+#[test]
+fn rows_without_tuning_are_corrected_on_request_and_prompts_are_not() {
+    let scene = scene(&["p"]);
+    let raw = compare(&scene, &["--prompt", "p"]);
+    for method in ["content-free", "batch"] {
+        let corrected = compare(&scene, &["--prompt", "p", "--calibrate", method]);
+        assert_eq!((raw.calibrate.as_ref(), corrected.calibrate.as_deref()), (None, Some(method)));
+        let template = ["--prompt", "none", "--template", "{text}\\nSentiment:", "--calibrate", method];
+        let of_eval = eval(&scene, &template);
+        assert_eq!(
+            (corrected.row("bare").accuracy, corrected.row("bare").loss),
+            (of_eval.accuracy, Some(of_eval.loss))
+        );
+        assert_ne!(corrected.row("demonstrations").loss, raw.row("demonstrations").loss);
+        assert_eq!(corrected.row("prompt").loss, raw.row("prompt").loss);
+    }
+    let ran = scene.run(&["compare", "task.toml", "--calibrate", "temperature"]);
+    assert!(
+        ran.code == 1 && ran.stderr.contains("[possible values: none, content-free, batch]"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
-use foreword::settings::{Init, Objective, TaskKind};
+use foreword::settings::{CalibrationMethod, Init, Objective, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Cpu, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer,
 };
 
-use crate::args::{CompareArgs, Labels, MachineArgs, SourceArgs, TaskArgs, TemplateText};
+use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, SourceArgs, TaskArgs, TemplateText};
 use crate::exit::Given;
 use crate::learn::size;
 use crate::printer::Printer;
@@ -48,6 +48,8 @@ pub(crate) struct Arena {
     /// Of the row with an instruction.
     pub(crate) instruction: String,
     pub(crate) seed: u64,
+    /// How the rows without tuning are corrected.
+    pub(crate) calibrate: Option<CalibrationMethod>,
     /// Most tokens computed at a time.
     pub(crate) budget: usize,
 }
@@ -80,7 +82,21 @@ impl Arena {
             .collect::<Result<_>>()?;
         let budget = args.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
         let seed = file.train.seed.unwrap_or_default();
-        Ok(Self { model_name, model, task, fields, train, test, truths, prompts, instruction, seed, budget })
+        let calibrate = args.calibrate.and_then(|Calibrate(method)| method);
+        Ok(Self {
+            model_name,
+            model,
+            task,
+            fields,
+            train,
+            test,
+            truths,
+            prompts,
+            instruction,
+            seed,
+            calibrate,
+            budget,
+        })
     }
 
     /// The labels, the same for all rows.

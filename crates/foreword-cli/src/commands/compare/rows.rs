@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use foreword::calibration::{Calibration, content_free_examples};
 use foreword::demonstrations::{demonstrated, instructed};
+use foreword::settings::CalibrationMethod;
 use foreword::task::{best, choice_loss, ensemble};
 use foreword::{Confusion, Examples, Task};
 
 use super::arena::Arena;
 use super::{Kind, Row};
 use crate::args::CompareArgs;
+use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::count;
 
@@ -155,6 +158,7 @@ impl<'a> Contender<'a> {
         let scores = self.task.scores(&arena.model, self.root, &examples, arena.budget, &mut progress)?;
         let seconds = started.elapsed().as_secs_f64() + examples.seconds;
         printer.end_bar();
+        let scores = self.corrected(arena, scores)?;
         if examples.n_cut > 0 {
             let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
             printer.warn(&format!("{}: {n_cut} of {n} texts were cut to fit", self.name));
@@ -168,5 +172,20 @@ impl<'a> Contender<'a> {
             ..scored(arena, self.kind, self.name, scores)?
         };
         Ok((row, examples))
+    }
+
+    /// The scores as they are, or corrected where that is asked for and nothing was learned.
+    fn corrected(&self, arena: &Arena, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
+        let calibration = match arena.calibrate.filter(|_| !self.kind.is_tuned()) {
+            Some(CalibrationMethod::ContentFree) => {
+                let examples = content_free_examples(self.task, &arena.model, 0)?;
+                let free = self.task.scores(&arena.model, self.root, &examples, arena.budget, &mut |_| {})?;
+                Calibration::content_free(&free)
+            }
+            Some(CalibrationMethod::Batch) => Calibration::batch(&scores),
+            Some(CalibrationMethod::Temperature) | None => return Ok(scores),
+        };
+        let calibration = calibration.map_err(|error| Given::wrong(error.to_string()))?;
+        Ok(scores.iter().map(|scores| calibration.apply(scores)).collect())
     }
 }

@@ -15,7 +15,7 @@ const SHOWN: usize = 90;
 /// All but the verdict.
 pub(super) fn parts(arena: &Arena, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
     let mut parts = vec![String::new(), table(comparison, &arena.truths).to_string()];
-    parts.extend(notes(comparison));
+    parts.extend(notes(arena, comparison));
     parts.push(format!("\n{}", per_label(arena, comparison)?));
     parts.push(String::new());
     if comparison.reference.is_some() {
@@ -64,7 +64,7 @@ fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-fn notes(comparison: &Comparison) -> Vec<String> {
+fn notes(arena: &Arena, comparison: &Comparison) -> Vec<String> {
     let mut notes = vec![
         "loss: cross-entropy of the choice among the labels, in nats. ms/text: measured on this run, and noisy.".to_owned(),
     ];
@@ -74,6 +74,9 @@ fn notes(comparison: &Comparison) -> Vec<String> {
              p: exact McNemar test."
                 .to_owned(),
         );
+    }
+    if let Some(method) = arena.calibrate {
+        notes.push(format!("the rows without tuning are corrected by {method} calibration."));
     }
     let before = |row: &&Row| row.n_before > 0;
     let tokens = comparison
