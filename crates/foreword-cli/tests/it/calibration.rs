@@ -78,8 +78,14 @@ fn a_correction_is_stored_used_and_taken_away() {
     let data = sentences();
     let passport = || fs::read(scene.path("p/foreword.json")).unwrap();
     let (before, raw) = (passport(), eval(&scene, &[]));
+    let of_peft = || {
+        ["adapter_config.json", "adapter_model.safetensors"]
+            .map(|file| fs::read(scene.path("p").join(file)).unwrap())
+    };
+    let of_peft_before = of_peft();
     let saved = eval(&scene, &["--calibrate", "content-free", "--save-calibration"]);
     assert_ne!(passport(), before);
+    assert_eq!(of_peft(), of_peft_before, "what PEFT reads stays as it is");
     assert_eq!(eval(&scene, &[]), saved);
     assert_eq!(eval(&scene, &["--calibrate", "none"]), raw);
     let stored = saved.calibration.clone().unwrap();
