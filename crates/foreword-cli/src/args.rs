@@ -1,5 +1,7 @@
 //! The command line, as close to what is written as can be. The doc comments here are the help.
 
+mod calibration;
+mod compare;
 mod compile;
 mod generate;
 mod labels;
@@ -19,14 +21,16 @@ use foreword::train::{
     DEFAULT_VIRTUAL_TOKENS, TrainConfig,
 };
 
+pub(crate) use calibration::{Calibrate, CalibrationArgs};
+pub(crate) use compare::CompareArgs;
 pub(crate) use compile::CompileArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use texts::TemplateText;
-pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs};
+pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
-use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES};
+use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
 
 /// The name of the command.
 pub(crate) const NAME: &str = "foreword";
@@ -56,10 +60,18 @@ pub(crate) enum Verb {
     /// Measure a soft prompt, or the bare model, on examples whose label or target is known
     ///
     /// Gives each example the label whose text the model finds likeliest, and compares it with the true one: accuracy with
-    /// its 95 % interval, macro F1, loss, and which labels were taken for which. Where texts are to be generated, writes
+    /// its 95 % interval, macro F1, loss, how far its probabilities can be trusted, and which labels were taken for which.
+    /// Where texts are to be generated, writes
     /// one for each example, always the likeliest token, and compares it with the target: loss, exact match, ROUGE-L, BLEU.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Box<EvalArgs>),
+    /// Set tuned prompts beside what costs no training: one table, with intervals and paired tests
+    ///
+    /// Measures on the same examples: the majority class, the bare model, an instruction in words, demonstrations in context,
+    /// each prompt, and all prompts together; tests each row against the first prompt, shows what the prompt corrected and
+    /// what it spoiled, and says in a sentence whether it helped.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Box<CompareArgs>),
     /// Label texts with a soft prompt
     ///
     /// Takes texts from the command line, from a file, or one a line from standard input, and answers in their order with
@@ -94,6 +106,12 @@ pub(crate) enum Verb {
     /// nothing to compute. PEFT loads it as PREFIX_TUNING.
     #[command(after_help = compile::EXAMPLES)]
     Compile(CompileArgs),
+    /// Find the nearest of several tuned prompts of the same model
+    ///
+    /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
+    /// best. Prompts of near tasks tend to be near, and make a good beginning: `foreword train --init from:DIR`.
+    #[command(after_help = SIMILAR_EXAMPLES)]
+    Similar(SimilarArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -114,11 +132,13 @@ impl Verb {
         match self {
             Self::Train(args) => &args.output,
             Self::Eval(args) => &args.output,
+            Self::Compare(args) => &args.output,
             Self::Classify(args) => &args.output,
             Self::Generate(args) => &args.output,
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
             Self::Compile(args) => &args.output,
+            Self::Similar(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
@@ -128,12 +148,15 @@ impl Verb {
 const EVAL_EXAMPLES: &str = "Examples:
   foreword eval --prompt sentiment --data test.jsonl
   foreword eval --prompt none --template '{text}\\nSentiment:' --data test.jsonl     (the bare model)
-  foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json";
+  foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json
+  foreword eval --prompt sentiment --data test.jsonl --calibrate temperature --calibrate-on dev.jsonl \\
+      --save-calibration";
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
   foreword classify --prompt sentiment --data reviews.csv --json
-  cat reviews.txt | foreword classify --prompt sentiment -";
+  cat reviews.txt | foreword classify --prompt sentiment -
+  foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
 
 const EXPLAIN_EXAMPLES: &str = "Examples:
   foreword explain                                          (after foreword quickstart)
@@ -150,6 +173,8 @@ const QUICKSTART_EXAMPLES: &str = "Examples:
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) ensemble: EnsembleArgs,
     /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
@@ -164,6 +189,12 @@ pub(crate) struct EvalArgs {
     pub(crate) labels: LabelArgs,
     #[command(flatten)]
     pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) calibration: CalibrationArgs,
+    /// Store the correction of --calibrate with the prompt: `classify` and `eval` then use it unless --calibrate says
+    /// otherwise. With none, what is stored is taken away
+    #[arg(long, requires = "calibrate", help_heading = "Probabilities")]
+    pub(crate) save_calibration: bool,
     #[command(flatten)]
     pub(crate) new_tokens: NewTokensArgs,
     #[command(flatten)]
@@ -180,9 +211,13 @@ pub(crate) struct ClassifyArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
+    pub(crate) ensemble: EnsembleArgs,
+    #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
     pub(crate) labels: LabelArgs,
+    #[command(flatten)]
+    pub(crate) calibration: CalibrationArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
@@ -268,6 +303,15 @@ pub(crate) struct SourceArgs {
     /// where that is the bundled one]
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) model: Option<String>,
+}
+
+/// Whether an ensemble is asked.
+#[derive(Debug, Args)]
+pub(crate) struct EnsembleArgs {
+    /// Ask all members of the ensemble that the prompt is the best of (foreword train --ensemble): the mean of their
+    /// log-likelihoods
+    #[arg(long)]
+    pub(crate) ensemble: bool,
 }
 
 /// Which field is what.
@@ -377,13 +421,16 @@ pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
         let is_of_a_prompt =
-            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect");
+            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect" | "compare");
         for (name, default) in &defaults {
-            if is_of_a_prompt && *name == "model" {
+            if is_of_a_prompt && *name == "model" && verb.get_name() != "compare" {
                 // It says so itself.
                 continue;
             }
             let default = match *name {
+                "model" if is_of_a_prompt => {
+                    format!("the first prompt's own where that is {default}, or {default}")
+                }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
@@ -406,7 +453,7 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 31] {
+fn defaults() -> [(&'static str, String); 33] {
     let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
@@ -448,6 +495,8 @@ fn defaults() -> [(&'static str, String); 31] {
         ("top_k", top_k.to_string()),
         ("top_p", top_p.to_string()),
         ("repetition_penalty", repetition_penalty.to_string()),
+        ("shots", compare::DEFAULT_SHOTS.to_string()),
+        ("flips", compare::DEFAULT_FLIPS.to_string()),
         ("top", foreword::inspect::DEFAULT_TOP.to_string()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ]

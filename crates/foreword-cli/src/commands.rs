@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod classify;
+pub(crate) mod compare;
 pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod eval;
@@ -9,4 +10,5 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod quickstart;
+pub(crate) mod similar;
 pub(crate) mod train;

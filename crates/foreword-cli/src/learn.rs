@@ -417,7 +417,8 @@ fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
     named.into_iter().filter_map(finite).collect()
 }
 
-fn size(dir: &Path) -> io::Result<u64> {
+/// The bytes of a prompt directory.
+pub(crate) fn size(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for file in
         [foreword::format::ADAPTER_FILE, foreword::format::TENSORS_FILE, foreword::format::PASSPORT_FILE]

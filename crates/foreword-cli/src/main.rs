@@ -55,11 +55,13 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
     match &args.verb {
         Verb::Train(args) => commands::train::run(args, printer),
         Verb::Eval(args) => commands::eval::run(args, printer),
+        Verb::Compare(args) => commands::compare::run(args, printer),
         Verb::Classify(args) => commands::classify::run(args, printer),
         Verb::Generate(args) => commands::generate::run(args, printer),
         Verb::Explain(args) => commands::explain::run(args, printer),
         Verb::Compile(args) => commands::compile::run(args, printer),
         Verb::Inspect(args) => commands::inspect::run(args, printer),
+        Verb::Similar(args) => commands::similar::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),
         Verb::Completions(args) => commands::completions::run(args, printer),
         Verb::Man(args) => commands::man::run(args, printer),

@@ -10,6 +10,11 @@ pub(crate) fn member_dir(out: &Path, member: usize) -> PathBuf {
     if member == 0 { out.to_owned() } else { out.join(format!("member-{}", member + 1)) }
 }
 
+/// The directories of the ensemble that is in `out` but for `out` itself.
+pub(crate) fn other_members(out: &Path) -> Vec<PathBuf> {
+    (1..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)).collect()
+}
+
 /// Takes away what an earlier, larger ensemble left in `out`: members from the one of index `n` on.
 pub(crate) fn forget_members(out: &Path, n: usize) -> Result<()> {
     for dir in (n.max(1)..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)) {

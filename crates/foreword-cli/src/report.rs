@@ -1,6 +1,6 @@
 //! What a run came to, for people: the table against the baselines, what it cost, and whether it was worth it.
 
-use foreword::{Ended, Evaluation};
+use foreword::{Confusion, Ended, Evaluation, Verbalizer};
 
 use crate::learn::{Compared, Learned};
 use crate::printer::Table;
@@ -33,6 +33,26 @@ pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Tabl
             }
             None => table.row([(*name).to_owned(), said, perplexity(evaluation.loss)]),
         }
+    }
+    table
+}
+
+/// Each label's precision, recall and F1, once for each of these classifiers of the same examples.
+pub(crate) fn labels_table(labels: &Verbalizer, rows: &[(&str, &Confusion)]) -> Table {
+    let of =
+        |what: &str, name: &str| if name.is_empty() { what.to_owned() } else { format!("{what} {name}") };
+    let headings =
+        rows.iter().flat_map(|(name, _)| [of("precision", name), of("recall", name), of("F1", name)]);
+    let mut table = Table::new(["label", "examples"].map(str::to_owned).into_iter().chain(headings));
+    let cell = |score: Option<f64>| score.map_or_else(|| "–".to_owned(), |score| format!("{score:.3}"));
+    for (label, name) in labels.names().iter().enumerate() {
+        let n = rows.first().map_or(0, |(_, given)| given.label(label).n);
+        let mut cells = vec![name.clone(), count(n)];
+        for (_, given) in rows {
+            let counts = given.label(label);
+            cells.extend([counts.precision(), counts.recall(), counts.f1()].map(cell));
+        }
+        table.row(cells);
     }
     table
 }

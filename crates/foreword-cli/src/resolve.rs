@@ -1,6 +1,7 @@
 //! From what was written to what there is: the model, the data, and which field is what.
 
 pub(crate) mod begin;
+pub(crate) mod calibration;
 pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod memory;

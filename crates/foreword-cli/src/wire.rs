@@ -1,17 +1,24 @@
 //! What `--json` and `--log` write: the contract with scripts. Every line is one object with these fields and no others.
 
+mod compare;
 mod inspect;
+mod similar;
 
 use std::collections::BTreeMap;
 
+use foreword::calibration::Calibration;
 use foreword::explain::{Prediction, Walkthrough};
+use foreword::format::CalibrationRecord;
+use foreword::metrics::reliability::{Answered, Reliability};
 use foreword::metrics::text::TextScores;
 use foreword::settings::Init;
 use foreword::verbalizer::Verbalizer;
 use foreword::{Confusion, Evaluation, SoftPrompt};
 use serde::Serialize;
 
+pub(crate) use compare::Compared;
 pub(crate) use inspect::Inspected;
+pub(crate) use similar::{Incomparable, SimilarLine, Similars};
 
 /// A line of a run.
 #[derive(Debug, Serialize)]
@@ -81,16 +88,97 @@ pub(crate) struct Report<'a> {
     scores: Scores,
     /// From the true label to the given one to the number of examples.
     confusion: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+    per_label: BTreeMap<&'a str, LabelScores>,
+    ece: f64,
+    brier: f64,
+    calibration: Option<CalibrationLine<'a>>,
+    #[serde(flatten)]
+    answered: Option<AnsweredLine>,
+}
+
+/// One label's scores; null where nothing has it or was given it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LabelScores {
+    n: u64,
+    precision: Option<f64>,
+    recall: Option<f64>,
+    f1: Option<f64>,
+}
+
+/// Each label's scores.
+pub(crate) fn per_label<'a>(given: &Confusion, labels: &'a Verbalizer) -> BTreeMap<&'a str, LabelScores> {
+    let scores = |label| {
+        let counts = given.label(label);
+        let (precision, recall, f1) = (counts.precision(), counts.recall(), counts.f1());
+        LabelScores { n: counts.n, precision, recall, f1 }
+    };
+    labels.names().iter().enumerate().map(|(label, name)| (name.as_str(), scores(label))).collect()
+}
+
+/// How probabilities were corrected.
+#[derive(Debug, Serialize)]
+pub(crate) struct CalibrationLine<'a> {
+    method: &'static str,
+    temperature: f64,
+    offsets: BTreeMap<&'a str, f64>,
+}
+
+impl<'a> CalibrationLine<'a> {
+    fn of(calibration: &Calibration, labels: &'a Verbalizer) -> Self {
+        let names = labels.names().iter().map(String::as_str);
+        Self {
+            method: calibration.method.as_str(),
+            temperature: calibration.temperature,
+            offsets: names.zip(calibration.offsets.iter().copied()).collect(),
+        }
+    }
+
+    /// The one of a passport.
+    pub(crate) fn of_record(record: &'a CalibrationRecord) -> Self {
+        Self {
+            method: record.method.as_str(),
+            temperature: record.temperature,
+            offsets: record.offsets.iter().map(|(name, &offset)| (name.as_str(), offset)).collect(),
+        }
+    }
+}
+
+/// What came of answering only where a label was likely enough.
+#[derive(Debug, Serialize)]
+struct AnsweredLine {
+    abstain_below: f64,
+    coverage: f64,
+    accuracy_answered: Option<f64>,
 }
 
 impl<'a> Report<'a> {
     /// The report of an evaluation over these labels.
-    pub(crate) fn of(evaluation: &Evaluation, given: &Confusion, labels: &'a Verbalizer) -> Self {
+    pub(crate) fn of(
+        evaluation: &Evaluation,
+        given: &Confusion,
+        labels: &'a Verbalizer,
+        Reliability { ece, brier }: Reliability,
+        calibration: Option<&Calibration>,
+        answered: Option<(f64, Answered)>,
+    ) -> Self {
         let names = || labels.names().iter().map(String::as_str);
         let rows = names().zip(&given.counts);
         let confusion =
             rows.map(|(truth, row)| (truth, names().zip(row.iter().copied()).collect())).collect();
-        Self { scores: Scores::of(evaluation), confusion }
+        let answered = answered.map(|(abstain_below, answered)| AnsweredLine {
+            abstain_below,
+            coverage: answered.coverage(),
+            accuracy_answered: answered.accuracy(),
+        });
+        Self {
+            scores: Scores::of(evaluation),
+            confusion,
+            per_label: per_label(given, labels),
+            ece,
+            brier,
+            calibration: calibration.map(|calibration| CalibrationLine::of(calibration, labels)),
+            answered,
+        }
     }
 }
 
@@ -136,7 +224,8 @@ pub(crate) struct Compiled {
 #[derive(Debug, Serialize)]
 pub(crate) struct Classified<'a> {
     pub(crate) text: &'a str,
-    pub(crate) label: &'a str,
+    /// Nothing where none is sure enough.
+    pub(crate) label: Option<&'a str>,
     pub(crate) probabilities: BTreeMap<&'a str, f64>,
     pub(crate) log_likelihoods: BTreeMap<&'a str, f64>,
 }

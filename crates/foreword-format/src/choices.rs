@@ -133,6 +133,18 @@ named_choice!(
     }
 );
 
+named_choice!(
+    /// How the probabilities of labels are corrected.
+    CalibrationMethod, "calibration", {
+        /// All log-likelihoods are divided by one number, fitted on labelled examples (Guo et al. 2017).
+        Temperature = "temperature",
+        /// What the labels have for texts without content is divided out (Zhao et al. 2021).
+        ContentFree = "content-free",
+        /// The labels' mean log-likelihoods over a batch of texts are taken off (Zhou et al. 2023).
+        Batch = "batch",
+    }
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

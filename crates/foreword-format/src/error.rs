@@ -346,6 +346,20 @@ pub enum FormatError {
         /// The passport.
         path: PathBuf,
     },
+    /// A temperature that nothing can be divided by.
+    #[error("{path}: calibration.temperature is {temperature}; a number above 0 was expected")]
+    Temperature {
+        /// The passport.
+        path: PathBuf,
+        /// The value.
+        temperature: f64,
+    },
+    /// A calibration for other labels.
+    #[error("{path}: calibration.offsets must have one number for each label of task.labels, and no other")]
+    CalibrationLabels {
+        /// The passport.
+        path: PathBuf,
+    },
     /// The best step comes after the last.
     #[error("{path}: training.best_step is {best_step}, after the last of {steps} steps")]
     BestStep {

@@ -36,14 +36,15 @@ mod tensors;
 mod whole;
 
 pub use adapter::{AdapterConfig, PeftTask, PeftType, WRITTEN_PEFT_VERSION};
-pub use choices::{Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName};
+pub use choices::{CalibrationMethod, Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName};
 pub use directory::{
     ADAPTER_FILE, CHECKPOINT_DIR, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory, TENSORS_FILE,
     check_vacant,
 };
 pub use error::{FormatError, Origin};
 pub use passport::{
-    BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord, TrainingRecord,
+    BaseModel, CalibrationRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord,
+    TrainingRecord,
 };
 pub use soft_prompt::SoftPrompt;
 pub use whole::write_whole;

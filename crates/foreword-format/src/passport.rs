@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::choices::{Method, Objective, Placement, TaskKind};
+use crate::choices::{CalibrationMethod, Method, Objective, Placement, TaskKind};
 use crate::digest::is_sha256;
 use crate::error::FormatError;
 
@@ -36,6 +36,21 @@ pub struct Passport {
     pub training: TrainingRecord,
     /// By split ("dev", "test") and by baseline ("dev.bare", "test.bare", "test.majority"): each metric's value.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
+    /// How the probabilities of its labels are corrected, where that was fitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationRecord>,
+}
+
+/// What makes a label's log-likelihood ℓ into (ℓ + offset) / temperature, whose softmax are the probabilities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationRecord {
+    /// How it was fitted.
+    pub method: CalibrationMethod,
+    /// Above 0.
+    pub temperature: f64,
+    /// By label: one for each of the task's.
+    pub offsets: BTreeMap<String, f64>,
 }
 
 /// The identity of a frozen model.
@@ -179,6 +194,7 @@ impl Passport {
         if self.task.kind == TaskKind::Classification && self.task.labels.is_empty() {
             return Err(FormatError::NoLabels { path: path.to_owned() });
         }
+        self.check_calibration(path)?;
         let (best_step, steps) = (self.training.best_step, self.training.steps);
         if best_step > steps {
             return Err(FormatError::BestStep { path: path.to_owned(), best_step, steps });
@@ -193,10 +209,28 @@ impl Passport {
         });
         let sketch = self.base_model.embeddings.sketch.iter();
         let mut sketch = sketch.map(|&value| ("base_model.embeddings.sketch".to_owned(), f64::from(value)));
-        match metrics.chain(&mut sketch).find(|(_, value)| !value.is_finite()) {
+        let calibration = self.calibration.iter().flat_map(|calibration| {
+            let offsets = calibration.offsets.iter();
+            let offsets = offsets.map(|(label, &value)| (format!("calibration.offsets.{label}"), value));
+            offsets.chain([("calibration.temperature".to_owned(), calibration.temperature)])
+        });
+        match metrics.chain(&mut sketch).chain(calibration).find(|(_, value)| !value.is_finite()) {
             Some((field, value)) => Err(FormatError::NotANumber { path: path.to_owned(), field, value }),
             None => Ok(()),
         }
+    }
+
+    /// Whether a calibration is one for these labels.
+    fn check_calibration(&self, path: &Path) -> Result<(), FormatError> {
+        let Some(calibration) = &self.calibration else { return Ok(()) };
+        if calibration.temperature <= 0.0 {
+            let temperature = calibration.temperature;
+            return Err(FormatError::Temperature { path: path.to_owned(), temperature });
+        }
+        if !calibration.offsets.keys().eq(self.task.labels.keys()) {
+            return Err(FormatError::CalibrationLabels { path: path.to_owned() });
+        }
+        Ok(())
     }
 }
 

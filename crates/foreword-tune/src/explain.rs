@@ -98,7 +98,9 @@ pub struct Costs {
 }
 
 impl Costs {
-    fn of<B: Backend>(model: &Model<B>, n_learned: usize) -> Self {
+    /// Of `n_learned` numbers for this model.
+    #[must_use]
+    pub fn of<B: Backend>(model: &Model<B>, n_learned: usize) -> Self {
         let (n_learned, n_frozen) = (n_learned as u64, model.backbone.spec().n_parameters() as u64);
         let single = size_of::<f32>() as u64;
         Self {
@@ -109,6 +111,12 @@ impl Costs {
             prompt_optimizer_bytes: 3 * single * n_learned,
             model_optimizer_bytes: 3 * single * n_frozen,
         }
+    }
+
+    /// Bytes that fine-tuning holds, activations aside: the weights, their gradient and two moments.
+    #[must_use]
+    pub fn fine_tuning_bytes(&self) -> u64 {
+        self.model_bytes + self.model_optimizer_bytes
     }
 
     /// Soft prompts that take no more room than one copy of the model.

@@ -7,9 +7,11 @@
 pub mod task;
 pub mod train;
 
+pub mod calibration;
 pub mod candidates;
 pub mod checkpoint;
 pub mod contexts;
+pub mod demonstrations;
 pub mod explain;
 pub mod generate;
 pub mod init;
@@ -22,6 +24,7 @@ pub mod prefix;
 pub mod progress;
 pub mod record;
 pub mod regularize;
+pub mod similarity;
 pub mod stem;
 
 pub mod data;

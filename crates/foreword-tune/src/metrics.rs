@@ -1,5 +1,7 @@
 //! How well a task is done: loss; for labels accuracy with its interval, macro F1 and confusion; for texts see [`text`].
 
+pub mod paired;
+pub mod reliability;
 pub mod text;
 
 /// Two-sided 95 % quantile of the normal distribution.
@@ -70,13 +72,50 @@ impl Confusion {
     /// Mean over the labels that occur, in truth or as given, of the harmonic mean of precision and recall.
     #[must_use]
     pub fn macro_f1(&self) -> f64 {
-        let scores = (0..self.counts.len()).filter_map(|i| {
-            let given: u64 = self.counts.iter().map(|row| row[i]).sum();
-            let total = self.counts[i].iter().sum::<u64>() + given;
-            (total > 0).then(|| 2.0 * self.counts[i][i] as f64 / total as f64)
-        });
-        let scores: Vec<f64> = scores.collect();
+        let scores: Vec<f64> = (0..self.counts.len()).filter_map(|label| self.label(label).f1()).collect();
         scores.iter().sum::<f64>() / scores.len().max(1) as f64
+    }
+
+    /// The counts of one label.
+    #[must_use]
+    pub fn label(&self, label: usize) -> LabelCounts {
+        LabelCounts {
+            n: self.counts[label].iter().sum(),
+            n_given: self.counts.iter().map(|row| row[label]).sum(),
+            n_right: self.counts[label][label],
+        }
+    }
+}
+
+/// One label against all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelCounts {
+    /// Examples that have it.
+    pub n: u64,
+    /// Examples that it was given to.
+    pub n_given: u64,
+    /// Examples of which both hold.
+    pub n_right: u64,
+}
+
+impl LabelCounts {
+    /// Share of right ones among those that it was given to, if there are any.
+    #[must_use]
+    pub fn precision(&self) -> Option<f64> {
+        (self.n_given > 0).then(|| self.n_right as f64 / self.n_given as f64)
+    }
+
+    /// Share of those that have it to which it was given, if there are any.
+    #[must_use]
+    pub fn recall(&self) -> Option<f64> {
+        (self.n > 0).then(|| self.n_right as f64 / self.n as f64)
+    }
+
+    /// The harmonic mean of precision and recall, if the label occurs, in truth or as given.
+    #[must_use]
+    pub fn f1(&self) -> Option<f64> {
+        let total = self.n + self.n_given;
+        (total > 0).then(|| 2.0 * self.n_right as f64 / total as f64)
     }
 }
 
@@ -104,6 +143,11 @@ mod tests {
         assert_eq!((confusion.n(), confusion.n_right(), confusion.accuracy()), (5, 3, 0.6));
         // F1 of label 0: 2·2/(3+3), of label 1: 2·1/(2+2); label 2 never occurs.
         assert!((confusion.macro_f1() - (4.0 / 6.0 + 0.5) / 2.0).abs() < 1e-12);
+        let label = confusion.label(0);
+        assert_eq!(label, LabelCounts { n: 3, n_given: 3, n_right: 2 });
+        assert_eq!((label.precision(), label.recall()), (Some(2.0 / 3.0), Some(2.0 / 3.0)));
+        let never = confusion.label(2);
+        assert_eq!((never.precision(), never.recall(), never.f1()), (None, None, None));
     }
 
     #[test]

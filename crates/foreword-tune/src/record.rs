@@ -233,6 +233,7 @@ pub fn directory<B: Backend>(
             data: run.data.clone(),
         },
         metrics: run.metrics.clone(),
+        calibration: None,
     };
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
@@ -373,6 +374,23 @@ fn base_model(identity: &Identity) -> BaseModel {
             digest: identity.digest.clone(),
             sketch: identity.sketch.clone(),
         },
+    }
+}
+
+/// Whether two prompts were made for the same model, in whichever number format; if not, the error says in what it differs.
+///
+/// # Errors
+/// If the second was made for another one.
+pub fn same_model(one: &BaseModel, other: &BaseModel) -> Result<(), String> {
+    let (one, other) = (identity_of(one), identity_of(other));
+    match one.compare(&other) {
+        Match::Same | Match::OtherFormat => Ok(()),
+        Match::OtherSpec(differences) => {
+            Err(format!("it was made for another model, {}: {differences}", other.name))
+        }
+        Match::OtherWeights => {
+            Err(format!("it was made for {}, which has the same shape but other weights", other.name))
+        }
     }
 }
 

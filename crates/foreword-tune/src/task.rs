@@ -459,9 +459,23 @@ impl Task {
         budget: usize,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Evaluation, TaskError> {
-        let full = self.objective() == Objective::Lm;
-        let scores = self.score(model, roots, examples, budget, full, progress)?;
-        Ok(self.judge(&scores, examples))
+        Ok(self.judge(&self.scores(model, roots, examples, budget, progress)?, examples))
+    }
+
+    /// What [`Task::evaluate_ensemble`] goes by: log-likelihoods, under the objective `label` up to a constant for each example,
+    /// which is cheaper and says as much of the labels' probabilities.
+    ///
+    /// # Errors
+    /// As [`Task::stem`].
+    pub fn scores<B: Backend>(
+        &self,
+        model: &Model<B>,
+        roots: &[&[f32]],
+        examples: &Examples,
+        budget: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        self.score(model, roots, examples, budget, self.objective() == Objective::Lm, progress)
     }
 
     /// What scores of examples whose truths are known come to.
@@ -475,20 +489,15 @@ impl Task {
     }
 
     fn mean_loss(&self, scores: &[Vec<f64>], examples: &Examples) -> f64 {
+        if self.objective() == Objective::Label {
+            return choice_loss(scores, examples.labels());
+        }
         let candidates = Candidates::of(self, examples);
         let (mut total, mut n) = (0.0, 0);
         for (example, scores) in scores.iter().enumerate().take(candidates.n()) {
             let Lesson { query, truth } = candidates.lesson(examples, example);
-            match self.objective() {
-                Objective::Label => {
-                    total += log_sum_exp(scores) - scores[truth];
-                    n += 1;
-                }
-                Objective::Lm => {
-                    total -= scores[truth];
-                    n += query.continuations[truth].len();
-                }
-            }
+            total -= scores[truth];
+            n += query.continuations[truth].len();
         }
         total / n.max(1) as f64
     }
@@ -593,4 +602,24 @@ pub fn best(scores: &[f64]) -> usize {
 pub fn probabilities(log_likelihoods: &[f64]) -> Vec<f64> {
     let log_sum = log_sum_exp(log_likelihoods);
     log_likelihoods.iter().map(|l| (l - log_sum).exp()).collect()
+}
+
+/// Mean cross-entropy of the choice among the labels, in nats; 0 for no examples.
+#[must_use]
+pub fn choice_loss(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
+    let total: f64 =
+        scores.iter().zip(truths).map(|(scores, &truth)| log_sum_exp(scores) - scores[truth]).sum();
+    total / truths.len().max(1) as f64
+}
+
+/// What several classifiers say together: the mean of their log-likelihoods, by example and label. None of none.
+#[must_use]
+pub fn ensemble(members: &[&[Vec<f64>]]) -> Vec<Vec<f64>> {
+    let Some((first, others)) = members.split_first() else { return Vec::new() };
+    let n = members.len() as f64;
+    let sum = |example: usize, label: usize| {
+        others.iter().fold(first[example][label], |sum, scores| sum + scores[example][label])
+    };
+    let of = |example: usize| (0..first[example].len()).map(|label| sum(example, label) / n).collect();
+    (0..first.len()).map(of).collect()
 }

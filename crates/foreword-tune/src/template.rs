@@ -125,6 +125,18 @@ impl Template {
         &self.source
     }
 
+    /// The template with a text before it, in which braces are text.
+    #[must_use]
+    pub fn after(&self, text: &str) -> Self {
+        let written = text.replace('{', "{{").replace('}', "}}");
+        let parts = std::iter::once(Part::Literal(text.to_owned())).chain(self.parts.iter().cloned());
+        Self {
+            source: format!("{written}{}", self.source),
+            parts: parts.collect(),
+            slots: self.slots.clone(),
+        }
+    }
+
     /// The text with `values[i]` in the place of slot i; a slot without a value is empty.
     pub(crate) fn render_values(&self, values: &[&str]) -> String {
         self.parts.iter().fold(String::new(), |mut rendered, part| {
@@ -176,6 +188,19 @@ mod tests {
         assert_eq!(template.slots().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(template.render(|slot| if slot == "a" { "{b}" } else { "2" }), "{b} {x} 2, {b}");
         assert_eq!(Template::parse(Template::DEFAULT).unwrap().render(|_| "good"), "good\nLabel:");
+    }
+
+    #[test]
+    fn a_text_before_a_template_is_taken_literally() {
+        let template = Template::parse("{a}: {b}").unwrap().after("{x} }{ ");
+        assert_eq!(template.render(|slot| slot_value(slot)), "{x} }{ A: B");
+        let again = Template::parse(template.source()).unwrap();
+        assert_eq!(again.render(|slot| slot_value(slot)), "{x} }{ A: B");
+        assert_eq!(again.slots().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    fn slot_value(slot: &str) -> &'static str {
+        if slot == "a" { "A" } else { "B" }
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect reviews-prompt --model ./Qwen2.5-0.5B --top 5
   foreword inspect from-peft --json";
 
+pub(super) const SIMILAR_EXAMPLES: &str = "Examples:
+  foreword similar sentiment-prompt prompts/*               (which of them is nearest)
+  foreword similar first-try second-try --json";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "Examples:
   foreword completions bash > ~/.local/share/bash-completion/completions/foreword
   foreword completions fish > ~/.config/fish/completions/foreword.fish";
@@ -48,6 +52,19 @@ pub(crate) struct InspectArgs {
     /// How many of the nearest tokens of each row are named; 0: none
     #[arg(long, value_name = "N", default_value_t = foreword::inspect::DEFAULT_TOP, hide_default_value = true)]
     pub(crate) top: usize,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `foreword similar`
+#[derive(Debug, Args)]
+pub(crate) struct SimilarArgs {
+    /// The prompt directory to find the nearest to
+    #[arg(value_name = "DIR")]
+    pub(crate) prompt: PathBuf,
+    /// The prompt directories among which to find them
+    #[arg(value_name = "OTHER", required = true)]
+    pub(crate) others: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

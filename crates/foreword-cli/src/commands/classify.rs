@@ -2,21 +2,27 @@
 
 use anyhow::Result;
 use foreword::Verbalizer;
+use foreword::metrics::reliability::sure;
 use foreword::task::{best, probabilities};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
+use crate::resolve::calibration;
 use crate::resolve::prompt::{Asked, AskedFields, Verb};
 use crate::resolve::texts::{self, Texts};
 use crate::wire::Classified;
-use crate::words::{in_a_line, percent};
+use crate::words::{count, in_a_line, percent};
+
+/// What stands in the place of a label that is not given.
+const ABSTAINED: &str = "abstained";
 
 /// Runs the verb.
 pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
     let asked = Asked {
         verb: Verb::Classify,
         source: &args.source,
+        ensemble: args.ensemble.ensemble,
         task: &args.task,
         labels: args.labels.labels.as_ref(),
         fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
@@ -29,20 +35,56 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
     let examples = ready.examples(&data, None, printer)?;
     printer.begin_bar(examples.n() as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores =
-        ready.task.log_likelihoods(&ready.model, &ready.root, &examples, ready.budget, &mut progress)?;
+    let scores = ready.task.mean_log_likelihoods(
+        &ready.model,
+        &ready.roots(),
+        &examples,
+        ready.budget,
+        &mut progress,
+    )?;
     printer.end_bar();
+    let calibration = calibration::resolve(&args.calibration, &ready, &scores, None, printer)?;
     let labels = &ready.task.classification()?.verbalizer;
+    let least = args.calibration.abstain_below;
+    let mut n_abstained = 0;
     for (row, scores) in scores.iter().enumerate() {
-        answer(data.text(row, shown)?, scores, labels, printer)?;
+        let probabilities = match &calibration {
+            Some(calibration) => probabilities(&calibration.apply(scores)),
+            None => probabilities(scores),
+        };
+        let scored = Scored {
+            scores,
+            probabilities: &probabilities,
+            given: sure(&probabilities, least),
+            abstains: least.is_some(),
+        };
+        n_abstained += u64::from(scored.given.is_none());
+        answer(data.text(row, shown)?, &scored, labels, printer)?;
+    }
+    if let Some(least) = least {
+        let (abstained, n) = (count(n_abstained), count(scores.len() as u64));
+        printer.say(&format!(
+            "abstained from {abstained} of {n} texts, of which no label has {} or more",
+            percent(least)
+        ));
     }
     Ok(Exit::Done)
 }
 
-fn answer(text: &str, scores: &[f64], labels: &Verbalizer, printer: &mut Printer) -> Result<()> {
-    let (given, probabilities) = (best(scores), probabilities(scores));
+/// What the model says of a text.
+struct Scored<'a> {
+    scores: &'a [f64],
+    probabilities: &'a [f64],
+    /// The label, unless none is sure enough.
+    given: Option<usize>,
+    /// Whether that can be.
+    abstains: bool,
+}
+
+fn answer(text: &str, scored: &Scored<'_>, labels: &Verbalizer, printer: &mut Printer) -> Result<()> {
+    let &Scored { scores, probabilities, given, .. } = scored;
     let names = || labels.names().iter().map(String::as_str);
-    let label = &labels.names()[given];
+    let label = given.map(|given| labels.names()[given].as_str());
     match printer.answers() {
         Answers::Json => printer.json(&Classified {
             text,
@@ -52,7 +94,9 @@ fn answer(text: &str, scores: &[f64], labels: &Verbalizer, printer: &mut Printer
         })?,
         Answers::Text => {
             let width = names().map(|name| name.chars().count()).max().unwrap_or(0);
-            let (probability, text) = (percent(probabilities[given]), in_a_line(text));
+            let width = width.max(if scored.abstains { ABSTAINED.chars().count() } else { 0 });
+            let (probability, text) = (percent(probabilities[best(probabilities)]), in_a_line(text));
+            let label = label.unwrap_or(ABSTAINED);
             printer.answer(&format!("{label:<width$}  {probability:>7}  {text}"))?;
         }
     }

@@ -13,7 +13,7 @@ use crate::args::{CompileArgs, PlaceArgs, SourceArgs};
 use crate::exit::{Exit, Given};
 use crate::printer::Printer;
 use crate::resolve;
-use crate::resolve::prompt::{describe, model_name, read_directory};
+use crate::resolve::prompt::{describe, model_name, read};
 use crate::resolve::run::Place;
 use crate::wire::Compiled;
 use crate::words::{bytes, count};
@@ -21,7 +21,7 @@ use crate::words::{bytes, count};
 /// Runs the verb.
 pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
     let source = SourceArgs { prompt: args.prompt.clone(), model: args.model.clone() };
-    let directory = read_directory(&args.prompt)?;
+    let directory = read(&args.prompt)?;
     if directory.method() == Method::Prefix {
         return Err(Given::wrong(format!("{} is a KV prefix already", args.prompt.display())).into());
     }

@@ -5,18 +5,22 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use foreword::data::FieldIdx;
 use foreword::generate::Event;
+use foreword::metrics::reliability::{Answered, Reliability};
 use foreword::metrics::text::TextScores;
-use foreword::{Confusion, Dataset, Verbalizer};
+use foreword::metrics::wilson;
+use foreword::settings::Objective;
+use foreword::task::probabilities;
+use foreword::{Confusion, Dataset, Examples, Verbalizer};
 
 use crate::args::EvalArgs;
 use crate::commands::generate::new_tokens;
-use crate::exit::Exit;
+use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
 use crate::report;
 use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
-use crate::resolve::{Fields, data};
+use crate::resolve::{Fields, calibration, data};
 use crate::wire::{Report, TextReport};
-use crate::words::{count, percent};
+use crate::words::{count, interval, percent};
 
 /// Runs the verb.
 pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
@@ -24,6 +28,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
     let asked = Asked {
         verb: Verb::Eval,
         source: &args.source,
+        ensemble: args.ensemble.ensemble,
         task: &args.task,
         labels: args.labels.labels.as_ref(),
         fields: AskedFields {
@@ -35,6 +40,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
         machine: &args.machine,
     };
     let mut ready = asked.resolve(Some(&data), printer)?;
+    check_calibration(args, &ready)?;
     let data = data::first(data, args.limit, printer);
     let task = &mut ready.task;
     let truth = (task.goal.kind(), ready.truth_field.as_deref());
@@ -48,21 +54,16 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
     let examples = ready.examples(&data, Some(truth), printer)?;
     printer.begin_bar(examples.n() as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let evaluation =
-        ready.task.evaluate(&ready.model, &ready.root, &examples, ready.budget, &mut progress)?;
+    let scores = ready.task.scores(&ready.model, &ready.roots(), &examples, ready.budget, &mut progress)?;
     printer.end_bar();
-    let name = if ready.root.is_empty() { "bare model" } else { "soft prompt" };
-    match (&evaluation.labels, ready.task.verbalizer()) {
-        (Some(given), Some(labels)) => {
-            printer.json(&Report::of(&evaluation, given, labels))?;
-            printer.answer(&report::scores_table("examples", &[(name, &evaluation)]).to_string())?;
-            printer.answer(&format!("macro F1 {:.3}\n", given.macro_f1()))?;
-            printer.answer(&confusion(given, labels).to_string())?;
-        }
-        _ => {
+    match ready.task.verbalizer() {
+        Some(labels) => labelled(args, &ready, (&scores, &examples), labels, printer)?,
+        None => {
+            let evaluation = ready.task.judge(&scores, &examples);
             let scores = text_scores(args, &ready, &data, truth, printer)?;
             printer.json(&TextReport::of(&evaluation, &scores))?;
-            printer.answer(&report::scores_table("examples", &[(name, &evaluation)]).to_string())?;
+            let table = report::scores_table("examples", &[(&ready.name(), &evaluation)]);
+            printer.answer(&table.to_string())?;
             printer.answer(&format!(
                 "exact match {}, ROUGE-L {:.3}, BLEU {:.2}",
                 percent(scores.exact_match),
@@ -72,6 +73,79 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Flags about probabilities need labels, and a place for what is stored; said before any work is done.
+fn check_calibration(args: &EvalArgs, ready: &Ready) -> Result<()> {
+    let asked = args.calibration.calibrate.is_some() || args.calibration.abstain_below.is_some();
+    if asked && ready.task.verbalizer().is_none() {
+        return Err(Given::wrong(
+            "a text that is generated has no label whose probability could be corrected",
+        )
+        .hint("leave out --calibrate and --abstain-below")
+        .into());
+    }
+    if args.save_calibration { calibration::check_save(ready, &args.source.prompt) } else { Ok(()) }
+}
+
+/// What the scores of labels come to.
+fn labelled(
+    args: &EvalArgs,
+    ready: &Ready,
+    (scores, examples): (&[Vec<f64>], &Examples),
+    labels: &Verbalizer,
+    printer: &mut Printer,
+) -> Result<()> {
+    let measured = Some(args.data.as_path());
+    let calibration = calibration::resolve(&args.calibration, ready, scores, measured, printer)?;
+    let calibrated: Vec<Vec<f64>> = match &calibration {
+        Some(calibration) => scores.iter().map(|scores| calibration.apply(scores)).collect(),
+        None => scores.to_vec(),
+    };
+    let mut evaluation = ready.task.judge(&calibrated, examples);
+    if ready.task.objective() == Objective::Lm {
+        // The loss is that of the labels' texts, which no correction changes.
+        evaluation.loss = ready.task.judge(scores, examples).loss;
+    }
+    let Some(given) = &evaluation.labels else { return Ok(()) };
+    let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();
+    let reliability = Reliability::of(&probabilities, examples.labels());
+    let answered = args
+        .calibration
+        .abstain_below
+        .map(|least| (least, Answered::of(&probabilities, examples.labels(), least)));
+    if args.save_calibration {
+        calibration::save(calibration.as_ref(), &ready.task, &args.source.prompt, printer)?;
+    }
+
+    printer.json(&Report::of(&evaluation, given, labels, reliability, calibration.as_ref(), answered))?;
+    let table = report::scores_table("examples", &[(&ready.name(), &evaluation)]);
+    printer.answer(&table.to_string())?;
+    printer.answer(&format!(
+        "macro F1 {:.3}, expected calibration error {:.3}, Brier score {:.3}\n",
+        given.macro_f1(),
+        reliability.ece,
+        reliability.brier
+    ))?;
+    if let Some((least, answered)) = answered {
+        printer.answer(&format!("{}\n", answered_in_words(least, answered)))?;
+    }
+    printer.answer(&format!("{}\n", report::labels_table(labels, &[("", given)])))?;
+    printer.answer(&confusion(given, labels).to_string())?;
+    Ok(())
+}
+
+fn answered_in_words(least: f64, answered: Answered) -> String {
+    let (n, of) = (count(answered.n_answered), count(answered.n));
+    let coverage = percent(answered.coverage());
+    let right = match answered.accuracy() {
+        Some(accuracy) => {
+            let interval = interval(wilson(answered.n_right, answered.n_answered));
+            format!("{} of them rightly (95 % interval {interval})", percent(accuracy))
+        }
+        None => "so nothing can be said of them".to_owned(),
+    };
+    format!("answered {n} of {of} ({coverage}), where a label has {} or more; {right}", percent(least))
 }
 
 /// Writes a text for every example and compares it with the target.

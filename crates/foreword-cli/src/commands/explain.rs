@@ -36,6 +36,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     let asked = Asked {
         verb: Verb::Classify,
         source: &source,
+        ensemble: false,
         task: &args.task,
         labels: args.labels.labels.as_ref(),
         fields: AskedFields::default(),

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
     let asked = Asked {
         verb: Verb::Generate,
         source: &args.source,
+        ensemble: false,
         task: &args.task,
         labels: None,
         fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },

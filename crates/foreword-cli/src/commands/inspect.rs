@@ -1,6 +1,7 @@
 //! `foreword inspect`: what is in a prompt directory, and where its rows lie among the model's own.
 
 use anyhow::Result;
+use foreword::format::CalibrationRecord;
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::record::{self, Warning};
@@ -151,6 +152,7 @@ fn facts(passport: &Passport) -> String {
         ("init", training.init.clone()),
         ("steps", steps(passport)),
         ("settings", settings(passport)),
+        ("corrected", passport.calibration.as_ref().map_or_else(String::new, corrected)),
         ("made by", format!("Foreword {}", passport.foreword_version)),
     ];
     let lines: Vec<String> =
@@ -218,6 +220,16 @@ fn settings(passport: &Passport) -> String {
         Some(format!("{} {value}", name.replace('_', " ")))
     });
     named.collect::<Vec<_>>().join(", ")
+}
+
+/// How the probabilities of its labels are corrected.
+fn corrected(calibration: &CalibrationRecord) -> String {
+    let offsets = calibration.offsets.iter().map(|(name, offset)| format!("{name} {offset:+.3}"));
+    let offsets = offsets.collect::<Vec<_>>().join(", ");
+    format!(
+        "probabilities by {}: log-likelihoods {offsets}, over a temperature of {:.3}",
+        calibration.method, calibration.temperature
+    )
 }
 
 /// What PEFT can do with a directory that has a passport.

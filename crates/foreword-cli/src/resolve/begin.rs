@@ -28,7 +28,7 @@ impl Tried {
 }
 
 /// A sentence that names the task, as a person would write it.
-pub(super) fn default_init(task: &Task, fields: &Fields) -> Init {
+pub(crate) fn default_init(task: &Task, fields: &Fields) -> Init {
     let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
     Init::Text(match task.verbalizer() {
         Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),

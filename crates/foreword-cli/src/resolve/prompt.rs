@@ -1,9 +1,10 @@
 //! A prompt directory resolved: the rows, the model that they were made for, and the task that they do.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::format::TaskRecord;
 use foreword::generate::GenerateConfig;
@@ -14,15 +15,16 @@ use foreword::train::{
 };
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template,
-    Verbalizer,
+    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, Task,
+    Template, Verbalizer,
 };
 
 use super::Fields;
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
 use crate::exit::Given;
+use crate::members::other_members;
 use crate::printer::Printer;
-use crate::words::count;
+use crate::words::{count, learned};
 
 /// The name of no prompt: the bare model.
 const NONE: &str = "none";
@@ -34,16 +36,46 @@ pub(crate) struct Ready {
     pub(crate) task: Task,
     /// The learned rows, `[P, W]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
+    /// Those of the ensemble's other members, where all are asked.
+    pub(crate) others: Vec<Vec<f32>>,
+    /// The field with the text, where the prompt or a flag says it.
+    pub(crate) text_field: Option<String>,
     /// The field with the label or target, where the prompt or a flag says it.
     pub(crate) truth_field: Option<String>,
+    /// The correction of its probabilities that is stored with the prompt.
+    pub(crate) calibration: Option<Calibration>,
     /// Most tokens computed at a time.
     pub(crate) budget: usize,
 }
 
+/// A prompt on a model that is somewhere else.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) task: Task,
+    pub(crate) root: Vec<f32>,
+    pub(crate) truth_field: Option<String>,
+    pub(crate) calibration: Option<Calibration>,
+}
+
 impl Ready {
-    /// P.
+    /// P, of the longest member.
     pub(crate) fn n_virtual(&self) -> usize {
-        self.root.len() / self.task.row_width(&self.model)
+        let longest = self.roots().into_iter().map(<[f32]>::len).max().unwrap_or(0);
+        longest / self.task.row_width(&self.model)
+    }
+
+    /// The learned rows of all members of an ensemble, or of the one prompt.
+    pub(crate) fn roots(&self) -> Vec<&[f32]> {
+        std::iter::once(&self.root).chain(&self.others).map(Vec::as_slice).collect()
+    }
+
+    /// What is asked, in a word.
+    pub(crate) fn name(&self) -> String {
+        match (self.root.is_empty(), self.others.len()) {
+            (true, _) => "bare model".to_owned(),
+            (false, 0) => learned(self.task.method).to_owned(),
+            (false, others) => format!("ensemble of {}", others + 1),
+        }
     }
 
     /// The data in tokens; says how many texts had to be cut.
@@ -83,6 +115,8 @@ fn tell_cuts(examples: &Examples, printer: &Printer) {
 pub(crate) struct Asked<'a> {
     pub(crate) verb: Verb,
     pub(crate) source: &'a SourceArgs,
+    /// Ask the ensemble whose best member the prompt is.
+    pub(crate) ensemble: bool,
     pub(crate) task: &'a TaskArgs,
     pub(crate) labels: Option<&'a Labels>,
     pub(crate) fields: AskedFields<'a>,
@@ -113,10 +147,32 @@ impl<'a> Asked<'a> {
     /// Opens the prompt with its model. Labels that neither the prompt nor a flag names are those of `data`.
     pub(crate) fn resolve(self, data: Option<&Dataset>, printer: &Printer) -> Result<Ready> {
         let path = &self.source.prompt;
-        let directory = (path != Path::new(NONE)).then(|| read_directory(path)).transpose()?;
+        let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
         let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine)?;
+        let Resolved { task, root, truth_field, mut calibration } =
+            self.resolve_on(&model, directory, data, printer)?;
+        let mut others = Vec::new();
+        if self.ensemble {
+            others = other_rows(path, &model)?;
+            // It was fitted to the one prompt.
+            calibration = None;
+        }
+        let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
+        let text_field = task.text_field.clone();
+        Ok(Ready { model, task, root, others, text_field, truth_field, calibration, budget })
+    }
+
+    /// The same for a directory that was read, or for none, on a model that was opened.
+    pub(crate) fn resolve_on(
+        self,
+        model: &Model<Cpu>,
+        directory: Option<PromptDirectory>,
+        data: Option<&Dataset>,
+        printer: &Printer,
+    ) -> Result<Resolved> {
         if let Some(directory) = &directory {
-            for warning in record::check_fit(directory, &model)? {
+            for warning in record::check_fit(directory, model)? {
                 printer.warn(&describe(&warning));
             }
         }
@@ -139,7 +195,7 @@ impl<'a> Asked<'a> {
             }
             TaskKind::Generation => {
                 let field = self.fields.target.or(recorded.and_then(|task| task.target_field.as_deref()));
-                (field, Goal::Generation(Generation::of(&model)?))
+                (field, Goal::Generation(Generation::of(model)?))
             }
         };
         let placement = self.task.placement.or(recorded.map(|task| task.placement));
@@ -154,10 +210,10 @@ impl<'a> Asked<'a> {
             max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
         let truth_field = truth_field.map(str::to_owned);
+        let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
+        let calibration = passport.and_then(|passport| stored(passport, &task));
         let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
-        let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
-        printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
-        Ok(Ready { model, task, root, truth_field, budget })
+        Ok(Resolved { task, root, truth_field, calibration })
     }
 
     /// Whether labels are chosen or texts written.
@@ -209,8 +265,24 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// The learned rows of an ensemble's members beside the prompt in `path`.
+fn other_rows(path: &Path, model: &Model<Cpu>) -> Result<Vec<Vec<f32>>> {
+    let dirs = other_members(path);
+    if dirs.is_empty() {
+        return Err(Given::wrong(format!("the prompt {} is no ensemble's", path.display()))
+            .hint("`foreword train --candidates 8 --ensemble 3` makes one")
+            .into());
+    }
+    let rows = |dir: &PathBuf| {
+        let directory = read(dir)?;
+        record::check_fit(&directory, model)?;
+        anyhow::Ok(directory.rows.into_values())
+    };
+    dirs.iter().map(rows).collect()
+}
+
 /// The prompt directory that is there.
-pub(crate) fn read_directory(path: &Path) -> Result<PromptDirectory> {
+pub(crate) fn read(path: &Path) -> Result<PromptDirectory> {
     if !path.exists() {
         return Err(Given::wrong(format!("there is no prompt directory {}", path.display()))
             .hint("`foreword train` makes one; --prompt none is the bare model")
@@ -241,6 +313,21 @@ pub(crate) fn model_name(source: &SourceArgs, directory: Option<&PromptDirectory
             .into())
         }
     }
+}
+
+/// Whether a task writes its texts and labels as a recorded one: only then do its probabilities mean the same.
+pub(crate) fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
+    let Some(labels) = task.verbalizer() else { return false };
+    let strings = labels.names().iter().zip(labels.strings());
+    task.template.source() == recorded.template
+        && task.placement == recorded.placement
+        && strings.eq(recorded.labels.iter())
+}
+
+/// The correction of probabilities that a prompt was stored with, where it is used as it was trained.
+fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
+    let labels = task.verbalizer().filter(|_| is_asked_as(task, &passport.task))?;
+    Calibration::of_record(passport.calibration.as_ref()?, labels)
 }
 
 /// A warning in words.

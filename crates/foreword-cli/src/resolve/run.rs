@@ -320,8 +320,12 @@ impl Plan {
 
 /// The task file's settings, or none, with the flags' in their place; the data where the positional names it.
 pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
-    let flags = args.flags();
-    let Some(input) = &args.input else { return Ok(flags) };
+    merged(args.input.as_ref(), args.flags())
+}
+
+/// The same for any verb that takes a task file.
+pub(crate) fn merged(input: Option<&PathBuf>, flags: TaskFile) -> Result<TaskFile> {
+    let Some(input) = input else { return Ok(flags) };
     if is_task_file(input) {
         return Ok(TaskFile::read(input)?.overridden_by(flags));
     }

@@ -8,6 +8,7 @@ use foreword::{AdapterConfig, Passport, PromptDirectory, Verbalizer};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::CalibrationLine;
 use crate::recorded::{Measure, Verdict};
 use crate::words::WAYWARD;
 
@@ -54,6 +55,7 @@ struct PassportLine<'a> {
     data: BTreeMap<&'a str, u64>,
     metrics: &'a BTreeMap<String, BTreeMap<String, f64>>,
     verdict: Option<VerdictLine>,
+    calibration: Option<CalibrationLine<'a>>,
 }
 
 /// Of a classification by its accuracy, of a generation by its loss.
@@ -157,8 +159,8 @@ fn peft(adapter: &AdapterConfig) -> Peft<'_> {
 }
 
 fn passport(passport: &Passport) -> PassportLine<'_> {
-    let Passport { foreword_version, base_model: BaseModel { name, .. }, task, training, metrics, .. } =
-        passport;
+    let Passport { foreword_version, base_model: BaseModel { name, .. }, task, training, .. } = passport;
+    let Passport { metrics, calibration, .. } = passport;
     let TaskRecord { kind, template, labels, placement, objective, max_length, .. } = task;
     let TrainingRecord { init, seed, settings, steps, best_step, data, .. } = training;
     let verdict = Verdict::of(metrics).map(VerdictLine::of);
@@ -182,6 +184,7 @@ fn passport(passport: &Passport) -> PassportLine<'_> {
         data: data.iter().map(|(split, record)| (split.as_str(), record.examples)).collect(),
         metrics,
         verdict,
+        calibration: calibration.as_ref().map(CalibrationLine::of_record),
     }
 }
 

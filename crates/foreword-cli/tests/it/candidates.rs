@@ -125,6 +125,25 @@ fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
     assert!(passport.contains("\"test.ensemble\""), "{passport}");
     assert_eq!(classified(&scene, "p/member-3").len(), 2);
 
+    // Together they give the mean of what each gives.
+    let llama = model("llama-tiny");
+    let asked =
+        ["classify", "--prompt", "p", "--ensemble", "--model", &llama, "--json", "A fine film.", "Dull."];
+    let together: Vec<Classified> = scene.run(&asked).lines();
+    let alone = ["p", "p/member-2", "p/member-3"].map(|dir| classified(&scene, dir));
+    for (text, line) in together.iter().enumerate() {
+        for (label, mean) in &line.log_likelihoods {
+            let sum: f64 = alone.iter().map(|member| member[text].log_likelihoods[label]).sum();
+            assert!((mean - sum / 3.0).abs() < 1e-9, "{label}: {mean} instead of {}", sum / 3.0);
+        }
+    }
+    let measured =
+        scene.run(&["eval", "--prompt", "p", "--ensemble", "--model", &llama, "--data", &sentences()]);
+    assert!(measured.stdout.contains("ensemble of 3"), "{}{}", measured.stdout, measured.stderr);
+    let single = scene.run(&["classify", "--prompt", "p/member-2", "--ensemble", "--model", &llama, "Dull."]);
+    assert_eq!(single.code, 1);
+    assert!(single.stderr.contains("p/member-2 is no ensemble's"), "{}", single.stderr);
+
     let smaller = scene.train("p", "8", &["--candidates", "3", "--ensemble", "2", "--force"]);
     assert_eq!(smaller.code, 0, "{}", smaller.stderr);
     assert!(scene.path("p/member-2").exists() && !scene.path("p/member-3").exists());

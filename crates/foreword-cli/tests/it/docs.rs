@@ -26,7 +26,7 @@ fn told(names: &BTreeSet<String>) {
 
 /// The keys of all objects in a value, but for those whose keys are somebody's names.
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
-    const OF_NAMES: [&str; 8] = [
+    const OF_NAMES: [&str; 10] = [
         "spec",
         "labels",
         "metrics",
@@ -35,6 +35,8 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
         "log_likelihoods",
         "confusion",
         "label_cosines",
+        "offsets",
+        "per_label",
     ];
     match value {
         Value::Object(fields) => {
@@ -44,7 +46,7 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
                     keys(value, found);
                 } else if let Value::Object(named) = value {
                     // What is below the names is named here again, unless it is a label's, or the architecture's.
-                    let below = ["metrics", "data"].contains(&key.as_str());
+                    let below = ["metrics", "data", "per_label"].contains(&key.as_str());
                     named.values().filter(|_| below).for_each(|value| keys(value, found));
                 }
             }
@@ -90,13 +92,24 @@ fn every_field_of_a_passport_and_of_an_answer_is_told() {
     let scene = Scene::new();
     let (sentences, llama) = (sentences(), model("llama-tiny"));
     let trained = scene.train("p", "2", &["--test", &sentences, "--json"]);
+    scene.copy(&scene.path("p"), "q");
     let of_prompt = ["--prompt", "p", "--model", &llama, "--json"];
+    let calibrated = ["--calibrate", "batch", "--save-calibration"];
     let answers = [
         trained.stdout,
-        scene.run(&[&["eval", "--data", &sentences][..], &of_prompt].concat()).stdout,
+        scene
+            .run(
+                &[&["eval", "--data", &sentences, "--abstain-below", "0.6"][..], &calibrated, &of_prompt]
+                    .concat(),
+            )
+            .stdout,
         scene.run(&[&["classify", "A fine film."][..], &of_prompt].concat()).stdout,
         scene.run(&[&["explain", "A fine film."][..], &of_prompt].concat()).stdout,
         scene.run(&["inspect", "p", "--model", &llama, "--json"]).stdout,
+        scene
+            .run(&[&["compare", "--train", &sentences, "--test", &sentences][..], &of_prompt].concat())
+            .stdout,
+        scene.run(&["similar", "p", "q", "nowhere", "--json"]).stdout,
         fs::read_to_string(scene.path("p/foreword.json")).unwrap().replace('\n', ""),
     ];
     for answer in &answers {

@@ -2,6 +2,20 @@
 
 use crate::scene::Scene;
 
+const VERBS: [&str; 11] = [
+    "train",
+    "eval",
+    "compare",
+    "classify",
+    "generate",
+    "explain",
+    "inspect",
+    "similar",
+    "quickstart",
+    "completions",
+    "man",
+];
+
 #[test]
 fn the_first_help_names_the_verbs() {
     let scene = Scene::new();
@@ -17,11 +31,14 @@ fn the_first_help_names_the_verbs() {
     Commands:
       train        Learn a soft prompt from examples, to choose a label or to write a text
       eval         Measure a soft prompt, or the bare model, on examples whose label or target is known
+      compare      Set tuned prompts beside what costs no training: one table, with intervals and paired
+                   tests
       classify     Label texts with a soft prompt
       generate     Write texts with a soft prompt
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
       compile      Turn a soft prompt into a KV prefix, which is never computed again
+      similar      Find the nearest of several tuned prompts of the same model
       quickstart   See it work: learn sentiment with the bundled model, in about a minute
       completions  Print what a shell needs to complete this command line
       man          Print the manual page of this command, or of one of its verbs
@@ -189,7 +206,7 @@ fn each_flag_tells_its_unit_and_its_default() {
 #[test]
 fn help_needs_nothing_and_bad_flags_are_the_users() {
     let scene = Scene::new();
-    for verb in ["train", "eval", "classify", "explain", "inspect", "quickstart", "completions", "man"] {
+    for verb in VERBS {
         let help = scene.run(&[verb, "--help"]);
         assert_eq!((help.code, help.stderr.as_str()), (0, ""));
         assert!(help.stdout.contains("Examples:"), "{verb}");
@@ -242,15 +259,14 @@ fn colours_are_for_terminals_and_no_color_takes_them_away() {
 #[test]
 fn shells_and_man_know_every_verb() {
     let scene = Scene::new();
-    let verbs = ["train", "eval", "classify", "explain", "inspect", "quickstart", "completions", "man"];
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ran = scene.run(&["completions", shell]);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{shell}");
-        assert!(verbs.iter().all(|verb| ran.stdout.contains(verb)) && ran.stdout.contains("virtual-tokens"));
+        assert!(VERBS.iter().all(|verb| ran.stdout.contains(verb)) && ran.stdout.contains("virtual-tokens"));
     }
     let whole = scene.run(&["man"]).stdout;
     assert!(whole.contains(".TH foreword 1"), "{whole}");
-    for verb in verbs {
+    for verb in VERBS {
         assert!(whole.contains(&format!("foreword\\-{verb}(1)")), "{verb}\n{whole}");
         let page = scene.run(&["man", verb]).stdout;
         assert!(page.contains(&format!(".TH foreword-{verb} 1")), "{page}");

@@ -9,9 +9,12 @@
 mod scene;
 mod schema;
 
+mod calibration;
+mod compare;
 mod generate;
 mod help;
 mod inspect;
+mod similar;
 mod stories;
 
 mod candidates;

@@ -76,13 +76,39 @@ pub(crate) struct Report {
     pub(crate) macro_f1: f64,
     pub(crate) loss: f64,
     pub(crate) confusion: BTreeMap<String, BTreeMap<String, u64>>,
+    pub(crate) per_label: BTreeMap<String, LabelScores>,
+    pub(crate) ece: f64,
+    pub(crate) brier: f64,
+    pub(crate) calibration: Option<Calibration>,
+    /// The next three only with --abstain-below.
+    pub(crate) abstain_below: Option<f64>,
+    pub(crate) coverage: Option<f64>,
+    pub(crate) accuracy_answered: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelScores {
+    pub(crate) n: u64,
+    pub(crate) precision: Option<f64>,
+    pub(crate) recall: Option<f64>,
+    pub(crate) f1: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calibration {
+    pub(crate) method: String,
+    pub(crate) temperature: f64,
+    pub(crate) offsets: BTreeMap<String, f64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Classified {
     pub(crate) text: String,
-    pub(crate) label: String,
+    /// Null where none is sure enough.
+    pub(crate) label: Option<String>,
     pub(crate) probabilities: BTreeMap<String, f64>,
     pub(crate) log_likelihoods: BTreeMap<String, f64>,
 }
@@ -129,6 +155,7 @@ pub(crate) struct Passport {
     pub(crate) data: BTreeMap<String, u64>,
     pub(crate) metrics: BTreeMap<String, BTreeMap<String, f64>>,
     pub(crate) verdict: Option<Verdict>,
+    pub(crate) calibration: Option<Calibration>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -47,6 +47,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
             data: BTreeMap::new(),
         },
         metrics: BTreeMap::new(),
+        calibration: None,
     }
 }
 

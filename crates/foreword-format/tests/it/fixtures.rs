@@ -73,6 +73,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
             ),
         ]
         .into(),
+        calibration: None,
     }
 }
 

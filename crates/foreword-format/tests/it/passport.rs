@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use foreword_format::digest::sha256;
-use foreword_format::{FormatError, Passport, Placement, TaskKind};
+use foreword_format::{CalibrationMethod, CalibrationRecord, FormatError, Passport, Placement, TaskKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -99,6 +99,35 @@ fn a_number_that_json_lacks_is_not_written() {
     let mut record = passport(&rows(3, 4));
     record.base_model.embeddings.sketch[1] = f32::NAN;
     check_error(&record.to_json(DIGEST).unwrap_err(), &["sketch", "NaN"]);
+}
+
+#[test]
+fn a_calibration_is_optional_and_belongs_to_the_labels() {
+    let mut record = passport(&rows(3, 4));
+    record.tensors_digest = DIGEST.to_owned();
+    let without = String::from_utf8(record.to_json(DIGEST).unwrap()).unwrap();
+    assert!(!without.contains("calibration"));
+    assert_eq!(read(without.as_bytes()).unwrap().calibration, None);
+    let offsets = [("negative", 0.25), ("positive", 0.0)].map(|(label, offset)| (label.to_owned(), offset));
+    record.calibration = Some(CalibrationRecord {
+        method: CalibrationMethod::ContentFree,
+        temperature: 1.5,
+        offsets: offsets.into(),
+    });
+    let bytes = record.to_json(DIGEST).unwrap();
+    assert_eq!(read(&bytes).unwrap(), record);
+    let check = |spoil: &dyn Fn(&mut Value), parts: &[&str]| {
+        let mut json: Value = serde_json::from_slice(&bytes).unwrap();
+        spoil(&mut json["calibration"]);
+        check_error(&read(json.to_string().as_bytes()).unwrap_err(), parts);
+    };
+    check(&|json| json["method"] = json!("magic"), &["calibration \"magic\"", "content-free"]);
+    check(&|json| json["temperature"] = json!(0), &["calibration.temperature is 0"]);
+    check(&|json| json["offsets"]["neutral"] = json!(0), &["calibration.offsets", "each label"]);
+    check(&|json| drop(json["offsets"].as_object_mut().unwrap().remove("negative")), &["each label"]);
+    check(&|json| json["seed"] = json!(0), &["unknown field `seed`"]);
+    record.calibration.as_mut().unwrap().temperature = f64::NAN;
+    check_error(&record.to_json(DIGEST).unwrap_err(), &["calibration.temperature is NaN"]);
 }
 
 #[test]

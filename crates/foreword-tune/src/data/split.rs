@@ -90,6 +90,33 @@ pub fn stratified_sample<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<usize
     drawn
 }
 
+/// Draws `n` examples of each label, or all where there are fewer, one of each a round: the rows of each round, in an order
+/// that is drawn too. More rounds with the same seed begin with the same ones.
+pub fn rounds<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<Vec<usize>> {
+    let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        rows_of.entry(label).or_default().push(row);
+    }
+    let mut groups: Vec<Vec<usize>> = rows_of.into_values().collect();
+    for (group, rows) in (1..).zip(&mut groups) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(group);
+        let n = n.min(rows.len());
+        draw_to_front(rows, n, &mut rng);
+        rows.truncate(n);
+    }
+    let n_rounds = groups.iter().map(Vec::len).max().unwrap_or(0);
+    // A stream that no group has.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let in_order = (0..n_rounds).map(|round| {
+        let mut rows: Vec<usize> = groups.iter().filter_map(|rows| rows.get(round).copied()).collect();
+        let n = rows.len();
+        draw_to_front(&mut rows, n, &mut rng);
+        rows
+    });
+    in_order.collect()
+}
+
 /// How many examples each group gives to a sample of `n`, their sum: its share rounded down and at least one, and then
 /// one by one whichever is furthest from its share.
 fn sample_sizes(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
@@ -187,6 +214,29 @@ mod tests {
         assert!(of(&split.train).is_disjoint(&of(&split.dev)));
         let distinct: Vec<usize> = (0..300).collect();
         assert_eq!(split_texts(&distinct, &labels, 0.1, 1), stratified_split(&labels, 0.1, 1));
+    }
+
+    #[test]
+    fn rounds_have_one_of_each_label_and_begin_alike() {
+        let labels = ["a", "b", "a", "b", "c", "a", "b", "a"];
+        let three = rounds(&labels, 3, 5);
+        let of = |rows: &[usize]| {
+            let mut of: Vec<_> = rows.iter().map(|&row| labels[row]).collect();
+            of.sort_unstable();
+            of
+        };
+        assert_eq!(
+            three.iter().map(|rows| of(rows)).collect::<Vec<_>>(),
+            [vec!["a", "b", "c"], vec!["a", "b"], vec!["a", "b"],]
+        );
+        let mut all: Vec<usize> = three.concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 7, "no row twice");
+        assert_eq!(rounds(&labels, 2, 5), three[..2]);
+        assert!((0..20).any(|seed| rounds(&labels, 3, seed) != three));
+        assert_eq!(rounds::<u8>(&[], 3, 0), Vec::<Vec<usize>>::new());
+        assert_eq!(rounds(&labels, 0, 0), Vec::<Vec<usize>>::new());
     }
 
     #[test]

@@ -6,6 +6,7 @@
     reason = "tests, and their helpers that are no tests themselves"
 )]
 
+mod demonstrations;
 mod encode;
 mod explain;
 mod generate;

@@ -1,0 +1,91 @@
+//! `foreword compare`: what is set side by side, and on which examples.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use foreword::TaskFile;
+
+use super::calibration::calibrate_answers;
+use super::texts::Plain;
+use super::{Calibrate, LabelArgs, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  foreword compare task.toml --prompt sentiment
+  foreword compare task.toml --prompt seed-1 --prompt seed-2 --prompt seed-3     (and all three together)
+  foreword compare --prompt sentiment --train train.jsonl --test test.jsonl --shots 8 --json
+  foreword compare task.toml --prompt sentiment --calibrate content-free
+  foreword compare task.toml --instruction 'Is the review good or bad?'          (before anything is tuned)";
+
+/// Demonstrations of each label, if nobody says how many.
+pub(super) const DEFAULT_SHOTS: usize = 4;
+/// Examples shown in each direction, if nobody says how many.
+pub(super) const DEFAULT_FLIPS: usize = 3;
+
+/// `foreword compare`
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// A task file (.toml), as `train` takes it, or the training data; flags win over the task file
+    #[arg(value_name = "TASK.toml|DATA")]
+    pub(crate) input: Option<PathBuf>,
+    /// A prompt directory to compare; given again, it adds another, and with two or more there is a row for all together
+    #[arg(long = "prompt", value_name = "DIR")]
+    pub(crate) prompts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Examples to draw demonstrations and the majority class from: a .jsonl, .json, .csv, .tsv or .parquet file, also
+    /// packed (.gz, .zst)
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) train: Option<PathBuf>,
+    /// The examples that all rows are measured on
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) test: Option<PathBuf>,
+    /// Measure on only the first of them
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
+    pub(crate) limit: Option<usize>,
+    /// The field that {text} in the template stands for [default: the first prompt's, or guessed from common names]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) text_field: Option<String>,
+    /// The field with the label [default: the first prompt's, or guessed from common names]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) label_field: Option<String>,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) labels: LabelArgs,
+    /// The text of the row with an instruction, which stands in a line before the template; \n is a newline [default: the
+    /// text that the prompt began as, or a sentence that names the labels]
+    #[arg(long, value_name = "TEXT", help_heading = "Rows")]
+    pub(crate) instruction: Option<Plain>,
+    /// Demonstrations of each label in the row with examples in context, fewer where they do not fit; 0: no such row
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SHOTS, hide_default_value = true, help_heading = "Rows")]
+    pub(crate) shots: usize,
+    /// What demonstrations are drawn from
+    #[arg(long, value_name = "N", help_heading = "Rows")]
+    pub(crate) seed: Option<u64>,
+    /// Correct the labels' log-likelihoods in the rows for which nothing is learned: by what the labels have for texts without
+    /// content, or by their means over the test texts; a fairer contest where a model favours a label [default: none]
+    #[arg(long, value_name = "HOW", value_parser = calibrate_answers(), help_heading = "Rows")]
+    pub(crate) calibrate: Option<Calibrate>,
+    /// How many of the examples are shown that the prompt corrected, and as many that it spoiled
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FLIPS, hide_default_value = true, help_heading = "Rows")]
+    pub(crate) flips: usize,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+impl CompareArgs {
+    /// The flags as a task file that holds only what was said.
+    pub(crate) fn flags(&self) -> TaskFile {
+        let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
+        (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());
+        (file.data.text_field, file.data.label_field) = (self.text_field.clone(), self.label_field.clone());
+        file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
+        file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
+        file.task.max_length = self.task.max_length;
+        file.prompt.placement = self.task.placement;
+        file.train.seed = self.seed;
+        file
+    }
+}

@@ -1,0 +1,300 @@
+//! What all rows of a comparison share: the model, the examples, and the task as it is asked without tuning.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use foreword::data::FieldIdx;
+use foreword::data::fields::slot_fields;
+use foreword::settings::{CalibrationMethod, Init, Objective, TaskKind};
+use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
+use foreword::verbalizer::label_names;
+use foreword::{
+    Classification, Cpu, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer,
+};
+
+use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, SourceArgs, TaskArgs, TemplateText};
+use crate::exit::Given;
+use crate::learn::size;
+use crate::printer::Printer;
+use crate::resolve::begin::default_init;
+use crate::resolve::prompt::{Asked, AskedFields, Resolved, Verb};
+use crate::resolve::run::merged;
+use crate::resolve::{self, Fields, data, prompt};
+use crate::words::count;
+
+/// A tuned prompt that is compared.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    pub(crate) path: PathBuf,
+    pub(crate) task: Task,
+    pub(crate) root: Vec<f32>,
+    /// Of its directory.
+    pub(crate) bytes: u64,
+}
+
+/// Where the rows meet.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    pub(crate) model_name: String,
+    pub(crate) model: Model<Cpu>,
+    /// The task without anything learned.
+    pub(crate) task: Task,
+    pub(crate) fields: Fields,
+    pub(crate) train: Option<Dataset>,
+    pub(crate) test: Dataset,
+    /// The true label of each test example.
+    pub(crate) truths: Vec<usize>,
+    pub(crate) prompts: Vec<Prompt>,
+    /// Of the row with an instruction.
+    pub(crate) instruction: String,
+    pub(crate) seed: u64,
+    /// How the rows without tuning are corrected.
+    pub(crate) calibrate: Option<CalibrationMethod>,
+    /// Most tokens computed at a time.
+    pub(crate) budget: usize,
+}
+
+impl Arena {
+    /// Opens everything that is compared.
+    pub(crate) fn resolve(args: &CompareArgs, printer: &Printer) -> Result<Self> {
+        let file = merged(args.input.as_ref(), args.flags())?;
+        refuse_generation(&file)?;
+        let Some(test) = &file.data.test else {
+            return Err(Given::wrong("there is nothing to compare on")
+                .hint("give examples that no prompt was trained on or chosen by, with --test FILE")
+                .into());
+        };
+        let test = data::first(data::read(test)?, args.limit, printer);
+        let train = file.data.train.as_deref().map(data::read).transpose()?;
+        let mut directories = Vec::with_capacity(args.prompts.len());
+        for path in &args.prompts {
+            directories.push((path.clone(), prompt::read(path)?));
+        }
+        let model_name = model_name(&file, &directories)?;
+        let model = resolve::model(&model_name, &args.machine)?;
+        let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model)?;
+        let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
+        let instruction = instruction(args, &file, &directories, (&task, &fields));
+        let opener = Opener { file: &file, model: &model, task: &task, fields: &fields, args };
+        let prompts = directories
+            .into_iter()
+            .map(|(path, directory)| opener.prompt(path, directory, &test, printer))
+            .collect::<Result<_>>()?;
+        let budget = args.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        let seed = file.train.seed.unwrap_or_default();
+        let calibrate = args.calibrate.and_then(|Calibrate(method)| method);
+        Ok(Self {
+            model_name,
+            model,
+            task,
+            fields,
+            train,
+            test,
+            truths,
+            prompts,
+            instruction,
+            seed,
+            calibrate,
+            budget,
+        })
+    }
+
+    /// The labels, the same for all rows.
+    pub(crate) fn labels(&self) -> Result<&Verbalizer> {
+        Ok(&self.task.classification()?.verbalizer)
+    }
+
+    /// The field with the true label.
+    pub(crate) fn label_field(&self) -> Result<FieldIdx> {
+        Ok(self.test.require(&self.fields.truth)?)
+    }
+
+    /// The text that stands for a test example.
+    pub(crate) fn text(&self, example: usize) -> Result<&str> {
+        let slots = slot_fields(&self.task.template, &self.test, self.task.text_field.as_deref())?;
+        let text = self.task.template.slots().position(|slot| slot == "text").unwrap_or(0);
+        Ok(self.test.text(example, slots.fields[text])?)
+    }
+
+    /// What is compared, and on what.
+    pub(crate) fn tell(&self, printer: &Printer) {
+        let n = |data: &Dataset| count(data.n() as u64);
+        let train = self.train.as_ref().map_or("none".to_owned(), n);
+        let lines = [
+            ("model", self.model_name.clone()),
+            ("data", format!("{} test, {train} to draw demonstrations from", n(&self.test))),
+            ("fields", self.fields.describe(&self.task.template)),
+            ("template", format!("{:?}", self.task.template.source())),
+        ];
+        for (what, is) in lines {
+            printer.say(&format!("{what:<9} {is}"));
+        }
+        for prompt in
+            self.prompts.iter().filter(|prompt| prompt.task.template.source() != self.task.template.source())
+        {
+            let (path, template) = (prompt.path.display(), prompt.task.template.source());
+            printer.warn(&format!(
+                "the prompt {path} has a template of its own, {template:?}, and is measured with it"
+            ));
+        }
+        if self.train.is_none() {
+            printer.say("no training data: the rows of the majority class and of demonstrations are left out (--train)");
+        }
+    }
+}
+
+fn refuse_generation(file: &TaskFile) -> Result<()> {
+    if file.task.kind == Some(TaskKind::Generation) || file.data.target_field.is_some() {
+        return Err(Given::wrong("compare counts right labels, and this task is to write texts")
+            .hint("`foreword eval` measures prompts that write")
+            .into());
+    }
+    Ok(())
+}
+
+type Read = (PathBuf, PromptDirectory);
+
+/// The model that is named, or the first prompt's.
+fn model_name(file: &TaskFile, directories: &[Read]) -> Result<String> {
+    let Some((path, directory)) = directories.first() else {
+        return Ok(file.model.clone().unwrap_or_else(|| foreword_tiny::NAME.to_owned()));
+    };
+    let source = SourceArgs { prompt: path.clone(), model: file.model.clone() };
+    prompt::model_name(&source, Some(directory))
+}
+
+/// No flags: the prompt's own task.
+fn own() -> TaskArgs {
+    TaskArgs { template: None, placement: None, max_length: None }
+}
+
+fn asked<'a>(
+    source: &'a SourceArgs,
+    task: &'a TaskArgs,
+    labels: Option<&'a Labels>,
+    fields: AskedFields<'a>,
+    machine: &'a MachineArgs,
+) -> Asked<'a> {
+    let objective = Some(Objective::Label);
+    Asked { verb: Verb::Eval, source, ensemble: false, task, labels, fields, objective, machine }
+}
+
+/// The task as it is asked without tuning: as it is stated, or as the first prompt was trained.
+fn task(
+    file: &TaskFile,
+    directories: &[Read],
+    train: Option<&Dataset>,
+    test: &Dataset,
+    model: &Model<Cpu>,
+) -> Result<(Task, Fields)> {
+    let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
+    let recorded = first.map(|passport| &passport.task);
+    let stated = file.task.template.as_deref();
+    let template = stated.or(recorded.map(|task| task.template.as_str())).unwrap_or(Template::DEFAULT);
+    let template = Template::parse(template).context("the task's template")?;
+    let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
+    let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
+    let fields = Fields::find(test, &template, text, (TaskKind::Classification, label))?;
+    let known = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
+    let labels: BTreeMap<String, String> = match file.task.labels.as_ref().or(known) {
+        Some(labels) => labels.clone(),
+        None => {
+            let named_by = train.unwrap_or(test);
+            Verbalizer::default_strings(label_names(named_by, named_by.require(&fields.truth)?)?)
+        }
+    };
+    let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+    let max_length = file.task.max_length.or(recorded.map(|task| task.max_length));
+    let task = Task {
+        template,
+        text_field: fields.text.clone(),
+        goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
+        method: DEFAULT_METHOD,
+        placement: DEFAULT_PLACEMENT,
+        max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
+    };
+    Ok((task, fields))
+}
+
+/// The words that are set against what was tuned from them: those that are stated, or that a prompt began as.
+fn instruction(
+    args: &CompareArgs,
+    file: &TaskFile,
+    directories: &[Read],
+    (task, fields): (&Task, &Fields),
+) -> String {
+    if let Some(stated) = &args.instruction {
+        return stated.0.clone();
+    }
+    let passports = directories.iter().filter_map(|(_, directory)| directory.passport.as_ref());
+    let began = passports.filter_map(|passport| passport.training.init.parse().ok());
+    let stated = file.prompt.init.iter().cloned();
+    let inits = stated.chain(began).chain([default_init(task, fields)]);
+    inits
+        .filter_map(|init| match init {
+            Init::Text(text) => Some(text),
+            _ => None,
+        })
+        .next()
+        .unwrap_or_default()
+}
+
+/// What prompts are opened with.
+struct Opener<'a> {
+    file: &'a TaskFile,
+    model: &'a Model<Cpu>,
+    task: &'a Task,
+    fields: &'a Fields,
+    args: &'a CompareArgs,
+}
+
+impl Opener<'_> {
+    /// A prompt as it was trained; one without a passport does the task as it is stated.
+    fn prompt(
+        &self,
+        path: PathBuf,
+        directory: PromptDirectory,
+        test: &Dataset,
+        printer: &Printer,
+    ) -> Result<Prompt> {
+        let recorded = directory.passport.as_ref().map(|passport| &passport.task);
+        if recorded.is_some_and(|task| task.kind == TaskKind::Generation) {
+            return Err(Given::wrong(format!(
+                "the prompt {} was trained to write texts, and compare counts right labels",
+                path.display()
+            ))
+            .hint("`foreword eval` measures it")
+            .into());
+        }
+        let verbalizer = &self.task.classification()?.verbalizer;
+        let strings = verbalizer.names().iter().cloned().zip(verbalizer.strings().iter().cloned());
+        let labels = Labels(strings.collect());
+        let (task, labels) = if recorded.is_some() {
+            (own(), None)
+        } else {
+            let template = Some(TemplateText(self.task.template.source().to_owned()));
+            let placement = self.file.prompt.placement;
+            (TaskArgs { template, placement, max_length: Some(self.task.max_length) }, Some(&labels))
+        };
+        let source = SourceArgs { prompt: path.clone(), model: self.file.model.clone() };
+        let fields =
+            AskedFields { text: self.fields.text.as_deref(), label: Some(&self.fields.truth), target: None };
+        let asked = asked(&source, &task, labels, fields, &self.args.machine);
+        let Resolved { task, root, .. } =
+            asked.resolve_on(self.model, Some(directory), Some(test), printer)?;
+        let own = task.classification()?.verbalizer.names();
+        if own != verbalizer.names() {
+            return Err(Given::wrong(format!(
+                "the prompt {} has the labels {}, and the comparison {}",
+                path.display(),
+                own.join(", "),
+                verbalizer.names().join(", ")
+            ))
+            .hint("compare prompts that were trained for the labels of the test data")
+            .into());
+        }
+        let bytes = size(&path).with_context(|| format!("cannot read {} again", path.display()))?;
+        Ok(Prompt { path, task, root, bytes })
+    }
+}

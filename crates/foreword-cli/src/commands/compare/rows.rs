@@ -1,0 +1,192 @@
+//! The rows of a comparison, measured one after another.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use foreword::calibration::{Calibration, content_free_examples};
+use foreword::demonstrations::{demonstrated, instructed};
+use foreword::settings::CalibrationMethod;
+use foreword::task::{best, choice_loss, ensemble};
+use foreword::{Confusion, Examples, Task};
+
+use super::arena::Arena;
+use super::{Kind, Row};
+use crate::args::CompareArgs;
+use crate::exit::Given;
+use crate::printer::Printer;
+use crate::words::count;
+
+/// All rows, in the order in which they are shown.
+pub(super) fn all(arena: &Arena, args: &CompareArgs, printer: &mut Printer) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    rows.extend(majority(arena)?);
+    let bare = Contender::new(Kind::Bare, "bare model, template alone", &arena.task);
+    let (bare, examples) = bare.measure(arena, printer)?;
+    rows.push(bare);
+
+    let task = instructed(&arena.task, &arena.instruction);
+    let n_before = arena.model.tokenizer.encode_plain(&format!("{}\n", arena.instruction))?.len();
+    let instruction =
+        Contender { n_before, ..Contender::new(Kind::Instruction, "instruction in words", &task) };
+    rows.push(instruction.measure(arena, printer)?.0);
+    printer.say(&format!("instruction: {:?}", arena.instruction));
+    rows.extend(demonstrations(arena, args, &examples, printer)?);
+
+    let first = rows.len();
+    for prompt in &arena.prompts {
+        let n_learned = prompt.root.len() as u64;
+        let contender = Contender {
+            root: &prompt.root,
+            n_learned,
+            bytes: prompt.bytes,
+            n_before: prompt.root.len() / arena.model.backbone.spec().hidden,
+            ..Contender::new(Kind::Prompt, &format!("prompt {}", prompt.path.display()), &prompt.task)
+        };
+        rows.push(contender.measure(arena, printer)?.0);
+    }
+    if arena.prompts.len() > 1 {
+        rows.push(together(arena, &rows[first..])?);
+    }
+    Ok(rows)
+}
+
+/// Always the most frequent label of the training data; the first of equals.
+fn majority(arena: &Arena) -> Result<Option<Row>> {
+    let Some(train) = &arena.train else { return Ok(None) };
+    let labels = arena.labels()?;
+    let mut counts = vec![0_u64; labels.n()];
+    for label in labels.label_indices(train, train.require(&arena.fields.truth)?)? {
+        counts[label] += 1;
+    }
+    let given = (0..counts.len()).rev().max_by_key(|&label| counts[label]).unwrap_or(0);
+    let name = format!("majority class ({})", labels.names()[given]);
+    Ok(Some(row(arena, Kind::Majority, name, vec![given; arena.truths.len()])?))
+}
+
+/// A row with its labels and nothing else.
+fn row(arena: &Arena, kind: Kind, name: String, given: Vec<usize>) -> Result<Row> {
+    let labels = Confusion::new(arena.labels()?.n(), arena.truths.iter().copied().zip(given.iter().copied()));
+    Ok(Row {
+        kind,
+        name,
+        given,
+        labels,
+        loss: None,
+        scores: Vec::new(),
+        n_learned: 0,
+        bytes: 0,
+        n_before: 0,
+        n_cut: 0,
+        milliseconds_per_text: None,
+    })
+}
+
+/// As many examples in context as are asked for and fit.
+fn demonstrations(
+    arena: &Arena,
+    args: &CompareArgs,
+    bare: &Examples,
+    printer: &mut Printer,
+) -> Result<Option<Row>> {
+    let Some(train) = arena.train.as_ref().filter(|_| args.shots > 0) else { return Ok(None) };
+    let labels = arena.labels()?;
+    let longest = bare.contexts.iter().map(Vec::len).max().unwrap_or(0) + labels.n_tokens_max();
+    let shown = (train, train.require(&arena.fields.truth)?);
+    let drawn = demonstrated(&arena.task, &arena.model, shown, args.shots, arena.seed, longest)?;
+    let Some(drawn) = drawn else {
+        printer.warn(
+            "not even one demonstration of each label fits into the model's context beside the longest text",
+        );
+        return Ok(None);
+    };
+    if drawn.per_label < args.shots {
+        let (fit, asked) = (drawn.per_label, args.shots);
+        printer.say(&format!("{fit} of {asked} demonstrations of each label fit or are there"));
+    }
+    let name = format!("{} examples in context", count(drawn.n as u64));
+    let contender =
+        Contender { n_before: drawn.n_tokens, ..Contender::new(Kind::Demonstrations, &name, &drawn.task) };
+    Ok(Some(contender.measure(arena, printer)?.0))
+}
+
+/// All prompts together: the mean of their log-likelihoods.
+fn together(arena: &Arena, members: &[Row]) -> Result<Row> {
+    let scores: Vec<&[Vec<f64>]> = members.iter().map(|row| row.scores.as_slice()).collect();
+    let scores = ensemble(&scores);
+    let name = format!("the {} prompts together", members.len());
+    let milliseconds = members.iter().map(|row| row.milliseconds_per_text).sum();
+    Ok(Row {
+        n_learned: members.iter().map(|row| row.n_learned).sum(),
+        bytes: members.iter().map(|row| row.bytes).sum(),
+        n_before: members.iter().map(|row| row.n_before).sum(),
+        n_cut: members.iter().map(|row| row.n_cut).max().unwrap_or(0),
+        milliseconds_per_text: milliseconds,
+        ..scored(arena, Kind::Ensemble, name, scores)?
+    })
+}
+
+/// A row whose labels are the likeliest.
+fn scored(arena: &Arena, kind: Kind, name: String, scores: Vec<Vec<f64>>) -> Result<Row> {
+    let given: Vec<usize> = scores.iter().map(|scores| best(scores)).collect();
+    let loss = choice_loss(&scores, &arena.truths);
+    Ok(Row { loss: Some(loss), scores, ..row(arena, kind, name, given)? })
+}
+
+/// What is about to be measured.
+struct Contender<'a> {
+    kind: Kind,
+    name: String,
+    task: &'a Task,
+    root: &'a [f32],
+    n_learned: u64,
+    bytes: u64,
+    n_before: usize,
+}
+
+impl<'a> Contender<'a> {
+    fn new(kind: Kind, name: &str, task: &'a Task) -> Self {
+        Self { kind, name: name.to_owned(), task, root: &[], n_learned: 0, bytes: 0, n_before: 0 }
+    }
+
+    fn measure(self, arena: &Arena, printer: &mut Printer) -> Result<(Row, Examples)> {
+        let n_virtual = self.root.len() / self.task.row_width(&arena.model);
+        let label = arena.label_field()?;
+        let examples = self.task.examples(&arena.model, n_virtual, &arena.test, Some(label))?;
+        printer.begin_bar(examples.n() as u64, "scoring");
+        let mut progress = |n: usize| printer.move_bar(n as u64, || self.name.clone());
+        let started = Instant::now();
+        let scores = self.task.scores(&arena.model, &[self.root], &examples, arena.budget, &mut progress)?;
+        let seconds = started.elapsed().as_secs_f64() + examples.seconds;
+        printer.end_bar();
+        let scores = self.corrected(arena, scores)?;
+        if examples.n_cut > 0 {
+            let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
+            printer.warn(&format!("{}: {n_cut} of {n} texts were cut to fit", self.name));
+        }
+        let row = Row {
+            n_learned: self.n_learned,
+            bytes: self.bytes,
+            n_before: self.n_before,
+            n_cut: examples.n_cut,
+            milliseconds_per_text: Some(1e3 * seconds / examples.n().max(1) as f64),
+            ..scored(arena, self.kind, self.name, scores)?
+        };
+        Ok((row, examples))
+    }
+
+    /// The scores as they are, or corrected where that is asked for and nothing was learned.
+    fn corrected(&self, arena: &Arena, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
+        let calibration = match arena.calibrate.filter(|_| !self.kind.is_tuned()) {
+            Some(CalibrationMethod::ContentFree) => {
+                let examples = content_free_examples(self.task, &arena.model, 0)?;
+                let free =
+                    self.task.scores(&arena.model, &[self.root], &examples, arena.budget, &mut |_| {})?;
+                Calibration::content_free(&free)
+            }
+            Some(CalibrationMethod::Batch) => Calibration::batch(&scores),
+            Some(CalibrationMethod::Temperature) | None => return Ok(scores),
+        };
+        let calibration = calibration.map_err(|error| Given::wrong(error.to_string()))?;
+        Ok(scores.iter().map(|scores| calibration.apply(scores)).collect())
+    }
+}

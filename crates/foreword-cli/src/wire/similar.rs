@@ -1,0 +1,52 @@
+//! The answer of `similar`.
+
+use std::path::Path;
+
+use foreword::PromptDirectory;
+use foreword::similarity::Similarity;
+use serde::Serialize;
+
+/// The nearest prompts, nearest first.
+#[derive(Debug, Serialize)]
+pub(crate) struct Similars<'a> {
+    pub(crate) prompt: String,
+    pub(crate) similar: Vec<SimilarLine<'a>>,
+    pub(crate) not_comparable: Vec<Incomparable<'a>>,
+}
+
+/// A prompt of the same model.
+#[derive(Debug, Serialize)]
+pub(crate) struct SimilarLine<'a> {
+    prompt: String,
+    pooled: f64,
+    matched: f64,
+    virtual_tokens: usize,
+    template: Option<&'a str>,
+}
+
+impl<'a> SimilarLine<'a> {
+    /// The prompt that was read from a path.
+    pub(crate) fn of(path: &Path, other: &'a PromptDirectory, found: Similarity) -> Self {
+        Self {
+            prompt: path.display().to_string(),
+            pooled: found.pooled,
+            matched: found.matched,
+            virtual_tokens: other.rows.n_virtual(),
+            template: other.passport.as_ref().map(|passport| passport.task.template.as_str()),
+        }
+    }
+}
+
+/// A directory that can't be compared.
+#[derive(Debug, Serialize)]
+pub(crate) struct Incomparable<'a> {
+    prompt: String,
+    why: &'a str,
+}
+
+impl<'a> Incomparable<'a> {
+    /// The directory and the reason.
+    pub(crate) fn of(path: &Path, why: &'a str) -> Self {
+        Self { prompt: path.display().to_string(), why }
+    }
+}

@@ -1,0 +1,306 @@
+//! Tuned prompts beside what costs no training.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::Deserialize;
+
+use crate::scene::{Scene, root};
+use crate::schema::{LabelScores, Report};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Compared {
+    n: u64,
+    model: String,
+    template: String,
+    instruction: String,
+    calibrate: Option<String>,
+    reference: Option<String>,
+    rows: Vec<Row>,
+    flips: Option<Flips>,
+    fine_tuning: FineTuning,
+    verdict: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    kind: String,
+    name: String,
+    accuracy: f64,
+    interval: (f64, f64),
+    macro_f1: f64,
+    loss: Option<f64>,
+    learned: u64,
+    bytes: u64,
+    tokens_before: u64,
+    cut: u64,
+    milliseconds_per_text: Option<f64>,
+    per_label: BTreeMap<String, LabelScores>,
+    against: Option<Against>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Against {
+    difference: f64,
+    interval: (f64, f64),
+    only_reference: u64,
+    only_this: u64,
+    p: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flips {
+    n_corrected: u64,
+    n_spoiled: u64,
+    corrected: Vec<Flip>,
+    spoiled: Vec<Flip>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flip {
+    text: String,
+    label: String,
+    without: String,
+    with: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FineTuning {
+    learned: u64,
+    bytes: u64,
+}
+
+impl Compared {
+    fn row(&self, kind: &str) -> &Row {
+        self.rows.iter().find(|row| row.kind == kind).unwrap()
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        self.rows.iter().map(|row| row.kind.as_str()).collect()
+    }
+}
+
+/// Forty sentences to learn from and forty to measure on, and prompts of the bundled model from a few steps.
+fn scene(prompts: &[&str]) -> Scene {
+    let scene = Scene::new();
+    for (name, lines) in [("train", 0..40), ("test", 40..80)] {
+        let all = fs::read_to_string(root().join("examples/sentiment/train.jsonl")).unwrap();
+        let some: Vec<&str> = all.lines().skip(lines.start).take(lines.len()).collect();
+        scene.file(&format!("{name}.jsonl"), some.join("\n"));
+    }
+    scene.file("task.toml", "[data]\ntrain = \"train.jsonl\"\ntest = \"test.jsonl\"\n[task]\ntemplate = \"{text}\\nSentiment:\"\n");
+    for (seed, prompt) in prompts.iter().enumerate() {
+        let seed = seed.to_string();
+        let args = [
+            "train",
+            "task.toml",
+            "--steps",
+            "3",
+            "--batch-size",
+            "8",
+            "--virtual-tokens",
+            "4",
+            "--seed",
+            &seed,
+        ];
+        let ran = scene.run(&[&args[..], &["--out", prompt]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    scene
+}
+
+fn compare(scene: &Scene, more: &[&str]) -> Compared {
+    scene.run(&[&["compare", "task.toml", "--json"][..], more].concat()).line()
+}
+
+fn eval(scene: &Scene, more: &[&str]) -> Report {
+    scene.run(&[&["eval", "--data", "test.jsonl", "--json"][..], more].concat()).line()
+}
+
+#[test]
+fn each_row_is_what_eval_says_and_all_meet_on_the_same_examples() {
+    let scene = scene(&["p", "q"]);
+    let compared = compare(&scene, &["--prompt", "p", "--prompt", "q"]);
+    assert_eq!(
+        compared.kinds(),
+        ["majority", "bare", "instruction", "demonstrations", "prompt", "prompt", "ensemble"]
+    );
+    assert_eq!((compared.n, compared.model.as_str()), (40, "foreword-tiny"));
+    assert_eq!(compared.template, "{text}\nSentiment:");
+    assert_eq!(compared.instruction, "Classify the text as negative or positive.");
+    let same = |row: &Row, report: &Report| {
+        assert_eq!(
+            (row.accuracy, row.macro_f1, row.loss),
+            (report.accuracy, report.macro_f1, Some(report.loss)),
+            "{}",
+            row.name
+        );
+        assert_eq!(row.per_label, report.per_label);
+    };
+    let template = ["--prompt", "none", "--template", "{text}\\nSentiment:"];
+    same(compared.row("bare"), &eval(&scene, &template));
+    let template = [
+        "--prompt",
+        "none",
+        "--template",
+        "Classify the text as negative or positive.\\n{text}\\nSentiment:",
+    ];
+    same(compared.row("instruction"), &eval(&scene, &template));
+    same(&compared.rows[4], &eval(&scene, &["--prompt", "p"]));
+    same(&compared.rows[5], &eval(&scene, &["--prompt", "q"]));
+
+    let prompt = &compared.rows[4];
+    assert_eq!((prompt.learned, prompt.tokens_before, prompt.cut), (4 * 192, 4, 0));
+    let files = ["adapter_config.json", "adapter_model.safetensors", "foreword.json"];
+    let on_disk: u64 = files.iter().map(|file| fs::metadata(scene.path("p").join(file)).unwrap().len()).sum();
+    assert_eq!(prompt.bytes, on_disk);
+    assert_eq!((compared.reference.as_deref(), prompt.against.is_none()), (Some("prompt p"), true));
+    assert_eq!(compared.row("ensemble").learned, 2 * 4 * 192);
+    assert!(compared.row("majority").loss.is_none() && compared.row("bare").bytes == 0);
+    assert!(compared.rows.iter().all(|row| row.interval.0 <= row.accuracy && row.accuracy <= row.interval.1));
+    assert!(compared.rows.iter().skip(1).all(|row| row.milliseconds_per_text > Some(0.0)));
+    // What the prompt corrected and spoiled are the examples on which it and the bare model differ in being right.
+    let (flips, against) = (compared.flips.as_ref().unwrap(), compared.row("bare").against.as_ref().unwrap());
+    assert_eq!((flips.n_corrected, flips.n_spoiled), (against.only_reference, against.only_this));
+    assert!((against.difference - (prompt.accuracy - compared.row("bare").accuracy)).abs() < 1e-12);
+    assert!(
+        against.interval.0 <= against.difference
+            && against.difference <= against.interval.1
+            && against.p > 0.0
+    );
+    assert!(
+        flips
+            .corrected
+            .iter()
+            .all(|flip| flip.with == flip.label && flip.without != flip.label && !flip.text.is_empty())
+    );
+    assert!(flips.spoiled.iter().all(|flip| flip.without == flip.label && flip.with != flip.label));
+    assert!(
+        compared.fine_tuning.learned > 3_000_000
+            && compared.fine_tuning.bytes > 12 * compared.fine_tuning.learned
+    );
+    assert!(compared.verdict.contains("help"), "{}", compared.verdict);
+}
+
+#[test]
+fn rows_without_tuning_are_corrected_on_request_and_prompts_are_not() {
+    let scene = scene(&["p"]);
+    let raw = compare(&scene, &["--prompt", "p"]);
+    for method in ["content-free", "batch"] {
+        let corrected = compare(&scene, &["--prompt", "p", "--calibrate", method]);
+        assert_eq!((raw.calibrate.as_ref(), corrected.calibrate.as_deref()), (None, Some(method)));
+        let template = ["--prompt", "none", "--template", "{text}\\nSentiment:", "--calibrate", method];
+        let of_eval = eval(&scene, &template);
+        assert_eq!(
+            (corrected.row("bare").accuracy, corrected.row("bare").loss),
+            (of_eval.accuracy, Some(of_eval.loss))
+        );
+        assert_ne!(corrected.row("demonstrations").loss, raw.row("demonstrations").loss);
+        assert_eq!(corrected.row("prompt").loss, raw.row("prompt").loss);
+    }
+    let ran = scene.run(&["compare", "task.toml", "--calibrate", "temperature"]);
+    assert!(
+        ran.code == 1 && ran.stderr.contains("[possible values: none, content-free, batch]"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn several_of_the_same_prompt_are_that_prompt() {
+    let scene = scene(&["p"]);
+    let one = compare(&scene, &["--prompt", "p"]);
+    assert!(!one.kinds().contains(&"ensemble"));
+    let two = compare(&scene, &["--prompt", "p", "--prompt", "./p"]);
+    let (alone, together) = (one.row("prompt"), two.row("ensemble"));
+    assert_eq!((alone.accuracy, alone.loss), (together.accuracy, together.loss));
+    let nothing = Against {
+        difference: 0.0,
+        only_reference: 0,
+        only_this: 0,
+        p: 1.0,
+        interval: together.against.as_ref().unwrap().interval,
+    };
+    assert_eq!(together.against, Some(nothing));
+}
+
+#[test]
+fn demonstrations_stand_in_the_context() {
+    let scene = scene(&[]);
+    let shots = |n: &str, more: &[&str]| compare(&scene, &[&["--shots", n][..], more].concat());
+    let (one, four) = (shots("1", &[]), shots("4", &[]));
+    let tokens = |compared: &Compared| compared.row("demonstrations").tokens_before;
+    // Two labels: two demonstrations against eight, each a sentence, the template and a label.
+    assert!(
+        tokens(&one) > 2 * 6 && tokens(&four) > 3 * tokens(&one),
+        "{} and {}",
+        tokens(&one),
+        tokens(&four)
+    );
+    assert_eq!(four.row("demonstrations").name, "8 examples in context");
+    assert_ne!(four.row("demonstrations").loss, four.row("bare").loss);
+    // The same seed draws the same, another one others, and the row is what eval says of the text written out.
+    assert_eq!(four.row("demonstrations").loss, shots("4", &[]).row("demonstrations").loss);
+    assert_ne!(four.row("demonstrations").loss, shots("4", &["--seed", "1"]).row("demonstrations").loss);
+    assert_eq!(shots("0", &[]).kinds(), ["majority", "bare", "instruction"]);
+    // More than there are, or fit: as many as can be.
+    let most = shots("100", &[]).row("demonstrations").tokens_before;
+    assert!(most > tokens(&four) && most < 2048, "{most}");
+}
+
+#[test]
+fn without_a_prompt_nothing_is_trained_and_the_way_is_told() {
+    let scene = scene(&[]);
+    let before = scene.names();
+    let ran = scene.run(&["compare", "task.toml", "--instruction", "Is it {good}?"]);
+    assert_eq!((ran.code, scene.names()), (0, before), "{}", ran.stderr);
+    assert!(ran.stdout.contains("that is what a prompt has to beat"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("train task.toml --out tuned-prompt"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("instruction: \"Is it {good}?\""), "{}", ran.stderr);
+    assert!(!ran.stdout.contains("first prompt"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_prompt_alone_says_how_it_is_asked() {
+    let scene = scene(&["p"]);
+    let ran =
+        scene.run(&["compare", "--prompt", "p", "--test", "test.jsonl", "--limit", "30", "--flips", "1"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("template  \"{text}\\nSentiment:\""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("are left out (--train)"), "{}", ran.stderr);
+    for part in [
+        "30 test examples",
+        "bare model, template alone",
+        "instruction in words",
+        "prompt p",
+        "exact McNemar test",
+        "Full fine-tuning (computed, not run)",
+    ] {
+        assert!(ran.stdout.contains(part), "{part:?}\n{}", ran.stdout);
+    }
+}
+
+#[test]
+fn what_can_not_be_compared_is_said() {
+    let scene = scene(&["p"]);
+    let refused = |args: &[&str], part: &str| {
+        let ran = scene.run(&[&["compare"][..], args].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    };
+    refused(&["--prompt", "p"], "there is nothing to compare on\nhint: give examples");
+    refused(&["task.toml", "--prompt", "nowhere"], "there is no prompt directory nowhere");
+    scene.file("topics.jsonl", "{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"b\",\"label\":\"y\"}\n");
+    refused(
+        &["--test", "topics.jsonl", "--labels", "x= x,y= y", "--prompt", "p"],
+        "has the labels negative, positive, and the comparison x, y",
+    );
+    scene.file("writing.toml", "[data]\ntest = \"test.jsonl\"\n[task]\nkind = \"generation\"\n");
+    refused(&["writing.toml"], "this task is to write texts");
+}
