@@ -53,6 +53,36 @@ def prepare(data, folder, train, test, template):
     )
 
 
+def table(name, runs):
+    raw = runs["none"]
+    lines = [
+        f"== {name}: {raw['n']} test examples, template {raw['template']!r}, instruction {raw['instruction']!r}",
+        "",
+        "| row | accuracy | content-free | batch | macro F1 | loss | tokens before | ms/text | prompt's lead, points | p |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for at, row in enumerate(raw["rows"]):
+        low, high = row["interval"]
+        tuned = row["kind"] in ("prompt", "ensemble", "majority")
+        corrected = ["" if tuned else percent(runs[how]["rows"][at]["accuracy"]) for how in ("content-free", "batch")]
+        loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
+        ms = "" if row["milliseconds_per_text"] is None else f"{row['milliseconds_per_text']:.1f}"
+        lead = p = ""
+        if row["against"]:
+            a = row["against"]
+            points = [100 * value for value in (a["difference"], *a["interval"])]
+            lead = "{:+.1f} ({:+.1f} to {:+.1f})".format(*points)
+            p = "< 0.001" if a["p"] < 0.001 else f"{a['p']:.3f}"
+        accuracy = f"{percent(row['accuracy'])} ({100 * low:.1f}–{100 * high:.1f})"
+        cells = [row["name"], accuracy, *corrected, f"{row['macro_f1']:.3f}", loss, str(row["tokens_before"]), ms, lead, p]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", raw["verdict"], ""])
+
+
+def percent(share):
+    return f"{100 * share:.1f} %"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
@@ -72,9 +102,12 @@ def main():
             if not (folder / f"seed-{seed}" / "foreword.json").exists():
                 train_one = [args.foreword, "train", "task.toml", "--seed", str(seed), "--out", f"seed-{seed}", "-q"]
                 subprocess.run(train_one, cwd=folder, check=True)
-        compare = [args.foreword, "compare", "task.toml", *prompts]
-        print(f"== {name}", flush=True)
-        subprocess.run(compare, cwd=folder, check=True)
+        compare = [args.foreword, "compare", "task.toml", *prompts, "--json", "-q"]
+        runs = {}
+        for how in ["none", "content-free", "batch"]:
+            ran = subprocess.run([*compare, "--calibrate", how], cwd=folder, check=True, stdout=subprocess.PIPE)
+            runs[how] = json.loads(ran.stdout)
+        print(table(name, runs), flush=True)
 
 
 if __name__ == "__main__":
