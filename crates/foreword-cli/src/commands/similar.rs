@@ -12,7 +12,7 @@ use crate::exit::{Exit, Given, message_of};
 use crate::printer::{Printer, Table};
 use crate::resolve::prompt::read;
 use crate::wire::{Incomparable, SimilarLine, Similars};
-use crate::words::quoted_path;
+use crate::words::{learned, quoted_path};
 
 /// Runs the verb.
 pub(crate) fn run(args: &SimilarArgs, printer: &mut Printer) -> Result<Exit> {
@@ -91,6 +91,9 @@ fn beside(
         return Err("it has no foreword.json, so nothing says which model it was made for".to_owned());
     };
     same_model(&passport.base_model, &of.base_model)?;
+    if one.method() != other.method() {
+        return Err(format!("it is a {}, and the other is not", learned(other.method())));
+    }
     let found = similarity(&one.rows, &other.rows).ok_or("its rows have another width")?;
     Ok((other, found))
 }

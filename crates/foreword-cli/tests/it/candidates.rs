@@ -193,6 +193,8 @@ fn a_compiled_prompt_gives_the_same_answers_to_the_bit() {
             classified(&scene, prompt).into_iter().map(|line| (line.label, line.log_likelihoods)).collect()
         };
         assert_eq!(numbers("p"), numbers("p-prefix"), "{placement}");
+        let similar = scene.run(&["similar", "p", "p-prefix"]);
+        assert!(similar.stdout.contains("it is a KV prefix, and the other is not"), "{}", similar.stdout);
         assert_eq!(scene.path("p-prefix/adapter_config.json").exists(), placement == "front");
 
         for (args, message) in [

@@ -39,7 +39,7 @@ pub(super) fn all(arena: &Arena, args: &CompareArgs, printer: &mut Printer) -> R
             root: &prompt.root,
             n_learned,
             bytes: prompt.bytes,
-            n_before: prompt.root.len() / arena.model.backbone.spec().hidden,
+            n_before: prompt.root.len() / prompt.task.row_width(&arena.model),
             ..Contender::new(Kind::Prompt, &format!("prompt {}", prompt.path.display()), &prompt.task)
         };
         rows.push(contender.measure(arena, printer)?.0);
