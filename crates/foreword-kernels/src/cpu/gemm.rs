@@ -5,6 +5,8 @@
 //! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
 //! threads.
 
+mod eight;
+mod few;
 pub(super) mod fill;
 
 use std::cell::RefCell;
@@ -14,16 +16,16 @@ use rayon::prelude::*;
 
 use super::lanes::{PORTABLE_FMA, Path, fma};
 use crate::rows::{RowBlock, Rows};
-use crate::weights::Weights;
+use crate::weights::{Dtype, Weights};
 
 /// Terms of a tile: a panel takes 128 KiB (256 KiB with 32 columns), a share of the second-level cache.
 const KC: usize = 512;
 /// Tiles of a panel: neighbours in a frozen row, so that reading them uses whole cache lines, and rows of the other side
 /// that are in the first-level cache meet all of them.
 const PANEL: usize = 4;
-/// Up to so many rows, the frozen matrix is read about as often as it is multiplied: then panels are a tile of fewer terms,
-/// which stays in the first-level cache between the two.
-const FEW_ROWS: usize = 8;
+/// Tiles of a panel of few rows, at most.
+const PANEL_FEW_ROWS: usize = 64;
+/// Of a product of few rows that has no code of its own: a tile stays in the first-level cache after it was widened.
 const KC_FEW_ROWS: usize = 128;
 /// Panels that each thread gets at least, where there are as many.
 const SHARES: usize = 4;
@@ -32,18 +34,28 @@ const NR_MAX: usize = 32;
 /// Rows of the largest register block.
 const MR_MAX: usize = 12;
 
-/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are.
+/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are, line by line: rows of the matrix or, where it
+/// is stored transposed, its columns.
 #[derive(Debug)]
 pub struct FrozenMatrix {
     blocks: Vec<Weights>,
     rows: usize,
+    /// Lines are columns; then there is one block.
+    turned: bool,
+    /// The format of all blocks, where it is the same.
+    dtype: Option<Dtype>,
 }
 
 impl FrozenMatrix {
     pub(super) fn new(blocks: Vec<Weights>) -> Self {
         let rows = blocks.iter().map(Weights::rows).sum();
         assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
-        Self { blocks, rows }
+        let turned = blocks.len() == 1 && blocks[0].is_turned();
+        // No family stacks blocks that are stored transposed.
+        let blocks = if turned { blocks } else { blocks.into_iter().map(Weights::in_rows).collect() };
+        let dtype = blocks[0].dtype();
+        let dtype = blocks.iter().all(|block| block.dtype() == dtype).then_some(dtype);
+        Self { blocks, rows, turned, dtype }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -54,57 +66,87 @@ impl FrozenMatrix {
         self.blocks[0].cols()
     }
 
-    /// The block that row `row` of the whole lies in, and its place there.
-    fn locate(&self, row: usize) -> (&Weights, usize) {
-        let mut row = row;
+    /// The block that line `line` of the whole lies in, and its place there.
+    fn locate(&self, line: usize) -> (&Weights, usize) {
+        if self.turned {
+            return (&self.blocks[0], line);
+        }
+        let mut line = line;
         for block in &self.blocks {
-            if row < block.rows() {
-                return (block, row);
+            if line < block.rows() {
+                return (block, line);
             }
-            row -= block.rows();
+            line -= block.rows();
         }
         unreachable!("row beyond the {} of the matrix", self.rows);
     }
 
+    fn dtype(&self) -> Option<Dtype> {
+        self.dtype
+    }
+
+    /// Line `line` as stored.
+    fn line(&self, line: usize) -> (Dtype, &[u8]) {
+        let (block, line) = self.locate(line);
+        (block.dtype(), block.line_bytes(line))
+    }
+
+    /// The numbers `range` of line `line`, widened.
+    fn read_line(&self, line: usize, range: Range<usize>, to: &mut [f32]) {
+        let (block, line) = self.locate(line);
+        block.read_line(line, range, to);
+    }
+
     /// Row `row`, widened.
     pub(super) fn read_row(&self, row: usize, to: &mut [f32]) {
-        self.read(row, 0..self.cols(), to);
-    }
-
-    fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
-        let (block, row) = self.locate(row);
-        block.read(row, cols, to);
-    }
-}
-
-/// The right-hand side.
-trait Tiles: Sync {
-    /// Widens a panel: tiles `[terms, width]`, one after another, of the columns `cols`; missing columns are zero.
-    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]);
-}
-
-/// Wᵀ: columns are outputs, terms are inputs.
-struct Outputs<'a>(&'a FrozenMatrix);
-
-impl Tiles for Outputs<'_> {
-    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
-        let starts = cols.clone().step_by(width);
-        for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
-            let cols = start..(start + width).min(cols.end);
-            if cols.len() < width {
-                tile.fill(0.0);
-            }
-            fill::transposed(path, self.0, cols, terms.clone(), width, tile);
+        if self.turned {
+            self.blocks[0].read(row, 0..self.cols(), to);
+        } else {
+            self.read_line(row, 0..self.cols(), to);
         }
     }
+
+    /// As the right-hand side of x Wᵀ.
+    fn outputs(&self) -> Side<'_> {
+        if self.turned { Side::Terms(self) } else { Side::Columns(self) }
+    }
+
+    /// As the right-hand side of dy W.
+    fn inputs(&self) -> Side<'_> {
+        if self.turned { Side::Columns(self) } else { Side::Terms(self) }
+    }
 }
 
-/// W: columns are inputs, terms are outputs.
-struct Inputs<'a>(&'a FrozenMatrix);
+/// The right-hand side of a product: what its lines are.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// Columns of the product.
+    Columns(&'a FrozenMatrix),
+    /// Terms of its sums.
+    Terms(&'a FrozenMatrix),
+}
 
-impl Tiles for Inputs<'_> {
-    fn fill(&self, _: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
-        fill::straight(self.0, cols, terms, width, panel);
+impl<'a> Side<'a> {
+    fn matrix(self) -> &'a FrozenMatrix {
+        let (Self::Columns(matrix) | Self::Terms(matrix)) = self;
+        matrix
+    }
+
+    /// Widens a panel: tiles `[terms, width]`, one after another, of the columns `cols`; missing columns are zero.
+    fn fill(self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+        match self {
+            Self::Terms(matrix) => fill::straight(matrix, cols, terms, width, panel),
+            Self::Columns(matrix) => {
+                let starts = cols.clone().step_by(width);
+                for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
+                    let cols = start..(start + width).min(cols.end);
+                    if cols.len() < width {
+                        tile.fill(0.0);
+                    }
+                    fill::transposed(path, matrix, cols, terms.clone(), width, tile);
+                }
+            }
+        }
     }
 }
 
@@ -123,7 +165,7 @@ pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, y: &mut 
         "linear: shapes"
     );
     let left = Left { values: x.values(), stride: x.width() };
-    parallel(path, left, x.width(), &Outputs(weight), y);
+    parallel(path, left, x.width(), weight.outputs(), y);
 }
 
 /// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
@@ -134,7 +176,7 @@ pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, 
         "linear gradient"
     );
     let left = Left { values: dy.values(), stride: dy.width() };
-    parallel(path, left, dy.width(), &Inputs(weight), dx);
+    parallel(path, left, dy.width(), weight.inputs(), dx);
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
@@ -150,7 +192,7 @@ pub(super) fn some_outputs(
     let target = Target::of(to, stride, 0);
     for panel in panels(stride, path.tile_width(), PANEL) {
         let of_matrix = cols.start + panel.start..cols.start + panel.end;
-        columns(path, x, 0..weight.cols(), &Outputs(weight), of_matrix, target.offset(panel.start));
+        columns(path, x, 0..weight.cols(), weight.outputs(), of_matrix, target.offset(panel.start));
     }
 }
 
@@ -166,7 +208,7 @@ pub(super) fn some_input_gradient(
     let target = Target::of(to, stride, 0);
     for panel in panels(stride, path.tile_width(), PANEL) {
         let to = target.offset(panel.start);
-        columns(path, dy, rows.clone(), &Inputs(weight), panel, to);
+        columns(path, dy, rows.clone(), weight.inputs(), panel, to);
     }
 }
 
@@ -192,19 +234,25 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
 }
 
 /// `to[N, n] += left[N, terms] · tiles`, panels shared among threads.
-fn parallel(path: Path, left: Left<'_>, terms: usize, tiles_of: &impl Tiles, to: &mut Rows<f32>) {
+fn parallel(path: Path, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Rows<f32>) {
     let (n, width) = (to.width(), path.tile_width());
     if to.n_rows() == 0 {
         return;
     }
     // Enough panels for every thread to have several, so that none waits for the last.
-    let n_tiles = n.div_ceil(width);
-    let tiles = (n_tiles / (SHARES * rayon::current_num_threads())).clamp(1, PANEL);
+    let (shares, widest) = match side {
+        _ if !few::applies(path, side, to.n_rows()) => (SHARES, PANEL),
+        Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
+        // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
+        Side::Terms(_) => (1, PANEL_FEW_ROWS),
+    };
+    let tiles = (n.div_ceil(width) / (shares * rayon::current_num_threads())).clamp(1, widest);
+    let tiles = if tiles > PANEL { tiles - tiles % PANEL } else { tiles };
     let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
     let to = Shared(Target::of(to.values_mut(), n, 0));
     let to = &to;
     panels.into_par_iter().for_each(|cols| {
-        columns(path, left, 0..terms, tiles_of, cols.clone(), to.0.offset(cols.start));
+        columns(path, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
     });
 }
 
@@ -238,23 +286,19 @@ thread_local! {
 }
 
 /// Adds all terms to the columns `cols` of the product, which start at `to`.
-fn columns(
-    path: Path,
-    left: Left<'_>,
-    terms: Range<usize>,
-    tiles: &impl Tiles,
-    cols: Range<usize>,
-    to: Target,
-) {
+fn columns(path: Path, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: Range<usize>, to: Target) {
     let width = path.tile_width();
     let n_tiles = cols.len().div_ceil(width);
-    let depth = if to.n_rows <= FEW_ROWS { KC_FEW_ROWS } else { KC };
+    if few::applies(path, side, to.n_rows) {
+        return few::multiply(path, &few::Part { left, side, terms, cols }, to);
+    }
+    let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PANEL * KC * NR_MAX, 0.0);
         for start in terms.clone().step_by(depth) {
             let block = start..(start + depth).min(terms.end);
             let panel = &mut buffer[..n_tiles * block.len() * width];
-            tiles.fill(path, cols.clone(), block.clone(), width, panel);
+            side.fill(path, cols.clone(), block.clone(), width, panel);
             let first = block.start - terms.start;
             row_blocks(path, left, first..first + block.len(), panel, cols.len(), to);
         }

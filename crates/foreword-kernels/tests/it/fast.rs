@@ -26,6 +26,16 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             b.linear_gradient(&dy, &weight, &mut dx);
             keep(format!("linear gradient {dtype:?} {n} {input} {out}"), &dx);
             keep(format!("embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+            // Stored the other way round, and a part of its outputs.
+            let turned = numbers.weights(dtype, input, out + 3).transposed();
+            let weight = b.matrix(vec![turned.row_range(1..out + 1)]);
+            keep(format!("turned linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
+            b.linear_gradient(&dy, &weight, &mut dx);
+            keep(format!("turned gradient {dtype:?} {n} {input} {out}"), &dx);
+            keep(format!("turned embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+            let stack = [turned.row_range(0..out), turned.row_range(out..out + 3)];
+            let stack = b.linear(&x, &b.matrix(stack.to_vec()), None);
+            keep(format!("turned stack {dtype:?} {n} {input} {out}"), &stack);
         }
     }
     for layer in [false, true] {

@@ -1,0 +1,307 @@
+//! Products of a few rows, as in generation: the frozen matrix is read once, straight from its stored format into registers.
+//!
+//! Lines of the matrix that are columns of the product are turned eight at a time in registers; lines that are its terms
+//! are read a few at a time beside each other. Either way each number of the product is the same chain of multiply-adds
+//! in the order of its terms as in a product of many rows, to the bit.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::eight::{Brain, Half, Lanes, Portable, SIDE, Single, Stored};
+use super::{FrozenMatrix, Left, Side, Target};
+use crate::cpu::lanes::{PORTABLE_FMA, Path, fma};
+use crate::weights::Dtype;
+
+/// Up to so many rows, reading the frozen matrix takes longer than multiplying it.
+pub(super) const MAX_ROWS: usize = 8;
+/// Terms of a line that are read before another line's turn: a cache line in single precision.
+const VISIT: usize = 16;
+/// Bytes of a line that are asked for ahead of their use.
+const AHEAD: usize = 512;
+/// Lines that are read beside each other where lines are terms.
+const BESIDE: usize = 8;
+
+/// A part of a product on this thread: `to[N, cols] += left[N, terms] · side`.
+pub(super) struct Part<'a> {
+    pub(super) left: Left<'a>,
+    pub(super) side: Side<'a>,
+    pub(super) terms: Range<usize>,
+    pub(super) cols: Range<usize>,
+}
+
+/// Whether a product of so many rows is one of few, and this path has code for the matrix's format.
+pub(super) fn applies(path: Path, side: Side<'_>, n_rows: usize) -> bool {
+    n_rows <= MAX_ROWS
+        && side.matrix().dtype().is_some_and(|dtype| path != Path::Portable || dtype != Dtype::F16)
+}
+
+/// Computes a part of a product to which this [applies].
+pub(super) fn multiply(path: Path, part: &Part<'_>, to: Target) {
+    assert!(
+        (1..=MAX_ROWS).contains(&to.n_rows)
+            && part.left.values.len() >= to.n_rows * part.left.stride
+            && part.terms.len() <= part.left.stride,
+        "few rows: shapes"
+    );
+    // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions.
+    match (path, part.side.matrix().dtype()) {
+        #[cfg(target_arch = "x86_64")]
+        (Path::Avx512 | Path::Avx2, Some(Dtype::F32)) => unsafe { avx2::<Single>(part, to) },
+        #[cfg(target_arch = "x86_64")]
+        (Path::Avx512 | Path::Avx2, Some(Dtype::Bf16)) => unsafe { avx2::<Brain>(part, to) },
+        #[cfg(target_arch = "x86_64")]
+        (Path::Avx512 | Path::Avx2, Some(Dtype::F16)) => unsafe { avx2::<Half>(part, to) },
+        (_, Some(Dtype::F32)) => by_rows::<Portable, Single, PORTABLE_FMA>(part, to),
+        (_, Some(Dtype::Bf16)) => by_rows::<Portable, Brain, PORTABLE_FMA>(part, to),
+        (_, Some(Dtype::F16) | None) => unreachable!("no code for few rows of this format"),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2<S: Stored<std::arch::x86_64::__m256>>(part: &Part<'_>, to: Target) {
+    by_rows::<std::arch::x86_64::__m256, S, true>(part, to);
+}
+
+/// With the registers that so many rows need: eight sums in lanes altogether.
+#[inline(always)]
+fn by_rows<L: Lanes, S: Stored<L>, const FMA: bool>(part: &Part<'_>, to: Target) {
+    match (part.side, to.n_rows) {
+        (Side::Columns(matrix), 1) => columns::<L, S, FMA, 1, 4>(part, matrix, to),
+        (Side::Columns(matrix), 2) => columns::<L, S, FMA, 2, 4>(part, matrix, to),
+        (Side::Columns(matrix), 3..=4) => columns::<L, S, FMA, 4, 2>(part, matrix, to),
+        (Side::Columns(matrix), _) => columns::<L, S, FMA, 8, 1>(part, matrix, to),
+        (Side::Terms(matrix), 1) => terms::<L, S, FMA, 1, 4>(part, matrix, to),
+        (Side::Terms(matrix), 2) => terms::<L, S, FMA, 2, 4>(part, matrix, to),
+        (Side::Terms(matrix), 3..=4) => terms::<L, S, FMA, 4, 2>(part, matrix, to),
+        (Side::Terms(matrix), _) => terms::<L, S, FMA, 8, 1>(part, matrix, to),
+    }
+}
+
+/// Places of row 0, 1, … of `n`, the last one as often as needed: computing a row twice changes nothing.
+fn rows<T, const N: usize>(n: usize, row: impl Fn(usize) -> T) -> [T; N] {
+    std::array::from_fn(|i| row(i.min(n - 1)))
+}
+
+/// Lines are columns: `G` groups of eight at a time, then one group at a time.
+#[inline(always)]
+fn columns<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+    part: &Part<'_>,
+    matrix: &FrozenMatrix,
+    to: Target,
+) {
+    let mut start = part.cols.start;
+    while start < part.cols.end {
+        if part.cols.end - start >= G * SIDE {
+            group::<L, S, FMA, N, G>(part, matrix, start, to);
+            start += G * SIDE;
+        } else {
+            group::<L, S, FMA, N, 1>(part, matrix, start, to);
+            start += SIDE;
+        }
+    }
+}
+
+/// Adds all terms to `G` · 8 columns from `start` on; columns beyond the part's are computed and dropped.
+#[inline(always)]
+fn group<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+    part: &Part<'_>,
+    matrix: &FrozenMatrix,
+    start: usize,
+    to: Target,
+) {
+    let Part { left, terms, cols, .. } = part;
+    let line = |j: usize| &matrix.line(j.min(cols.end - 1)).1[terms.start * S::SIZE..terms.end * S::SIZE];
+    let lines: [[&[u8]; SIDE]; G] =
+        std::array::from_fn(|g| std::array::from_fn(|i| line(start + g * SIDE + i)));
+    let after: [[*const u8; SIDE]; G] =
+        std::array::from_fn(|g| std::array::from_fn(|i| line(start + (G + g) * SIDE + i).as_ptr()));
+    let n_cols = (cols.end - start).min(G * SIDE);
+    let col = start - cols.start;
+    let mut sums = [[[0.0f32; SIDE]; G]; N];
+    // SAFETY: the rows of the target exist, and the columns of this part belong to this call alone; the rows of the left side
+    // have all terms (asserted by `multiply`), and so have the lines (cut to them above).
+    unsafe {
+        let a: [*const f32; N] = rows(to.n_rows, |i| left.values.as_ptr().add(i * left.stride));
+        let c: [*mut f32; N] = rows(to.n_rows, |i| to.first.add(i * to.stride + col));
+        for (sums, c) in sums.iter_mut().zip(c) {
+            c.copy_to_nonoverlapping(sums.as_mut_ptr().cast(), n_cols);
+        }
+        turned_lines::<L, S, FMA, N, G>(terms.len(), a, &lines, &after, &mut sums);
+        for (sums, c) in sums.iter().zip(c) {
+            c.copy_from_nonoverlapping(sums.as_ptr().cast(), n_cols);
+        }
+    }
+}
+
+/// `sums[i][g][l] += Σ a[i][t] · lines[g][l][t]`.
+///
+/// # Safety
+/// Every row of `a` and every line has `n` terms; the processor has the instructions of `L`.
+#[inline(always)]
+unsafe fn turned_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+    n: usize,
+    a: [*const f32; N],
+    lines: &[[&[u8]; SIDE]; G],
+    after: &[[*const u8; SIDE]; G],
+    sums: &mut [[[f32; SIDE]; G]; N],
+) {
+    let whole = n - n % 4;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut lanes = [[L::load(sums[0][0].as_ptr()); G]; N];
+        for i in 0..N {
+            for g in 0..G {
+                lanes[i][g] = L::load(sums[i][g].as_ptr());
+            }
+        }
+        for visit in (0..whole).step_by(VISIT) {
+            for g in 0..G {
+                let ahead = visit * S::SIZE + AHEAD;
+                for (line, after) in lines[g].iter().zip(after[g]) {
+                    let beyond = ahead.wrapping_sub(line.len());
+                    L::prefetch(if ahead < line.len() {
+                        line.as_ptr().wrapping_add(ahead)
+                    } else {
+                        after.wrapping_add(beyond)
+                    });
+                }
+                for t in (visit..(visit + VISIT).min(whole)).step_by(4) {
+                    let at = |l: usize| lines[g][l].as_ptr().add(t * S::SIZE);
+                    let numbers = L::turn([
+                        S::fours(at(0), at(4)),
+                        S::fours(at(1), at(5)),
+                        S::fours(at(2), at(6)),
+                        S::fours(at(3), at(7)),
+                    ]);
+                    for (j, number) in numbers.into_iter().enumerate() {
+                        for i in 0..N {
+                            lanes[i][g] = L::fma(L::splat(a[i].add(t + j)), number, lanes[i][g]);
+                        }
+                    }
+                }
+            }
+        }
+        for i in 0..N {
+            for g in 0..G {
+                lanes[i][g].store(sums[i][g].as_mut_ptr());
+            }
+        }
+        for t in whole..n {
+            for (sums, a) in sums.iter_mut().zip(a) {
+                for (sum, line) in sums.as_flattened_mut().iter_mut().zip(lines.as_flattened()) {
+                    *sum = fma::<FMA>(*a.add(t), S::one(&line[t * S::SIZE..]), *sum);
+                }
+            }
+        }
+    }
+}
+
+/// Lines are terms: a few at a time, along all columns.
+#[inline(always)]
+fn terms<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+    part: &Part<'_>,
+    matrix: &FrozenMatrix,
+    to: Target,
+) {
+    let Part { left, terms, cols, .. } = part;
+    let line =
+        |term: usize| &matrix.line(term.min(terms.end - 1)).1[cols.start * S::SIZE..cols.end * S::SIZE];
+    for term in terms.clone().step_by(BESIDE) {
+        let n = BESIDE.min(terms.end - term);
+        let lines: [&[u8]; BESIDE] = std::array::from_fn(|t| line(term + t));
+        let after: [*const u8; BESIDE] = std::array::from_fn(|t| line(term + BESIDE + t).as_ptr());
+        // SAFETY: the rows of the target exist, and the columns of this part belong to this call alone; the rows of the left
+        // side have all terms (asserted by `multiply`), and the lines all columns (cut to them above).
+        unsafe {
+            let a: [*const f32; N] =
+                rows(to.n_rows, |i| left.values.as_ptr().add(i * left.stride + term - terms.start));
+            let c: [*mut f32; N] = rows(to.n_rows, |i| to.first.add(i * to.stride));
+            straight_lines::<L, S, FMA, N, G>(cols.len(), a, &lines[..n], &after, c);
+        }
+    }
+}
+
+/// `c[i][j] += Σ a[i][t] · lines[t][j]`.
+///
+/// # Safety
+/// Every row of `a` has as many terms as there are lines; every line and every row of `c`, which may be the same row several
+/// times, has `n` numbers; the processor has the instructions of `L`.
+#[inline(always)]
+unsafe fn straight_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+    n: usize,
+    a: [*const f32; N],
+    lines: &[&[u8]],
+    after: &[*const u8; BESIDE],
+    c: [*mut f32; N],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let wide = n - n % (G * SIDE);
+        for j in (0..wide).step_by(G * SIDE) {
+            for after in &after[..lines.len()] {
+                for ahead in (0..G * SIDE * S::SIZE).step_by(64) {
+                    L::prefetch(after.wrapping_add(j * S::SIZE + ahead));
+                }
+            }
+            straight_group::<L, S, N, G>(j, a, lines, c);
+        }
+        let whole = n - n % SIDE;
+        for j in (wide..whole).step_by(SIDE) {
+            straight_group::<L, S, N, 1>(j, a, lines, c);
+        }
+        for j in whole..n {
+            let mut sums = c.map(|c| *c.add(j));
+            for (t, line) in lines.iter().enumerate() {
+                let number = S::one(&line[j * S::SIZE..]);
+                for (sum, a) in sums.iter_mut().zip(a) {
+                    *sum = fma::<FMA>(*a.add(t), number, *sum);
+                }
+            }
+            for (sum, c) in sums.into_iter().zip(c) {
+                *c.add(j) = sum;
+            }
+        }
+    }
+}
+
+/// The same for `G` · 8 columns from `j` on.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn straight_group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+    j: usize,
+    a: [*const f32; N],
+    lines: &[&[u8]],
+    c: [*mut f32; N],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = c.map(|c| {
+            let mut sums = [L::load(c.add(j)); G];
+            for (g, sum) in sums.iter_mut().enumerate() {
+                *sum = L::load(c.add(j + g * SIDE));
+            }
+            sums
+        });
+        for (t, line) in lines.iter().enumerate() {
+            let mut numbers = [S::eight(line.as_ptr().add(j * S::SIZE)); G];
+            for (g, number) in numbers.iter_mut().enumerate() {
+                *number = S::eight(line.as_ptr().add((j + g * SIDE) * S::SIZE));
+            }
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let a = L::splat(a.add(t));
+                for (sum, number) in sums.iter_mut().zip(numbers) {
+                    *sum = L::fma(a, number, *sum);
+                }
+            }
+        }
+        for (sums, c) in sums.into_iter().zip(c) {
+            for (g, sum) in sums.into_iter().enumerate() {
+                sum.store(c.add(j + g * SIDE));
+            }
+        }
+    }
+}
