@@ -246,7 +246,9 @@ pub fn determinants<B: Backend>(
 ) -> BTreeMap<String, Value> {
     let task = run.task;
     let mut all = settings(run.config, model);
-    let named: [(&str, Value); 11] = [
+    let products = model.backbone.backend().product_dtype(model.backbone.table().dtype());
+    let named: [(&str, Value); 12] = [
+        ("dtype", products.name().into()),
         ("seed", run.config.seed.into()),
         ("kind", task.goal.kind().to_string().into()),
         ("model", model.backbone.identity().digest.clone().into()),

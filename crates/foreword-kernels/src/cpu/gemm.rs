@@ -1,4 +1,4 @@
-//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W.
+//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W; in single precision or in bf16.
 //!
 //! The frozen matrix stays in its file's format. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
 //! each, is widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the
@@ -8,6 +8,7 @@
 mod eight;
 mod few;
 pub(super) mod fill;
+pub(super) mod pairs;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -29,7 +30,7 @@ const PANEL_FEW_ROWS: usize = 64;
 const KC_FEW_ROWS: usize = 128;
 /// Panels that each thread gets at least, where there are as many.
 const SHARES: usize = 4;
-/// Columns of the widest tile.
+/// Columns of the widest tile in single precision; in bf16 they may be twice as many, with half as many units and rows.
 const NR_MAX: usize = 32;
 /// Rows of the largest register block.
 const MR_MAX: usize = 12;
@@ -44,10 +45,12 @@ pub struct FrozenMatrix {
     turned: bool,
     /// The format of all blocks, where it is the same.
     dtype: Option<Dtype>,
+    /// Products with it are in bf16.
+    pairs: bool,
 }
 
 impl FrozenMatrix {
-    pub(super) fn new(blocks: Vec<Weights>) -> Self {
+    pub(super) fn new(blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
         let rows = blocks.iter().map(Weights::rows).sum();
         assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
         let turned = blocks.len() == 1 && blocks[0].is_turned();
@@ -55,7 +58,8 @@ impl FrozenMatrix {
         let blocks = if turned { blocks } else { blocks.into_iter().map(Weights::in_rows).collect() };
         let dtype = blocks[0].dtype();
         let dtype = blocks.iter().all(|block| block.dtype() == dtype).then_some(dtype);
-        Self { blocks, rows, turned, dtype }
+        let pairs = blocks.iter().all(|block| product(block.dtype()) == Dtype::Bf16);
+        Self { blocks, rows, turned, dtype, pairs }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -106,6 +110,11 @@ impl FrozenMatrix {
         }
     }
 
+    /// Whether products with it are in bf16.
+    pub(super) fn is_rounded(&self) -> bool {
+        self.pairs
+    }
+
     /// As the right-hand side of x Wᵀ.
     fn outputs(&self) -> Side<'_> {
         if self.turned { Side::Terms(self) } else { Side::Columns(self) }
@@ -132,9 +141,11 @@ impl<'a> Side<'a> {
         matrix
     }
 
-    /// Widens a panel: tiles `[terms, width]`, one after another, of the columns `cols`; missing columns are zero.
-    fn fill(self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+    /// Fills a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
+    fn fill(self, way: Way, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+        let path = way.path();
         match self {
+            _ if way.unit_terms() == 2 => pairs::fill(path, self, cols, terms, width, panel),
             Self::Terms(matrix) => fill::straight(matrix, cols, terms, width, panel),
             Self::Columns(matrix) => {
                 let starts = cols.clone().step_by(width);
@@ -145,6 +156,74 @@ impl<'a> Side<'a> {
                     }
                     fill::transposed(path, matrix, cols, terms.clone(), width, tile);
                 }
+            }
+        }
+    }
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// In single precision: units of the sums are single terms.
+    Single(Path),
+    /// In bf16: units are pairs of terms, multiplied by the means of this path.
+    Pairs(Path),
+    /// In bf16, by the processor's own instruction.
+    NativePairs,
+}
+
+impl Way {
+    fn of(path: Path, matrix: &FrozenMatrix) -> Self {
+        if !matrix.pairs {
+            Self::Single(path)
+        } else if pairs::is_native(path) {
+            Self::NativePairs
+        } else {
+            Self::Pairs(path)
+        }
+    }
+
+    fn path(self) -> Path {
+        match self {
+            Self::Single(path) | Self::Pairs(path) => path,
+            Self::NativePairs => Path::Avx512,
+        }
+    }
+
+    /// Terms of a unit.
+    fn unit_terms(self) -> usize {
+        match self {
+            Self::Single(_) => 1,
+            Self::Pairs(_) | Self::NativePairs => 2,
+        }
+    }
+
+    /// NR, columns of a tile.
+    fn tile_width(self) -> usize {
+        match self {
+            // The portable way has the native shape, so that its tiles are tested wherever tests run.
+            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_WIDTH,
+            Self::Single(path) | Self::Pairs(path) => path.tile_width(),
+        }
+    }
+
+    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
+    fn block_height(self) -> usize {
+        match self {
+            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_HEIGHT,
+            Self::Single(Path::Avx512) | Self::Pairs(Path::Avx512) => 12,
+            Self::Single(Path::Avx2) | Self::Pairs(Path::Avx2) => 6,
+            Self::Single(Path::Portable) => 4,
+        }
+    }
+
+    /// Runs `product` with the left side in units of this way.
+    fn with_units(self, left: Left<'_>, n_rows: usize, terms: usize, product: impl Fn(Left<'_>)) {
+        match self {
+            Self::Single(_) => product(left),
+            Self::Pairs(_) | Self::NativePairs => {
+                let values = pairs::left(self.path(), left, n_rows, terms);
+                product(Left { values: &values, stride: pairs::n_units(terms) });
             }
         }
     }
@@ -165,7 +244,7 @@ pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, y: &mut 
         "linear: shapes"
     );
     let left = Left { values: x.values(), stride: x.width() };
-    parallel(path, left, x.width(), weight.outputs(), y);
+    parallel(Way::of(path, weight), left, x.width(), weight.outputs(), y);
 }
 
 /// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
@@ -176,7 +255,7 @@ pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, 
         "linear gradient"
     );
     let left = Left { values: dy.values(), stride: dy.width() };
-    parallel(path, left, dy.width(), weight.inputs(), dx);
+    parallel(Way::of(path, weight), left, dy.width(), weight.inputs(), dx);
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
@@ -189,11 +268,13 @@ pub(super) fn some_outputs(
 ) {
     to.fill(0.0);
     let stride = cols.len();
-    let target = Target::of(to, stride, 0);
-    for panel in panels(stride, path.tile_width(), PANEL) {
-        let of_matrix = cols.start + panel.start..cols.start + panel.end;
-        columns(path, x, 0..weight.cols(), weight.outputs(), of_matrix, target.offset(panel.start));
-    }
+    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
+    way.with_units(x, target.n_rows, weight.cols(), |x| {
+        for panel in panels(stride, way.tile_width(), PANEL) {
+            let of_matrix = cols.start + panel.start..cols.start + panel.end;
+            columns(way, x, 0..weight.cols(), weight.outputs(), of_matrix, target.offset(panel.start));
+        }
+    });
 }
 
 /// `to[N, in] += dy[N, rows.len()] W[rows]`, on this thread.
@@ -205,11 +286,13 @@ pub(super) fn some_input_gradient(
     to: &mut [f32],
 ) {
     let stride = weight.cols();
-    let target = Target::of(to, stride, 0);
-    for panel in panels(stride, path.tile_width(), PANEL) {
-        let to = target.offset(panel.start);
-        columns(path, dy, rows.clone(), weight.inputs(), panel, to);
-    }
+    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
+    way.with_units(dy, target.n_rows, rows.len(), |dy| {
+        for panel in panels(stride, way.tile_width(), PANEL) {
+            let to = target.offset(panel.start);
+            columns(way, dy, rows.clone(), weight.inputs(), panel, to);
+        }
+    });
 }
 
 /// `to[N, n_cols] += left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
@@ -223,7 +306,7 @@ pub(super) fn multiply(
 ) {
     if n_cols > 0 && !to.is_empty() {
         assert!(col + n_cols <= stride, "columns beyond a row");
-        row_blocks(path, left, terms, panel, n_cols, Target::of(to, stride, col));
+        row_blocks(Way::Single(path), left, terms, panel, n_cols, Target::of(to, stride, col));
     }
 }
 
@@ -234,14 +317,14 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
 }
 
 /// `to[N, n] += left[N, terms] · tiles`, panels shared among threads.
-fn parallel(path: Path, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Rows<f32>) {
-    let (n, width) = (to.width(), path.tile_width());
+fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Rows<f32>) {
+    let (n, width) = (to.width(), way.tile_width());
     if to.n_rows() == 0 {
         return;
     }
     // Enough panels for every thread to have several, so that none waits for the last.
     let (shares, widest) = match side {
-        _ if !few::applies(path, side, to.n_rows()) => (SHARES, PANEL),
+        _ if !few::applies(way, side, to.n_rows()) => (SHARES, PANEL),
         Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
         // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
         Side::Terms(_) => (1, PANEL_FEW_ROWS),
@@ -251,8 +334,10 @@ fn parallel(path: Path, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut R
     let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
     let to = Shared(Target::of(to.values_mut(), n, 0));
     let to = &to;
-    panels.into_par_iter().for_each(|cols| {
-        columns(path, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
+    way.with_units(left, to.0.n_rows, terms, |left| {
+        panels.par_iter().for_each(|cols| {
+            columns(way, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
+        });
     });
 }
 
@@ -286,29 +371,30 @@ thread_local! {
 }
 
 /// Adds all terms to the columns `cols` of the product, which start at `to`.
-fn columns(path: Path, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: Range<usize>, to: Target) {
-    let width = path.tile_width();
+fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: Range<usize>, to: Target) {
+    let width = way.tile_width();
     let n_tiles = cols.len().div_ceil(width);
-    if few::applies(path, side, to.n_rows) {
-        return few::multiply(path, &few::Part { left, side, terms, cols }, to);
+    if few::applies(way, side, to.n_rows) {
+        return few::multiply(way, &few::Part { left, side, terms, cols }, to);
     }
     let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PANEL * KC * NR_MAX, 0.0);
         for start in terms.clone().step_by(depth) {
             let block = start..(start + depth).min(terms.end);
-            let panel = &mut buffer[..n_tiles * block.len() * width];
-            side.fill(path, cols.clone(), block.clone(), width, panel);
-            let first = block.start - terms.start;
-            row_blocks(path, left, first..first + block.len(), panel, cols.len(), to);
+            let n_units = block.len().div_ceil(way.unit_terms());
+            let panel = &mut buffer[..n_tiles * n_units * width];
+            side.fill(way, cols.clone(), block.clone(), width, panel);
+            let first = (block.start - terms.start) / way.unit_terms();
+            row_blocks(way, left, first..first + n_units, panel, cols.len(), to);
         }
     });
 }
 
-/// Adds the terms `terms` of every row to a panel's columns.
+/// Adds the units `terms` of every row to a panel's columns.
 #[allow(unsafe_code)]
-fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
-    let (width, height) = (path.tile_width(), path.block_height());
+fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
+    let (width, height) = (way.tile_width(), way.block_height());
     assert!(
         left.values.len() >= to.n_rows * left.stride && terms.end <= left.stride,
         "left-hand side too small"
@@ -327,12 +413,12 @@ fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_
                 let c = to.first.add(start * to.stride + tile * width);
                 let (k, b) = (terms.len(), b.as_ptr());
                 if n_cols == width {
-                    block(path, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+                    block(way, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
                 } else {
                     for i in 0..n {
                         c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
                     }
-                    block(path, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
+                    block(way, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
                     for i in 0..n {
                         edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
                     }
@@ -361,23 +447,14 @@ impl Path {
             Self::Avx2 | Self::Portable => 16,
         }
     }
-
-    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
-    fn block_height(self) -> usize {
-        match self {
-            Self::Avx512 => 12,
-            Self::Avx2 => 6,
-            Self::Portable => 4,
-        }
-    }
 }
 
 /// Runs the register block of `n` rows.
 ///
 /// # Safety
-/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `path`.
+/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `way`.
 #[allow(unsafe_code)]
-unsafe fn block(path: Path, n: usize, block: Block) {
+unsafe fn block(way: Way, n: usize, block: Block) {
     macro_rules! by_height {
         ($run:ident: $($mr:literal)*) => {
             match n {
@@ -387,12 +464,31 @@ unsafe fn block(path: Path, n: usize, block: Block) {
             }
         };
     }
-    match path {
+    match way {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+        Way::Single(Path::Avx512) => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => by_height!(block_avx2: 1 2 3 4 5 6),
-        _ => by_height!(block_portable: 1 2 3 4),
+        Way::Single(Path::Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
+        Way::Single(_) => by_height!(block_portable: 1 2 3 4),
+        #[cfg(target_arch = "x86_64")]
+        Way::NativePairs => {
+            use pairs::block_native;
+            by_height!(block_native: 1 2 3 4 5 6);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Way::Pairs(Path::Avx512) => {
+            use pairs::block_avx512;
+            by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Way::Pairs(Path::Avx2) => {
+            use pairs::block_avx2;
+            by_height!(block_avx2: 1 2 3 4 5 6);
+        }
+        _ => {
+            use pairs::block_portable;
+            by_height!(block_portable: 1 2 3 4 5 6);
+        }
     }
 }
 

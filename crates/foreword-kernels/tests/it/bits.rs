@@ -1,17 +1,20 @@
 //! A row's bits depend on nothing but the row and its ancestors: not on threads, batch mates or the cut into calls.
 
 use foreword_kernels::{
-    Attention, AttentionGradient, Backend, Cpu, Dtype, Forest, Parent, Path, RowBlock, Rows, Source, Span,
+    Attention, AttentionGradient, Backend, Cpu, Dtype, Forest, Parent, Path, Products, RowBlock, Rows,
+    Source, Span,
 };
 
 use crate::support::{Numbers, SHAPE};
 
 /// Few rows have code of their own, which must be the same chains of multiply-adds: up to nine rows in company, of matrices
-/// with odd sizes, in every format, stored either way round, on every path.
+/// with odd sizes, in every format, stored either way round, on every path, in single precision and in bf16.
 #[test]
 fn a_product_row_alone_has_the_bits_it_has_among_others() {
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        let (one, two) = (Cpu::with_path(1, path).unwrap(), Cpu::with_path(2, path).unwrap());
+    let ways = Path::ALL.map(|path| [(path, Products::F32), (path, Products::Bf16)]);
+    for (path, products) in ways.into_iter().flatten().filter(|(path, _)| path.is_available()) {
+        let cpu = |n_threads| Cpu::with_path(n_threads, path).unwrap().with_products(products);
+        let (one, two) = (cpu(1), cpu(2));
         let mut numbers = Numbers(3);
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             for (out, input) in [(1, 1), (3, 7), (75, 603), (203, 66), (16, 1030)] {
@@ -31,8 +34,16 @@ fn a_product_row_alone_has_the_bits_it_has_among_others() {
                     for n in 1..=9 {
                         for rows in every.windows(n).step_by(7) {
                             let expected = (all.0.select(rows), all.1.select(rows));
-                            assert_eq!(product(&one, rows), expected, "{path:?} {dtype:?} {out} {input} {n}");
-                            assert_eq!(product(&two, rows), expected, "{path:?} {dtype:?} {out} {input} {n}");
+                            assert_eq!(
+                                product(&one, rows),
+                                expected,
+                                "{path:?} {products:?} {dtype:?} {out} {input} {n}"
+                            );
+                            assert_eq!(
+                                product(&two, rows),
+                                expected,
+                                "{path:?} {products:?} {dtype:?} {out} {input} {n}"
+                            );
                         }
                     }
                 }
@@ -43,14 +54,17 @@ fn a_product_row_alone_has_the_bits_it_has_among_others() {
 
 #[test]
 fn a_log_sum_alone_has_the_bits_it_has_among_others() {
-    let (one, two) = (Cpu::new(1).unwrap(), Cpu::new(2).unwrap());
-    let mut numbers = Numbers(3);
-    let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
-    let x = numbers.rows(&one, 29, 600);
-    let log_sums = one.log_sum_exp(&x, &weight);
-    assert_eq!(log_sums, two.log_sum_exp(&x, &weight));
-    for i in 0..x.n_rows() {
-        assert_eq!(two.log_sum_exp(&x.select(&[i]), &weight), &log_sums[i..=i]);
+    for products in [Products::F32, Products::Bf16] {
+        let cpu = |n_threads| Cpu::new(n_threads).unwrap().with_products(products);
+        let (one, two) = (cpu(1), cpu(2));
+        let mut numbers = Numbers(3);
+        let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
+        let x = numbers.rows(&one, 29, 600);
+        let log_sums = one.log_sum_exp(&x, &weight);
+        assert_eq!(log_sums, two.log_sum_exp(&x, &weight));
+        for i in 0..x.n_rows() {
+            assert_eq!(two.log_sum_exp(&x.select(&[i]), &weight), &log_sums[i..=i]);
+        }
     }
 }
 

@@ -8,9 +8,11 @@
 
 use std::ops::Range;
 
-use super::eight::{Brain, Half, Lanes, Portable, SIDE, Single, Stored};
-use super::{FrozenMatrix, Left, Side, Target};
-use crate::cpu::lanes::{PORTABLE_FMA, Path, fma};
+#[cfg(target_arch = "x86_64")]
+use super::eight::Half;
+use super::eight::{Brain, Lanes, Pair, Portable, SIDE, Single, Stored, Units};
+use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way};
+use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
 /// Up to so many rows, reading the frozen matrix takes longer than multiplying it.
@@ -19,10 +21,13 @@ pub(super) const MAX_ROWS: usize = 8;
 const VISIT: usize = 16;
 /// Bytes of a line that are asked for ahead of their use.
 const AHEAD: usize = 512;
-/// Lines that are read beside each other where lines are terms.
+/// Units whose lines are read beside each other where lines are terms.
 const BESIDE: usize = 8;
+/// The line after the last one of an odd number.
+static ZEROS: [u8; 8 * NR_MAX * PANEL_FEW_ROWS] = [0; 8 * NR_MAX * PANEL_FEW_ROWS];
 
-/// A part of a product on this thread: `to[N, cols] += left[N, terms] · side`.
+/// A part of a product on this thread: `to[N, cols] += left[N, terms] · side`, the left side in
+/// units of the way.
 pub(super) struct Part<'a> {
     pub(super) left: Left<'a>,
     pub(super) side: Side<'a>,
@@ -30,52 +35,71 @@ pub(super) struct Part<'a> {
     pub(super) cols: Range<usize>,
 }
 
-/// Whether a product of so many rows is one of few, and this path has code for the matrix's format.
-pub(super) fn applies(path: Path, side: Side<'_>, n_rows: usize) -> bool {
+/// Whether a product of so many rows is one of few, and there is code for the matrix's format.
+pub(super) fn applies(way: Way, side: Side<'_>, n_rows: usize) -> bool {
     n_rows <= MAX_ROWS
-        && side.matrix().dtype().is_some_and(|dtype| path != Path::Portable || dtype != Dtype::F16)
+        && side.matrix().dtype().is_some_and(|dtype| match way {
+            Way::Pairs(_) | Way::NativePairs => dtype == Dtype::Bf16,
+            Way::Single(path) => path != Path::Portable || dtype != Dtype::F16,
+        })
 }
 
 /// Computes a part of a product to which this [applies].
-pub(super) fn multiply(path: Path, part: &Part<'_>, to: Target) {
+pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::__m256;
+    let n_units = part.terms.len().div_ceil(way.unit_terms());
     assert!(
         (1..=MAX_ROWS).contains(&to.n_rows)
             && part.left.values.len() >= to.n_rows * part.left.stride
-            && part.terms.len() <= part.left.stride,
+            && n_units <= part.left.stride,
         "few rows: shapes"
     );
-    // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions.
-    match (path, part.side.matrix().dtype()) {
+    // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions, and `Way::of` the native way.
+    match (way, part.side.matrix().dtype()) {
         #[cfg(target_arch = "x86_64")]
-        (Path::Avx512 | Path::Avx2, Some(Dtype::F32)) => unsafe { avx2::<Single>(part, to) },
+        (Way::NativePairs, _) => unsafe { native(part, to) },
         #[cfg(target_arch = "x86_64")]
-        (Path::Avx512 | Path::Avx2, Some(Dtype::Bf16)) => unsafe { avx2::<Brain>(part, to) },
+        (Way::Pairs(Path::Avx512 | Path::Avx2), _) => unsafe { avx2::<Units<__m256>, Pair>(part, to) },
         #[cfg(target_arch = "x86_64")]
-        (Path::Avx512 | Path::Avx2, Some(Dtype::F16)) => unsafe { avx2::<Half>(part, to) },
-        (_, Some(Dtype::F32)) => by_rows::<Portable, Single, PORTABLE_FMA>(part, to),
-        (_, Some(Dtype::Bf16)) => by_rows::<Portable, Brain, PORTABLE_FMA>(part, to),
+        (Way::Single(Path::Avx512 | Path::Avx2), Some(dtype)) => unsafe {
+            match dtype {
+                Dtype::F32 => avx2::<__m256, Single>(part, to),
+                Dtype::Bf16 => avx2::<__m256, Brain>(part, to),
+                Dtype::F16 => avx2::<__m256, Half>(part, to),
+            }
+        },
+        (Way::Pairs(_), _) => by_rows::<Units<Portable>, Pair>(part, to),
+        (_, Some(Dtype::F32)) => by_rows::<Portable, Single>(part, to),
+        (_, Some(Dtype::Bf16)) => by_rows::<Portable, Brain>(part, to),
         (_, Some(Dtype::F16) | None) => unreachable!("no code for few rows of this format"),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn avx2<S: Stored<std::arch::x86_64::__m256>>(part: &Part<'_>, to: Target) {
-    by_rows::<std::arch::x86_64::__m256, S, true>(part, to);
+fn avx2<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
+    by_rows::<L, S>(part, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512vl,avx512bf16")]
+fn native(part: &Part<'_>, to: Target) {
+    by_rows::<super::eight::Native, Pair>(part, to);
 }
 
 /// With the registers that so many rows need: eight sums in lanes altogether.
 #[inline(always)]
-fn by_rows<L: Lanes, S: Stored<L>, const FMA: bool>(part: &Part<'_>, to: Target) {
+fn by_rows<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
     match (part.side, to.n_rows) {
-        (Side::Columns(matrix), 1) => columns::<L, S, FMA, 1, 4>(part, matrix, to),
-        (Side::Columns(matrix), 2) => columns::<L, S, FMA, 2, 4>(part, matrix, to),
-        (Side::Columns(matrix), 3..=4) => columns::<L, S, FMA, 4, 2>(part, matrix, to),
-        (Side::Columns(matrix), _) => columns::<L, S, FMA, 8, 1>(part, matrix, to),
-        (Side::Terms(matrix), 1) => terms::<L, S, FMA, 1, 4>(part, matrix, to),
-        (Side::Terms(matrix), 2) => terms::<L, S, FMA, 2, 4>(part, matrix, to),
-        (Side::Terms(matrix), 3..=4) => terms::<L, S, FMA, 4, 2>(part, matrix, to),
-        (Side::Terms(matrix), _) => terms::<L, S, FMA, 8, 1>(part, matrix, to),
+        (Side::Columns(matrix), 1) => columns::<L, S, 1, 4>(part, matrix, to),
+        (Side::Columns(matrix), 2) => columns::<L, S, 2, 4>(part, matrix, to),
+        (Side::Columns(matrix), 3..=4) => columns::<L, S, 4, 2>(part, matrix, to),
+        (Side::Columns(matrix), _) => columns::<L, S, 8, 1>(part, matrix, to),
+        (Side::Terms(matrix), 1) => terms::<L, S, 1, 4>(part, matrix, to),
+        (Side::Terms(matrix), 2) => terms::<L, S, 2, 4>(part, matrix, to),
+        (Side::Terms(matrix), 3..=4) => terms::<L, S, 4, 2>(part, matrix, to),
+        (Side::Terms(matrix), _) => terms::<L, S, 8, 1>(part, matrix, to),
     }
 }
 
@@ -86,7 +110,7 @@ fn rows<T, const N: usize>(n: usize, row: impl Fn(usize) -> T) -> [T; N] {
 
 /// Lines are columns: `G` groups of eight at a time, then one group at a time.
 #[inline(always)]
-fn columns<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+fn columns<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     to: Target,
@@ -94,10 +118,10 @@ fn columns<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usi
     let mut start = part.cols.start;
     while start < part.cols.end {
         if part.cols.end - start >= G * SIDE {
-            group::<L, S, FMA, N, G>(part, matrix, start, to);
+            group::<L, S, N, G>(part, matrix, start, to);
             start += G * SIDE;
         } else {
-            group::<L, S, FMA, N, 1>(part, matrix, start, to);
+            group::<L, S, N, 1>(part, matrix, start, to);
             start += SIDE;
         }
     }
@@ -105,14 +129,14 @@ fn columns<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usi
 
 /// Adds all terms to `G` · 8 columns from `start` on; columns beyond the part's are computed and dropped.
 #[inline(always)]
-fn group<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+fn group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     start: usize,
     to: Target,
 ) {
     let Part { left, terms, cols, .. } = part;
-    let line = |j: usize| &matrix.line(j.min(cols.end - 1)).1[terms.start * S::SIZE..terms.end * S::SIZE];
+    let line = |j: usize| &matrix.line(j.min(cols.end - 1)).1[terms.start * S::STORED..terms.end * S::STORED];
     let lines: [[&[u8]; SIDE]; G] =
         std::array::from_fn(|g| std::array::from_fn(|i| line(start + g * SIDE + i)));
     let after: [[*const u8; SIDE]; G] =
@@ -128,7 +152,7 @@ fn group<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize
         for (sums, c) in sums.iter_mut().zip(c) {
             c.copy_to_nonoverlapping(sums.as_mut_ptr().cast(), n_cols);
         }
-        turned_lines::<L, S, FMA, N, G>(terms.len(), a, &lines, &after, &mut sums);
+        turned_lines::<L, S, N, G>(terms.len().div_ceil(S::TERMS), a, &lines, &after, &mut sums);
         for (sums, c) in sums.iter().zip(c) {
             c.copy_from_nonoverlapping(sums.as_ptr().cast(), n_cols);
         }
@@ -138,16 +162,16 @@ fn group<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize
 /// `sums[i][g][l] += Σ a[i][t] · lines[g][l][t]`.
 ///
 /// # Safety
-/// Every row of `a` and every line has `n` terms; the processor has the instructions of `L`.
+/// Every row of `a` has `n` units, and so has every line but for the last term; the processor has the instructions of `L`.
 #[inline(always)]
-unsafe fn turned_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+unsafe fn turned_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     n: usize,
     a: [*const f32; N],
     lines: &[[&[u8]; SIDE]; G],
     after: &[[*const u8; SIDE]; G],
     sums: &mut [[[f32; SIDE]; G]; N],
 ) {
-    let whole = n - n % 4;
+    let whole = lines[0][0].len() / S::SIZE / 4 * 4;
     // SAFETY: the caller's promise.
     unsafe {
         let mut lanes = [[L::load(sums[0][0].as_ptr()); G]; N];
@@ -191,7 +215,7 @@ unsafe fn turned_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, 
         for t in whole..n {
             for (sums, a) in sums.iter_mut().zip(a) {
                 for (sum, line) in sums.as_flattened_mut().iter_mut().zip(lines.as_flattened()) {
-                    *sum = fma::<FMA>(*a.add(t), S::one(&line[t * S::SIZE..]), *sum);
+                    *sum = L::fma_one(*a.add(t), S::one(&line[t * S::SIZE..]), *sum);
                 }
             }
         }
@@ -200,25 +224,31 @@ unsafe fn turned_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, 
 
 /// Lines are terms: a few at a time, along all columns.
 #[inline(always)]
-fn terms<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+fn terms<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     to: Target,
 ) {
     let Part { left, terms, cols, .. } = part;
-    let line =
-        |term: usize| &matrix.line(term.min(terms.end - 1)).1[cols.start * S::SIZE..cols.end * S::SIZE];
-    for term in terms.clone().step_by(BESIDE) {
-        let n = BESIDE.min(terms.end - term);
-        let lines: [&[u8]; BESIDE] = std::array::from_fn(|t| line(term + t));
-        let after: [*const u8; BESIDE] = std::array::from_fn(|t| line(term + BESIDE + t).as_ptr());
+    assert!(cols.len() * S::STORED <= ZEROS.len(), "a wide part");
+    let line = |term: usize| {
+        let line = &matrix.line(term.min(terms.end - 1)).1[cols.start * S::STORED..cols.end * S::STORED];
+        if term < terms.end { line } else { &ZEROS[..line.len()] }
+    };
+    for term in terms.clone().step_by(BESIDE * S::TERMS) {
+        let n = BESIDE.min((terms.end - term).div_ceil(S::TERMS));
+        let lines: [[&[u8]; 2]; BESIDE] =
+            std::array::from_fn(|t| [0, S::TERMS - 1].map(|second| line(term + S::TERMS * t + second)));
+        let after: [[*const u8; 2]; BESIDE] = std::array::from_fn(|t| {
+            [0, S::TERMS - 1].map(|second| line(term + S::TERMS * (BESIDE + t) + second).as_ptr())
+        });
+        let unit = (term - terms.start) / S::TERMS;
         // SAFETY: the rows of the target exist, and the columns of this part belong to this call alone; the rows of the left
-        // side have all terms (asserted by `multiply`), and the lines all columns (cut to them above).
+        // side have all units (asserted by `multiply`), and the lines all columns (cut to them above).
         unsafe {
-            let a: [*const f32; N] =
-                rows(to.n_rows, |i| left.values.as_ptr().add(i * left.stride + term - terms.start));
+            let a: [*const f32; N] = rows(to.n_rows, |i| left.values.as_ptr().add(i * left.stride + unit));
             let c: [*mut f32; N] = rows(to.n_rows, |i| to.first.add(i * to.stride));
-            straight_lines::<L, S, FMA, N, G>(cols.len(), a, &lines[..n], &after, c);
+            straight_lines::<L, S, N, G>(cols.len(), a, &lines[..n], &after, c);
         }
     }
 }
@@ -229,11 +259,11 @@ fn terms<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize
 /// Every row of `a` has as many terms as there are lines; every line and every row of `c`, which may be the same row several
 /// times, has `n` numbers; the processor has the instructions of `L`.
 #[inline(always)]
-unsafe fn straight_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize, const G: usize>(
+unsafe fn straight_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     n: usize,
     a: [*const f32; N],
-    lines: &[&[u8]],
-    after: &[*const u8; BESIDE],
+    lines: &[[&[u8]; 2]],
+    after: &[[*const u8; 2]; BESIDE],
     c: [*mut f32; N],
 ) {
     // SAFETY: the caller's promise.
@@ -241,8 +271,10 @@ unsafe fn straight_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize
         let wide = n - n % (G * SIDE);
         for j in (0..wide).step_by(G * SIDE) {
             for after in &after[..lines.len()] {
-                for ahead in (0..G * SIDE * S::SIZE).step_by(64) {
-                    L::prefetch(after.wrapping_add(j * S::SIZE + ahead));
+                for after in &after[..S::TERMS] {
+                    for ahead in (0..G * SIDE * S::STORED).step_by(64) {
+                        L::prefetch(after.wrapping_add(j * S::STORED + ahead));
+                    }
                 }
             }
             straight_group::<L, S, N, G>(j, a, lines, c);
@@ -254,9 +286,9 @@ unsafe fn straight_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize
         for j in whole..n {
             let mut sums = c.map(|c| *c.add(j));
             for (t, line) in lines.iter().enumerate() {
-                let number = S::one(&line[j * S::SIZE..]);
+                let number = S::beside(&line[0][j * S::STORED..], &line[1][j * S::STORED..]);
                 for (sum, a) in sums.iter_mut().zip(a) {
-                    *sum = fma::<FMA>(*a.add(t), number, *sum);
+                    *sum = L::fma_one(*a.add(t), number, *sum);
                 }
             }
             for (sum, c) in sums.into_iter().zip(c) {
@@ -274,7 +306,7 @@ unsafe fn straight_lines<L: Lanes, S: Stored<L>, const FMA: bool, const N: usize
 unsafe fn straight_group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     j: usize,
     a: [*const f32; N],
-    lines: &[&[u8]],
+    lines: &[[&[u8]; 2]],
     c: [*mut f32; N],
 ) {
     // SAFETY: the caller's promise.
@@ -287,9 +319,10 @@ unsafe fn straight_group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>
             sums
         });
         for (t, line) in lines.iter().enumerate() {
-            let mut numbers = [S::eight(line.as_ptr().add(j * S::SIZE)); G];
+            let at = |g: usize| line.map(|line| line.as_ptr().add((j + g * SIDE) * S::STORED));
+            let mut numbers = [S::eight(at(0)[0], at(0)[1]); G];
             for (g, number) in numbers.iter_mut().enumerate() {
-                *number = S::eight(line.as_ptr().add((j + g * SIDE) * S::SIZE));
+                *number = S::eight(at(g)[0], at(g)[1]);
             }
             for (sums, a) in sums.iter_mut().zip(a) {
                 let a = L::splat(a.add(t));

@@ -151,14 +151,14 @@ fn in_squares(
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
     use std::ops::Range;
 
     use crate::cpu::gemm::eight::{SIDE, Stored};
 
     /// Transposes the numbers `terms` of eight rows into the first eight columns of `tile`, `[terms, width]`.
-    pub(super) fn squares<S: Stored<__m256>>(
+    pub(in crate::cpu::gemm) fn squares<S: Stored<__m256>>(
         rows: &[&[u8]; SIDE],
         terms: Range<usize>,
         width: usize,
@@ -188,14 +188,14 @@ mod x86 {
         // SAFETY: the caller promises eight numbers at each source, and eight rows of eight at the target.
         unsafe {
             let [a, b, c, d, e, f, g, h] = [
-                S::eight(from[0]),
-                S::eight(from[1]),
-                S::eight(from[2]),
-                S::eight(from[3]),
-                S::eight(from[4]),
-                S::eight(from[5]),
-                S::eight(from[6]),
-                S::eight(from[7]),
+                S::eight(from[0], from[0]),
+                S::eight(from[1], from[1]),
+                S::eight(from[2], from[2]),
+                S::eight(from[3], from[3]),
+                S::eight(from[4], from[4]),
+                S::eight(from[5], from[5]),
+                S::eight(from[6], from[6]),
+                S::eight(from[7], from[7]),
             ];
             // Pairs of numbers, then fours, then eights change places.
             let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
