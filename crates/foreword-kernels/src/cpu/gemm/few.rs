@@ -15,7 +15,7 @@ use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
-/// Up to so many rows, reading the frozen matrix takes longer than multiplying it.
+/// Up to so many rows, this is faster than widening panels: reading the frozen matrix takes about as long as multiplying it.
 pub(super) const MAX_ROWS: usize = 8;
 /// Terms of a line that are read before another line's turn: a cache line in single precision.
 const VISIT: usize = 16;
