@@ -25,8 +25,6 @@ pub struct Backbone<B: Backend> {
     table: Weights,
     identity: Identity,
     embedding_rms: f64,
-    /// Projections were stored transposed and are held as copies.
-    transposed: bool,
 }
 
 /// A frozen projection.
@@ -118,7 +116,6 @@ impl<B: Backend> Backbone<B> {
             table,
             identity,
             embedding_rms,
-            transposed: names.transposed,
         })
     }
 
@@ -128,11 +125,10 @@ impl<B: Backend> Backbone<B> {
         &self.spec
     }
 
-    /// Bytes of all weights in their stored format. Those that a family stores transposed are in memory a second time.
+    /// Bytes of all weights in their stored format.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        let stored = (self.spec.n_parameters() * self.table.dtype().size()) as u64;
-        if self.transposed { 2 * stored } else { stored }
+        (self.spec.n_parameters() * self.table.dtype().size()) as u64
     }
 
     /// Where it runs.

@@ -15,6 +15,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use foreword::Template;
 use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
+use foreword::kernels::Products;
 use foreword::settings::{Objective, Placement};
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
@@ -374,6 +375,10 @@ pub(crate) struct MachineArgs {
     /// Threads to compute with, at most 256 [default: one for each core]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256), env = "FOREWORD_THREADS")]
     pub(crate) threads: Option<usize>,
+    /// What the model's matrices are multiplied in: f32; bf16, which rounds both sides of each product; or bf16 where the model
+    /// is stored so and the processor has instructions for it, and f32 elsewhere (auto)
+    #[arg(long, value_name = "FORMAT", value_parser = choice(Products::ALL, Products::as_str), default_value = "auto")]
+    pub(crate) dtype: Products,
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: Option<usize>,

@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
 use foreword::settings::TaskKind;
-use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Template};
+use foreword::{Backend as _, Bytes, Cpu, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
 use crate::exit::Given;
@@ -48,7 +48,7 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
             .build_global()
             .context("cannot start threads")?;
     }
-    let backend = Cpu::new(n_threads).context("cannot start threads")?;
+    let backend = Cpu::new(n_threads).context("cannot start threads")?.with_products(machine.dtype);
     Model::load(&files, backend).with_context(|| format!("the model {name}"))
 }
 
@@ -58,7 +58,11 @@ pub(crate) fn computing(model: &Model<Cpu>, micro_batch_tokens: usize) -> (&'sta
     let (path, n) = (code_path(cpu.path()), cpu.n_threads());
     let threads = if n == 1 { "thread" } else { "threads" };
     let budget = count(micro_batch_tokens as u64);
-    ("computing", format!("code path {path}, {n} {threads}, up to {budget} tokens at a time"))
+    let dtype = cpu.product_dtype(model.backbone.table().dtype()).name();
+    (
+        "computing",
+        format!("code path {path}, products in {dtype}, {n} {threads}, up to {budget} tokens at a time"),
+    )
 }
 
 fn no_model(name: &str, path: &Path) -> Given {

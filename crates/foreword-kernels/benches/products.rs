@@ -1,56 +1,86 @@
 //! Rates of the products with frozen matrices, forward and input gradient; `bench/products.py` has PyTorch's for the same shapes.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use foreword_kernels::{Backend as _, Bytes, Cpu, Dtype, Weights};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use foreword_kernels::{Backend as _, Bytes, Cpu, Dtype, Rows, Weights};
 
 /// Rows, inputs, outputs: a step of GPT-2 and of the bundled model, a vocabulary for a batch, and generation.
-const SHAPES: [(usize, usize, usize); 7] = [
+const SHAPES: [(usize, usize, usize); 8] = [
     (356, 768, 3072),
     (356, 3072, 768),
     (1300, 192, 512),
     (1300, 192, 1024),
     (32, 192, 8192),
     (8, 768, 3072),
+    (4, 768, 3072),
     (1, 768, 3072),
 ];
+/// Inputs, outputs and number of matrices that are multiplied one after the other: more than caches hold, as in generation.
+const MODEL: (usize, usize, usize) = (768, 3072, 24);
+
+fn cpu() -> Option<Cpu> {
+    let threads = std::env::var("FOREWORD_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    Cpu::new(threads).ok()
+}
+
+fn rows(cpu: &Cpu, n: usize, width: usize) -> Rows<f32> {
+    cpu.rows((0..n * width).map(|i| ((i * 31) % 100) as f32 * 0.01).collect(), width)
+}
+
+/// `[out, input]` in each format.
+fn formats(out: usize, input: usize) -> Vec<(&'static str, Weights)> {
+    let values: Vec<f32> = (0..input * out).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect();
+    let halves: Vec<u8> = values.iter().flat_map(|value| Weights::bf16_bits(*value).to_le_bytes()).collect();
+    let halves = Weights::new(Bytes::new(halves), Dtype::Bf16, out, input);
+    let singles = Weights::from_f32(&values, input);
+    std::iter::once(("f32", singles)).chain(halves.ok().map(|weights| ("bf16", weights))).collect()
+}
+
+/// `n` rows by all matrices, forward and gradient.
+fn measure(group: &mut BenchmarkGroup<'_, WallTime>, cpu: &Cpu, n: usize, name: &str, all: &[Weights]) {
+    let (out, input) = (all[0].rows(), all[0].cols());
+    let matrices: Vec<_> = all.iter().map(|weights| cpu.matrix(vec![weights.clone()])).collect();
+    let (x, dy) = (rows(cpu, n, input), rows(cpu, n, out));
+    group.bench_function(BenchmarkId::new("forward", name), |bencher| {
+        bencher.iter(|| matrices.iter().map(|matrix| cpu.linear(&x, matrix, None)).collect::<Vec<_>>());
+    });
+    let mut dx = cpu.zeros(n, input);
+    group.bench_function(BenchmarkId::new("gradient", name), |bencher| {
+        bencher.iter(|| matrices.iter().for_each(|matrix| cpu.linear_gradient(&dy, matrix, &mut dx)));
+    });
+}
 
 fn products(criterion: &mut Criterion) {
-    let threads = std::env::var("FOREWORD_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let Ok(cpu) = Cpu::new(threads) else { return };
+    let Some(cpu) = cpu() else { return };
     for (n, input, out) in SHAPES {
-        let values: Vec<f32> = (0..input * out).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect();
-        let halves: Vec<u8> =
-            values.iter().flat_map(|value| Weights::bf16_bits(*value).to_le_bytes()).collect();
-        let formats = [
-            ("f32", Weights::from_f32(&values, input)),
-            (
-                "bf16",
-                match Weights::new(Bytes::new(halves), Dtype::Bf16, out, input) {
-                    Ok(weights) => weights,
-                    Err(_) => continue,
-                },
-            ),
-        ];
-        let rows =
-            |width: usize| cpu.rows((0..n * width).map(|i| ((i * 31) % 100) as f32 * 0.01).collect(), width);
         let mut group = criterion.benchmark_group(format!("{n}x{input}x{out}"));
         // Elements are multiply-adds counted as two operations: criterion's Gelem/s are GFLOP/s.
         group.throughput(Throughput::Elements((2 * n * input * out) as u64));
         group.sample_size(20);
-        for (name, weights) in formats {
-            let matrix = cpu.matrix(vec![weights]);
-            let (x, dy) = (rows(input), rows(out));
-            group.bench_function(BenchmarkId::new("forward", name), |bencher| {
-                bencher.iter(|| cpu.linear(&x, &matrix, None));
-            });
-            let mut dx = cpu.zeros(n, input);
-            group.bench_function(BenchmarkId::new("gradient", name), |bencher| {
-                bencher.iter(|| cpu.linear_gradient(&dy, &matrix, &mut dx));
-            });
+        for (name, weights) in formats(out, input) {
+            measure(&mut group, &cpu, n, name, &[weights]);
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, products);
+/// Weights that come from memory: the throughput is of their bytes.
+fn generation(criterion: &mut Criterion) {
+    let Some(cpu) = cpu() else { return };
+    let (input, out, n_matrices) = MODEL;
+    for n in [1, 4, 8] {
+        let mut group = criterion.benchmark_group(format!("{n}x{input}x{out} from memory"));
+        group.sample_size(20);
+        for format in 0..formats(out, input).len() {
+            let all: Vec<(&str, Weights)> =
+                (0..n_matrices).map(|_| formats(out, input).swap_remove(format)).collect();
+            let (name, all): (Vec<&str>, Vec<Weights>) = all.into_iter().unzip();
+            group.throughput(Throughput::Bytes((n_matrices * all[0].bytes().len()) as u64));
+            measure(&mut group, &cpu, n, name[0], &all);
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, products, generation);
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 
 use crate::forest::Forest;
 use crate::rows::{Element, RowBlock};
-use crate::weights::Weights;
+use crate::weights::{Dtype, Weights};
 
 /// A vocabulary entry, or any other row of a table.
 pub type Token = u32;
@@ -155,6 +155,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes over frozen blocks `[outᵢ, in]`, stacked to `[Σ outᵢ, in]`.
     fn matrix(&self, blocks: Vec<Weights>) -> Self::Matrix;
+    /// In what products with a matrix that is stored so are computed: it decides their bits.
+    fn product_dtype(&self, _stored: Dtype) -> Dtype {
+        Dtype::F32
+    }
     /// Takes over a frozen vector.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// Rows from host values, `[values.len() / width, width]`.

@@ -22,7 +22,7 @@ pub use backend::{
     Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Norm,
     NormKind, RotaryAngles, Token,
 };
-pub use cpu::{Cpu, Path};
+pub use cpu::{Cpu, Path, Products, UnknownProducts};
 pub use forest::{Forest, Parent, QueryBlock, Segment, Source, Span};
 pub use reference::Reference;
 pub use rows::{Element, RowBlock, Rows};

@@ -95,13 +95,18 @@ impl std::fmt::Display for WeightsError {
 
 impl std::error::Error for WeightsError {}
 
-/// A frozen matrix `[rows, cols]`, row-major, in the format of its file.
+/// A frozen matrix `[rows, cols]`, in the format of its file. It is stored in lines: its rows, or its columns where it is
+/// the transpose of what the file holds.
 #[derive(Clone, Debug)]
 pub struct Weights {
     bytes: Bytes,
     dtype: Dtype,
     rows: usize,
     cols: usize,
+    /// Lines are columns.
+    turned: bool,
+    /// Numbers from one line to the next.
+    stride: usize,
 }
 
 /// An owned copy at the alignment of the widest number format.
@@ -135,7 +140,7 @@ impl Weights {
         }
         let aligned = (bytes.as_slice().as_ptr() as usize).is_multiple_of(dtype.size());
         let bytes = if aligned { bytes } else { Aligned::copy(bytes.as_slice()) };
-        Ok(Self { bytes, dtype, rows, cols })
+        Ok(Self { bytes, dtype, rows, cols, turned: false, stride: cols })
     }
 
     /// An owned single-precision matrix `[values.len() / cols, cols]`.
@@ -150,7 +155,7 @@ impl Weights {
             values.len()
         );
         let bytes = Aligned::copy(bytemuck::cast_slice(values));
-        Self { bytes, dtype: Dtype::F32, rows: values.len() / cols, cols }
+        Self { bytes, dtype: Dtype::F32, rows: values.len() / cols, cols, turned: false, stride: cols }
     }
 
     /// Number of rows: the outputs of a linear layer, or the entries of a table.
@@ -171,16 +176,44 @@ impl Weights {
         self.dtype
     }
 
-    /// All bytes, in the stored format.
+    /// The bytes that hold it, in the stored format and order.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
     }
 
-    /// The bytes of row `row`, in the stored format.
-    pub(crate) fn row_bytes(&self, row: usize) -> &[u8] {
-        let stride = self.cols * self.dtype.size();
-        &self.bytes()[row * stride..(row + 1) * stride]
+    /// Whether its columns lie together, not its rows.
+    pub(crate) fn is_turned(&self) -> bool {
+        self.turned
+    }
+
+    /// Numbers of a line.
+    fn line_len(&self) -> usize {
+        if self.turned { self.rows } else { self.cols }
+    }
+
+    /// The bytes of line `line`, a row or, where the matrix is turned, a column.
+    pub(crate) fn line_bytes(&self, line: usize) -> &[u8] {
+        let (start, size) = (line * self.stride, self.dtype.size());
+        &self.bytes()[start * size..(start + self.line_len()) * size]
+    }
+
+    /// Writes the numbers `range` of line `line` to `to`, widened to single precision (exact for every format).
+    pub(crate) fn read_line(&self, line: usize, range: Range<usize>, to: &mut [f32]) {
+        let line = self.line_bytes(line);
+        match self.dtype {
+            Dtype::F32 => to.copy_from_slice(&bytemuck::cast_slice(line)[range]),
+            Dtype::Bf16 => {
+                let from: &[u16] = &bytemuck::cast_slice(line)[range];
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = f32::from_bits(u32::from(from) << 16);
+                }
+            }
+            Dtype::F16 => {
+                let from: &[f16] = &bytemuck::cast_slice(line)[range];
+                half::slice::HalfFloatSliceExt::convert_to_f32_slice(from, to);
+            }
+        }
     }
 
     /// Writes the numbers `cols` of row `row` to `to`, widened to single precision (exact for every format).
@@ -190,51 +223,37 @@ impl Weights {
             "row {row}, columns {cols:?} of {:?}",
             self.shape()
         );
-        let start = row * self.cols;
-        let numbers = start + cols.start..start + cols.end;
-        match self.dtype {
-            Dtype::F32 => to.copy_from_slice(&bytemuck::cast_slice(self.bytes())[numbers]),
-            Dtype::Bf16 => {
-                let from: &[u16] = &bytemuck::cast_slice(self.bytes())[numbers];
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to = f32::from_bits(u32::from(from) << 16);
-                }
+        if self.turned {
+            for (col, to) in cols.zip(to) {
+                self.read_line(col, row..row + 1, std::slice::from_mut(to));
             }
-            Dtype::F16 => {
-                let from: &[f16] = &bytemuck::cast_slice(self.bytes())[numbers];
-                half::slice::HalfFloatSliceExt::convert_to_f32_slice(from, to);
-            }
+        } else {
+            self.read_line(row, cols, to);
         }
     }
 
-    /// The whole matrix in single precision, borrowed where it is stored so.
+    /// The whole matrix in single precision, row after row, borrowed where it is stored so.
     #[must_use]
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
-        match self.dtype {
-            Dtype::F32 => Cow::Borrowed(bytemuck::cast_slice(self.bytes())),
-            Dtype::Bf16 | Dtype::F16 => {
-                let mut values = vec![0.0; self.rows * self.cols];
-                for (row, to) in values.chunks_exact_mut(self.cols.max(1)).enumerate() {
-                    self.read(row, 0..self.cols, to);
-                }
-                Cow::Owned(values)
-            }
+        if self.dtype == Dtype::F32 && !self.turned {
+            return Cow::Borrowed(bytemuck::cast_slice(self.bytes()));
         }
+        let mut values = vec![0.0; self.rows * self.cols];
+        for (row, to) in values.chunks_exact_mut(self.cols.max(1)).enumerate() {
+            self.read(row, 0..self.cols, to);
+        }
+        Cow::Owned(values)
     }
 
-    /// `[cols, rows]`, copied, in the stored format.
+    /// `[cols, rows]`, sharing the memory.
     #[must_use]
     pub fn transposed(&self) -> Self {
-        let size = self.dtype.size();
-        let mut words = vec![0u64; self.bytes().len().div_ceil(8)];
-        let to: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
-        for (i, from) in self.bytes().chunks_exact(size).enumerate() {
-            let (row, col) = (i / self.cols, i % self.cols);
-            let at = (col * self.rows + row) * size;
-            to[at..at + size].copy_from_slice(from);
-        }
-        let bytes = Bytes::new(Aligned(words, self.bytes().len()));
-        Self { bytes, dtype: self.dtype, rows: self.cols, cols: self.rows }
+        Self { rows: self.cols, cols: self.rows, turned: !self.turned, ..self.clone() }
+    }
+
+    /// The same with its rows as lines: itself, or an owned copy in single precision.
+    pub(crate) fn in_rows(self) -> Self {
+        if self.turned { Self::from_f32(&self.to_f32(), self.cols) } else { self }
     }
 
     /// The rows `range`, sharing their memory.
@@ -244,10 +263,16 @@ impl Weights {
     #[must_use]
     pub fn row_range(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {:?}", self.shape());
-        let stride = self.cols * self.dtype.size();
-        let shared = self.bytes.slice(range.start * stride..range.end * stride);
+        let numbers = if self.turned {
+            let last_line = self.cols.saturating_sub(1) * self.stride;
+            range.start..last_line + range.end
+        } else {
+            range.start * self.stride..range.end * self.stride
+        };
+        let size = self.dtype.size();
+        let shared = self.bytes.slice(numbers.start * size..numbers.end * size);
         let bytes = shared.unwrap_or_else(|| Aligned::copy(&[]));
-        Self { bytes, dtype: self.dtype, rows: range.len(), cols: self.cols }
+        Self { bytes, rows: range.len(), ..self.clone() }
     }
 
     /// The number nearest to `value` that bf16 can hold, as its bits: the form in which tables of different formats are

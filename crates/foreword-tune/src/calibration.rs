@@ -10,7 +10,8 @@ use foreword_format::{CalibrationMethod, CalibrationRecord};
 use crate::data::Dataset;
 use crate::encode::EncodeError;
 use crate::pass::log_sum_exp;
-use crate::task::{Examples, Task, TaskError, Truths, probabilities};
+use crate::score::probabilities;
+use crate::task::{Examples, Task, TaskError, Truths};
 use crate::verbalizer::Verbalizer;
 
 /// Texts without content (Zhao et al. 2021).
@@ -227,7 +228,7 @@ mod tests {
             let fitted = Calibration::temperature(&scores, &truths).unwrap();
             let corrected = applied(&fitted, &scores);
             for (before, after) in scores.iter().zip(&corrected) {
-                prop_assert_eq!(crate::task::best(before), crate::task::best(after));
+                prop_assert_eq!(crate::score::best(before), crate::score::best(after));
             }
             let temperature = (fitted.temperature * factor).clamp(TEMPERATURES.0, TEMPERATURES.1);
             let other = Calibration { temperature, ..fitted };

@@ -5,9 +5,10 @@ use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
 use crate::pass::{Lesson, Query, Scorer, loss_and_gradient};
+use crate::score::{best, probabilities};
 use crate::settings::Objective;
 use crate::stem::Stem;
-use crate::task::{Classification, Examples, Task, TaskError, best, probabilities};
+use crate::task::{Classification, Examples, Task, TaskError};
 
 /// Most likely next tokens that are shown.
 const TOP: usize = 5;

@@ -340,7 +340,7 @@ impl Text {
             }
         }
         if sampling.temperature == 0.0 {
-            return Some(crate::task::best(&logits) as Token);
+            return Some(crate::score::best(&logits) as Token);
         }
         // 53 random bits, as many as a number below 1 has.
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;

@@ -4,6 +4,7 @@
 //! the gradient of the learned rows, and [`train`](train::train) is the loop around it. Nothing here prints, reads
 //! arguments or draws on any randomness but the seed.
 
+pub mod score;
 pub mod task;
 pub mod train;
 

@@ -271,7 +271,9 @@ pub fn determinants<B: Backend>(
 ) -> BTreeMap<String, Value> {
     let task = run.task;
     let mut all = settings(run);
-    let named: [(&str, Value); 12] = [
+    let products = model.backbone.backend().product_dtype(model.backbone.table().dtype());
+    let named: [(&str, Value); 13] = [
+        ("dtype", products.name().into()),
         ("method", task.method.to_string().into()),
         ("seed", run.config.seed.into()),
         ("kind", task.goal.kind().to_string().into()),

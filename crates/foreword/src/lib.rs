@@ -66,7 +66,7 @@
 //! let text = Dataset::from_texts(vec!["The movie was fantastic.".to_owned()])?;
 //! let text = task.examples(&model, outcome.soft_prompt.n_virtual(), &text, None)?;
 //! let scores = task.log_likelihoods(&model, soft_prompt, &text, config.micro_batch_tokens, &mut |_| {})?;
-//! println!("{}", task.classification()?.verbalizer.names()[foreword::task::best(&scores[0])]);
+//! println!("{}", task.classification()?.verbalizer.names()[foreword::score::best(&scores[0])]);
 //! # Ok(())
 //! # }
 //! ```
@@ -76,7 +76,7 @@
 
 pub use foreword_tune::{
     calibration, candidates, checkpoint, contexts, data, demonstrations, encode, explain, generate, init,
-    inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record, regularize, settings,
+    inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record, regularize, score, settings,
     similarity, stem, task, task_file, template, train, verbalizer,
 };
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use foreword::Verbalizer;
 use foreword::metrics::reliability::sure;
-use foreword::task::{best, probabilities};
+use foreword::score::{best, probabilities};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;

@@ -8,8 +8,8 @@ use foreword::generate::Event;
 use foreword::metrics::reliability::{Answered, Reliability};
 use foreword::metrics::text::TextScores;
 use foreword::metrics::wilson;
+use foreword::score::probabilities;
 use foreword::settings::Objective;
-use foreword::task::probabilities;
 use foreword::{Confusion, Dataset, Examples, Verbalizer};
 
 use crate::args::EvalArgs;

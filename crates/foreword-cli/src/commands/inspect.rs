@@ -4,6 +4,7 @@ use anyhow::Result;
 use foreword::format::CalibrationRecord;
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
+use foreword::kernels::Products;
 use foreword::record::{self, Warning};
 use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
 use foreword::{Cpu, Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
@@ -93,7 +94,8 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
         (None, Some(name)) if name == foreword_tiny::NAME => name,
         (None, _) => return Ok(None),
     };
-    let model = resolve::model(name, &MachineArgs { threads: None, micro_batch_tokens: None })?;
+    let model =
+        resolve::model(name, &MachineArgs { threads: None, dtype: Products::F32, micro_batch_tokens: None })?;
     match record::check_fit(directory, &model) {
         Ok(warnings) => {
             for warning in warnings.iter().filter(|warning| **warning != Warning::NoPassport) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use foreword::task::{best, probabilities};
+use foreword::score::{best, probabilities};
 use foreword::{Dataset, Evaluation, Task, TaskFile, Template};
 
 use crate::args::QuickstartArgs;

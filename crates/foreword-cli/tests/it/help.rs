@@ -159,6 +159,11 @@ fn each_flag_tells_its_unit_and_its_default() {
     Machine:
           --threads <N>                  Threads to compute with, at most 256 [default: one for each
                                          core] [env: FOREWORD_THREADS=]
+          --dtype <FORMAT>               What the model's matrices are multiplied in: f32; bf16, which
+                                         rounds both sides of each product; or bf16 where the model is
+                                         stored so and the processor has instructions for it, and f32
+                                         elsewhere (auto) [default: auto] [possible values: auto, f32,
+                                         bf16]
           --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
                                          change no result [default: 2048]
           --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens

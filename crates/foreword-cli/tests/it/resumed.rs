@@ -23,6 +23,7 @@ fn kill_after(scene: &Scene, args: &[&str], step: usize) {
 fn args<'a>(sentences: &'a str, model: &'a str, out: &'a str) -> Vec<&'a str> {
     let mut args = vec!["train", sentences, "--model", model, "--steps", "60", "--batch-size", "7"];
     args.extend(["--eval-every", "4", "--virtual-tokens", "5", "--patience", "0", "--json", "--out", out]);
+    args.extend(["--dtype", "f32"]);
     args
 }
 
@@ -45,6 +46,11 @@ fn a_run_killed_again_and_again_ends_in_the_bytes_of_an_unbroken_one() {
     let refused = scene.run(&other);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("steps 60 instead of 61"), "{}", refused.stderr);
+    let mut other = resumed.clone();
+    *other.iter_mut().find(|arg| **arg == "f32").unwrap() = "bf16";
+    let refused = scene.run(&other);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("dtype \"f32\" instead of \"bf16\""), "{}", refused.stderr);
 
     assert_eq!(scene.run(&resumed).code, 0);
     for file in ["adapter_config.json", "adapter_model.safetensors", "foreword.json"] {

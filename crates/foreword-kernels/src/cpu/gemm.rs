@@ -1,11 +1,14 @@
-//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W.
+//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W; in single precision or in bf16.
 //!
 //! The frozen matrix stays in its file's format. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
 //! each, is widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the
 //! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
 //! threads.
 
+mod eight;
+mod few;
 pub(super) mod fill;
+pub(super) mod pairs;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,36 +17,49 @@ use rayon::prelude::*;
 
 use super::lanes::{PORTABLE_FMA, Path, fma};
 use crate::rows::{RowBlock, Rows};
-use crate::weights::Weights;
+use crate::weights::{Dtype, Weights};
 
 /// Terms of a tile: a panel takes 128 KiB (256 KiB with 32 columns), a share of the second-level cache.
 const KC: usize = 512;
 /// Tiles of a panel: neighbours in a frozen row, so that reading them uses whole cache lines, and rows of the other side
 /// that are in the first-level cache meet all of them.
 const PANEL: usize = 4;
-/// Up to so many rows, the frozen matrix is read about as often as it is multiplied: then panels are a tile of fewer terms,
-/// which stays in the first-level cache between the two.
-const FEW_ROWS: usize = 8;
+/// Tiles of a panel of few rows, at most.
+const PANEL_FEW_ROWS: usize = 64;
+/// Of a product of few rows that has no code of its own: a tile stays in the first-level cache after it was widened.
 const KC_FEW_ROWS: usize = 128;
 /// Panels that each thread gets at least, where there are as many.
 const SHARES: usize = 4;
-/// Columns of the widest tile.
+/// Columns of the widest tile in single precision; in bf16 they may be twice as many, with half as many units and rows.
 const NR_MAX: usize = 32;
 /// Rows of the largest register block.
 const MR_MAX: usize = 12;
 
-/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are.
+/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are, line by line: rows of the matrix or, where it
+/// is stored transposed, its columns.
 #[derive(Debug)]
 pub struct FrozenMatrix {
     blocks: Vec<Weights>,
     rows: usize,
+    /// Lines are columns; then there is one block.
+    turned: bool,
+    /// The format of all blocks, where it is the same.
+    dtype: Option<Dtype>,
+    /// Products with it are in bf16.
+    pairs: bool,
 }
 
 impl FrozenMatrix {
-    pub(super) fn new(blocks: Vec<Weights>) -> Self {
+    pub(super) fn new(blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
         let rows = blocks.iter().map(Weights::rows).sum();
         assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
-        Self { blocks, rows }
+        let turned = blocks.len() == 1 && blocks[0].is_turned();
+        // No family stacks blocks that are stored transposed.
+        let blocks = if turned { blocks } else { blocks.into_iter().map(Weights::in_rows).collect() };
+        let dtype = blocks[0].dtype();
+        let dtype = blocks.iter().all(|block| block.dtype() == dtype).then_some(dtype);
+        let pairs = blocks.iter().all(|block| product(block.dtype()) == Dtype::Bf16);
+        Self { blocks, rows, turned, dtype, pairs }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -54,57 +70,162 @@ impl FrozenMatrix {
         self.blocks[0].cols()
     }
 
-    /// The block that row `row` of the whole lies in, and its place there.
-    fn locate(&self, row: usize) -> (&Weights, usize) {
-        let mut row = row;
+    /// The block that line `line` of the whole lies in, and its place there.
+    fn locate(&self, line: usize) -> (&Weights, usize) {
+        if self.turned {
+            return (&self.blocks[0], line);
+        }
+        let mut line = line;
         for block in &self.blocks {
-            if row < block.rows() {
-                return (block, row);
+            if line < block.rows() {
+                return (block, line);
             }
-            row -= block.rows();
+            line -= block.rows();
         }
         unreachable!("row beyond the {} of the matrix", self.rows);
     }
 
+    fn dtype(&self) -> Option<Dtype> {
+        self.dtype
+    }
+
+    /// Line `line` as stored.
+    fn line(&self, line: usize) -> (Dtype, &[u8]) {
+        let (block, line) = self.locate(line);
+        (block.dtype(), block.line_bytes(line))
+    }
+
+    /// The numbers `range` of line `line`, widened.
+    fn read_line(&self, line: usize, range: Range<usize>, to: &mut [f32]) {
+        let (block, line) = self.locate(line);
+        block.read_line(line, range, to);
+    }
+
     /// Row `row`, widened.
     pub(super) fn read_row(&self, row: usize, to: &mut [f32]) {
-        self.read(row, 0..self.cols(), to);
+        if self.turned {
+            self.blocks[0].read(row, 0..self.cols(), to);
+        } else {
+            self.read_line(row, 0..self.cols(), to);
+        }
     }
 
-    fn read(&self, row: usize, cols: Range<usize>, to: &mut [f32]) {
-        let (block, row) = self.locate(row);
-        block.read(row, cols, to);
+    /// Whether products with it are in bf16.
+    pub(super) fn is_rounded(&self) -> bool {
+        self.pairs
+    }
+
+    /// As the right-hand side of x Wᵀ.
+    fn outputs(&self) -> Side<'_> {
+        if self.turned { Side::Terms(self) } else { Side::Columns(self) }
+    }
+
+    /// As the right-hand side of dy W.
+    fn inputs(&self) -> Side<'_> {
+        if self.turned { Side::Columns(self) } else { Side::Terms(self) }
     }
 }
 
-/// The right-hand side.
-trait Tiles: Sync {
-    /// Widens a panel: tiles `[terms, width]`, one after another, of the columns `cols`; missing columns are zero.
-    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]);
+/// The right-hand side of a product: what its lines are.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// Columns of the product.
+    Columns(&'a FrozenMatrix),
+    /// Terms of its sums.
+    Terms(&'a FrozenMatrix),
 }
 
-/// Wᵀ: columns are outputs, terms are inputs.
-struct Outputs<'a>(&'a FrozenMatrix);
+impl<'a> Side<'a> {
+    fn matrix(self) -> &'a FrozenMatrix {
+        let (Self::Columns(matrix) | Self::Terms(matrix)) = self;
+        matrix
+    }
 
-impl Tiles for Outputs<'_> {
-    fn fill(&self, path: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
-        let starts = cols.clone().step_by(width);
-        for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
-            let cols = start..(start + width).min(cols.end);
-            if cols.len() < width {
-                tile.fill(0.0);
+    /// Fills a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
+    fn fill(self, way: Way, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
+        let path = way.path();
+        match self {
+            _ if way.unit_terms() == 2 => pairs::fill(path, self, cols, terms, width, panel),
+            Self::Terms(matrix) => fill::straight(matrix, cols, terms, width, panel),
+            Self::Columns(matrix) => {
+                let starts = cols.clone().step_by(width);
+                for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
+                    let cols = start..(start + width).min(cols.end);
+                    if cols.len() < width {
+                        tile.fill(0.0);
+                    }
+                    fill::transposed(path, matrix, cols, terms.clone(), width, tile);
+                }
             }
-            fill::transposed(path, self.0, cols, terms.clone(), width, tile);
         }
     }
 }
 
-/// W: columns are inputs, terms are outputs.
-struct Inputs<'a>(&'a FrozenMatrix);
+/// How a product is computed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// In single precision: units of the sums are single terms.
+    Single(Path),
+    /// In bf16: units are pairs of terms, multiplied by the means of this path.
+    Pairs(Path),
+    /// In bf16, by the processor's own instruction.
+    NativePairs,
+}
 
-impl Tiles for Inputs<'_> {
-    fn fill(&self, _: Path, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
-        fill::straight(self.0, cols, terms, width, panel);
+impl Way {
+    fn of(path: Path, matrix: &FrozenMatrix) -> Self {
+        if !matrix.pairs {
+            Self::Single(path)
+        } else if pairs::is_native(path) {
+            Self::NativePairs
+        } else {
+            Self::Pairs(path)
+        }
+    }
+
+    fn path(self) -> Path {
+        match self {
+            Self::Single(path) | Self::Pairs(path) => path,
+            Self::NativePairs => Path::Avx512,
+        }
+    }
+
+    /// Terms of a unit.
+    fn unit_terms(self) -> usize {
+        match self {
+            Self::Single(_) => 1,
+            Self::Pairs(_) | Self::NativePairs => 2,
+        }
+    }
+
+    /// NR, columns of a tile.
+    fn tile_width(self) -> usize {
+        match self {
+            // The portable way has the native shape, so that its tiles are tested wherever tests run.
+            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_WIDTH,
+            Self::Single(path) | Self::Pairs(path) => path.tile_width(),
+        }
+    }
+
+    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
+    fn block_height(self) -> usize {
+        match self {
+            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_HEIGHT,
+            Self::Single(Path::Avx512) | Self::Pairs(Path::Avx512) => 12,
+            Self::Single(Path::Avx2) | Self::Pairs(Path::Avx2) => 6,
+            Self::Single(Path::Portable) => 4,
+        }
+    }
+
+    /// Runs `product` with the left side in units of this way.
+    fn with_units(self, left: Left<'_>, n_rows: usize, terms: usize, product: impl Fn(Left<'_>)) {
+        match self {
+            Self::Single(_) => product(left),
+            Self::Pairs(_) | Self::NativePairs => {
+                let values = pairs::left(self.path(), left, n_rows, terms);
+                product(Left { values: &values, stride: pairs::n_units(terms) });
+            }
+        }
     }
 }
 
@@ -123,7 +244,7 @@ pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, y: &mut 
         "linear: shapes"
     );
     let left = Left { values: x.values(), stride: x.width() };
-    parallel(path, left, x.width(), &Outputs(weight), y);
+    parallel(Way::of(path, weight), left, x.width(), weight.outputs(), y);
 }
 
 /// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
@@ -134,7 +255,7 @@ pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, 
         "linear gradient"
     );
     let left = Left { values: dy.values(), stride: dy.width() };
-    parallel(path, left, dy.width(), &Inputs(weight), dx);
+    parallel(Way::of(path, weight), left, dy.width(), weight.inputs(), dx);
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
@@ -147,11 +268,13 @@ pub(super) fn some_outputs(
 ) {
     to.fill(0.0);
     let stride = cols.len();
-    let target = Target::of(to, stride, 0);
-    for panel in panels(stride, path.tile_width(), PANEL) {
-        let of_matrix = cols.start + panel.start..cols.start + panel.end;
-        columns(path, x, 0..weight.cols(), &Outputs(weight), of_matrix, target.offset(panel.start));
-    }
+    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
+    way.with_units(x, target.n_rows, weight.cols(), |x| {
+        for panel in panels(stride, way.tile_width(), PANEL) {
+            let of_matrix = cols.start + panel.start..cols.start + panel.end;
+            columns(way, x, 0..weight.cols(), weight.outputs(), of_matrix, target.offset(panel.start));
+        }
+    });
 }
 
 /// `to[N, in] += dy[N, rows.len()] W[rows]`, on this thread.
@@ -163,11 +286,13 @@ pub(super) fn some_input_gradient(
     to: &mut [f32],
 ) {
     let stride = weight.cols();
-    let target = Target::of(to, stride, 0);
-    for panel in panels(stride, path.tile_width(), PANEL) {
-        let to = target.offset(panel.start);
-        columns(path, dy, rows.clone(), &Inputs(weight), panel, to);
-    }
+    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
+    way.with_units(dy, target.n_rows, rows.len(), |dy| {
+        for panel in panels(stride, way.tile_width(), PANEL) {
+            let to = target.offset(panel.start);
+            columns(way, dy, rows.clone(), weight.inputs(), panel, to);
+        }
+    });
 }
 
 /// `to[N, n_cols] += left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
@@ -181,7 +306,7 @@ pub(super) fn multiply(
 ) {
     if n_cols > 0 && !to.is_empty() {
         assert!(col + n_cols <= stride, "columns beyond a row");
-        row_blocks(path, left, terms, panel, n_cols, Target::of(to, stride, col));
+        row_blocks(Way::Single(path), left, terms, panel, n_cols, Target::of(to, stride, col));
     }
 }
 
@@ -192,19 +317,27 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
 }
 
 /// `to[N, n] += left[N, terms] · tiles`, panels shared among threads.
-fn parallel(path: Path, left: Left<'_>, terms: usize, tiles_of: &impl Tiles, to: &mut Rows<f32>) {
-    let (n, width) = (to.width(), path.tile_width());
+fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Rows<f32>) {
+    let (n, width) = (to.width(), way.tile_width());
     if to.n_rows() == 0 {
         return;
     }
     // Enough panels for every thread to have several, so that none waits for the last.
-    let n_tiles = n.div_ceil(width);
-    let tiles = (n_tiles / (SHARES * rayon::current_num_threads())).clamp(1, PANEL);
+    let (shares, widest) = match side {
+        _ if !few::applies(way, side, to.n_rows()) => (SHARES, PANEL),
+        Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
+        // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
+        Side::Terms(_) => (1, PANEL_FEW_ROWS),
+    };
+    let tiles = (n.div_ceil(width) / (shares * rayon::current_num_threads())).clamp(1, widest);
+    let tiles = if tiles > PANEL { tiles - tiles % PANEL } else { tiles };
     let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
     let to = Shared(Target::of(to.values_mut(), n, 0));
     let to = &to;
-    panels.into_par_iter().for_each(|cols| {
-        columns(path, left, 0..terms, tiles_of, cols.clone(), to.0.offset(cols.start));
+    way.with_units(left, to.0.n_rows, terms, |left| {
+        panels.par_iter().for_each(|cols| {
+            columns(way, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
+        });
     });
 }
 
@@ -238,33 +371,30 @@ thread_local! {
 }
 
 /// Adds all terms to the columns `cols` of the product, which start at `to`.
-fn columns(
-    path: Path,
-    left: Left<'_>,
-    terms: Range<usize>,
-    tiles: &impl Tiles,
-    cols: Range<usize>,
-    to: Target,
-) {
-    let width = path.tile_width();
+fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: Range<usize>, to: Target) {
+    let width = way.tile_width();
     let n_tiles = cols.len().div_ceil(width);
-    let depth = if to.n_rows <= FEW_ROWS { KC_FEW_ROWS } else { KC };
+    if few::applies(way, side, to.n_rows) {
+        return few::multiply(way, &few::Part { left, side, terms, cols }, to);
+    }
+    let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PANEL * KC * NR_MAX, 0.0);
         for start in terms.clone().step_by(depth) {
             let block = start..(start + depth).min(terms.end);
-            let panel = &mut buffer[..n_tiles * block.len() * width];
-            tiles.fill(path, cols.clone(), block.clone(), width, panel);
-            let first = block.start - terms.start;
-            row_blocks(path, left, first..first + block.len(), panel, cols.len(), to);
+            let n_units = block.len().div_ceil(way.unit_terms());
+            let panel = &mut buffer[..n_tiles * n_units * width];
+            side.fill(way, cols.clone(), block.clone(), width, panel);
+            let first = (block.start - terms.start) / way.unit_terms();
+            row_blocks(way, left, first..first + n_units, panel, cols.len(), to);
         }
     });
 }
 
-/// Adds the terms `terms` of every row to a panel's columns.
+/// Adds the units `terms` of every row to a panel's columns.
 #[allow(unsafe_code)]
-fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
-    let (width, height) = (path.tile_width(), path.block_height());
+fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
+    let (width, height) = (way.tile_width(), way.block_height());
     assert!(
         left.values.len() >= to.n_rows * left.stride && terms.end <= left.stride,
         "left-hand side too small"
@@ -283,12 +413,12 @@ fn row_blocks(path: Path, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_
                 let c = to.first.add(start * to.stride + tile * width);
                 let (k, b) = (terms.len(), b.as_ptr());
                 if n_cols == width {
-                    block(path, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+                    block(way, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
                 } else {
                     for i in 0..n {
                         c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
                     }
-                    block(path, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
+                    block(way, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
                     for i in 0..n {
                         edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
                     }
@@ -317,23 +447,14 @@ impl Path {
             Self::Avx2 | Self::Portable => 16,
         }
     }
-
-    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
-    fn block_height(self) -> usize {
-        match self {
-            Self::Avx512 => 12,
-            Self::Avx2 => 6,
-            Self::Portable => 4,
-        }
-    }
 }
 
 /// Runs the register block of `n` rows.
 ///
 /// # Safety
-/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `path`.
+/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `way`.
 #[allow(unsafe_code)]
-unsafe fn block(path: Path, n: usize, block: Block) {
+unsafe fn block(way: Way, n: usize, block: Block) {
     macro_rules! by_height {
         ($run:ident: $($mr:literal)*) => {
             match n {
@@ -343,12 +464,31 @@ unsafe fn block(path: Path, n: usize, block: Block) {
             }
         };
     }
-    match path {
+    match way {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+        Way::Single(Path::Avx512) => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => by_height!(block_avx2: 1 2 3 4 5 6),
-        _ => by_height!(block_portable: 1 2 3 4),
+        Way::Single(Path::Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
+        Way::Single(_) => by_height!(block_portable: 1 2 3 4),
+        #[cfg(target_arch = "x86_64")]
+        Way::NativePairs => {
+            use pairs::block_native;
+            by_height!(block_native: 1 2 3 4 5 6);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Way::Pairs(Path::Avx512) => {
+            use pairs::block_avx512;
+            by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Way::Pairs(Path::Avx2) => {
+            use pairs::block_avx2;
+            by_height!(block_avx2: 1 2 3 4 5 6);
+        }
+        _ => {
+            use pairs::block_portable;
+            by_height!(block_portable: 1 2 3 4 5 6);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::gemm::pairs::rounded;
 use super::gemm::{FrozenMatrix, Left, some_input_gradient, some_outputs};
 use super::lanes::{Path, axpy, dot, exp, per_path, sum};
 use crate::backend::Token;
@@ -16,9 +17,17 @@ const STRANDS: usize = 8;
 
 pub(super) fn logits_at(x: &Rows<f32>, head: &FrozenMatrix, pairs: &[(usize, Token)]) -> Vec<f32> {
     let mut entry = vec![0.0; head.cols()];
+    let mut rounded_row = vec![0.0; head.cols()];
     let logit = |&(row, token): &(usize, Token)| {
-        head.read_row(token as usize, &mut entry);
-        dot::<false>(x.row(row), &entry)
+        read_entry(head, token, &mut entry);
+        if !head.is_rounded() {
+            return dot::<false>(x.row(row), &entry);
+        }
+        // As in the log-sum-exp that this logit is held against.
+        for (to, &from) in rounded_row.iter_mut().zip(x.row(row)) {
+            *to = rounded(from);
+        }
+        dot::<false>(&rounded_row, &entry)
     };
     pairs.iter().map(logit).collect()
 }
@@ -31,8 +40,16 @@ pub(super) fn logits_at_gradient(
 ) {
     let mut entry = vec![0.0; head.cols()];
     for (&(row, token), &d) in pairs.iter().zip(d) {
-        head.read_row(token as usize, &mut entry);
+        read_entry(head, token, &mut entry);
         axpy::<false>(dx.row_mut(row), d, &entry);
+    }
+}
+
+/// A row of the head as products see it.
+fn read_entry(head: &FrozenMatrix, token: Token, to: &mut [f32]) {
+    head.read_row(token as usize, to);
+    if head.is_rounded() {
+        to.iter_mut().for_each(|number| *number = rounded(*number));
     }
 }
 

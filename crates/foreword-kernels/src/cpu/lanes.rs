@@ -5,7 +5,7 @@
 pub enum Path {
     /// x86-64 with AVX-512F: 512-bit lanes, fused multiply-add.
     Avx512,
-    /// x86-64 with AVX2 and FMA: 256-bit lanes, fused multiply-add.
+    /// x86-64 with AVX2, FMA and F16C: 256-bit lanes, fused multiply-add.
     Avx2,
     /// Whatever the target guarantees (SSE2 on x86-64, NEON on aarch64).
     Portable,
@@ -22,7 +22,11 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => is_x86_feature_detected!("avx512f") && Self::Avx2.is_available(),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,

@@ -12,15 +12,66 @@ use crate::backend::{
     Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
 };
 use crate::rows::{RowBlock, Rows};
-use crate::weights::Weights;
+use crate::weights::{Dtype, Weights};
 use gemm::FrozenMatrix;
 pub use lanes::Path;
 
-/// The processor: single precision, weights read in their file's format and widened tile by tile.
+/// In what products with frozen matrices are computed. Sums are in single precision either way, and so is all else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// In bf16 where the matrix is stored so, which then loses nothing, and the processor multiplies bf16 by itself; otherwise
+    /// in single precision.
+    Auto,
+    /// In single precision.
+    #[default]
+    F32,
+    /// Both sides rounded to bf16, by slower means where the processor has no instruction for it.
+    Bf16,
+}
+
+impl Products {
+    /// Every choice.
+    pub const ALL: &[Self] = &[Self::Auto, Self::F32, Self::Bf16];
+
+    /// Its name: `auto`, `f32`, `bf16`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// A name that no [`Products`] has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownProducts(String);
+
+impl std::fmt::Display for UnknownProducts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known: Vec<_> = Products::ALL.iter().map(|products| products.as_str()).collect();
+        write!(f, "products can't be computed in {:?}: known are {}", self.0, known.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownProducts {}
+
+impl std::str::FromStr for Products {
+    type Err = UnknownProducts;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProducts> {
+        let found = Self::ALL.iter().copied().find(|products| products.as_str() == name);
+        found.ok_or_else(|| UnknownProducts(name.to_owned()))
+    }
+}
+
+/// The processor: weights read in their file's format, tile by tile.
 #[derive(Debug)]
 pub struct Cpu {
     pool: ThreadPool,
     path: Path,
+    products: Products,
 }
 
 impl Cpu {
@@ -43,7 +94,13 @@ impl Cpu {
         assert!(path.is_available(), "{path:?} can't run on this processor");
         let pool =
             ThreadPoolBuilder::new().num_threads(n_threads).thread_name(|i| format!("kernel {i}")).build()?;
-        Ok(Self { pool, path })
+        Ok(Self { pool, path, products: Products::default() })
+    }
+
+    /// The same with products computed so; matrices taken over before keep their way.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        Self { products, ..self }
     }
 
     /// Number of threads.
@@ -66,7 +123,14 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
 
     fn matrix(&self, blocks: Vec<Weights>) -> FrozenMatrix {
-        FrozenMatrix::new(blocks)
+        FrozenMatrix::new(blocks, |stored| self.product_dtype(stored))
+    }
+    fn product_dtype(&self, stored: Dtype) -> Dtype {
+        match self.products {
+            Products::Auto if stored == Dtype::Bf16 && gemm::pairs::is_native(self.path) => Dtype::Bf16,
+            Products::Auto | Products::F32 => Dtype::F32,
+            Products::Bf16 => Dtype::Bf16,
+        }
     }
     fn vector(&self, values: &[f32]) -> Vec<f32> {
         values.to_vec()

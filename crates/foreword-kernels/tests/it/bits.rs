@@ -1,25 +1,70 @@
 //! A row's bits depend on nothing but the row and its ancestors: not on threads, batch mates or the cut into calls.
 
 use foreword_kernels::{
-    Attention, AttentionGradient, Backend, Cpu, Dtype, Forest, Parent, RowBlock, Rows, Source, Span,
+    Attention, AttentionGradient, Backend, Cpu, Dtype, Forest, Parent, Path, Products, RowBlock, Rows,
+    Source, Span,
 };
 
 use crate::support::{Numbers, SHAPE};
 
+/// Few rows have code of their own, which must be the same chains of multiply-adds: up to nine rows in company, of matrices
+/// with odd sizes, in every format, stored either way round, on every path, in single precision and in bf16.
 #[test]
 fn a_product_row_alone_has_the_bits_it_has_among_others() {
-    let (one, two) = (Cpu::new(1).unwrap(), Cpu::new(2).unwrap());
-    let mut numbers = Numbers(3);
-    let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
-    let x = numbers.rows(&one, 29, 600);
-    let all = one.linear(&x, &weight, None);
-    assert_eq!(all, two.linear(&x, &weight, None));
-    let log_sums = one.log_sum_exp(&x, &weight);
-    assert_eq!(log_sums, two.log_sum_exp(&x, &weight));
-    for i in 0..x.n_rows() {
-        let alone = x.select(&[i]);
-        assert_eq!(one.linear(&alone, &weight, None).row(0), all.row(i));
-        assert_eq!(two.log_sum_exp(&alone, &weight), &log_sums[i..=i]);
+    let ways = Path::ALL.map(|path| [(path, Products::F32), (path, Products::Bf16)]);
+    for (path, products) in ways.into_iter().flatten().filter(|(path, _)| path.is_available()) {
+        let cpu = |n_threads| Cpu::with_path(n_threads, path).unwrap().with_products(products);
+        let (one, two) = (cpu(1), cpu(2));
+        let mut numbers = Numbers(3);
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            for (out, input) in [(1, 1), (3, 7), (75, 603), (203, 66), (16, 1030)] {
+                let weights = numbers.weights(dtype, out, input);
+                let turned = numbers.weights(dtype, input, out + 5).transposed().row_range(2..out + 2);
+                for weight in [one.matrix(vec![weights]), one.matrix(vec![turned])] {
+                    let (x, dy) = (numbers.rows(&one, 29, input), numbers.rows(&one, 29, out));
+                    let start = numbers.rows(&one, 29, input);
+                    let product = |cpu: &Cpu, rows: &[usize]| {
+                        let mut dx = start.select(rows);
+                        cpu.linear_gradient(&dy.select(rows), &weight, &mut dx);
+                        (cpu.linear(&x.select(rows), &weight, None), dx)
+                    };
+                    let every: Vec<usize> = (0..29).collect();
+                    let all = product(&one, &every);
+                    assert_eq!(all, product(&two, &every));
+                    for n in 1..=9 {
+                        for rows in every.windows(n).step_by(7) {
+                            let expected = (all.0.select(rows), all.1.select(rows));
+                            assert_eq!(
+                                product(&one, rows),
+                                expected,
+                                "{path:?} {products:?} {dtype:?} {out} {input} {n}"
+                            );
+                            assert_eq!(
+                                product(&two, rows),
+                                expected,
+                                "{path:?} {products:?} {dtype:?} {out} {input} {n}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_sum_alone_has_the_bits_it_has_among_others() {
+    for products in [Products::F32, Products::Bf16] {
+        let cpu = |n_threads| Cpu::new(n_threads).unwrap().with_products(products);
+        let (one, two) = (cpu(1), cpu(2));
+        let mut numbers = Numbers(3);
+        let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
+        let x = numbers.rows(&one, 29, 600);
+        let log_sums = one.log_sum_exp(&x, &weight);
+        assert_eq!(log_sums, two.log_sum_exp(&x, &weight));
+        for i in 0..x.n_rows() {
+            assert_eq!(two.log_sum_exp(&x.select(&[i]), &weight), &log_sums[i..=i]);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use foreword_kernels::{
     Activation, Attention, AttentionGradient, Backend, Cpu, Direction, Dtype, Element, Function, Path,
-    Reference, RowBlock,
+    Products, Reference, RowBlock, Rows, Weights,
 };
 
 use crate::support::{CONTEXT_ROWS, Numbers, SHAPE, distance, forest, host};
@@ -26,6 +26,16 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             b.linear_gradient(&dy, &weight, &mut dx);
             keep(format!("linear gradient {dtype:?} {n} {input} {out}"), &dx);
             keep(format!("embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+            // Stored the other way round, and a part of its outputs.
+            let turned = numbers.weights(dtype, input, out + 3).transposed();
+            let weight = b.matrix(vec![turned.row_range(1..out + 1)]);
+            keep(format!("turned linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
+            b.linear_gradient(&dy, &weight, &mut dx);
+            keep(format!("turned gradient {dtype:?} {n} {input} {out}"), &dx);
+            keep(format!("turned embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+            let stack = [turned.row_range(0..out), turned.row_range(out..out + 3)];
+            let stack = b.linear(&x, &b.matrix(stack.to_vec()), None);
+            keep(format!("turned stack {dtype:?} {n} {input} {out}"), &stack);
         }
     }
     for layer in [false, true] {
@@ -126,4 +136,75 @@ fn fast_kernels_equal_the_reference_on_every_path() {
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
         close(&format!("{path:?}"), results(&Cpu::with_path(2, path).unwrap()));
     }
+}
+
+/// In bf16 the products are those of the rounded operands, summed in single precision: of random ones 3e-3 off the exact
+/// products, where each number that is rounded is off by 2⁻⁹ of itself at most.
+#[test]
+fn products_in_bf16_are_exact_products_of_rounded_numbers() {
+    let reference = Reference::<f64>::new();
+    let round = |values: &[f32]| values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect::<Vec<_>>();
+    let wide = |values: &[f32]| Rows::new(values.iter().copied().map(f64::from).collect(), values.len());
+    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+        let cpu = Cpu::with_path(2, path).unwrap().with_products(Products::Bf16);
+        let mut numbers = Numbers(11);
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            for (n, input, out) in [(1, 5, 3), (3, 66, 80), (7, 33, 47), (13, 1539, 203), (40, 64, 128)] {
+                for turned in [false, true] {
+                    let weights = numbers.weights(dtype, out, input);
+                    let weights =
+                        if turned { numbers.weights(dtype, input, out).transposed() } else { weights };
+                    let rounded = Weights::from_f32(&round(&weights.to_f32()), input);
+                    let (x, dy, start) =
+                        (numbers.vec(n * input), numbers.vec(n * out), numbers.vec(n * input));
+                    let exact = |weights: &Weights, x: &[f32], dy: &[f32]| {
+                        let weight = reference.matrix(vec![weights.clone()]);
+                        let rows = |values: &[f32], width| Rows::new(wide(values).into_values(), width);
+                        let mut dx = rows(&start, input);
+                        reference.linear_gradient(&rows(dy, out), &weight, &mut dx);
+                        [reference.linear(&rows(x, input), &weight, None), dx].map(Rows::into_values)
+                    };
+                    let weight = cpu.matrix(vec![weights.clone()]);
+                    let mut dx = Rows::new(start.clone(), input);
+                    cpu.linear_gradient(&Rows::new(dy.clone(), out), &weight, &mut dx);
+                    let y = cpu.linear(&Rows::new(x.clone(), input), &weight, None);
+                    let got = [host(&cpu, &y), host(&cpu, &dx)].map(Rows::into_values);
+                    let of_rounded = exact(&rounded, &round(&x), &round(&dy));
+                    let of_exact = exact(&weights, &x, &dy);
+                    for i in 0..2 {
+                        let what = format!("{path:?} {dtype:?} {n} {input} {out} {turned} {i}");
+                        let (near, far) =
+                            (distance(&got[i], &of_rounded[i]), distance(&got[i], &of_exact[i]));
+                        assert!(near < 2e-6, "{what}: {near:e} off the products of rounded numbers");
+                        // A sum of few terms may come out near zero.
+                        let bound = if input < 33 { 1e-2 } else { 3e-3 };
+                        assert!(far > 1e-5 && far < bound, "{what}: {far:e} off the exact products");
+                    }
+                }
+            }
+        }
+        let head = numbers.weights(Dtype::Bf16, 1301, 24);
+        let x = numbers.rows(&cpu, 9, 24);
+        let rounded = Rows::new(wide(&round(x.values())).into_values(), 24);
+        let (matrix, expected) = (cpu.matrix(vec![head.clone()]), reference.matrix(vec![head]));
+        let got: Vec<f64> = cpu.log_sum_exp(&x, &matrix).into_iter().map(f64::from).collect();
+        assert!(distance(&got, &reference.log_sum_exp(&rounded, &expected)) < 2e-6);
+        let got: Vec<f64> =
+            cpu.logits_at(&x, &matrix, &[(3, 7), (8, 0)]).into_iter().map(f64::from).collect();
+        assert!(distance(&got, &reference.logits_at(&rounded, &expected, &[(3, 7), (8, 0)])) < 2e-6);
+    }
+}
+
+#[test]
+fn products_are_in_bf16_where_that_was_asked_for() {
+    let cpu = |products| Cpu::new(1).unwrap().with_products(products);
+    for stored in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        assert_eq!(cpu(Products::F32).product_dtype(stored), Dtype::F32);
+        assert_eq!(cpu(Products::Bf16).product_dtype(stored), Dtype::Bf16);
+        // Never of matrices that would lose by it.
+        assert!(cpu(Products::Auto).product_dtype(stored) == Dtype::F32 || stored == Dtype::Bf16);
+    }
+    assert_eq!(Cpu::new(1).unwrap().product_dtype(Dtype::Bf16), Dtype::F32);
+    let portable = Cpu::with_path(1, Path::Portable).unwrap().with_products(Products::Auto);
+    assert_eq!(portable.product_dtype(Dtype::Bf16), Dtype::F32);
 }

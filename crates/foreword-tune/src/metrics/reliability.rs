@@ -1,6 +1,6 @@
 //! How far the probabilities of answers can be trusted, and what comes of answering only where they are large.
 
-use crate::task::best;
+use crate::score::best;
 
 /// Bins of the calibration error, of equal width (Guo et al. 2017).
 const BINS: usize = 15;

@@ -3,8 +3,8 @@
 use foreword_backbone::kernels::Cpu;
 use foreword_tune::data::Dataset;
 use foreword_tune::demonstrations::{demonstrated, instructed};
+use foreword_tune::score::{choice_loss, ensemble};
 use foreword_tune::settings::{Objective, Placement};
-use foreword_tune::task::{choice_loss, ensemble};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Classification, Goal, Task};

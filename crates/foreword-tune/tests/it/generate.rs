@@ -9,9 +9,9 @@ use foreword_tune::data::Dataset;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
 use foreword_tune::pass::{Query, Scorer};
+use foreword_tune::score::best;
 use foreword_tune::settings::{Init, LearningRate, Method, Placement};
 use foreword_tune::stem::Stem;
-use foreword_tune::task::best;
 use foreword_tune::template::Template;
 use foreword_tune::{Examples, Generation, Goal, Task, TrainConfig, Truths, train};
 

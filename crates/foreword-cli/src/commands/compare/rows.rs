@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use foreword::calibration::{Calibration, content_free_examples};
 use foreword::demonstrations::{demonstrated, instructed};
+use foreword::score::{best, choice_loss, ensemble};
 use foreword::settings::CalibrationMethod;
-use foreword::task::{best, choice_loss, ensemble};
 use foreword::{Confusion, Examples, Task};
 
 use super::arena::Arena;

@@ -1,4 +1,4 @@
-//! Rows of a frozen matrix widened into tiles: transposed where they are the columns of the product, straight where they are
+//! Lines of a frozen matrix widened into tiles: transposed where they are the columns of the product, straight where they are
 //! its terms.
 
 use std::ops::Range;
@@ -6,11 +6,13 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
+#[cfg(target_arch = "x86_64")]
+use super::eight::{Brain, Half, SIDE, Single};
 use super::{FrozenMatrix, KC};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
-/// Writes the numbers `cols` of the rows `terms` to a panel: tiles `[terms, width]`, one after another; missing columns are
+/// Writes the numbers `cols` of the lines `terms` to a panel: tiles `[terms, width]`, one after another; missing columns are
 /// zero.
 pub(super) fn straight(
     matrix: &FrozenMatrix,
@@ -20,11 +22,10 @@ pub(super) fn straight(
     panel: &mut [f32],
 ) {
     let n_terms = terms.len();
-    for (term, row) in terms.enumerate() {
-        let (block, row) = matrix.locate(row);
-        let bytes = block.row_bytes(row);
+    for (term, line) in terms.enumerate() {
+        let (dtype, bytes) = matrix.line(line);
         let tiles = panel.chunks_exact_mut(n_terms * width).map(|tile| &mut tile[term * width..][..width]);
-        match block.dtype() {
+        match dtype {
             Dtype::F32 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, <[f32]>::clone_from_slice),
             Dtype::Bf16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, |to, from: &[bf16]| {
                 for (to, from) in to.iter_mut().zip(from) {
@@ -66,7 +67,7 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
         if path != Path::Portable {
             for square in rows.as_chunks::<SIDE>().0 {
                 let bytes = square.map(bytemuck::cast_slice);
-                x86::squares::<x86::Single>(&bytes, terms.clone(), width, &mut tile[done..]);
+                x86::squares::<Single>(&bytes, terms.clone(), width, &mut tile[done..]);
                 done += SIDE;
             }
         }
@@ -87,7 +88,7 @@ pub(in crate::cpu) fn terms_of(path: Path, rows: &[&[f32]], cols: Range<usize>, 
     }
 }
 
-/// Writes rows `cols` of the matrix, their numbers `terms`, to the first columns of `tile`, `[terms, width]`.
+/// Writes lines `cols` of the matrix, their numbers `terms`, to the first columns of `tile`, `[terms, width]`.
 pub(super) fn transposed(
     path: Path,
     matrix: &FrozenMatrix,
@@ -109,7 +110,7 @@ pub(super) fn transposed(
     let mut line = [0.0; KC];
     let line = &mut line[..terms.len()];
     for (j, col) in cols.enumerate().skip(done) {
-        matrix.read(col, terms.clone(), line);
+        matrix.read_line(col, terms.clone(), line);
         write_column(tile, width, j, line);
     }
 }
@@ -132,100 +133,32 @@ fn in_squares(
 ) -> usize {
     let mut done = 0;
     while done + SIDE <= cols.len() {
-        let row = |i: usize| {
-            let (block, row) = matrix.locate(cols.start + done + i);
-            (block.dtype(), block.row_bytes(row))
-        };
-        let rows: [(Dtype, &[u8]); SIDE] = std::array::from_fn(row);
-        let (dtype, bytes) = (rows[0].0, rows.map(|(_, bytes)| bytes));
-        if rows.iter().any(|&(other, _)| other != dtype) {
+        let lines: [(Dtype, &[u8]); SIDE] = std::array::from_fn(|i| matrix.line(cols.start + done + i));
+        let (dtype, bytes) = (lines[0].0, lines.map(|(_, bytes)| bytes));
+        if lines.iter().any(|&(other, _)| other != dtype) {
             break;
         }
         let (bytes, terms, tile) = (&bytes, terms.clone(), &mut tile[done..]);
         match dtype {
-            Dtype::F32 => x86::squares::<x86::Single>(bytes, terms, width, tile),
-            Dtype::Bf16 => x86::squares::<x86::Brain>(bytes, terms, width, tile),
-            Dtype::F16 if is_x86_feature_detected!("f16c") => {
-                x86::squares::<x86::Half>(bytes, terms, width, tile);
-            }
-            Dtype::F16 => break,
+            Dtype::F32 => x86::squares::<Single>(bytes, terms, width, tile),
+            Dtype::Bf16 => x86::squares::<Brain>(bytes, terms, width, tile),
+            Dtype::F16 => x86::squares::<Half>(bytes, terms, width, tile),
         }
         done += SIDE;
     }
     done
 }
 
-/// Numbers along a side of a square.
-#[cfg(target_arch = "x86_64")]
-const SIDE: usize = 8;
-
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::*;
     use std::ops::Range;
 
-    use super::SIDE;
-
-    /// A stored number.
-    pub(super) trait Stored {
-        /// Bytes of one.
-        const SIZE: usize;
-        /// Eight of them, widened.
-        ///
-        /// # Safety
-        /// `from` has eight numbers to read; the processor has AVX2, and F16C where halves are stored.
-        unsafe fn load(from: *const u8) -> __m256;
-        /// One of them, widened.
-        fn one(bytes: &[u8]) -> f32;
-    }
-
-    pub(super) struct Single;
-    pub(super) struct Brain;
-    pub(super) struct Half;
-
-    impl Stored for Single {
-        const SIZE: usize = 4;
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        unsafe fn load(from: *const u8) -> __m256 {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_loadu_ps(from.cast()) }
-        }
-        fn one(bytes: &[u8]) -> f32 {
-            bytes.first_chunk().map_or(0.0, |&bytes| f32::from_le_bytes(bytes))
-        }
-    }
-
-    impl Stored for Brain {
-        const SIZE: usize = 2;
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        unsafe fn load(from: *const u8) -> __m256 {
-            // SAFETY: the caller's promise.
-            let bits = unsafe { _mm_loadu_si128(from.cast()) };
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
-        }
-        fn one(bytes: &[u8]) -> f32 {
-            bytes.first_chunk().map_or(0.0, |&bytes| half::bf16::from_le_bytes(bytes).to_f32())
-        }
-    }
-
-    impl Stored for Half {
-        const SIZE: usize = 2;
-        #[inline]
-        #[target_feature(enable = "avx2,f16c")]
-        unsafe fn load(from: *const u8) -> __m256 {
-            // SAFETY: the caller's promise.
-            _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
-        }
-        fn one(bytes: &[u8]) -> f32 {
-            bytes.first_chunk().map_or(0.0, |&bytes| half::f16::from_le_bytes(bytes).to_f32())
-        }
-    }
+    use crate::cpu::gemm::eight::{SIDE, Stored};
 
     /// Transposes the numbers `terms` of eight rows into the first eight columns of `tile`, `[terms, width]`.
-    pub(super) fn squares<S: Stored>(
+    pub(in crate::cpu::gemm) fn squares<S: Stored<__m256>>(
         rows: &[&[u8]; SIDE],
         terms: Range<usize>,
         width: usize,
@@ -250,19 +183,19 @@ mod x86 {
     }
 
     /// Row `i` of the target becomes number `i` of each source.
-    #[target_feature(enable = "avx2")]
-    unsafe fn square<S: Stored>(from: [*const u8; SIDE], to: *mut f32, stride: usize) {
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn square<S: Stored<__m256>>(from: [*const u8; SIDE], to: *mut f32, stride: usize) {
         // SAFETY: the caller promises eight numbers at each source, and eight rows of eight at the target.
         unsafe {
             let [a, b, c, d, e, f, g, h] = [
-                S::load(from[0]),
-                S::load(from[1]),
-                S::load(from[2]),
-                S::load(from[3]),
-                S::load(from[4]),
-                S::load(from[5]),
-                S::load(from[6]),
-                S::load(from[7]),
+                S::eight(from[0], from[0]),
+                S::eight(from[1], from[1]),
+                S::eight(from[2], from[2]),
+                S::eight(from[3], from[3]),
+                S::eight(from[4], from[4]),
+                S::eight(from[5], from[5]),
+                S::eight(from[6], from[6]),
+                S::eight(from[7], from[7]),
             ];
             // Pairs of numbers, then fours, then eights change places.
             let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));

@@ -1,0 +1,306 @@
+//! Products in bf16: both sides rounded to nearest even, terms in pairs, sums in single precision.
+//!
+//! A unit is the two numbers of neighbouring terms, the earlier one in the lower half; where a product has an odd number of
+//! terms, its last one is paired with zero. That is what `vdpbf16ps` multiplies. Processors without it compute the same with
+//! two multiply-adds, so that all of this but the instruction itself, in [`block_native`] and in [`super::eight`], runs on
+//! every machine; the tests of a machine without it can't say more of the instruction than that it is compiled. The two may
+//! differ in the last bits of a sum, as code paths do.
+
+#![allow(unsafe_code)]
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::eight::{SIDE, Single};
+use super::{Block, FrozenMatrix, KC, Left, Side};
+use crate::cpu::lanes::{PORTABLE_FMA, Path, fma, per_path};
+use crate::weights::{Dtype, Weights};
+
+/// Whether this processor multiplies pairs by itself, and `path` is its own.
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) fn is_native(path: Path) -> bool {
+    path == Path::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether this processor multiplies pairs by itself, and `path` is its own.
+#[cfg(not(target_arch = "x86_64"))]
+pub(in crate::cpu) fn is_native(_: Path) -> bool {
+    false
+}
+
+/// The number nearest to `value` that bf16 can hold.
+pub(in crate::cpu) fn rounded(value: f32) -> f32 {
+    f32::from_bits(u32::from(Weights::bf16_bits(value)) << 16)
+}
+
+/// The bits of both, rounded: `low` is the earlier term.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> u32 {
+    // Rounds to nearest even. What is no number keeps its upper bits and one more, so that it stays none.
+    let round = |value: f32| {
+        let bits = value.to_bits();
+        let up = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        let none = bits & 0x7fff_ffff > 0x7f80_0000;
+        (if none { bits | 0x0040_0000 } else { up }) >> 16
+    };
+    round(low) | round(high) << 16
+}
+
+per_path!(fn pair_row = pair_row_of(from: &[f32], to: &mut [u32]));
+
+#[inline(always)]
+fn pair_row_of<const FMA: bool>(from: &[f32], to: &mut [u32]) {
+    let (whole, rest) = from.as_chunks::<2>();
+    for (to, &[low, high]) in to.iter_mut().zip(whole) {
+        *to = pair(low, high);
+    }
+    if let (Some(to), [last]) = (to.get_mut(whole.len()), rest) {
+        *to = pair(*last, 0.0);
+    }
+}
+
+/// Units of a row of so many terms.
+pub(super) fn n_units(n_terms: usize) -> usize {
+    n_terms.div_ceil(2)
+}
+
+/// The left-hand side of `n_rows` rows of `n_terms` in units: `[n_rows, n_units]`, each the bits of a pair.
+pub(super) fn left(path: Path, left: Left<'_>, n_rows: usize, n_terms: usize) -> Vec<f32> {
+    assert!(left.values.len() >= n_rows * left.stride && n_terms <= left.stride, "left-hand side too small");
+    let mut units = vec![0.0f32; n_rows * n_units(n_terms)];
+    if n_terms > 0 {
+        let rows = units.par_chunks_exact_mut(n_units(n_terms)).zip(left.values.par_chunks(left.stride));
+        rows.with_min_len(16).for_each(|(to, from)| {
+            pair_row(path, &from[..n_terms], bytemuck::cast_slice_mut(to));
+        });
+    }
+    units
+}
+
+/// The numbers `range` of a line in bf16: as stored, or rounded.
+fn line(matrix: &FrozenMatrix, line: usize, range: Range<usize>) -> Cow<'_, [u16]> {
+    let (dtype, bytes) = matrix.line(line);
+    if dtype == Dtype::Bf16 {
+        return Cow::Borrowed(&bytemuck::cast_slice(bytes)[range]);
+    }
+    let mut wide = vec![0.0; range.len()];
+    matrix.read_line(line, range, &mut wide);
+    Cow::Owned(wide.into_iter().map(Weights::bf16_bits).collect())
+}
+
+/// Packs a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
+pub(super) fn fill(
+    path: Path,
+    side: Side<'_>,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    width: usize,
+    panel: &mut [f32],
+) {
+    let panel: &mut [u32] = bytemuck::cast_slice_mut(panel);
+    match side {
+        Side::Terms(matrix) => straight(matrix, cols, terms, width, panel),
+        Side::Columns(matrix) => {
+            let starts = cols.clone().step_by(width);
+            for (start, tile) in starts.zip(panel.chunks_exact_mut(n_units(terms.len()) * width)) {
+                let cols = start..(start + width).min(cols.end);
+                if cols.len() < width {
+                    tile.fill(0);
+                }
+                turned(path, matrix, cols, terms.clone(), width, tile);
+            }
+        }
+    }
+}
+
+/// Two lines beside each other are the units of a panel's row.
+fn straight(matrix: &FrozenMatrix, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [u32]) {
+    let n = n_units(terms.len());
+    for unit in 0..n {
+        let low = line(matrix, terms.start + 2 * unit, cols.clone());
+        let high = terms.start + 2 * unit + 1;
+        let high =
+            if high < terms.end { line(matrix, high, cols.clone()) } else { vec![0; low.len()].into() };
+        let tiles = panel.chunks_exact_mut(n * width).map(|tile| &mut tile[unit * width..][..width]);
+        for ((to, low), high) in tiles.zip(low.chunks(width)).zip(high.chunks(width)) {
+            let (to, missing) = to.split_at_mut(low.len());
+            for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
+                *to = u32::from(low) | u32::from(high) << 16;
+            }
+            missing.fill(0);
+        }
+    }
+}
+
+/// Neighbours in a line are the units of a tile's column.
+fn turned(
+    path: Path,
+    matrix: &FrozenMatrix,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    width: usize,
+    tile: &mut [u32],
+) {
+    assert!(terms.len() <= KC && cols.len() <= width, "tile out of shape");
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if path != Path::Portable {
+        while done + SIDE <= cols.len() {
+            let lines: [Cow<'_, [u16]>; SIDE] =
+                std::array::from_fn(|i| line(matrix, cols.start + done + i, terms.clone()));
+            // A unit moves as a number of its size.
+            let bytes = lines.each_ref().map(|line| bytemuck::cast_slice(line));
+            let tile: &mut [f32] = bytemuck::cast_slice_mut(&mut tile[done..]);
+            super::fill::x86::squares::<Single>(&bytes, 0..terms.len() / 2, width, tile);
+            if terms.len() % 2 == 1 {
+                let last = terms.len() / 2 * width;
+                for (to, line) in tile[last..].iter_mut().zip(&lines) {
+                    *to = f32::from_bits(line.last().copied().map_or(0, u32::from));
+                }
+            }
+            done += SIDE;
+        }
+    }
+    let _ = path;
+    for (j, col) in cols.enumerate().skip(done) {
+        let line = line(matrix, col, terms.clone());
+        for (to, pair) in tile[j..].iter_mut().step_by(width).zip(line.chunks(2)) {
+            *to = u32::from(pair[0]) | pair.get(1).map_or(0, |&high| u32::from(high) << 16);
+        }
+    }
+}
+
+/// Columns of a native tile, and rows of its register block: with them the accumulators fill the registers.
+pub(super) const NATIVE_WIDTH: usize = 64;
+pub(super) const NATIVE_HEIGHT: usize = 6;
+
+/// The register block, for units: `c[MR, 64] += a[MR, k] b[k, 64]`.
+///
+/// # Safety
+/// As for `super::block`; the processor multiplies pairs by itself.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn block_native<const MR: usize>(block: Block) {
+    use std::arch::x86_64::{
+        __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+    let Block { k, a, lda, b, c, ldc } = block;
+    // SAFETY: the caller of `block` promises that all of these lie within their matrices; a unit moves as a number of its size.
+    unsafe {
+        let units = |numbers: __m512| std::mem::transmute::<__m512, __m512bh>(numbers);
+        let mut sums = [[_mm512_set1_ps(0.0); 4]; MR];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(c.add(i * ldc + v * 16));
+            }
+        }
+        for unit in 0..k {
+            let mut right = [_mm512_set1_ps(0.0); 4];
+            for (v, right) in right.iter_mut().enumerate() {
+                *right = _mm512_loadu_ps(b.add(unit * NATIVE_WIDTH + v * 16));
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let a = _mm512_set1_ps(*a.add(i * lda + unit));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_dpbf16_ps(*sum, units(a), units(right));
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                _mm512_storeu_ps(c.add(i * ldc + v * 16), sum);
+            }
+        }
+    }
+}
+
+/// The later and the earlier number of a unit.
+#[inline(always)]
+pub(super) fn halves(unit: f32) -> (f32, f32) {
+    let bits = unit.to_bits();
+    (f32::from_bits(bits & 0xffff_0000), f32::from_bits(bits << 16))
+}
+
+/// a₁ b₁ + a₀ b₀ + c, the later terms first.
+#[inline(always)]
+pub(super) fn dot<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    let (a, b) = (halves(a), halves(b));
+    fma::<FMA>(a.1, b.1, fma::<FMA>(a.0, b.0, c))
+}
+
+/// The same block without the instruction.
+///
+/// # Safety
+/// As for `super::block`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn block_avx2<const MR: usize>(block: Block) {
+    // SAFETY: the caller's promise.
+    unsafe { block_of::<MR, 16, true>(block) }
+}
+
+/// The same block without the instruction.
+///
+/// # Safety
+/// As for `super::block`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+pub(super) unsafe fn block_avx512<const MR: usize>(block: Block) {
+    // SAFETY: the caller's promise.
+    unsafe { block_of::<MR, 32, true>(block) }
+}
+
+/// The same block without the instruction.
+///
+/// # Safety
+/// As for `super::block`.
+pub(super) unsafe fn block_portable<const MR: usize>(block: Block) {
+    // SAFETY: the caller's promise.
+    unsafe { block_of::<MR, NATIVE_WIDTH, PORTABLE_FMA>(block) }
+}
+
+#[inline(always)]
+unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Block) {
+    let Block { k, a, lda, b, c, ldc } = block;
+    // SAFETY: the caller promises that all of these lie within their matrices.
+    unsafe {
+        let mut sums = [[0.0f32; NR]; MR];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            *sums = *c.add(i * ldc).cast::<[f32; NR]>();
+        }
+        for unit in 0..k {
+            let b = &*b.add(unit * NR).cast::<[f32; NR]>();
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let a = *a.add(i * lda + unit);
+                for (sum, &b) in sums.iter_mut().zip(b) {
+                    *sum = dot::<FMA>(a, b, *sum);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            *c.add(i * ldc).cast::<[f32; NR]>() = *sums;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_as_the_library_rounds() {
+        let awkward =
+            [0.0, -0.0, 1.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        let patterns = (0..70_000u32).map(|i| f32::from_bits(i.wrapping_mul(61_681)));
+        for value in awkward.into_iter().chain(patterns) {
+            let bits = u32::from(bf16::from_f32(value).to_bits());
+            assert_eq!(pair(value, 0.0), bits, "{value}");
+            assert_eq!(pair(0.0, value), bits << 16, "{value}");
+        }
+    }
+}
