@@ -40,6 +40,8 @@ pub(crate) struct Learned {
     pub(crate) seconds: f64,
     /// Of the prompt directory.
     pub(crate) bytes: u64,
+    /// Where the lines go, for more of them.
+    pub(crate) log: Option<Log>,
     /// A line of the answer or the log that could not be written.
     pub(crate) unwritten: Option<Unwritten>,
 }
@@ -77,7 +79,8 @@ impl Log {
         Ok(Self { path: path.to_owned(), file: LineWriter::new(file) })
     }
 
-    fn write(&mut self, line: &Line<'_>) -> Result<(), Unwritten> {
+    /// Writes a line.
+    pub(crate) fn write(&mut self, line: &Line<'_>) -> Result<(), Unwritten> {
         let written = to_json(line).and_then(|line| writeln!(self.file, "{line}"));
         written.map_err(|source| Unwritten { what: self.path.display().to_string(), source })
     }
@@ -245,7 +248,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         seconds,
         peak_memory_bytes: peak_bytes(),
     });
-    let (members, unwritten) = (members.len(), teller.unwritten);
+    let (members, log, unwritten) = (members.len(), teller.log, teller.unwritten);
     Ok(Learned {
         outcome,
         population,
@@ -255,6 +258,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         test,
         seconds,
         bytes,
+        log,
         unwritten,
     })
 }

@@ -16,6 +16,8 @@ use foreword::verbalizer::Verbalizer;
 use foreword::{Confusion, Evaluation, SoftPrompt};
 use serde::Serialize;
 
+use crate::words::sample_deviation;
+
 pub(crate) use compare::Compared;
 pub(crate) use inspect::Inspected;
 pub(crate) use similar::{Incomparable, SimilarLine, Similars};
@@ -47,6 +49,9 @@ pub(crate) enum Line<'a> {
     },
     /// A candidate left.
     Left { candidate: usize, step: u64, reason: &'a str },
+    /// What runs on few examples came to.
+    #[serde(rename = "few-shot")]
+    FewShot(FewShot<'a>),
     /// The end.
     Done {
         out: String,
@@ -60,6 +65,41 @@ pub(crate) enum Line<'a> {
         seconds: f64,
         peak_memory_bytes: Option<u64>,
     },
+}
+
+/// What runs with several seeds come to: each accuracy by seed, and their mean and sample standard deviation.
+#[derive(Debug, Serialize)]
+pub(crate) struct FewShot<'a> {
+    shots: usize,
+    split: &'a str,
+    seeds: Vec<u64>,
+    accuracy: Vec<f64>,
+    mean: f64,
+    deviation: Option<f64>,
+    majority: f64,
+    bare: f64,
+}
+
+impl<'a> FewShot<'a> {
+    /// From the accuracies of the majority class, the bare model and the tuned prompt, by seed.
+    pub(crate) fn of(
+        shots: usize,
+        split: &'a str,
+        seeds: Vec<u64>,
+        [majority, bare, tuned]: [&[f64]; 3],
+    ) -> Self {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        Self {
+            shots,
+            split,
+            seeds,
+            accuracy: tuned.to_vec(),
+            mean: mean(tuned),
+            deviation: sample_deviation(tuned),
+            majority: mean(majority),
+            bare: mean(bare),
+        }
+    }
 }
 
 /// How good a prompt is on a split; accuracy and macro F1 only where there are labels.

@@ -90,6 +90,26 @@ pub(crate) fn in_a_line(text: &str) -> String {
     line
 }
 
+/// Sample standard deviation; nothing of fewer than two.
+pub(crate) fn sample_deviation(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())
+}
+
+/// Shares as their mean and sample standard deviation: `75.4 ± 1.2 %`.
+pub(crate) fn mean_and_deviation(shares: &[f64]) -> String {
+    if shares.is_empty() {
+        return String::new();
+    }
+    let mean = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
+    match sample_deviation(shares) {
+        Some(deviation) => format!("{mean:.1} ± {:.1} %", 100.0 * deviation),
+        None => format!("{mean:.1} %"),
+    }
+}
+
 /// What a method learns, in words.
 pub(crate) fn learned(method: Method) -> &'static str {
     match method {

@@ -35,10 +35,16 @@ impl Segment {
         self.rows.clone()
     }
 
-    /// Position of its first row: the number of rows on the path above it.
+    /// Position of its first row: the number of rows on the path above it, hidden ones included.
     #[must_use]
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// How many rows all of its rows see above it.
+    #[must_use]
+    pub fn n_above(&self) -> usize {
+        self.ancestors.iter().map(|span| span.rows.len()).sum()
     }
 
     /// The rows that all of its rows see, in the order of the path from the root.
@@ -55,8 +61,12 @@ pub enum Parent {
     Root,
     /// A segment of the same call, by index.
     Segment(usize),
+    /// The same, at this position: as if other rows stood between that it does not see.
+    SegmentAt(usize, usize),
     /// Rows of earlier calls, in the order of the path from the root; without any, the segment is a root.
     Context(Vec<Span>),
+    /// The same where some rows of the path are hidden: the segment begins at this position, as if it saw them all.
+    ContextAt(Vec<Span>, usize),
 }
 
 /// The segments of one call, parents before children. Several roots are several trees over the same weights.
@@ -87,21 +97,28 @@ impl Forest {
     /// # Panics
     /// If the parent segment does not exist yet.
     pub fn push(&mut self, parent: Parent, n_rows: usize) -> usize {
-        let ancestors = match parent {
-            Parent::Root => Vec::new(),
-            Parent::Context(spans) => spans,
+        let (ancestors, position) = match parent {
+            Parent::Root => (Vec::new(), None),
+            Parent::Context(spans) => (spans, None),
+            Parent::ContextAt(spans, position) => (spans, Some(position)),
             Parent::Segment(i) => {
-                let mut spans = self.segments[i].ancestors.clone();
-                spans.push(Span { source: Source::Own, rows: self.segments[i].rows() });
-                spans
+                (self.below(i), Some(self.segments[i].position + self.segments[i].rows.len()))
             }
+            Parent::SegmentAt(i, position) => (self.below(i), Some(position)),
         };
         let ancestors: Vec<Span> = ancestors.into_iter().filter(|span| !span.rows.is_empty()).collect();
-        let position = ancestors.iter().map(|span| span.rows.len()).sum();
+        let position = position.unwrap_or_else(|| ancestors.iter().map(|span| span.rows.len()).sum());
         let rows = self.n_rows..self.n_rows + n_rows;
         self.n_rows = rows.end;
         self.segments.push(Segment { rows, position, ancestors });
         self.segments.len() - 1
+    }
+
+    /// What a child of segment `i` sees.
+    fn below(&self, i: usize) -> Vec<Span> {
+        let mut spans = self.segments[i].ancestors.clone();
+        spans.push(Span { source: Source::Own, rows: self.segments[i].rows() });
+        spans
     }
 
     /// N, the rows of all segments.

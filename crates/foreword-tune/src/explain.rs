@@ -4,7 +4,7 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::pass::{Lesson, Query, Scorer, loss_and_gradient};
+use crate::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
 use crate::score::{best, probabilities};
 use crate::settings::Objective;
 use crate::stem::Stem;
@@ -180,7 +180,7 @@ struct One<'a, B: Backend> {
 impl<B: Backend> One<'_, B> {
     fn loss_and_gradient(&self, soft: &[f32]) -> Result<(f64, Vec<f32>), TaskError> {
         let labels = self.task.continuations();
-        let query = Query { root: 0, context: self.context, continuations: &labels };
+        let query = Query { hidden: Hidden::NONE, root: 0, context: self.context, continuations: &labels };
         let lesson = Lesson { query, truth: self.truth };
         let objective = self.task.objective;
         let step = &loss_and_gradient(self.stem, &[soft], &[lesson], objective, usize::MAX)?[0];
@@ -195,7 +195,7 @@ impl<B: Backend> One<'_, B> {
     fn prediction(&self, stem: &Stem<'_, B>, soft: &[f32]) -> Result<Prediction, TaskError> {
         let labels = self.task.continuations();
         let scorer = Scorer::new(stem, &[soft], usize::MAX)?;
-        let query = Query { root: 0, context: self.context, continuations: &labels };
+        let query = Query { hidden: Hidden::NONE, root: 0, context: self.context, continuations: &labels };
         let log_likelihoods = scorer.log_likelihoods(&[query])?.swap_remove(0);
         let logits: Vec<f64> = scorer.next_token_logits(&[query])?[0].iter().map(|l| l.as_f64()).collect();
         let in_vocabulary = probabilities(&logits);

@@ -15,7 +15,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::data::Dataset;
 use crate::encode::EncodeError;
-use crate::pass::{Grown, Query, micro_batches};
+use crate::pass::{Grown, Hidden, Query, micro_batches};
 use crate::task::{Examples, Task, TaskError, Truths};
 
 /// New tokens of a text where nothing else is said and the model's context leaves as much.
@@ -155,7 +155,8 @@ impl Task {
     ) -> Result<Vec<Generated>, TaskError> {
         let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
         let trunks = stem.plant(&[root], Taped::Nothing)?;
-        let query = |context: &'t Vec<Token>| Query { root: 0, context, continuations: &[] };
+        let query =
+            |context: &'t Vec<Token>| Query { hidden: Hidden::NONE, root: 0, context, continuations: &[] };
         let queries: Vec<Query<'_>> = examples.contexts.iter().map(query).collect();
         let writer = Writer { model, config, most, is_spaced: self.is_spaced("") };
         let mut all = Vec::with_capacity(queries.len());
@@ -430,7 +431,7 @@ mod tests {
     use super::*;
 
     fn text(written: &str) -> Text {
-        let query = Query { root: 0, context: &[], continuations: &[] };
+        let query = Query { hidden: Hidden::NONE, root: 0, context: &[], continuations: &[] };
         let text = Text::new(0, Vec::new(), &query, &GenerateConfig::default());
         Text { written: written.to_owned(), ..text }
     }

@@ -49,6 +49,17 @@ pub enum InitError {
         /// The model's.
         expected: usize,
     },
+    /// Demonstrations are no sentence that can be written down.
+    #[error("demonstrations are drawn from training examples, of which there are none here")]
+    NeedsExamples,
+    /// No demonstration fits.
+    #[error(
+        "not even one training example with its label fits into {most} virtual tokens; use more, or another init"
+    )]
+    NoDemonstration {
+        /// The most virtual tokens.
+        most: usize,
+    },
     /// The directory's KV prefix can't become rows again.
     #[error(
         "{dir} holds a KV prefix, from which no soft prompt can begin; use the method prefix, or another init"
@@ -130,6 +141,7 @@ impl<'a> Sources<'a> {
                 let rms = self.rms;
                 (0..n_virtual * hidden).map(|_| rms as f32 * normal(&mut rng)).collect()
             }
+            Init::Demonstrations => return Err(InitError::NeedsExamples),
             Init::From(dir) => {
                 return of_directory(&PromptDirectory::read(dir)?, dir, Method::Prompt, hidden);
             }

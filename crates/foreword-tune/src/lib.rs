@@ -11,6 +11,7 @@ pub mod train;
 pub mod calibration;
 pub mod candidates;
 pub mod checkpoint;
+pub mod context_tuning;
 pub mod contexts;
 pub mod demonstrations;
 pub mod explain;

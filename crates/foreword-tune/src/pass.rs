@@ -21,6 +21,23 @@ pub struct Query<'a> {
     pub context: &'a [Token],
     /// Candidate continuations, each of at least one token.
     pub continuations: &'a [&'a [Token]],
+    /// Virtual tokens that it does not see.
+    pub hidden: Hidden,
+}
+
+/// Consecutive positions of a KV prefix that an example does not see: its own demonstration, where that is among them. The
+/// others stay where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// The first.
+    pub first: usize,
+    /// How many.
+    pub n: usize,
+}
+
+impl Hidden {
+    /// It sees all.
+    pub const NONE: Self = Self { first: 0, n: 0 };
 }
 
 /// An example to learn from.
@@ -161,6 +178,7 @@ pub fn loss_and_gradient<B: Backend>(
 /// A lesson with the continuations that its objective needs.
 struct Learning<'a> {
     root: usize,
+    hidden: Hidden,
     context: &'a [Token],
     continuations: &'a [&'a [Token]],
     truth: usize,
@@ -169,18 +187,17 @@ struct Learning<'a> {
 
 impl<'a> Learning<'a> {
     fn of(lesson: &Lesson<'a>, objective: Objective) -> Self {
-        let Query { root, context, continuations } = lesson.query;
-        match objective {
-            Objective::Label => Self { root, context, continuations, truth: lesson.truth, objective },
-            Objective::Lm => {
-                let only = &continuations[lesson.truth..=lesson.truth];
-                Self { root, context, continuations: only, truth: 0, objective }
-            }
-        }
+        let Query { root, hidden, context, continuations } = lesson.query;
+        let (continuations, truth) = match objective {
+            Objective::Label => (continuations, lesson.truth),
+            Objective::Lm => (&continuations[lesson.truth..=lesson.truth], 0),
+        };
+        Self { root, hidden, context, continuations, truth, objective }
     }
 
     fn query(&self) -> Query<'a> {
-        Query { root: self.root, context: self.context, continuations: self.continuations }
+        let &Self { root, hidden, context, continuations, .. } = self;
+        Query { root, hidden, context, continuations }
     }
 
     /// Its part of the mean loss, and the gradient of that with respect to each candidate's log-likelihood.
@@ -226,7 +243,8 @@ pub(crate) fn micro_batches<B: Backend>(
 ) -> Vec<Range<usize>> {
     let cost = |query: &Query<'_>| {
         let own = if stem.plants_per_example() { trunks.n_virtual(query.root) } else { 0 };
-        query.context.len() - stem.n_shared() + n_leaf_rows(query) + own
+        let above = if query.hidden.n > 0 { stem.n_before(query.context) } else { stem.n_shared() };
+        query.context.len() - above + n_leaf_rows(query) + own
     };
     let mut parts = Vec::new();
     let (mut start, mut used) = (0, 0);
@@ -294,7 +312,7 @@ impl<'p, B: Backend> Grown<'p, B> {
     ) -> Result<Self, BackboneError> {
         let mut context = trunks.context();
         let mut above: Vec<Parent> =
-            queries.iter().map(|query| Parent::Context(trunks.path(query.root))).collect();
+            queries.iter().map(|query| trunks.parent(query.root, query.hidden)).collect();
         let mut frozen = None;
         if stem.plants_per_example() {
             let befores =
@@ -319,6 +337,9 @@ impl<'p, B: Backend> Grown<'p, B> {
                 tokens.extend(std::iter::repeat_n(0, n_virtual));
                 learned.extend(first..first + n_virtual);
                 values.extend_from_slice(trunks.root(query.root));
+                tokens.extend_from_slice(&query.context[stem.n_before(query.context)..]);
+            } else if query.hidden.n > 0 {
+                // The shared tokens of the others have seen what this one must not.
                 tokens.extend_from_slice(&query.context[stem.n_before(query.context)..]);
             } else {
                 tokens.extend_from_slice(&query.context[stem.n_shared()..]);

@@ -326,7 +326,7 @@ fn labels(task: &Task) -> impl Iterator<Item = (&String, &String)> {
 fn init_name(init: &Init) -> String {
     match init {
         Init::From(dir) => format!("from:{}", dir.file_name().unwrap_or_default().to_string_lossy()),
-        Init::Text(_) | Init::Labels | Init::Vocab | Init::Random => init.to_string(),
+        Init::Text(_) | Init::Labels | Init::Vocab | Init::Random | Init::Demonstrations => init.to_string(),
     }
 }
 

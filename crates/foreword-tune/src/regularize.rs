@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::init::normal;
+use crate::pass::Hidden;
 use crate::progress::Running;
 use crate::train::TrainError;
 
@@ -34,6 +35,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Where hidden rows are among those that were not left out.
+    pub(crate) fn hidden(&self, hidden: Hidden) -> Hidden {
+        let Some(kept) = &self.kept else { return hidden };
+        let below = |row| kept.partition_point(|&kept| kept < row);
+        let first = below(hidden.first);
+        Hidden { first, n: below(hidden.first + hidden.n) - first }
+    }
+
     /// The gradient of all `n` numbers, zero for rows that were left out.
     pub(crate) fn whole(&self, gradient: Vec<f32>, width: usize, n: usize) -> Vec<f32> {
         let Some(kept) = &self.kept else { return gradient };

@@ -40,7 +40,9 @@ pub enum SettingError {
         most: usize,
     },
     /// An init that is none of the forms there are.
-    #[error("unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random or from:DIR")]
+    #[error(
+        "unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random, demonstrations or from:DIR"
+    )]
     Init {
         /// What was given.
         value: String,
@@ -259,6 +261,8 @@ pub enum Init {
     Vocab,
     /// Random rows of the scale of the embedding table.
     Random,
+    /// Training examples with their labels.
+    Demonstrations,
     /// The rows of another prompt directory.
     From(PathBuf),
 }
@@ -271,6 +275,7 @@ impl FromStr for Init {
             ("labels", _) => Ok(Self::Labels),
             ("vocab", _) => Ok(Self::Vocab),
             ("random", _) => Ok(Self::Random),
+            ("demonstrations", _) => Ok(Self::Demonstrations),
             (_, Some(("text", text))) if text.trim().is_empty() => {
                 Err(SettingError::InitEmpty { form: "text:", missing: "the text to begin from" })
             }
@@ -291,6 +296,7 @@ impl fmt::Display for Init {
             Self::Labels => f.pad("labels"),
             Self::Vocab => f.pad("vocab"),
             Self::Random => f.pad("random"),
+            Self::Demonstrations => f.pad("demonstrations"),
             Self::From(path) => write!(f, "from:{}", path.display()),
         }
     }
@@ -368,7 +374,9 @@ mod tests {
 
     #[test]
     fn inits_are_read_as_they_are_written() {
-        for text in ["text:Classify: good or bad?", "labels", "vocab", "random", "from:runs/a:b"] {
+        for text in
+            ["text:Classify: good or bad?", "labels", "vocab", "random", "demonstrations", "from:runs/a:b"]
+        {
             assert_eq!(text.parse::<Init>().unwrap().to_string(), text);
         }
         for wrong in ["text:", "text: ", "from:", "words", "labels:", ""] {

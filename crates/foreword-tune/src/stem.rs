@@ -7,6 +7,7 @@ use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
 
 use crate::contexts::{ContextCache, SharedRoom};
+use crate::pass::Hidden;
 use crate::settings::{Method, Placement};
 
 /// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
@@ -149,7 +150,8 @@ impl<'a, B: Backend> Stem<'a, B> {
         let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
         if self.plants_per_example() {
             let paths = vec![above.to_vec(); roots.len()];
-            return Ok(Trunks { stem: self, paths, prefixes: None, planted: None, roots: owned(roots) });
+            let (to_prefix, roots) = (Vec::new(), owned(roots));
+            return Ok(Trunks { stem: self, paths, prefixes: None, to_prefix, planted: None, roots });
         }
         let mut forest = Forest::new();
         let mut tokens = Vec::new();
@@ -168,7 +170,8 @@ impl<'a, B: Backend> Stem<'a, B> {
         let input = Input { rows, forest: &forest, context: &self.context(), wanted: &[], tape };
         let output = self.backbone.forward(input)?;
         let planted = Some(Planted { forest, learned, output });
-        Ok(Trunks { stem: self, paths, prefixes: None, planted, roots: owned(roots) })
+        let (to_prefix, roots) = (Vec::new(), owned(roots));
+        Ok(Trunks { stem: self, paths, prefixes: None, to_prefix, planted, roots })
     }
 
     /// The same for KV prefixes, whose keys and values are what was learned. Only the tokens below them that all contexts
@@ -192,13 +195,8 @@ impl<'a, B: Backend> Stem<'a, B> {
         }
         let fixed = &self.shared[self.n_before..];
         if fixed.is_empty() {
-            return Ok(Trunks {
-                stem: self,
-                paths,
-                prefixes: Some(prefixes),
-                planted: None,
-                roots: owned(roots),
-            });
+            let (prefixes, to_prefix, roots) = (Some(prefixes), paths.clone(), owned(roots));
+            return Ok(Trunks { stem: self, paths, prefixes, to_prefix, planted: None, roots });
         }
         let mut forest = Forest::new();
         for path in &paths {
@@ -209,9 +207,10 @@ impl<'a, B: Backend> Stem<'a, B> {
         context.push(&prefixes);
         let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape };
         let output = self.backbone.forward(input)?;
+        let to_prefix = paths;
         let paths = (0..roots.len()).map(|i| forest.path(i, block + 1)).collect();
         let planted = Some(Planted { forest, learned: Vec::new(), output });
-        Ok(Trunks { stem: self, paths, prefixes: Some(prefixes), planted, roots: owned(roots) })
+        Ok(Trunks { stem: self, paths, prefixes: Some(prefixes), to_prefix, planted, roots: owned(roots) })
     }
 
     /// Embedded tokens with learned rows written over those at `learned`.
@@ -258,6 +257,8 @@ pub(crate) struct Trunks<'s, B: Backend> {
     paths: Vec<Vec<Span>>,
     /// Keys and values that are themselves learned, of all roots.
     prefixes: Option<KeyValues<B>>,
+    /// Per root, the path down to its KV prefix, where the roots are such.
+    to_prefix: Vec<Vec<Span>>,
     planted: Option<Planted<B>>,
     /// The soft prompts, each `[P, W]`.
     roots: Vec<Vec<f32>>,
@@ -279,6 +280,26 @@ impl<B: Backend> Trunks<'_, B> {
     /// The path above the examples of root `root`.
     pub(crate) fn path(&self, root: usize) -> Vec<Span> {
         self.paths[root].clone()
+    }
+
+    /// What an example of root `root` hangs from that does not see some virtual tokens.
+    ///
+    /// # Panics
+    /// If tokens are hidden that are not a KV prefix's: rows below them would have seen them.
+    pub(crate) fn parent(&self, root: usize, hidden: Hidden) -> Parent {
+        if hidden.n == 0 {
+            return Parent::Context(self.path(root));
+        }
+        assert!(self.prefixes.is_some(), "only positions of a KV prefix can be hidden");
+        let path = &self.to_prefix[root];
+        let position = path.iter().map(|span| span.rows.len()).sum();
+        let mut seen = path.clone();
+        if let Some(Span { source, rows }) = seen.pop() {
+            let (first, end) = (rows.start + hidden.first, rows.start + hidden.first + hidden.n);
+            seen.push(Span { source, rows: rows.start..first });
+            seen.push(Span { source, rows: end..rows.end });
+        }
+        Parent::ContextAt(seen, position)
     }
 
     /// P of root `root`.

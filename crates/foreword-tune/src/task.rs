@@ -7,7 +7,7 @@ use foreword_backbone::{BackboneError, Model};
 
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, Encoder, n_cut};
-use crate::pass::{Lesson, Query};
+use crate::pass::{Hidden, Lesson, Query};
 use crate::settings::{Method, Objective, Placement, TaskKind};
 use crate::stem::{Stem, row_width};
 use crate::template::Template;
@@ -228,7 +228,7 @@ impl<'a> Candidates<'a> {
     /// Example `example` below the only soft prompt.
     pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
         let context = &examples.contexts[example];
-        Query { root: 0, context, continuations: self.continuations(example) }
+        Query { hidden: Hidden::NONE, root: 0, context, continuations: self.continuations(example) }
     }
 
     /// The same with its truth.

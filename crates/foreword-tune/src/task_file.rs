@@ -84,6 +84,8 @@ table!(
         target_field: String,
         /// The most examples to learn from.
         limit: usize,
+        /// Learn from so many examples of each label, drawn by several seeds.
+        shots: usize,
         /// Whether doubtful data ends the run.
         strict: bool,
     }
@@ -240,6 +242,7 @@ text_field = "text"
 label_field = "label"
 target_field = "output"
 limit = 200
+shots = 16
 strict = false
 [task]
 kind = "classification"

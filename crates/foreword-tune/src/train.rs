@@ -11,6 +11,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::context_tuning::{Demonstration, hidden};
 use crate::contexts::{ContextRoom, SharedRoom};
 use crate::metrics::Evaluation;
 use crate::optimizer::{clip, rate};
@@ -69,6 +70,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// What keeps a soft prompt from fitting the training examples alone.
     pub regularizers: Regularizers,
+    /// Training examples that a KV prefix began as: each does not see itself in it.
+    pub demonstrations: Vec<Demonstration>,
     /// Room for what the model makes of texts that stand before the learned rows.
     pub context_room: ContextRoom,
     /// How many of several candidates learn to the end; the others leave by halves.
@@ -95,6 +98,7 @@ impl Default for TrainConfig {
             keep: Keep::Best,
             seed: 0,
             regularizers: Regularizers::default(),
+            demonstrations: Vec::new(),
             context_room: ContextRoom::default(),
             survivors: 1,
             micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
@@ -413,12 +417,14 @@ impl<B: Backend> Learner<'_, B> {
         let mut lessons = Vec::with_capacity(going.len() * self.batch_size);
         let mut seen = Vec::with_capacity(going.len());
         for (root, &candidate) in going.iter().enumerate() {
+            let run = &progress.runs[candidate];
+            let rows = config.regularizers.seen(run, progress.width, self.seeds[candidate], step);
             for example in orders[candidate].next_batch(self.batch_size) {
                 let Lesson { query, truth } = self.candidates.lesson(self.train, example);
-                lessons.push(Lesson { query: Query { root, ..query }, truth });
+                let hidden = rows.hidden(hidden(&config.demonstrations, example));
+                lessons.push(Lesson { query: Query { root, hidden, ..query }, truth });
             }
-            let run = &progress.runs[candidate];
-            seen.push(config.regularizers.seen(run, progress.width, self.seeds[candidate], step));
+            seen.push(rows);
         }
         let roots: Vec<&[f32]> = seen.iter().map(|seen| &seen.values[..]).collect();
         let passes = loss_and_gradient(self.stem, &roots, &lessons, self.task.objective(), config.budget())?;

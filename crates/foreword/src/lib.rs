@@ -75,9 +75,9 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    calibration, candidates, checkpoint, contexts, data, demonstrations, encode, explain, generate, init,
-    inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record, regularize, score, settings,
-    similarity, stem, task, task_file, template, train, verbalizer,
+    calibration, candidates, checkpoint, context_tuning, contexts, data, demonstrations, encode, explain,
+    generate, init, inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record, regularize,
+    score, settings, similarity, stem, task, task_file, template, train, verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};

@@ -133,7 +133,7 @@ fn init(ready: &Ready, labels: &Verbalizer, source: &SourceArgs) -> Result<(Bega
     let seed = recorded.as_ref().map_or(0, |training| training.seed);
     let init = recorded
         .and_then(|training| training.init.parse().ok())
-        .filter(|init| !matches!(init, Init::From(_)));
+        .filter(|init| !matches!(init, Init::From(_) | Init::Demonstrations));
     let is_recorded = init.is_some();
     let init =
         init.unwrap_or_else(|| Init::Text(format!("Classify the text as {}.", either(labels.names()))));

@@ -1,10 +1,12 @@
 //! `foreword train`: learns a soft prompt and says what it came to.
 
+mod few_shot;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use foreword::Ended;
 use foreword::settings::TaskKind;
+use foreword::{Ended, TaskFile};
 
 use crate::args::TrainArgs;
 use crate::exit::{Diverged, Exit, Given};
@@ -20,18 +22,15 @@ use crate::words::{program, quoted_path};
 pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     let file = settings(args)?;
     let place = Place::check(&args.place, || default_out(args, &file))?;
+    if file.data.shots.is_some() {
+        let log = log(args, &file, &place)?;
+        return few_shot::run(args, &file, &place, log, printer);
+    }
     let splits = Splits::read(&file)?;
     let test = file.data.test.clone().or_else(|| file.data.dev.clone());
     let test = test.filter(|path| !is_standard_input(path));
     let plan = Plan::new(&file, splits, place, &args.machine, printer)?;
-    let log = match &args.log {
-        Some(log) => {
-            let inputs = [&args.input, &file.data.train, &file.data.dev, &file.data.test];
-            refuse_overwriting(log, inputs.into_iter().flatten(), &plan.place.out)?;
-            Some(Log::create(log, args.place.resume)?)
-        }
-        None => None,
-    };
+    let log = log(args, &file, &plan.place)?;
     let learned = learn(&plan, log, printer)?;
     if let Some(table) = report::candidates(&plan, &learned) {
         printer.answer(&table.to_string())?;
@@ -53,6 +52,14 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
         printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(&data)));
     }
     ended(learned)
+}
+
+/// The file that `--log` names.
+fn log(args: &TrainArgs, file: &TaskFile, place: &Place) -> Result<Option<Log>> {
+    let Some(log) = &args.log else { return Ok(None) };
+    let inputs = [&args.input, &file.data.train, &file.data.dev, &file.data.test];
+    refuse_overwriting(log, inputs.into_iter().flatten(), &place.out)?;
+    Log::create(log, args.place.resume).map(Some)
 }
 
 /// A log must not take the place of what the run reads or of what it writes.

@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 use foreword::candidates::{Stated, Variation, variations};
+use foreword::context_tuning::{Shown, demonstrations};
 use foreword::record;
-use foreword::settings::{CandidateCount, Init};
+use foreword::settings::{CandidateCount, Init, Method};
 use foreword::train::DEFAULT_VIRTUAL_TOKENS;
-use foreword::{Candidate, Cpu, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
+use foreword::{Candidate, Cpu, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
 
 use super::Fields;
+use super::run::Splits;
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::{count, either};
@@ -62,13 +64,48 @@ pub(super) fn start(
     Ok(start)
 }
 
+/// The most virtual tokens of demonstrations where nothing else is said; half of the model's context where that is less.
+const MOST_SHOWN: usize = 128;
+
+/// The demonstrations that the prompt begins as, if that is its init.
+pub(super) fn shown(
+    init: &Init,
+    file: &TaskFile,
+    (model, task): (&Model<Cpu>, &Task),
+    (train, fields): (&Dataset, &Fields),
+    seed: u64,
+) -> Result<Option<Shown>> {
+    if *init != Init::Demonstrations {
+        return Ok(None);
+    }
+    let half = model.backbone.spec().context / 2;
+    let most = file.prompt.virtual_tokens.unwrap_or(MOST_SHOWN.min(half));
+    let examples = task.examples(model, most, train, Some(train.require(&fields.truth)?))?;
+    Ok(Some(demonstrations(model, task, &examples, most, seed)?))
+}
+
+/// The splits without training examples that rows began as: what they are, the rows would give away.
+pub(super) fn without_shown(splits: Splits, shown: Option<&Shown>, task: &Task) -> Result<Splits> {
+    let Some(shown) = shown.filter(|_| task.method == Method::Prompt) else { return Ok(splits) };
+    let is_shown = |row: &usize| shown.demonstrations.iter().any(|shown| shown.example == *row);
+    let rest: Vec<usize> = (0..splits.train.n()).filter(|row| !is_shown(row)).collect();
+    if rest.is_empty() {
+        return Err(Given::wrong(
+            "every training example is a demonstration, which leaves none to learn from",
+        )
+        .hint("use --method prefix, where an example does not see itself; or fewer --virtual-tokens")
+        .into());
+    }
+    Ok(Splits { train: splits.train.take(&rest), ..splits })
+}
+
 /// The candidates that are asked for, none where it is one. What a flag or the task file states is not varied.
 pub(super) fn tried(
     file: &TaskFile,
-    task: &Task,
-    fields: &Fields,
+    (task, fields): (&Task, &Fields),
     model: &Model<Cpu>,
     config: &TrainConfig,
+    shown: Option<&Shown>,
 ) -> Result<Vec<Tried>> {
     let n = file.train.candidates.map_or(1, CandidateCount::n);
     if config.survivors > n {
@@ -86,13 +123,16 @@ pub(super) fn tried(
         init: file.prompt.init.as_ref(),
         default_init: default_init(task, fields),
         learning_rate: file.train.learning_rate,
-        n_virtual: file.prompt.virtual_tokens,
+        n_virtual: shown.map(|shown| shown.start.n_virtual()).or(file.prompt.virtual_tokens),
         default_n_virtual: DEFAULT_VIRTUAL_TOKENS,
         has_labels: task.verbalizer().is_some(),
         seed: config.seed,
     };
     let candidate = |how: Variation| {
-        let start = foreword::init::start(model, task, &how.init, how.n_virtual, how.seed)?;
+        let start = match shown {
+            Some(shown) => shown.start.clone(),
+            None => foreword::init::start(model, task, &how.init, how.n_virtual, how.seed)?,
+        };
         let candidate = Candidate { start, learning_rate: how.learning_rate, seed: how.seed };
         anyhow::Ok(Tried { how, candidate })
     };

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use foreword::data::fields::slot_values;
-use foreword::data::split::{default_dev_share, split_texts, stratified_sample};
+use foreword::data::split::{default_dev_share, rounds, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::memory::{Estimate, Sizes};
 use foreword::regularize::Regularizers;
-use foreword::settings::{Init, Objective, Placement, TaskKind};
+use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
@@ -177,12 +177,23 @@ impl Plan {
             placement: file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT),
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
-        let splits = with_dev(splits, &task, &fields, config.seed, printer)?;
+        let splits = match file.data.shots {
+            Some(shots) => few(splits, positive(shots, "shots")?, &task, &fields, config.seed)?,
+            None => with_dev(splits, &task, &fields, config.seed, printer)?,
+        };
         let limit = file.data.limit.map(|limit| positive(limit, "limit")).transpose()?;
         let splits = limited(splits, limit, &task, &fields, config.seed, printer)?;
         let init = file.prompt.init.clone().unwrap_or_else(|| default_init(&task, &fields));
-        let start = begin::start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?;
-        let tried = begin::tried(file, &task, &fields, &model, &config)?;
+        let shown = begin::shown(&init, file, (&model, &task), (&splits.train, &fields), config.seed)?;
+        let splits = begin::without_shown(splits, shown.as_ref(), &task)?;
+        let start = match &shown {
+            Some(shown) => shown.start.clone(),
+            None => begin::start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?,
+        };
+        if let (Some(shown), Method::Prefix) = (&shown, task.method) {
+            config.demonstrations.clone_from(&shown.demonstrations);
+        }
+        let tried = begin::tried(file, (&task, &fields), &model, &config, shown.as_ref())?;
         if tried.len() > 1 && splits.dev.is_none() {
             return Err(Given::wrong("there are too few examples to choose among candidates by")
                 .hint("give dev examples with --dev, or leave out --candidates")
@@ -409,6 +420,7 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
             ema_decay: table.ema_decay.unwrap_or(default.regularizers.ema_decay),
             trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
         },
+        demonstrations: default.demonstrations,
         context_room: default.context_room,
         survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
     })
@@ -456,6 +468,31 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
     ));
     let (train, dev) = (splits.train.take(&split.train), splits.train.take(&split.dev));
     Ok(Splits { train, dev: Some(dev), test: splits.test })
+}
+
+/// So many examples of each label to learn from, and as many others to choose by.
+fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) -> Result<Splits> {
+    if task.verbalizer().is_none() {
+        return Err(Given::wrong("--shots counts examples of each label, and a generation has none")
+            .hint("use --limit")
+            .into());
+    }
+    let drawn = |dataset: &Dataset| -> Result<Vec<usize>> {
+        let mut rows: Vec<usize> =
+            rounds(&strata(dataset, task, fields)?, shots, seed).into_iter().flatten().collect();
+        rows.sort_unstable();
+        Ok(rows)
+    };
+    let rows = drawn(&splits.train)?;
+    let dev = match splits.dev {
+        Some(dev) => dev,
+        None => splits
+            .train
+            .take(&(0..splits.train.n()).filter(|row| rows.binary_search(row).is_err()).collect::<Vec<_>>()),
+    };
+    let dev_rows = drawn(&dev)?;
+    let dev = (!dev_rows.is_empty()).then(|| dev.take(&dev_rows));
+    Ok(Splits { train: splits.train.take(&rows), dev, test: splits.test })
 }
 
 /// What decides the memory that a step takes.

@@ -215,3 +215,77 @@ fn a_compiled_prompt_gives_the_same_answers_to_the_bit() {
     assert!(refused.stderr.contains("placement suffix stands below each text"), "{}", refused.stderr);
     assert!(!scene.path("p-prefix").exists());
 }
+
+#[test]
+fn few_examples_are_drawn_by_several_seeds_and_told_together() {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct FewShot {
+        event: String,
+        shots: usize,
+        split: String,
+        seeds: Vec<u64>,
+        accuracy: Vec<f64>,
+        mean: f64,
+        deviation: Option<f64>,
+        majority: f64,
+        bare: f64,
+    }
+    let scene = Scene::new();
+    let run = scene.train("p", "2", &["--shots", "3", "--test", &sentences(), "--json", "--log", "l.jsonl"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let last: FewShot = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((last.event.as_str(), last.shots, last.split.as_str()), ("few-shot", 3, "test"));
+    assert_eq!(last.seeds, [13, 21, 42, 87, 100]);
+    let mean = last.accuracy.iter().sum::<f64>() / 5.0;
+    let squares: f64 = last.accuracy.iter().map(|a| (a - mean).powi(2)).sum();
+    assert!(
+        (last.mean - mean).abs() < 1e-12 && (last.deviation.unwrap() - (squares / 4.0).sqrt()).abs() < 1e-12
+    );
+    assert_eq!(last.majority, 0.5);
+    assert!((0.0..=1.0).contains(&last.bare));
+    // The log has the lines of all five.
+    assert_eq!(fs::read_to_string(scene.path("l.jsonl")).unwrap(), run.stdout);
+    for seed in last.seeds {
+        let passport = fs::read_to_string(scene.path(&format!("p/seed-{seed}/foreword.json"))).unwrap();
+        let passport: serde_json::Value = serde_json::from_str(&passport).unwrap();
+        let examples = |split: &str| passport["training"]["data"][split]["examples"].clone();
+        assert_eq!((examples("train"), examples("dev")), (6.into(), 6.into()));
+    }
+
+    let told = scene.train("q", "2", &["--shots", "3", "--seed", "5", "--test", &sentences()]);
+    assert!(told.stdout.contains("mean ± deviation") && told.stdout.contains("seed 5"), "{}", told.stdout);
+    assert!(scene.path("q/seed-5").exists() && !scene.path("q/seed-13").exists());
+    let again = scene.train("q", "2", &["--shots", "3", "--seed", "5"]);
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("already has"), "{}", again.stderr);
+}
+
+#[test]
+fn a_prompt_can_begin_as_demonstrations() {
+    let scene = Scene::new();
+    let data = sentences();
+    let llama = model("llama-tiny");
+    let train = |method: &str, most: &str, out: &str, more: &[&str]| {
+        let args = ["train", &data, "--model", &llama, "--steps", "3", "--method", method];
+        let init = ["--init", "demonstrations", "--virtual-tokens", most, "--out", out];
+        scene.run(&[&args[..], &init, more].concat())
+    };
+    for method in ["prefix", "prompt"] {
+        let run = train(method, "120", method, &[]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let rows = PromptDirectory::read(&scene.path(method)).unwrap().rows;
+        assert!((60..=120).contains(&rows.n_virtual()), "{}", rows.n_virtual());
+        assert_eq!(classified(&scene, method).len(), 2);
+    }
+    let few = ["--limit", "2"];
+    for (method, most, more, message) in [
+        ("prefix", "3", &[][..], "not even one training example with its label fits"),
+        ("prompt", "120", &few[..], "every training example is a demonstration"),
+    ] {
+        let refused = train(method, most, "x", more);
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        assert!(!scene.path("x").exists());
+    }
+}

@@ -83,6 +83,9 @@ fn each_flag_tells_its_unit_and_its_default() {
           --test <FILE>          Examples to report on; nothing is chosen by them
           --limit <N>            Learn from this many of the training examples, drawn by label and seed
                                  [default: all]
+          --shots <N>            Learn from this many examples of each label, and choose by as many
+                                 others: five runs, whose examples the seeds 13, 21, 42, 87 and 100
+                                 draw, or one with --seed; their mean and deviation is told [default: 4]
           --strict               Where the data is doubtful (duplicates, contradictory or rare labels,
                                  test texts that are learned from, cut texts, …), end with an error
                                  instead of a warning
@@ -122,9 +125,10 @@ fn each_flag_tells_its_unit_and_its_default() {
           --virtual-tokens <N>  How many rows the soft prompt has [default: 20]
           --init <INIT>         What its rows are at first: the embeddings of a text's tokens (text:…),
                                 of the labels' (labels), of tokens drawn by chance (vocab), noise
-                                (random), or the rows of another prompt (from:DIR). A KV prefix begins
-                                with the keys and values that the model makes of such rows [default:
-                                text: and a sentence that names the labels]
+                                (random), training examples with their labels (demonstrations), or the
+                                rows of another prompt (from:DIR). A KV prefix begins with the keys and
+                                values that the model makes of such rows [default: text: and a sentence
+                                that names the labels]
 
     Training:
           --steps <N>             How many updates are made [default: 400]

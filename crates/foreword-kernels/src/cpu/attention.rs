@@ -70,7 +70,7 @@ fn seen<'a>(attention: &View<'a>, task: &Task) -> Vec<&'a [f32]> {
 /// How many of those query `query` sees.
 fn n_seen(attention: &View<'_>, task: &Task, query: usize) -> usize {
     let segment = &attention.forest.segments()[task.segment];
-    segment.position() + own_row(attention, query) - segment.rows().start + 1
+    segment.n_above() + own_row(attention, query) - segment.rows().start + 1
 }
 
 /// Buffers of a thread.

@@ -8,7 +8,7 @@ use foreword_format::SoftPrompt;
 use foreword_tune::data::Dataset;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
-use foreword_tune::pass::{Query, Scorer};
+use foreword_tune::pass::{Hidden, Query, Scorer};
 use foreword_tune::score::best;
 use foreword_tune::settings::{Init, LearningRate, Method, Placement};
 use foreword_tune::stem::Stem;
@@ -111,7 +111,8 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
                     let continuations: Vec<Vec<Token>> =
                         (0..n).map(|token| [&text.tokens[..step], &[token]].concat()).collect();
                     let continuations: Vec<&[Token]> = continuations.iter().map(Vec::as_slice).collect();
-                    let query = Query { root: 0, context, continuations: &continuations };
+                    let query =
+                        Query { hidden: Hidden::NONE, root: 0, context, continuations: &continuations };
                     let scores = &scorer.log_likelihoods(&[query]).unwrap()[0];
                     let (likeliest, taken) = (best(scores), text.tokens[step] as usize);
                     assert!(scores[likeliest] - scores[taken] < 1e-5, "{name} {placement} step {step}");

@@ -6,7 +6,7 @@ use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
-use foreword_tune::pass::{Budget, Lesson, Query, loss_and_gradient};
+use foreword_tune::pass::{Budget, Hidden, Lesson, Query, loss_and_gradient};
 use foreword_tune::settings::{LearningRate, Method, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
@@ -136,7 +136,12 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
             for roots in ROOTS {
                 let n_roots = roots.iter().max().unwrap() + 1;
                 let planted: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
-                let query = |i: usize| Query { root: roots[i], context: CONTEXTS[i], continuations: &LABELS };
+                let query = |i: usize| Query {
+                    hidden: Hidden::NONE,
+                    root: roots[i],
+                    context: CONTEXTS[i],
+                    continuations: &LABELS,
+                };
                 let lessons: Vec<Lesson<'_>> =
                     (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
                 for budget in [1, 9, 1000] {
@@ -182,7 +187,12 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let soft = soft_prompts(&model);
         let stem = stem(&model, placement);
-        let query = |i: usize| Query { root: roots[i], context: CONTEXTS[i], continuations: &LABELS };
+        let query = |i: usize| Query {
+            hidden: Hidden::NONE,
+            root: roots[i],
+            context: CONTEXTS[i],
+            continuations: &LABELS,
+        };
         let lessons: Vec<Lesson<'_>> = (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
         let planted = [&soft[0][..], &soft[1][..]];
         loss_and_gradient(&stem, &planted, &lessons, Objective::Label, budget).unwrap()

@@ -8,7 +8,7 @@ use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_format::PromptDirectory;
 use foreword_tune::data::Dataset;
 use foreword_tune::init;
-use foreword_tune::pass::{Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
 use foreword_tune::settings::{Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
@@ -35,7 +35,7 @@ fn check<B: Backend>(name: &str, backend: B) {
     let Some(model) = golden.model(backend) else { return };
     let (contexts, labels, soft) = (golden.contexts(), golden.labels(), golden.tensor("soft_prompt"));
     let labels: Vec<&[Token]> = labels.iter().map(Vec::as_slice).collect();
-    let query = |context| Query { root: 0, context, continuations: &labels };
+    let query = |context| Query { hidden: Hidden::NONE, root: 0, context, continuations: &labels };
     let queries: Vec<Query<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
 
     let mut bare_and_placed = vec![("bare", Placement::Front, &[][..])];

@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 use foreword_backbone::kernels::{Backend as _, Cpu, Reference, Token};
 use foreword_backbone::{Model, Taped};
 use foreword_format::SoftPrompt;
+use foreword_tune::context_tuning::{Demonstration, demonstrations, hidden};
 use foreword_tune::init::{self, InitError};
-use foreword_tune::pass::{Budget, Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::pass::{Budget, Hidden, Lesson, Query, Scorer, loss_and_gradient};
 use foreword_tune::prefix::{CompileError, compile};
+use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Method, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::{Examples, Task, TaskError, TrainConfig, Truths, train};
 
-use crate::golden::load;
+use crate::golden::{load, root};
 use crate::laws::task;
 
 const CONTEXTS: [&[Token]; 4] =
@@ -22,7 +24,9 @@ const TRUTHS: [usize; 4] = [2, 0, 1, 1];
 const PLACEMENTS: [Placement; 2] = [Placement::Front, Placement::AfterBos];
 
 fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
-    (0..4).map(|i| Query { root: root[i], context: CONTEXTS[i], continuations: &LABELS }).collect()
+    (0..4)
+        .map(|i| Query { hidden: Hidden::NONE, root: root[i], context: CONTEXTS[i], continuations: &LABELS })
+        .collect()
 }
 
 fn lessons(root: [usize; 4]) -> Vec<Lesson<'static>> {
@@ -173,4 +177,127 @@ fn a_kv_prefix_stands_above_every_text_or_nowhere() {
     assert_eq!(init::start(&model, &task_of, &from, 9, 0).unwrap(), directory.rows);
     let as_rows = init::start(&model, &task(&model, Placement::Front), &from, 9, 0).unwrap_err();
     assert!(matches!(as_rows, InitError::OtherMethod { .. }), "{as_rows}");
+}
+
+/// Gradient and loss of the four examples, of which some do not see two positions of the prefix.
+fn with_hidden(prefix: &[f32], hidden: [Hidden; 4], placement: Placement) -> (Vec<f32>, Vec<Vec<f64>>) {
+    let model = load("testdata/models/llama-tiny", Cpu::new(2).unwrap());
+    let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+    let mut lessons = lessons([0; 4]);
+    lessons.iter_mut().zip(hidden).for_each(|(lesson, hidden)| lesson.query.hidden = hidden);
+    let step = loss_and_gradient(&stem, &[prefix], &lessons, Objective::Label, 9).unwrap().remove(0);
+    let queries: Vec<Query<'_>> = lessons.iter().map(|lesson| lesson.query).collect();
+    let scores = Scorer::new(&stem, &[prefix], 9).unwrap().log_likelihoods(&queries).unwrap();
+    (step.gradient, scores)
+}
+
+#[test]
+fn what_an_example_does_not_see_means_nothing_to_it() {
+    let model = load("testdata/models/llama-tiny", Cpu::new(1).unwrap());
+    let width = model.backbone.spec().cache_width();
+    let own = Hidden { first: 1, n: 2 };
+    for placement in PLACEMENTS {
+        let prefix = compile(&model, placement, &rows(&model, &[110, 111, 112, 113])).unwrap().into_values();
+        let mut other = prefix.clone();
+        other[width..3 * width].iter_mut().for_each(|value| *value = 3.0 - *value);
+
+        // The first and the last see all, the others not their own.
+        let hidden = [Hidden::NONE, own, own, Hidden::NONE];
+        let (_, before) = with_hidden(&prefix, hidden, placement);
+        let (_, after) = with_hidden(&other, hidden, placement);
+        let (_, open) = with_hidden(&prefix, [Hidden::NONE; 4], placement);
+        assert_eq!(before[1..3], after[1..3], "{placement}");
+        assert!(before[0] != after[0] && before[3] != after[3]);
+        assert_eq!((&before[0], &before[3]), (&open[0], &open[3]), "{placement}");
+        assert!(before[1] != open[1]);
+
+        // If nobody sees them, nobody moves them.
+        let (gradient, _) = with_hidden(&prefix, [own; 4], placement);
+        assert!(gradient[width..3 * width].iter().all(|d| *d == 0.0), "{placement}");
+        assert!(
+            gradient[..width].iter().any(|d| *d != 0.0) && gradient[3 * width..].iter().any(|d| *d != 0.0)
+        );
+
+        // The others stay where they are: hiding the last positions is having fewer of them, further away.
+        let last = Hidden { first: 2, n: 2 };
+        let (_, hidden) = with_hidden(&prefix, [last; 4], placement);
+        let (_, shorter) = with_hidden(&prefix[..2 * width], [Hidden::NONE; 4], placement);
+        assert!(hidden != shorter, "the text moved to the place of what is hidden");
+    }
+}
+
+#[test]
+fn demonstrations_are_read_apart_and_each_is_where_it_says() {
+    let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+    let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/dev.jsonl")).unwrap();
+    let data = data.take(&(0..12).collect::<Vec<_>>());
+    let label = Some(data.require("label").unwrap());
+    for placement in PLACEMENTS {
+        let rows_task = task(&model, placement);
+        let task = Task { method: Method::Prefix, ..task(&model, placement) };
+        let examples = task.examples(&model, 100, &data, label).unwrap();
+        let shown = demonstrations(&model, &task, &examples, 100, 3).unwrap();
+        let (leading, width) = (model.tokenizer.leading(), task.row_width(&model));
+        let n_first = if placement == Placement::Front { leading.len() } else { 0 };
+        assert_eq!(shown.start.width(), width);
+        let mut next = n_first;
+        for (i, demonstration) in shown.demonstrations.iter().enumerate() {
+            assert_eq!(demonstration.rows.start, next);
+            next = demonstration.rows.end;
+            // The labels take turns while both have examples left that fit.
+            if i < 2 {
+                let label = examples.labels()[demonstration.example];
+                assert_eq!(label != examples.labels()[shown.demonstrations[0].example], i == 1);
+            }
+            let own = hidden(&shown.demonstrations, demonstration.example);
+            assert_eq!((own.first, own.first + own.n), (demonstration.rows.start, demonstration.rows.end));
+        }
+        assert!(shown.demonstrations.len() >= 2 && next == shown.start.n_virtual() && next <= 100);
+        let others = (0..12).find(|i| shown.demonstrations.iter().all(|shown| shown.example != *i));
+        assert!(others.is_none_or(|other| hidden(&shown.demonstrations, other) == Hidden::NONE));
+
+        // The same tokens as rows; the first demonstration alone is made into the same keys and values.
+        let as_rows = demonstrations(&model, &rows_task, &examples, 100, 3).unwrap();
+        assert_eq!(as_rows.demonstrations, shown.demonstrations);
+        let first = shown.demonstrations[0].rows.end;
+        let h = model.backbone.spec().hidden;
+        let alone = SoftPrompt::new(as_rows.start.values()[..first * h].to_vec(), first, h).unwrap();
+        let alone = compile(&model, placement, &alone).unwrap();
+        assert_eq!(alone.values(), &shown.start.values()[..first * width], "{placement}");
+        // The second has not seen the first.
+        let all = compile(&model, placement, &as_rows.start).unwrap();
+        assert!(all.values()[first * width..] != shown.start.values()[first * width..]);
+
+        let none = demonstrations(&model, &task, &examples, 3, 3).unwrap_err();
+        assert!(matches!(none, InitError::NoDemonstration { most: 3 }), "{none}");
+    }
+}
+
+#[test]
+fn context_tuning_learns_from_what_each_example_does_not_see() {
+    let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+    let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/dev.jsonl")).unwrap();
+    let data = data.take(&(0..8).collect::<Vec<_>>());
+    let task = Task { method: Method::Prefix, ..task(&model, Placement::Front) };
+    let examples = task.examples(&model, 300, &data, Some(data.require("label").unwrap())).unwrap();
+    let shown = demonstrations(&model, &task, &examples, 300, 0).unwrap();
+    assert!(shown.demonstrations.len() >= 6);
+    let regularizers = Regularizers { token_dropout: 0.1, ..Regularizers::default() };
+    let of = |demonstrations: &[Demonstration]| {
+        let demonstrations = demonstrations.to_vec();
+        let config =
+            TrainConfig { steps: 12, batch_size: 8, regularizers, demonstrations, ..TrainConfig::default() };
+        let mut losses = Vec::new();
+        let outcome = train(&model, &task, (&examples, None), shown.start.clone(), &config, &mut |event| {
+            if let foreword_tune::Event::Step { made, .. } = event {
+                losses.push(made.loss);
+            }
+            ControlFlow::Continue(())
+        });
+        (losses, outcome.unwrap().soft_prompt)
+    };
+    let (left_out, apart) = of(&shown.demonstrations);
+    let (seen, together) = of(&[]);
+    assert!(left_out != seen && apart != together);
+    assert!(left_out[11] < left_out[0], "{left_out:?}");
 }

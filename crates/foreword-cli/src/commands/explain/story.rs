@@ -260,6 +260,7 @@ impl Story<'_> {
             Init::Labels => "the embeddings of the labels' words".to_owned(),
             Init::Vocab => "the embeddings of words drawn by chance".to_owned(),
             Init::Random => "numbers drawn by chance".to_owned(),
+            Init::Demonstrations => "the embeddings of training examples with their labels".to_owned(),
             Init::From(path) => format!("the rows of the prompt {}", path.display()),
         };
         let whose = if self.began.is_recorded {

@@ -1,0 +1,127 @@
+//! Context tuning (Lu et al. 2025): a prompt that begins as demonstrations, examples with their labels, and learns from there.
+
+use std::ops::Range;
+
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
+use foreword_backbone::{Input, Model, Taped};
+use foreword_format::SoftPrompt;
+
+use crate::data::split::rounds;
+use crate::init::InitError;
+use crate::pass::Hidden;
+use crate::settings::{Method, Placement};
+use crate::task::{Examples, Task, TaskError};
+
+/// What stands between two demonstrations.
+const BETWEEN: &str = "\n\n";
+
+/// A training example that the prompt began as, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demonstration {
+    /// Its index among the training examples.
+    pub example: usize,
+    /// Its virtual tokens.
+    pub rows: Range<usize>,
+}
+
+/// A prompt of demonstrations.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The first rows, `[P, W]`.
+    pub start: SoftPrompt,
+    /// Where each stands.
+    pub demonstrations: Vec<Demonstration>,
+}
+
+/// What an example does not see of a prompt that it is itself in.
+#[must_use]
+pub fn hidden(demonstrations: &[Demonstration], example: usize) -> Hidden {
+    let own = demonstrations.iter().find(|demonstration| demonstration.example == example);
+    own.map_or(Hidden::NONE, |own| Hidden { first: own.rows.start, n: own.rows.len() })
+}
+
+/// As many whole demonstrations of `examples` as fit into `most` virtual tokens, the labels in turns, drawn by `seed`. At the
+/// front they begin with the model's BOS. For a KV prefix each is read on its own, at its place, so that no keys or values but
+/// its own know of it; rows are embeddings.
+///
+/// # Errors
+/// If the task has no labels, the prompt would stand below the texts, or not even one demonstration fits.
+pub fn demonstrations<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    examples: &Examples,
+    most: usize,
+    seed: u64,
+) -> Result<Shown, InitError> {
+    let verbalizer = &task.classification()?.verbalizer;
+    if task.placement == Placement::Suffix && task.method == Method::Prefix {
+        return Err(TaskError::PrefixAtEnd.into());
+    }
+    let n_leading = model.tokenizer.leading().len();
+    let between = model.tokenizer.encode_plain(BETWEEN)?;
+    let mut tokens: Vec<Token> = match task.placement {
+        Placement::Front => model.tokenizer.leading().to_vec(),
+        Placement::AfterBos | Placement::Suffix => Vec::new(),
+    };
+    let n_first = tokens.len();
+    let mut found: Vec<Demonstration> = Vec::new();
+    let labels = examples.labels();
+    for example in rounds(labels, labels.len(), seed).into_iter().flatten() {
+        let context = &examples.contexts[example];
+        let shown =
+            [&context[n_leading.min(context.len())..], verbalizer.tokens(labels[example]), &between].concat();
+        if tokens.len() + shown.len() <= most {
+            found.push(Demonstration { example, rows: tokens.len()..tokens.len() + shown.len() });
+            tokens.extend(shown);
+        }
+    }
+    if found.is_empty() {
+        return Err(InitError::NoDemonstration { most });
+    }
+    let start = match task.method {
+        Method::Prompt => {
+            let values = model.backbone.backend().values(&model.backbone.embed(&tokens));
+            let values = values.into_iter().map(Element::as_f32).collect();
+            SoftPrompt::new(values, tokens.len(), model.backbone.spec().hidden)?
+        }
+        Method::Prefix => apart(model, task.placement, (&tokens, n_first), &found)?,
+    };
+    Ok(Shown { start, demonstrations: found })
+}
+
+/// Keys and values of demonstrations of which none sees another, each at its place.
+fn apart<B: Backend>(
+    model: &Model<B>,
+    placement: Placement,
+    (tokens, n_first): (&[Token], usize),
+    demonstrations: &[Demonstration],
+) -> Result<SoftPrompt, InitError> {
+    let backbone = &model.backbone;
+    // What stands before all of them: the BOS, learned at the front and frozen after the BOS.
+    let above = match placement {
+        Placement::AfterBos => model.tokenizer.leading(),
+        Placement::Front | Placement::Suffix => &tokens[..n_first],
+    };
+    let n_above = above.len();
+    let all = [above, &tokens[n_first..]].concat();
+    let mut forest = Forest::new();
+    let root = forest.push(Parent::Root, n_above);
+    for Demonstration { rows, .. } in demonstrations {
+        let at = n_above + rows.start - n_first;
+        forest.push(Parent::SegmentAt(root, at), rows.len());
+    }
+    let input = Input {
+        rows: backbone.embed(&all),
+        forest: &forest,
+        context: &[],
+        wanted: &[],
+        tape: Taped::Nothing,
+    };
+    let output = backbone.forward(input).map_err(TaskError::from)?;
+    let width = backbone.spec().cache_width();
+    let values: Vec<f32> =
+        output.key_values.values(backbone.backend()).into_iter().map(Element::as_f32).collect();
+    // A frozen BOS is no part of the prefix.
+    let n_frozen = n_above - n_first;
+    Ok(SoftPrompt::new(values[n_frozen * width..].to_vec(), tokens.len(), width)?)
+}
