@@ -12,17 +12,18 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
 use foreword::settings::TaskKind;
-use foreword::{Bytes, Cpu, Dataset, Model, ModelFiles, Template};
+use foreword::{Bytes, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
+use crate::device::{self, Machine};
 use crate::exit::Given;
-use crate::words::{code_path, count};
+use crate::words::count;
 
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
 
 /// Opens a model: the bundled one by its name, any other by its directory.
-pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
+pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
     let files = if name == foreword_tiny::NAME {
         ModelFiles {
             name: name.to_owned(),
@@ -46,17 +47,15 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
             .build_global()
             .context("cannot start threads")?;
     }
-    let backend = Cpu::new(n_threads).context("cannot start threads")?;
+    let backend = device::open(machine.device, n_threads)?;
     Model::load(&files, backend).with_context(|| format!("the model {name}"))
 }
 
 /// What a model runs on, for those who want to know.
-pub(crate) fn computing(model: &Model<Cpu>, micro_batch_tokens: usize) -> (&'static str, String) {
-    let cpu = model.backbone.backend();
-    let (path, n) = (code_path(cpu.path()), cpu.n_threads());
-    let threads = if n == 1 { "thread" } else { "threads" };
+pub(crate) fn computing(model: &Model<Machine>, micro_batch_tokens: usize) -> (&'static str, String) {
+    let machine = device::in_words(model.backbone.backend());
     let budget = count(micro_batch_tokens as u64);
-    ("computing", format!("code path {path}, {n} {threads}, up to {budget} tokens at a time"))
+    ("computing", format!("{machine}, up to {budget} tokens at a time"))
 }
 
 fn no_model(name: &str, path: &Path) -> Given {

@@ -12,12 +12,12 @@ use foreword::settings::{Objective, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template,
-    Verbalizer,
+    Classification, Dataset, Examples, Generation, Goal, Model, PromptDirectory, Task, Template, Verbalizer,
 };
 
 use super::Fields;
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
+use crate::device::{self, Machine};
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::count;
@@ -28,7 +28,7 @@ const NONE: &str = "none";
 /// A soft prompt ready for use.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Machine>,
     pub(crate) task: Task,
     /// The learned rows, `[P, H]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
@@ -152,6 +152,9 @@ impl<'a> Asked<'a> {
         let truth_field = truth_field.map(str::to_owned);
         let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
         let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        if let Some(device) = device::told(model.backbone.backend()) {
+            printer.say(&format!("device    {device}"));
+        }
         printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
         Ok(Ready { model, task, root, truth_field, budget })
     }

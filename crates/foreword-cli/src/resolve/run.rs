@@ -16,13 +16,14 @@ use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, PromptDirectory, SoftPrompt,
-    Task, TaskFile, Template, TrainConfig, Truths, Verbalizer,
+    Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, PromptDirectory, SoftPrompt, Task,
+    TaskFile, Template, TrainConfig, Truths, Verbalizer,
 };
 
 use super::{Fields, data, doubts, memory};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
+use crate::device::{self, Machine};
 use crate::exit::{self, Given};
 use crate::printer::Printer;
 use crate::words::{count, either};
@@ -125,7 +126,7 @@ fn nearest(out: &Path) -> PathBuf {
 pub(crate) struct Plan {
     /// What `--model` named.
     pub(crate) model_name: String,
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Machine>,
     pub(crate) task: Task,
     pub(crate) fields: Fields,
     pub(crate) train: Examples,
@@ -267,6 +268,7 @@ impl Plan {
                     self.config.batch_size
                 ),
             ),
+            ("device", device::told(self.model.backbone.backend()).map(str::to_owned).unwrap_or_default()),
             ("memory", memory::in_words(&self.estimate, &self.config)),
             ("out", self.place.out.display().to_string()),
         ];
@@ -368,7 +370,7 @@ fn positive(value: usize, setting: &str) -> Result<usize> {
 }
 
 /// What the examples are to teach: the labels that are stated, or those of the training data; or to write their targets.
-fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Cpu>) -> Result<Goal> {
+fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Machine>) -> Result<Goal> {
     if fields.kind == TaskKind::Generation {
         return Ok(Goal::Generation(Generation::of(model)?));
     }
@@ -410,7 +412,7 @@ fn sizes(
     train: &Examples,
     start: &SoftPrompt,
     batch_size: usize,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
 ) -> Result<Sizes> {
     let n_virtual = start.n_virtual();
     let (n_trunk, own) = match task.placement {
@@ -452,7 +454,7 @@ fn default_init(task: &Task, fields: &Fields) -> Init {
 fn start(
     init: &Init,
     n_virtual: Option<usize>,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
     task: &Task,
     seed: u64,
     printer: &Printer,

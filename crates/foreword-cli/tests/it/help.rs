@@ -130,6 +130,9 @@ fn each_flag_tells_its_unit_and_its_default() {
                                          core] [env: FOREWORD_THREADS=]
           --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
                                          change no result [default: 2048]
+          --device <DEVICE>              What to compute on: cpu, cuda:0, metal; or auto, which is the
+                                         GPU where this build can use one that answers, and else cpu
+                                         [default: auto]
           --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens
                                          at a time, and activations computed twice where that is needed;
                                          it changes no result [default: half of what is free]

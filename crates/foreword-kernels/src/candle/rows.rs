@@ -31,6 +31,7 @@ impl DeviceRows {
     /// From a tensor `[N, W]`.
     pub(super) fn of(tensor: Tensor) -> Result<Self> {
         let (_, width) = tensor.dims2()?;
+        let tensor = if tensor.is_contiguous() { tensor } else { tensor.contiguous()? };
         Ok(Self { tensor: Some(tensor), width })
     }
 
