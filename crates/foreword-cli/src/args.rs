@@ -31,6 +31,7 @@ pub(crate) use texts::TemplateText;
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
+use crate::device::Device;
 use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
 
 /// The name of the command.
@@ -382,6 +383,17 @@ pub(crate) struct MachineArgs {
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: Option<usize>,
+    /// What to compute on: cpu, cuda:0, metal; or auto, which is the GPU where this build can use one that answers, and else
+    /// cpu
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    pub(crate) device: Device,
+}
+
+impl MachineArgs {
+    /// The processor, where nobody can say.
+    pub(crate) fn processor() -> Self {
+        Self { threads: None, dtype: Products::F32, micro_batch_tokens: None, device: Device::Cpu }
+    }
 }
 
 /// Where a prompt is written.

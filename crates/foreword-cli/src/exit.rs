@@ -15,6 +15,8 @@ use foreword::template::TemplateError;
 use foreword::verbalizer::VerbalizerError;
 use foreword::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError, tokenizer};
 
+use crate::device;
+
 /// What the program tells its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -213,14 +215,17 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     })
 }
 
-/// Makes a panic end the program as a failure, after `say` has told what happened; anywhere but where panics over
-/// damaged files are turned into errors.
-pub(crate) fn on_panic(say: fn(&str)) {
+/// Makes a panic end the program as a failure, after one of the two has told what happened: `fail` (with what to try) where
+/// a device failed, `bug` otherwise; anywhere but where panics over damaged files are turned into errors.
+pub(crate) fn on_panic(fail: fn(&str, &str), bug: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().name() == Some(READER_THREAD) || tokenizer::is_guarded() {
             return;
         }
-        say(&panic.to_string());
+        match device::failure(panic.payload()) {
+            Some((what, hint)) => fail(&what, hint),
+            None => bug(&panic.to_string()),
+        }
         std::process::exit(i32::from(Exit::Failed.code()));
     }));
 }

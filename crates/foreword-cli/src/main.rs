@@ -4,6 +4,7 @@ mod args;
 mod commands;
 
 mod checkpoints;
+mod device;
 mod learn;
 mod recorded;
 mod report;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     };
     let output = args.verb.output();
     let mut printer = Printer::new(output);
-    exit::on_panic(Printer::bug);
+    exit::on_panic(Printer::failure, Printer::bug);
     match run(&args, &mut printer) {
         Ok(exit) => exit.into(),
         Err(error) => {

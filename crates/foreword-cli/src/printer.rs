@@ -167,6 +167,13 @@ impl Printer {
         }
     }
 
+    /// A machine that failed, told from wherever it did.
+    pub(crate) fn failure(what: &str, hint: &str) {
+        let colours = colours();
+        let (error, try_this) = (Kind::Error.word(colours), Kind::Hint.word(colours));
+        drop(writeln!(anstream::stderr().lock(), "{error} {what}\n{try_this} {hint}"));
+    }
+
     /// A bug of ours, told from wherever it showed.
     pub(crate) fn bug(what: &str) {
         let word = Kind::Error.word(colours());

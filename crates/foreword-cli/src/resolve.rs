@@ -14,17 +14,18 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
 use foreword::settings::TaskKind;
-use foreword::{Backend as _, Bytes, Cpu, Dataset, Model, ModelFiles, Template};
+use foreword::{Backend as _, Bytes, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
+use crate::device::{self, Machine};
 use crate::exit::Given;
-use crate::words::{code_path, count};
+use crate::words::count;
 
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
 
 /// Opens a model: the bundled one by its name, any other by its directory.
-pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
+pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
     let files = if name == foreword_tiny::NAME {
         ModelFiles {
             name: name.to_owned(),
@@ -48,21 +49,16 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Cpu>> {
             .build_global()
             .context("cannot start threads")?;
     }
-    let backend = Cpu::new(n_threads).context("cannot start threads")?.with_products(machine.dtype);
+    let backend = device::open(machine.device, n_threads, machine.dtype)?;
     Model::load(&files, backend).with_context(|| format!("the model {name}"))
 }
 
 /// What a model runs on, for those who want to know.
-pub(crate) fn computing(model: &Model<Cpu>, micro_batch_tokens: usize) -> (&'static str, String) {
-    let cpu = model.backbone.backend();
-    let (path, n) = (code_path(cpu.path()), cpu.n_threads());
-    let threads = if n == 1 { "thread" } else { "threads" };
+pub(crate) fn computing(model: &Model<Machine>, micro_batch_tokens: usize) -> (&'static str, String) {
+    let machine = device::in_words(model.backbone.backend());
     let budget = count(micro_batch_tokens as u64);
-    let dtype = cpu.product_dtype(model.backbone.table().dtype()).name();
-    (
-        "computing",
-        format!("code path {path}, products in {dtype}, {n} {threads}, up to {budget} tokens at a time"),
-    )
+    let dtype = model.backbone.backend().product_dtype(model.backbone.table().dtype()).name();
+    ("computing", format!("{machine}, products in {dtype}, up to {budget} tokens at a time"))
 }
 
 fn no_model(name: &str, path: &Path) -> Given {

@@ -56,7 +56,7 @@ pub struct Activation {
 }
 
 /// cos and sin of every row's rotary angles, each `[N, rotary width / 2]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RotaryAngles {
     /// Cosines, `[N, half]`.
     pub cos: Vec<f32>,

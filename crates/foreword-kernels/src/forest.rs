@@ -21,7 +21,7 @@ pub struct Span {
 }
 
 /// Consecutive rows of one call that see all of `ancestors` and, causally, themselves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     rows: Range<usize>,
     position: usize,

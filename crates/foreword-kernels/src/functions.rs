@@ -4,9 +4,9 @@ use crate::backend::Function;
 use crate::rows::Element;
 
 /// √(2/π), of the tanh approximation of GELU (Hendrycks & Gimpel 2016).
-const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+pub(crate) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// Cubic coefficient of the same.
-const GELU_CUBIC: f64 = 0.044_715;
+pub(crate) const GELU_CUBIC: f64 = 0.044_715;
 
 impl Function {
     /// f(x).

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`Reference`] | `f32` or `f64` | plain loops; the oracle of every test |
 //! | [`Cpu`] | `f32` | SIMD chosen at run time, threads over tiles |
+//! | `Candle` | `f32` | GPUs, behind the features `cuda` and `metal` |
 
 mod backend;
 mod forest;
@@ -15,15 +16,23 @@ mod functions;
 mod rows;
 mod weights;
 
+#[cfg(feature = "candle")]
+mod candle;
 mod cpu;
+#[cfg(feature = "candle")]
+mod machine;
 mod reference;
 
 pub use backend::{
     Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Norm,
     NormKind, RotaryAngles, Token,
 };
+#[cfg(feature = "candle")]
+pub use candle::{Candle, DeviceError, DeviceMatrix, DeviceRows};
 pub use cpu::{Cpu, Path, Products, UnknownProducts};
 pub use forest::{Forest, Parent, QueryBlock, Segment, Source, Span};
+#[cfg(feature = "candle")]
+pub use machine::{Kept, Machine, MachineRows};
 pub use reference::Reference;
 pub use rows::{Element, RowBlock, Rows};
 pub use weights::{Bytes, Dtype, Weights, WeightsError};

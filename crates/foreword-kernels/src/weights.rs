@@ -182,6 +182,23 @@ impl Weights {
         self.bytes.as_slice()
     }
 
+    /// Its numbers row after row in the stored format: the bytes that hold it, or a copy where they lie otherwise.
+    #[cfg(feature = "candle")]
+    pub(crate) fn packed(&self) -> Cow<'_, [u8]> {
+        if !self.turned && self.stride == self.cols {
+            return Cow::Borrowed(self.bytes());
+        }
+        let size = self.dtype.size();
+        let mut packed = Vec::with_capacity(self.rows * self.cols * size);
+        for row in 0..self.rows {
+            for col in 0..self.cols {
+                let (line, at) = if self.turned { (col, row) } else { (row, col) };
+                packed.extend_from_slice(&self.line_bytes(line)[at * size..(at + 1) * size]);
+            }
+        }
+        Cow::Owned(packed)
+    }
+
     /// Whether its columns lie together, not its rows.
     pub(crate) fn is_turned(&self) -> bool {
         self.turned

@@ -177,6 +177,14 @@ fn a_shared_trunk_is_as_good_as_single_precision_allows() {
     }
 }
 
+#[cfg(feature = "candle")]
+#[test]
+fn a_shared_trunk_is_as_good_through_candle() {
+    for name in MODELS {
+        check(name, foreword_kernels::Candle::cpu(), 3e-5);
+    }
+}
+
 #[test]
 fn the_cut_into_calls_changes_no_bit() {
     let backbone = Golden::read("llama-tiny").backbone(Cpu::new(2).unwrap()).unwrap();

@@ -52,3 +52,11 @@ fn logits_are_those_of_transformers() {
         model(name, Reference::<f32>::new());
     }
 }
+
+#[cfg(feature = "candle")]
+#[test]
+fn so_they_are_through_candle() {
+    for name in MODELS {
+        model(name, foreword_kernels::Candle::cpu());
+    }
+}

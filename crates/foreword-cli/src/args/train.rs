@@ -86,7 +86,7 @@ pub(crate) struct SplitArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) limit: Option<usize>,
     /// Learn from this many examples of each label, and choose by as many others: five runs, whose examples the seeds 13, 21,
-    /// 42, 87 and 100 draw, or one with --seed; their mean and deviation is told
+    /// 42, 87 and 100 draw, or one where --seed is given. Their mean and deviation is told
     #[arg(long, value_name = "N", value_parser = at_least_one(), conflicts_with = "limit")]
     pub(crate) shots: Option<usize>,
     /// Where the data is doubtful (duplicates, contradictory or rare labels, test texts that are learned from, cut

@@ -4,13 +4,13 @@ use anyhow::Result;
 use foreword::format::CalibrationRecord;
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
-use foreword::kernels::Products;
 use foreword::record::{self, Warning};
 use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
-use foreword::{Cpu, Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
+use foreword::{Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
 use serde_json::Value;
 
 use crate::args::{InspectArgs, MachineArgs};
+use crate::device::Machine;
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
 use crate::recorded::recorded;
@@ -85,7 +85,11 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
 }
 
 /// The model that is given, or the bundled one where the prompt is for it.
-fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model<Cpu>>> {
+fn model(
+    args: &InspectArgs,
+    directory: &PromptDirectory,
+    printer: &Printer,
+) -> Result<Option<Model<Machine>>> {
     let recorded = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
     let recorded =
         recorded.or_else(|| directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref()));
@@ -94,8 +98,7 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
         (None, Some(name)) if name == foreword_tiny::NAME => name,
         (None, _) => return Ok(None),
     };
-    let model =
-        resolve::model(name, &MachineArgs { threads: None, dtype: Products::F32, micro_batch_tokens: None })?;
+    let model = resolve::model(name, &MachineArgs::processor())?;
     match record::check_fit(directory, &model) {
         Ok(warnings) => {
             for warning in warnings.iter().filter(|warning| **warning != Warning::NoPassport) {
@@ -110,7 +113,11 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
 }
 
 /// What the rows began as, where the passport lets it be made again.
-fn began(model: &Model<Cpu>, directory: &PromptDirectory, labels: Option<&Verbalizer>) -> Option<SoftPrompt> {
+fn began(
+    model: &Model<Machine>,
+    directory: &PromptDirectory,
+    labels: Option<&Verbalizer>,
+) -> Option<SoftPrompt> {
     let training = &directory.passport.as_ref()?.training;
     let init: Init = training.init.parse().ok()?;
     if let Init::From(_) = init {

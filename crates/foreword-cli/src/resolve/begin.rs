@@ -6,10 +6,11 @@ use foreword::context_tuning::{Shown, demonstrations};
 use foreword::record;
 use foreword::settings::{CandidateCount, Init, Method};
 use foreword::train::DEFAULT_VIRTUAL_TOKENS;
-use foreword::{Candidate, Cpu, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
+use foreword::{Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
 
 use super::Fields;
 use super::run::Splits;
+use crate::device::Machine;
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::{count, either};
@@ -42,7 +43,7 @@ pub(crate) fn default_init(task: &Task, fields: &Fields) -> Init {
 pub(super) fn start(
     init: &Init,
     n_virtual: Option<usize>,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
     task: &Task,
     seed: u64,
     printer: &Printer,
@@ -71,7 +72,7 @@ const MOST_SHOWN: usize = 128;
 pub(super) fn shown(
     init: &Init,
     file: &TaskFile,
-    (model, task): (&Model<Cpu>, &Task),
+    (model, task): (&Model<Machine>, &Task),
     (train, fields): (&Dataset, &Fields),
     seed: u64,
 ) -> Result<Option<Shown>> {
@@ -103,7 +104,7 @@ pub(super) fn without_shown(splits: Splits, shown: Option<&Shown>, task: &Task) 
 pub(super) fn tried(
     file: &TaskFile,
     (task, fields): (&Task, &Fields),
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
     config: &TrainConfig,
     shown: Option<&Shown>,
 ) -> Result<Vec<Tried>> {

@@ -4,10 +4,10 @@ use anyhow::Result;
 use foreword::contexts::ContextRoom;
 use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
 use foreword::task_file::TrainTable;
-use foreword::{Cpu, Model, TrainConfig};
+use foreword::{Model, TrainConfig};
 
+use crate::device::{Machine, free_bytes};
 use crate::exit::Given;
-use crate::memory::free_bytes;
 use crate::printer::Printer;
 use crate::words::{bytes, count};
 
@@ -16,10 +16,10 @@ pub(crate) fn fit(
     config: &mut TrainConfig,
     asked: &TrainTable,
     sizes: Sizes,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
     printer: &Printer,
 ) -> Result<Estimate> {
-    let limit = asked.memory.map(|size| size.0).or_else(|| Some(free_bytes()? / 2)).unwrap_or(u64::MAX);
+    let limit = asked.memory.map(|size| size.0).or_else(|| Some(free_bytes(model)? / 2)).unwrap_or(u64::MAX);
     if asked.micro_batch_tokens.is_some() {
         let once = estimate(model, sizes, config.budget());
         config.recompute = once.peak() > limit;

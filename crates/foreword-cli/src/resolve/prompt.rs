@@ -15,12 +15,13 @@ use foreword::train::{
 };
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, Task,
-    Template, Verbalizer,
+    Classification, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, Task, Template,
+    Verbalizer,
 };
 
 use super::Fields;
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
+use crate::device::{self, Machine};
 use crate::exit::Given;
 use crate::members::other_members;
 use crate::printer::Printer;
@@ -32,7 +33,7 @@ const NONE: &str = "none";
 /// A soft prompt ready for use.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Machine>,
     pub(crate) task: Task,
     /// The learned rows, `[P, W]`; empty for the bare model.
     pub(crate) root: Vec<f32>,
@@ -158,6 +159,9 @@ impl<'a> Asked<'a> {
             calibration = None;
         }
         let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        if let Some(device) = device::told(model.backbone.backend()) {
+            printer.say(&format!("device    {device}"));
+        }
         printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
         let text_field = task.text_field.clone();
         Ok(Ready { model, task, root, others, text_field, truth_field, calibration, budget })
@@ -166,7 +170,7 @@ impl<'a> Asked<'a> {
     /// The same for a directory that was read, or for none, on a model that was opened.
     pub(crate) fn resolve_on(
         self,
-        model: &Model<Cpu>,
+        model: &Model<Machine>,
         directory: Option<PromptDirectory>,
         data: Option<&Dataset>,
         printer: &Printer,
@@ -266,7 +270,7 @@ impl<'a> Asked<'a> {
 }
 
 /// The learned rows of an ensemble's members beside the prompt in `path`.
-fn other_rows(path: &Path, model: &Model<Cpu>) -> Result<Vec<Vec<f32>>> {
+fn other_rows(path: &Path, model: &Model<Machine>) -> Result<Vec<Vec<f32>>> {
     let dirs = other_members(path);
     if dirs.is_empty() {
         return Err(Given::wrong(format!("the prompt {} is no ensemble's", path.display()))

@@ -15,7 +15,7 @@ use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Cpu, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
+    Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
     TaskFile, Template, TrainConfig, Truths, Verbalizer,
 };
 
@@ -23,6 +23,7 @@ use super::begin::{self, Tried, default_init};
 use super::{Fields, data, doubts, memory};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
+use crate::device::{self, Machine};
 use crate::exit::{self, Given};
 use crate::printer::Printer;
 use crate::words::count;
@@ -125,7 +126,7 @@ fn nearest(out: &Path) -> PathBuf {
 pub(crate) struct Plan {
     /// What `--model` named.
     pub(crate) model_name: String,
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Machine>,
     pub(crate) task: Task,
     pub(crate) fields: Fields,
     pub(crate) train: Examples,
@@ -320,6 +321,7 @@ impl Plan {
                 ),
             ),
             ("trying", self.trying()),
+            ("device", device::told(self.model.backbone.backend()).map(str::to_owned).unwrap_or_default()),
             ("memory", memory::in_words(&self.estimate, &self.config)),
             ("out", self.place.out.display().to_string()),
         ];
@@ -434,7 +436,7 @@ fn positive(value: usize, setting: &str) -> Result<usize> {
 }
 
 /// What the examples are to teach: the labels that are stated, or those of the training data; or to write their targets.
-fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Cpu>) -> Result<Goal> {
+fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Machine>) -> Result<Goal> {
     if fields.kind == TaskKind::Generation {
         return Ok(Goal::Generation(Generation::of(model)?));
     }
@@ -501,7 +503,7 @@ fn sizes(
     (train, dev): (&Examples, Option<&Examples>),
     starts: &[&SoftPrompt],
     batch_size: usize,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
 ) -> Result<Sizes> {
     let n_virtual: usize = starts.iter().map(|start| start.n_virtual()).sum();
     let longest = starts.iter().map(|start| start.n_virtual()).max().unwrap_or(0);

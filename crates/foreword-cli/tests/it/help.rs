@@ -85,7 +85,8 @@ fn each_flag_tells_its_unit_and_its_default() {
                                  [default: all]
           --shots <N>            Learn from this many examples of each label, and choose by as many
                                  others: five runs, whose examples the seeds 13, 21, 42, 87 and 100
-                                 draw, or one with --seed; their mean and deviation is told [default: 4]
+                                 draw, or one where --seed is given. Their mean and deviation is told
+                                 [default: 4]
           --strict               Where the data is doubtful (duplicates, contradictory or rare labels,
                                  test texts that are learned from, cut texts, …), end with an error
                                  instead of a warning
@@ -170,6 +171,9 @@ fn each_flag_tells_its_unit_and_its_default() {
                                          bf16]
           --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
                                          change no result [default: 2048]
+          --device <DEVICE>              What to compute on: cpu, cuda:0, metal; or auto, which is the
+                                         GPU where this build can use one that answers, and else cpu
+                                         [default: auto]
           --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens
                                          at a time, and activations computed twice where that is needed;
                                          it changes no result [default: half of what is free]
@@ -297,7 +301,7 @@ fn verbose_tells_what_it_runs_on() {
     let ran = scene.train("p", "1", &["-v", "--threads", "1", "--micro-batch-tokens", "64"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let line = |name: &str| ran.stderr.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(line("computing").ends_with(", 1 thread, up to 64 tokens at a time"), "{}", ran.stderr);
+    assert!(line("computing").ends_with(", 1 thread, products in f32, up to 64 tokens at a time"), "{}", ran.stderr);
     assert!(
         line("shared").ends_with("tokens that all training texts begin with, computed once for all of them")
     );

@@ -222,6 +222,26 @@ fn models_that_are_none() {
 }
 
 #[test]
+fn devices_that_are_none() {
+    let scene = Scene::new();
+    let classify = |device: &str| {
+        refused(&scene, &["classify", "--prompt", "none", "--labels", "a= a,b= b", "--device", device, "x"])
+    };
+    let cuda = classify("cuda:0");
+    // A build that can use a GPU, too, has none of this number.
+    let without = cfg!(not(feature = "cuda"));
+    assert!(without || classify("cuda:99").starts_with("exit 1\nerror: --device cuda:99 can't be used"));
+    if without {
+        insta::assert_snapshot!(cuda, @r#"
+        exit 1
+        error: --device cuda:0: this foreword was built without cuda
+        hint: build it with `cargo build --release --features cuda`, for which CONTRIBUTING.md says what is needed; or take --device cpu
+        "#);
+    }
+    assert!(classify("gpu").contains("a device is auto, cpu, cuda:0 (or another number) or metal"));
+}
+
+#[test]
 fn prompts_that_do_not_fit() {
     let scene = Scene::new();
     let sentences = sentences();

@@ -122,19 +122,21 @@ fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)
     all
 }
 
+/// Fails where results are not those of the reference in double precision.
+fn close(name: &str, got: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)]) {
+    assert_eq!(got.len(), expected.len());
+    for ((what, got), (_, expected)) in got.iter().zip(expected) {
+        let distance = distance(got, expected);
+        assert!(distance < 2e-6, "{name}: {what} is off by {distance:e}");
+    }
+}
+
 #[test]
 fn fast_kernels_equal_the_reference_on_every_path() {
     let expected = results(&Reference::<f64>::new());
-    let close = |name: &str, got: Vec<(String, Vec<f64>)>| {
-        assert_eq!(got.len(), expected.len());
-        for ((what, got), (_, expected)) in got.iter().zip(&expected) {
-            let distance = distance(got, expected);
-            assert!(distance < 2e-6, "{name}: {what} is off by {distance:e}");
-        }
-    };
-    close("reference f32", results(&Reference::<f32>::new()));
+    close("reference f32", &results(&Reference::<f32>::new()), &expected);
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        close(&format!("{path:?}"), results(&Cpu::with_path(2, path).unwrap()));
+        close(&format!("{path:?}"), &results(&Cpu::with_path(2, path).unwrap()), &expected);
     }
 }
 
@@ -207,4 +209,29 @@ fn products_are_in_bf16_where_that_was_asked_for() {
     assert_eq!(Cpu::new(1).unwrap().product_dtype(Dtype::Bf16), Dtype::F32);
     let portable = Cpu::with_path(1, Path::Portable).unwrap().with_products(Products::Auto);
     assert_eq!(portable.product_dtype(Dtype::Bf16), Dtype::F32);
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_equals_the_reference_in_one_piece_and_in_many() {
+    use foreword_kernels::{Candle, Machine};
+    let expected = results(&Reference::<f64>::new());
+    close("candle", &results(&Candle::cpu()), &expected);
+    // So small that products, batches and sums come in parts.
+    close("candle in pieces", &results(&Candle::cpu().with_room(600)), &expected);
+    close("a machine that is candle", &results(&Machine::Device(Candle::cpu())), &expected);
+    close("a machine that is the processor", &results(&Machine::Cpu(Cpu::new(2).unwrap())), &expected);
+}
+
+/// An operation whose result can't be had panics with what happened, since its caller could not tell a wrong result.
+#[cfg(feature = "candle")]
+#[test]
+fn an_operation_of_candle_that_fails_says_so_in_its_panic() {
+    use foreword_kernels::{Candle, DeviceError};
+    let candle = Candle::cpu();
+    let (x, weight) = (candle.zeros(2, 4), candle.matrix(vec![Numbers(1).weights(Dtype::F32, 3, 5)]));
+    let wrong = std::panic::AssertUnwindSafe(|| candle.linear(&x, &weight, None));
+    let payload = std::panic::catch_unwind(wrong).unwrap_err();
+    let message = payload.downcast_ref::<DeviceError>().unwrap().to_string();
+    assert!(message.starts_with("the device candle's cpu failed: "), "{message}");
 }

@@ -82,6 +82,14 @@ fn greedy_texts_are_those_of_transformers() {
     as_transformers_does("llama-tiny", Reference::<f32>::new);
 }
 
+#[cfg(feature = "candle")]
+#[test]
+fn so_they_are_through_candle() {
+    for name in MODELS {
+        as_transformers_does(name, foreword_backbone::kernels::Candle::cpu);
+    }
+}
+
 fn soft_prompt<B: Backend>(model: &Model<B>) -> SoftPrompt {
     Sources::of(model, None).soft_prompt(&Init::Vocab, 3, 5).unwrap()
 }

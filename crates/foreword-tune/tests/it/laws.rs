@@ -181,6 +181,15 @@ fn the_forest_equals_copies_in_single_precision() {
     }
 }
 
+#[cfg(feature = "candle")]
+#[test]
+fn the_forest_equals_copies_through_candle() {
+    for name in TINY {
+        let candle = foreword_backbone::kernels::Candle::cpu();
+        forest_equals_copies(&format!("testdata/models/{name}"), candle, 3e-5);
+    }
+}
+
 #[test]
 fn budgets_threads_and_company_change_no_bit_of_a_step() {
     let run = |n_threads: usize, budget: Budget, placement: Placement, roots: [usize; 4]| {

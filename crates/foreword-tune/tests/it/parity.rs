@@ -86,6 +86,14 @@ fn so_they_are_on_the_reference() {
     }
 }
 
+#[cfg(feature = "candle")]
+#[test]
+fn so_they_are_through_candle() {
+    for name in MODELS {
+        check(name, foreword_backbone::kernels::Candle::cpu());
+    }
+}
+
 fn peft_task<B: Backend>(model: &Model<B>) -> Task {
     let labels = [("negative", " negative"), ("positive", " positive")];
     let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();

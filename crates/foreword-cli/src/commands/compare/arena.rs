@@ -9,11 +9,10 @@ use foreword::data::fields::slot_fields;
 use foreword::settings::{CalibrationMethod, Init, Objective, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
-use foreword::{
-    Classification, Cpu, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer,
-};
+use foreword::{Classification, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer};
 
 use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, SourceArgs, TaskArgs, TemplateText};
+use crate::device::Machine;
 use crate::exit::Given;
 use crate::learn::size;
 use crate::printer::Printer;
@@ -37,7 +36,7 @@ pub(crate) struct Prompt {
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) model_name: String,
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Machine>,
     /// The task without anything learned.
     pub(crate) task: Task,
     pub(crate) fields: Fields,
@@ -186,7 +185,7 @@ fn task(
     directories: &[Read],
     train: Option<&Dataset>,
     test: &Dataset,
-    model: &Model<Cpu>,
+    model: &Model<Machine>,
 ) -> Result<(Task, Fields)> {
     let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
     let recorded = first.map(|passport| &passport.task);
@@ -243,7 +242,7 @@ fn instruction(
 /// What prompts are opened with.
 struct Opener<'a> {
     file: &'a TaskFile,
-    model: &'a Model<Cpu>,
+    model: &'a Model<Machine>,
     task: &'a Task,
     fields: &'a Fields,
     args: &'a CompareArgs,

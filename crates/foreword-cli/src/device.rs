@@ -1,0 +1,87 @@
+//! What a model runs on: the processor, or a GPU where this build can use one.
+
+use std::str::FromStr;
+
+#[cfg_attr(feature = "candle", path = "device/gpu.rs")]
+#[cfg_attr(not(feature = "candle"), path = "device/cpu_only.rs")]
+mod imp;
+
+pub(crate) use imp::{Machine, failure, free_bytes, in_words, open, told};
+
+use crate::exit::Given;
+use crate::words::code_path;
+
+/// `--device`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// The GPU where this build and the machine have one, else the processor.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+    /// The GPU of an Apple computer.
+    Metal,
+}
+
+/// Something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a device is auto, cpu, cuda:0 (or another number) or metal")]
+pub(crate) struct DeviceError;
+
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "metal" => Ok(Self::Metal),
+            _ => {
+                let number = text.strip_prefix("cuda:").ok_or(DeviceError)?;
+                number.parse().map(Self::Cuda).map_err(|_| DeviceError)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+/// The processor in words.
+fn processor(cpu: &foreword::Cpu) -> String {
+    let (path, n) = (code_path(cpu.path()), cpu.n_threads());
+    let threads = if n == 1 { "thread" } else { "threads" };
+    format!("code path {path}, {n} {threads}")
+}
+
+/// The error of a device that this build knows nothing of.
+fn not_built(device: Device, feature: &str) -> Given {
+    Given::wrong(format!("--device {device}: this foreword was built without {feature}")).hint(format!(
+        "build it with `cargo build --release --features {feature}`, for which CONTRIBUTING.md says what is needed; or take \
+         --device cpu"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_written_as_they_are_read() {
+        for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(3), Device::Metal] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for wrong in ["cuda", "cuda:", "cuda:-1", "gpu", "CPU", ""] {
+            assert_eq!(wrong.parse::<Device>(), Err(DeviceError), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A build that can use a GPU.
+
+use std::any::Any;
+
+use anyhow::{Context as _, Result};
+use foreword::kernels::{Candle, DeviceError, Products};
+use foreword::{Cpu, Model};
+
+use super::{Device, not_built};
+use crate::exit::Given;
+
+/// What a model runs on.
+pub(crate) use foreword::kernels::Machine;
+
+/// The machine that was asked for.
+/// A GPU multiplies in single precision.
+pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
+    let machine = opened(device, n_threads, dtype)?;
+    match (&machine, dtype) {
+        (Machine::Device(gpu), Products::Bf16) => Err(Given::wrong(format!(
+            "--dtype bf16 is for the processor, and {} multiplies in single precision",
+            gpu.name()
+        ))
+        .hint("leave --dtype out, or take --device cpu")
+        .into()),
+        _ => Ok(machine),
+    }
+}
+
+fn opened(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
+    let cpu = || {
+        let cpu = Cpu::new(n_threads).context("cannot start threads")?;
+        Ok(Machine::Cpu(cpu.with_products(dtype)))
+    };
+    let asked = |opened: Result<Candle, DeviceError>| {
+        let told = |error: DeviceError| {
+            Given::wrong(format!("--device {device} can't be used: {error}"))
+                .hint("see that its driver answers, or take --device cpu, or auto, which takes a GPU only where there is one")
+        };
+        Ok(Machine::Device(opened.map_err(told)?))
+    };
+    match device {
+        Device::Cpu => cpu(),
+        Device::Auto => match any() {
+            Some(gpu) => Ok(Machine::Device(gpu)),
+            None => cpu(),
+        },
+        Device::Cuda(number) if cfg!(feature = "cuda") => asked(Candle::cuda(number)),
+        Device::Metal if cfg!(feature = "metal") => asked(Candle::metal()),
+        Device::Cuda(_) => Err(not_built(device, "cuda").into()),
+        Device::Metal => Err(not_built(device, "metal").into()),
+    }
+}
+
+/// A GPU that answers.
+fn any() -> Option<Candle> {
+    let cuda = cfg!(feature = "cuda").then(|| Candle::cuda(0).ok()).flatten();
+    cuda.or_else(|| cfg!(feature = "metal").then(|| Candle::metal().ok()).flatten())
+}
+
+/// It in words, for those who want to know.
+pub(crate) fn in_words(machine: &Machine) -> String {
+    match machine {
+        Machine::Cpu(cpu) => super::processor(cpu),
+        Machine::Device(device) => format!("on the device {}", device.name()),
+    }
+}
+
+/// Its name, where there was a choice.
+pub(crate) fn told(machine: &Machine) -> Option<&str> {
+    Some(match machine {
+        Machine::Cpu(_) => "cpu",
+        Machine::Device(device) => device.name(),
+    })
+}
+
+/// Bytes that are free where the model is, itself included.
+pub(crate) fn free_bytes(model: &Model<Machine>) -> Option<u64> {
+    match model.backbone.backend() {
+        Machine::Cpu(_) => crate::memory::free_bytes(),
+        Machine::Device(device) => {
+            let beside = device.free_bytes().map(|free| free + model.backbone.weight_bytes());
+            beside.or_else(crate::memory::free_bytes)
+        }
+    }
+}
+
+/// What a device failed with, and what to try, where a panic tells of one.
+pub(crate) fn failure(payload: &(dyn Any + Send)) -> Option<(String, &'static str)> {
+    let error = payload.downcast_ref::<DeviceError>()?;
+    let hint = if error.is_out_of_memory() {
+        "compute fewer tokens at a time with --micro-batch-tokens, or a run within --memory; see that no other program uses \
+         the device; or take --device cpu"
+    } else {
+        "try again (an interrupted run goes on with --resume), or take --device cpu"
+    };
+    Some((error.to_string(), hint))
+}

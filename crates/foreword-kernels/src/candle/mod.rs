@@ -1,0 +1,258 @@
+//! Devices that candle-core reaches (NVIDIA's by CUDA, Apple's by Metal): tensors of rows, and few large operations on them.
+//!
+//! candle is storage, products and elementwise operations here. Its automatic differentiation is not used: every gradient
+//! is written out, as in [`Reference`](crate::Reference). Frozen matrices stay on the device in their file's format and are
+//! widened to single precision piece by piece in front of a product, so that results are those of the other
+//! implementations to rounding. Which product runs on a GPU depends on the number of rows, so a row's bits may differ with
+//! its company there.
+
+mod attention;
+mod head;
+mod memo;
+mod plan;
+mod products;
+mod rows;
+mod rowwise;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::backend::{
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
+};
+use crate::weights::Weights;
+use memo::Memo;
+use plan::{Plan, PlanKey};
+pub use products::DeviceMatrix;
+pub use rows::DeviceRows;
+use rowwise::DeviceAngles;
+
+/// The most numbers of a tensor that is only there while an operation runs: 256 MiB.
+const ROOM: usize = 1 << 26;
+/// Plans and angles that are kept: those of a trunk and of a micro-batch, of all rows and of those that ask.
+const N_KEPT: usize = 8;
+
+/// A device that can't be used, or an operation that failed on it.
+///
+/// The operations of [`Backend`] have no errors, and a result that is not right must not pass as one: where an operation
+/// fails (the device's memory is full, the device is gone), it panics with this value as its payload.
+#[derive(Clone, Debug)]
+pub struct DeviceError {
+    device: String,
+    message: String,
+}
+
+impl DeviceError {
+    fn new(device: &str, error: &candle_core::Error) -> Self {
+        // The first line says it; what follows is a trace of calls.
+        let message = error.to_string().lines().next().unwrap_or_default().trim().to_owned();
+        Self { device: device.to_owned(), message }
+    }
+
+    /// Whether the device's memory was full.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        let message = self.message.to_lowercase();
+        ["out_of_memory", "out of memory", "failed to allocate"].iter().any(|words| message.contains(words))
+    }
+}
+
+impl std::fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, message } = self;
+        if self.is_out_of_memory() {
+            write!(f, "the memory of the device {device} is full: {message}")
+        } else {
+            write!(f, "the device {device} failed: {message}")
+        }
+    }
+}
+
+impl std::error::Error for DeviceError {}
+
+/// A device of candle: rows in single precision, frozen matrices in their file's format.
+///
+/// # Panics
+/// Every operation, with a [`DeviceError`] as the payload, where the device fails.
+#[derive(Debug)]
+pub struct Candle {
+    device: Device,
+    name: String,
+    room: usize,
+    plans: Memo<PlanKey, Plan>,
+    angles: Memo<RotaryAngles, DeviceAngles>,
+}
+
+impl Candle {
+    /// The processor, through candle: what the tests compare. [`Cpu`](crate::Cpu) is the fast one.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self::new(Device::Cpu, "candle's cpu".to_owned())
+    }
+
+    /// An NVIDIA GPU by its number.
+    ///
+    /// # Errors
+    /// If this build has no CUDA, or no such device answers.
+    pub fn cuda(ordinal: usize) -> std::result::Result<Self, DeviceError> {
+        Self::opened(Device::new_cuda(ordinal), format!("cuda:{ordinal}"))
+    }
+
+    /// The GPU of an Apple computer.
+    ///
+    /// # Errors
+    /// If this build has no Metal, or no device answers.
+    pub fn metal() -> std::result::Result<Self, DeviceError> {
+        Self::opened(Device::new_metal(0), "metal".to_owned())
+    }
+
+    /// The same with another room for tensors that are only there while an operation runs, in numbers; one row of them may
+    /// take more.
+    #[must_use]
+    pub fn with_room(self, room: usize) -> Self {
+        Self { room, ..self }
+    }
+
+    /// What it is called: `cuda:0`, `metal`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of the device's memory that are free; `None` where that is not known.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = &self.device {
+            return device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64);
+        }
+        None
+    }
+
+    fn opened(device: Result<Device>, name: String) -> std::result::Result<Self, DeviceError> {
+        match device {
+            Ok(device) => Ok(Self::new(device, name)),
+            Err(error) => Err(DeviceError::new(&name, &error)),
+        }
+    }
+
+    fn new(device: Device, name: String) -> Self {
+        Self { device, name, room: ROOM, plans: Memo::new(N_KEPT), angles: Memo::new(N_KEPT) }
+    }
+
+    /// The result, which must not be missing.
+    fn done<T>(&self, result: Result<T>) -> T {
+        result.unwrap_or_else(|error| std::panic::panic_any(DeviceError::new(&self.name, &error)))
+    }
+
+    /// Indices on the device, `[n]`.
+    fn indices(&self, indices: impl IntoIterator<Item = usize>) -> Result<Tensor> {
+        let indices: Vec<u32> = indices.into_iter().map(|i| i as u32).collect();
+        let n = indices.len();
+        Tensor::from_vec(indices, n, &self.device)
+    }
+}
+
+impl Backend for Candle {
+    type Element = f32;
+    type Rows = DeviceRows;
+    type Matrix = DeviceMatrix;
+    type Vector = Tensor;
+
+    fn matrix(&self, blocks: Vec<Weights>) -> DeviceMatrix {
+        self.done(DeviceMatrix::new(&blocks, &self.device))
+    }
+    fn vector(&self, values: &[f32]) -> Tensor {
+        self.done(Tensor::from_slice(values, (1, values.len()), &self.device))
+    }
+    fn rows(&self, values: Vec<f32>, width: usize) -> DeviceRows {
+        self.done(DeviceRows::from_values(values, width, &self.device))
+    }
+    fn zeros(&self, n_rows: usize, width: usize) -> DeviceRows {
+        let zeros = (n_rows > 0).then(|| self.done(Tensor::zeros((n_rows, width), DType::F32, &self.device)));
+        DeviceRows::new(zeros, width)
+    }
+    fn values(&self, rows: &DeviceRows) -> Vec<f32> {
+        self.done(rows.values())
+    }
+    fn embed(&self, table: &DeviceMatrix, tokens: &[Token]) -> DeviceRows {
+        self.done(self.embedded(table, tokens))
+    }
+    fn select(&self, x: &DeviceRows, indices: &[usize]) -> DeviceRows {
+        self.done(self.selected(x, indices))
+    }
+    fn assign(&self, into: &mut DeviceRows, indices: &[usize], source: &DeviceRows) {
+        self.done(self.assigned(into, indices, source));
+    }
+    fn scatter_add(&self, into: &mut DeviceRows, indices: &[usize], source: &DeviceRows) {
+        self.done(self.scattered(into, indices, source));
+    }
+    fn add(&self, into: &mut DeviceRows, x: &DeviceRows) {
+        self.done(into.add(x.tensor()));
+    }
+    fn linear(&self, x: &DeviceRows, weight: &DeviceMatrix, bias: Option<&Tensor>) -> DeviceRows {
+        self.done(self.product(x, weight, bias))
+    }
+    fn linear_gradient(&self, dy: &DeviceRows, weight: &DeviceMatrix, dx: &mut DeviceRows) {
+        self.done(self.product_gradient(dy, weight, dx));
+    }
+    fn norm(&self, x: &DeviceRows, norm: &Norm<Tensor>) -> DeviceRows {
+        self.done(rowwise::norm(x, norm))
+    }
+    fn norm_gradient(&self, x: &DeviceRows, norm: &Norm<Tensor>, dy: &DeviceRows, dx: &mut DeviceRows) {
+        self.done(rowwise::norm_gradient(x, norm, dy, dx));
+    }
+    fn rotate(
+        &self,
+        x: &mut DeviceRows,
+        n_heads: usize,
+        head_width: usize,
+        angles: &RotaryAngles,
+        direction: Direction,
+    ) {
+        let angles = self.done(self.angles.get(angles, || DeviceAngles::new(angles, &self.device)));
+        self.done(rowwise::rotate(x, n_heads, head_width, &angles, direction));
+    }
+    fn attend(&self, attention: &Attention<'_, DeviceRows>) -> Attended<DeviceRows> {
+        self.done(self.attended(attention))
+    }
+    fn attend_gradient(
+        &self,
+        attention: &Attention<'_, DeviceRows>,
+        attended: &Attended<DeviceRows>,
+        d_output: &DeviceRows,
+        gradient: AttentionGradient<'_, DeviceRows>,
+    ) {
+        self.done(self.attended_gradient(attention, attended, d_output, gradient));
+    }
+    fn activate(&self, x: &DeviceRows, activation: Activation) -> DeviceRows {
+        self.done(rowwise::activate(x, activation))
+    }
+    fn activate_gradient(&self, x: &DeviceRows, activation: Activation, dy: &DeviceRows) -> DeviceRows {
+        self.done(rowwise::activate_gradient(x, activation, dy))
+    }
+    fn logits_at(&self, x: &DeviceRows, head: &DeviceMatrix, pairs: &[(usize, Token)]) -> Vec<f32> {
+        self.done(self.some_logits(x, head, pairs))
+    }
+    fn logits_at_gradient(
+        &self,
+        head: &DeviceMatrix,
+        pairs: &[(usize, Token)],
+        d: &[f32],
+        dx: &mut DeviceRows,
+    ) {
+        self.done(self.some_logits_gradient(head, pairs, d, dx));
+    }
+    fn log_sum_exp(&self, x: &DeviceRows, head: &DeviceMatrix) -> Vec<f32> {
+        self.done(self.log_sum_exps(x, head))
+    }
+    fn log_sum_exp_gradient(
+        &self,
+        x: &DeviceRows,
+        head: &DeviceMatrix,
+        log_sums: &[f32],
+        d: &[f32],
+        dx: &mut DeviceRows,
+    ) {
+        self.done(self.log_sum_exp_back(x, head, (log_sums, d), dx));
+    }
+}

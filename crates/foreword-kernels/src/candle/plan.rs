@@ -1,0 +1,235 @@
+//! An attention along a forest as few large products: which rows stand together in a batch, and where they come from.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::forest::{Forest, Segment, Source};
+
+/// The share of the room up to which a batch may be mostly padding: launching another would take longer.
+const SMALL_SHARE: usize = 16;
+
+/// What a plan depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PlanKey {
+    pub(super) segments: Vec<Segment>,
+    pub(super) asking: Option<Vec<usize>>,
+    /// Rows of each context block.
+    pub(super) context: Vec<usize>,
+    /// Numbers of a score block per query and key: the query heads.
+    pub(super) heads: usize,
+    /// Numbers of a row of keys and values.
+    pub(super) width: usize,
+    /// The most numbers of the scores, keys or gathered gradients of a batch.
+    pub(super) room: usize,
+}
+
+/// The batches of an attention. Keys and values are told by their place in the *pool*: the context's rows, block after
+/// block, then the call's own.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) batches: Vec<Batch>,
+    /// Per query, its row among those of all batches, `[N asking]`.
+    pub(super) queries_at: Tensor,
+    pub(super) sums: Sums,
+}
+
+/// Queries of several segments, padded to the same number, with the keys that they see, padded too.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) n: usize,
+    pub(super) n_queries: usize,
+    pub(super) n_keys: usize,
+    /// `[n · n_queries]`; padding stands for the first row.
+    pub(super) queries: Tensor,
+    /// `[n · n_keys]`, places in the pool; padding stands for the first row.
+    pub(super) keys: Tensor,
+    /// Added to the scores, `[n, 1, n_queries, n_keys]`: 0 where the key is seen, and else what makes its weight 0.
+    pub(super) bias: Tensor,
+}
+
+/// How the gradients of the batches' keys and values are summed to those of the pool: a trunk's row stands in a batch
+/// once for every segment below it. Sums run over rows that are gathered side by side, since adding to rows by index
+/// goes through all indices one after another on a GPU.
+#[derive(Debug)]
+pub(super) struct Sums {
+    /// (`[m · c]` rows of the batches, or the zero row behind them, c): sums of c rows for m rows of the pool.
+    pub(super) groups: Vec<(Tensor, usize)>,
+    /// Per row of the pool its sum among those of all groups, or the zero row behind them.
+    pub(super) sums_at: Tensor,
+}
+
+/// Queries of one segment.
+struct Item {
+    queries: Range<usize>,
+    /// Places in the pool.
+    keys: Vec<u32>,
+    /// How many of the keys the first query sees, and so on.
+    seen: Vec<u32>,
+}
+
+impl Plan {
+    /// The plan for a forest.
+    pub(super) fn new(forest: &Forest, key: &PlanKey, device: &Device) -> Result<Self> {
+        let mut items = items(forest, key);
+        items.sort_by_key(|item| (item.queries.len(), item.keys.len()));
+        let n_pool = key.context.iter().sum::<usize>() + forest.n_rows();
+        let n_asking = key.asking.as_ref().map_or(forest.n_rows(), Vec::len);
+        let mut queries_at = vec![0_u32; n_asking];
+        let mut sources: Vec<Vec<u32>> = vec![Vec::new(); n_pool];
+        let (mut n_query_rows, mut n_key_rows) = (0, 0);
+        let mut batches = Vec::new();
+        for items in batched(&items, key) {
+            let batch = Batch::new(items, device)?;
+            for (i, item) in items.iter().enumerate() {
+                for (j, query) in item.queries.clone().enumerate() {
+                    queries_at[query] = (n_query_rows + i * batch.n_queries + j) as u32;
+                }
+                for (j, &place) in item.keys.iter().enumerate() {
+                    sources[place as usize].push((n_key_rows + i * batch.n_keys + j) as u32);
+                }
+            }
+            n_query_rows += batch.n * batch.n_queries;
+            n_key_rows += batch.n * batch.n_keys;
+            batches.push(batch);
+        }
+        let queries_at = Tensor::from_vec(queries_at, n_asking, device)?;
+        Ok(Self { batches, queries_at, sums: Sums::new(&sources, n_key_rows, key, device)? })
+    }
+}
+
+/// The queries of every segment, in parts whose scores are not more than may be.
+fn items(forest: &Forest, key: &PlanKey) -> Vec<Item> {
+    let firsts: Vec<usize> = key
+        .context
+        .iter()
+        .scan(0, |next, n| {
+            *next += n;
+            Some(*next - n)
+        })
+        .collect();
+    let first_own: usize = key.context.iter().sum();
+    let mut items = Vec::new();
+    for block in forest.query_blocks(key.asking.as_deref()) {
+        let segment = &forest.segments()[block.segment];
+        let above: Vec<u32> = segment
+            .ancestors()
+            .iter()
+            .flat_map(|span| {
+                let first = match span.source {
+                    Source::Own => first_own,
+                    Source::Context(block) => firsts[block],
+                };
+                span.rows.clone().map(move |row| (first + row) as u32)
+            })
+            .collect();
+        let own = segment.rows();
+        let most = (key.room / (key.heads * (above.len() + own.len()))).max(1);
+        for start in block.queries.clone().step_by(most) {
+            let queries = start..(start + most).min(block.queries.end);
+            let row = |query: usize| key.asking.as_ref().map_or(query, |asking| asking[query]);
+            let seen: Vec<u32> =
+                queries.clone().map(|query| (above.len() + row(query) + 1 - own.start) as u32).collect();
+            let last = row(queries.end - 1);
+            let mut keys = above.clone();
+            keys.extend((own.start..=last).map(|row| (first_own + row) as u32));
+            items.push(Item { queries, keys, seen });
+        }
+    }
+    items
+}
+
+/// Consecutive items that a batch holds without too much padding.
+fn batched<'a>(items: &'a [Item], key: &PlanKey) -> Vec<&'a [Item]> {
+    let mut parts = Vec::new();
+    let (mut start, mut real, mut n_keys) = (0, 0, 0);
+    for (i, item) in items.iter().enumerate() {
+        let area = item.queries.len() * item.keys.len();
+        let (n, longest) = (i + 1 - start, item.keys.len().max(n_keys));
+        // Items come by their number of queries, so this one's is the largest.
+        let scores = key.heads * n * item.queries.len() * longest;
+        let fits = scores.max(n * longest * key.width) <= key.room
+            && (scores <= key.room / SMALL_SHARE || scores <= 2 * key.heads * (real + area));
+        if i > start && !fits {
+            parts.push(&items[start..i]);
+            (start, real, n_keys) = (i, 0, 0);
+        }
+        real += area;
+        n_keys = n_keys.max(item.keys.len());
+    }
+    if start < items.len() {
+        parts.push(&items[start..]);
+    }
+    parts
+}
+
+impl Batch {
+    fn new(items: &[Item], device: &Device) -> Result<Self> {
+        let n = items.len();
+        let n_queries = items.iter().map(|item| item.queries.len()).max().unwrap_or(0);
+        let n_keys = items.iter().map(|item| item.keys.len()).max().unwrap_or(0);
+        let mut queries = vec![0_u32; n * n_queries];
+        let mut keys = vec![0_u32; n * n_keys];
+        // Padded queries see nothing.
+        let mut seen = vec![0_f32; n * n_queries];
+        for (i, item) in items.iter().enumerate() {
+            for (j, query) in item.queries.clone().enumerate() {
+                queries[i * n_queries + j] = query as u32;
+                seen[i * n_queries + j] = item.seen[j] as f32;
+            }
+            keys[i * n_keys..][..item.keys.len()].copy_from_slice(&item.keys);
+        }
+        let place = Tensor::arange(0_f32, n_keys as f32, device)?.reshape((1, 1, 1, n_keys))?;
+        let seen = Tensor::from_vec(seen, (n, 1, n_queries, 1), device)?;
+        // Finite, so that the softmax of a padded query, which nobody reads, is a number.
+        let bias = (place.broadcast_ge(&seen)?.to_dtype(DType::F32)? * f64::from(f32::MIN / 2.0))?;
+        Ok(Self {
+            n,
+            n_queries,
+            n_keys,
+            queries: Tensor::from_vec(queries, n * n_queries, device)?,
+            keys: Tensor::from_vec(keys, n * n_keys, device)?,
+            bias,
+        })
+    }
+}
+
+impl Sums {
+    /// Of `n_rows` rows, those at `sources[i]` for row `i`.
+    fn new(sources: &[Vec<u32>], n_rows: usize, key: &PlanKey, device: &Device) -> Result<Self> {
+        let mut order: Vec<usize> = (0..sources.len()).filter(|&i| !sources[i].is_empty()).collect();
+        let size = |i: usize| sources[i].len().next_power_of_two();
+        order.sort_by_key(|&i| size(i));
+        let mut sums_at = vec![order.len() as u32; sources.len()];
+        for (place, &i) in order.iter().enumerate() {
+            sums_at[i] = place as u32;
+        }
+        let mut groups = Vec::new();
+        for same in order.chunk_by(|&a, &b| size(a) == size(b)) {
+            let c = size(same[0]);
+            for part in same.chunks((key.room / (c * key.width)).max(1)) {
+                let mut rows = vec![n_rows as u32; part.len() * c];
+                for (rows, &i) in rows.chunks_exact_mut(c).zip(part) {
+                    rows[..sources[i].len()].copy_from_slice(&sources[i]);
+                }
+                groups.push((Tensor::from_vec(rows, part.len() * c, device)?, c));
+            }
+        }
+        let n = sums_at.len();
+        Ok(Self { groups, sums_at: Tensor::from_vec(sums_at, n, device)? })
+    }
+
+    /// `[rows of all batches, W]` to `[rows of the pool, W]`.
+    pub(super) fn of(&self, rows: &Tensor) -> Result<Tensor> {
+        let width = rows.dims()[1];
+        let zero = Tensor::zeros((1, width), DType::F32, rows.device())?;
+        let padded = Tensor::cat(&[rows, &zero], 0)?;
+        let mut sums = Vec::with_capacity(self.groups.len() + 1);
+        for (indices, c) in &self.groups {
+            let gathered = padded.index_select(indices, 0)?;
+            sums.push(if *c == 1 { gathered } else { gathered.reshape(((), *c, width))?.sum(1)? });
+        }
+        sums.push(zero);
+        Tensor::cat(&sums, 0)?.index_select(&self.sums_at, 0)
+    }
+}

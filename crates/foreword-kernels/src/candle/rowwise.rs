@@ -1,0 +1,168 @@
+//! Norms, rotations and activations: elementwise operations, each row for itself.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::DeviceRows;
+use crate::backend::{Activation, Direction, Function, Norm, NormKind, RotaryAngles};
+use crate::functions::{GELU_CUBIC, SQRT_2_OVER_PI};
+use crate::rows::RowBlock;
+
+/// (x − mean, what that is multiplied by `[N, 1]`).
+fn statistics(x: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)> {
+    let (centred, eps) = match kind {
+        NormKind::Rms { eps } => (x.clone(), eps),
+        NormKind::Layer { eps } => (x.broadcast_sub(&x.mean_keepdim(1)?)?, eps),
+    };
+    let scale = (centred.sqr()?.mean_keepdim(1)? + eps)?.sqrt()?.recip()?;
+    Ok((centred, scale))
+}
+
+pub(super) fn norm(x: &DeviceRows, norm: &Norm<Tensor>) -> Result<DeviceRows> {
+    let Some(tensor) = x.tensor() else { return Ok(x.clone()) };
+    let (centred, scale) = statistics(tensor, norm.kind)?;
+    let y = centred.broadcast_mul(&scale)?.broadcast_mul(&norm.gain)?;
+    DeviceRows::of(match &norm.bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
+}
+
+pub(super) fn norm_gradient(
+    x: &DeviceRows,
+    norm: &Norm<Tensor>,
+    dy: &DeviceRows,
+    dx: &mut DeviceRows,
+) -> Result<()> {
+    let (Some(x), Some(dy)) = (x.tensor(), dy.tensor()) else { return Ok(()) };
+    let (centred, scale) = statistics(x, norm.kind)?;
+    let normed = centred.broadcast_mul(&scale)?;
+    let d = dy.broadcast_mul(&norm.gain)?;
+    let d_scale = d.mul(&normed)?.mean_keepdim(1)?;
+    let through = match norm.kind {
+        NormKind::Rms { .. } => d,
+        NormKind::Layer { .. } => d.broadcast_sub(&d.mean_keepdim(1)?)?,
+    };
+    let gradient = through.sub(&normed.broadcast_mul(&d_scale)?)?.broadcast_mul(&scale)?;
+    dx.add(Some(&gradient))
+}
+
+/// Rotary angles on a device, each `[N, 1, half]`.
+#[derive(Debug)]
+pub(super) struct DeviceAngles {
+    cos: Tensor,
+    sin: Tensor,
+    half: usize,
+}
+
+impl DeviceAngles {
+    pub(super) fn new(angles: &RotaryAngles, device: &Device) -> Result<Self> {
+        let n = angles.cos.len() / angles.half.max(1);
+        let tensor = |values: &[f32]| Tensor::from_slice(values, (n, 1, angles.half), device);
+        Ok(Self { cos: tensor(&angles.cos)?, sin: tensor(&angles.sin)?, half: angles.half })
+    }
+}
+
+pub(super) fn rotate(
+    x: &mut DeviceRows,
+    n_heads: usize,
+    head_width: usize,
+    angles: &DeviceAngles,
+    direction: Direction,
+) -> Result<()> {
+    let (n, width) = (x.n_rows(), x.width());
+    let Some(tensor) = x.tensor() else { return Ok(()) };
+    let (half, rotated) = (angles.half, n_heads * head_width);
+    let heads = tensor.narrow(1, 0, rotated)?.contiguous()?.reshape((n, n_heads, head_width))?;
+    let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+    let (a_cos, a_sin) = (a.broadcast_mul(&angles.cos)?, a.broadcast_mul(&angles.sin)?);
+    let (b_cos, b_sin) = (b.broadcast_mul(&angles.cos)?, b.broadcast_mul(&angles.sin)?);
+    let (a, b) = match direction {
+        Direction::Forward => (a_cos.sub(&b_sin)?, b_cos.add(&a_sin)?),
+        Direction::Backward => (a_cos.add(&b_sin)?, b_cos.sub(&a_sin)?),
+    };
+    let mut parts = vec![a, b];
+    if 2 * half < head_width {
+        parts.push(heads.narrow(2, 2 * half, head_width - 2 * half)?);
+    }
+    let mut y = Tensor::cat(&parts, 2)?.reshape((n, rotated))?;
+    if rotated < width {
+        y = Tensor::cat(&[y, tensor.narrow(1, rotated, width - rotated)?], 1)?;
+    }
+    *x = DeviceRows::of(y)?;
+    Ok(())
+}
+
+pub(super) fn activate(x: &DeviceRows, activation: Activation) -> Result<DeviceRows> {
+    let width = if activation.gated { x.width() / 2 } else { x.width() };
+    let Some(tensor) = x.tensor() else { return Ok(DeviceRows::new(None, width)) };
+    DeviceRows::of(if activation.gated {
+        let (gate, up) = halves(tensor, width)?;
+        value(activation.function, &gate)?.mul(&up)?
+    } else {
+        value(activation.function, tensor)?
+    })
+}
+
+pub(super) fn activate_gradient(
+    x: &DeviceRows,
+    activation: Activation,
+    dy: &DeviceRows,
+) -> Result<DeviceRows> {
+    let (Some(tensor), Some(dy)) = (x.tensor(), dy.tensor()) else { return Ok(x.clone()) };
+    DeviceRows::of(if activation.gated {
+        let (gate, up) = halves(tensor, x.width() / 2)?;
+        let d_gate = dy.mul(&up)?.mul(&slope(activation.function, &gate)?)?;
+        let d_up = dy.mul(&value(activation.function, &gate)?)?;
+        Tensor::cat(&[d_gate, d_up], 1)?
+    } else {
+        dy.mul(&slope(activation.function, tensor)?)?
+    })
+}
+
+/// Gates and values.
+fn halves(x: &Tensor, width: usize) -> Result<(Tensor, Tensor)> {
+    Ok((x.narrow(1, 0, width)?.contiguous()?, x.narrow(1, width, width)?.contiguous()?))
+}
+
+fn value(function: Function, x: &Tensor) -> Result<Tensor> {
+    match function {
+        Function::Silu => x.mul(&sigmoid(x)?),
+        Function::Gelu => x.mul(&normal_distribution(x)?),
+        Function::GeluTanh => x.mul(&(gelu_tanh(x)? + 1.0)?)? * 0.5,
+        Function::Relu => x.relu(),
+    }
+}
+
+fn slope(function: Function, x: &Tensor) -> Result<Tensor> {
+    match function {
+        Function::Silu => {
+            let s = sigmoid(x)?;
+            s.mul(&(x.mul(&s.affine(-1.0, 1.0)?)? + 1.0)?)
+        }
+        Function::Gelu => {
+            let density = ((x.sqr()? * -0.5)?.exp()? * (0.5 * SQRT_2_OVER_PI))?;
+            normal_distribution(x)?.add(&x.mul(&density)?)
+        }
+        Function::GeluTanh => {
+            let t = gelu_tanh(x)?;
+            let d_inner = x.sqr()?.affine(3.0 * GELU_CUBIC * SQRT_2_OVER_PI, SQRT_2_OVER_PI)?;
+            let curved = x.mul(&t.sqr()?.affine(-1.0, 1.0)?)?.mul(&d_inner)?;
+            (t + 1.0)?.add(&curved)? * 0.5
+        }
+        Function::Relu => x.gt(0f32)?.to_dtype(x.dtype()),
+    }
+}
+
+fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    (x.neg()?.exp()? + 1.0)?.recip()
+}
+
+/// The tanh inside of the approximation of GELU.
+fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    x.mul(&x.sqr()?.affine(GELU_CUBIC * SQRT_2_OVER_PI, SQRT_2_OVER_PI)?)?.tanh()
+}
+
+/// Φ(x).
+fn normal_distribution(x: &Tensor) -> Result<Tensor> {
+    (x * std::f64::consts::FRAC_1_SQRT_2)?.erf()?.affine(0.5, 0.5)
+}
