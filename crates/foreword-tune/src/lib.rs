@@ -37,6 +37,7 @@ pub mod task_file;
 pub mod template;
 pub mod verbalizer;
 
+mod order;
 mod spelling;
 
 pub use progress::{Candidate, Progress};

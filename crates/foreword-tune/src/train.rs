@@ -7,14 +7,12 @@ use std::time::Instant;
 use foreword_backbone::kernels::{Backend, Element};
 use foreword_backbone::{Model, Taped};
 use foreword_format::{FormatError, SoftPrompt};
-use rand::Rng as _;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::context_tuning::{Demonstration, hidden};
 use crate::contexts::{ContextRoom, SharedRoom};
 use crate::metrics::Evaluation;
 use crate::optimizer::{clip, rate};
+use crate::order::Order;
 use crate::pass::{Budget, Lesson, Query, loss_and_gradient};
 use crate::progress::Progress;
 use crate::regularize::Regularizers;
@@ -556,50 +554,4 @@ fn check(
         return setting("weight_decay", "0 or a positive number");
     }
     Ok(())
-}
-
-/// The order of the examples: each epoch's by the seed and the epoch alone.
-struct Order {
-    indices: Vec<usize>,
-    next: usize,
-    epoch: u64,
-    seed: Option<u64>,
-}
-
-impl Order {
-    /// The order of `n` examples after `step` batches.
-    fn at(step: u64, batch_size: usize, n: usize, seed: Option<u64>) -> Self {
-        let taken = u128::from(step) * batch_size as u128;
-        let (epoch, next) = ((taken / n as u128) as u64, (taken % n as u128) as usize);
-        let mut order = Self { indices: (0..n).collect(), next, epoch, seed };
-        order.shuffle();
-        order
-    }
-
-    /// The next examples; where the epoch ends, the next one's follow.
-    fn next_batch(&mut self, size: usize) -> Vec<usize> {
-        let mut batch = Vec::with_capacity(size.min(self.indices.len()));
-        while batch.len() < size {
-            if self.next == self.indices.len() {
-                self.epoch += 1;
-                self.next = 0;
-                self.shuffle();
-            }
-            batch.push(self.indices[self.next]);
-            self.next += 1;
-        }
-        batch
-    }
-
-    /// Fisher and Yates's shuffle of the examples in their own order.
-    fn shuffle(&mut self) {
-        let Some(seed) = self.seed else { return };
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(self.epoch);
-        self.indices.sort_unstable();
-        for i in (1..self.indices.len()).rev() {
-            // The remainder favours small numbers by less than n / 2⁶⁴.
-            self.indices.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
-        }
-    }
 }

@@ -301,7 +301,11 @@ fn verbose_tells_what_it_runs_on() {
     let ran = scene.train("p", "1", &["-v", "--threads", "1", "--micro-batch-tokens", "64"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let line = |name: &str| ran.stderr.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(line("computing").ends_with(", 1 thread, products in f32, up to 64 tokens at a time"), "{}", ran.stderr);
+    assert!(
+        line("computing").ends_with(", 1 thread, products in f32, up to 64 tokens at a time"),
+        "{}",
+        ran.stderr
+    );
     assert!(
         line("shared").ends_with("tokens that all training texts begin with, computed once for all of them")
     );
@@ -309,7 +313,7 @@ fn verbose_tells_what_it_runs_on() {
     // The variable stands for the flag, and the flag wins.
     let mut command = scene.command(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "-v", "x"]);
     let told = command.env("FOREWORD_THREADS", "2").output().unwrap();
-    assert!(String::from_utf8_lossy(&told.stderr).contains(", 2 threads, up to "));
+    assert!(String::from_utf8_lossy(&told.stderr).contains(", 2 threads, products in f32, up to "));
     let told = command.args(["--threads", "1"]).output().unwrap();
     assert!(String::from_utf8_lossy(&told.stderr).contains(", 1 thread, up to "));
     let ran = scene.run(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "-v", "-q", "x"]);
