@@ -10,6 +10,7 @@ pub(crate) mod run;
 pub(crate) mod texts;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
@@ -42,8 +43,9 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>>
         ModelFiles::directory(path)?
     };
     let n_threads = machine.threads.unwrap_or(0);
-    if machine.threads.is_some() {
-        // The tokenizer's threads; the model has a pool of its own.
+    // The tokenizer's threads, once for all runs of the program; the model has a pool of its own.
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if machine.threads.is_some() && !STARTED.swap(true, Ordering::Relaxed) {
         rayon::ThreadPoolBuilder::new()
             .num_threads(n_threads)
             .build_global()

@@ -232,7 +232,8 @@ fn few_examples_are_drawn_by_several_seeds_and_told_together() {
         bare: f64,
     }
     let scene = Scene::new();
-    let run = scene.train("p", "2", &["--shots", "3", "--test", &sentences(), "--json", "--log", "l.jsonl"]);
+    let few = ["--shots", "3", "--test", &sentences(), "--threads", "1", "--json", "--log", "l.jsonl"];
+    let run = scene.train("p", "2", &few);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let last: FewShot = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((last.event.as_str(), last.shots, last.split.as_str()), ("few-shot", 3, "test"));
