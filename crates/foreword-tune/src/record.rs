@@ -209,11 +209,7 @@ pub fn directory<B: Backend>(
     outcome: &Outcome,
 ) -> Result<PromptDirectory, RecordError> {
     let rows = outcome.soft_prompt.clone();
-    let adapter = match run.task.placement {
-        Placement::Front => Some(adapter(model, run.task.method, rows.n_virtual())?),
-        // PEFT knows no other placement: it would compute something else.
-        Placement::AfterBos | Placement::Suffix => None,
-    };
+    let adapter = adapter(model, (run.task.method, run.task.placement), rows.n_virtual())?;
     let passport = Passport {
         format_version: FORMAT_VERSION,
         foreword_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -238,15 +234,19 @@ pub fn directory<B: Backend>(
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
 
-/// What PEFT is told of `n_virtual` rows or positions at the front of a model.
+/// What PEFT is told of `n_virtual` rows or positions. Nothing of those that stand elsewhere than at the front: PEFT knows no
+/// other placement, and would compute something else.
 ///
 /// # Errors
 /// If there are none.
 pub fn adapter<B: Backend>(
     model: &Model<B>,
-    method: Method,
+    (method, placement): (Method, Placement),
     n_virtual: usize,
-) -> Result<AdapterConfig, FormatError> {
+) -> Result<Option<AdapterConfig>, FormatError> {
+    if placement != Placement::Front {
+        return Ok(None);
+    }
     let spec = model.backbone.spec();
     let mut adapter = match method {
         Method::Prompt => AdapterConfig::causal_lm(n_virtual, spec.hidden)?,
@@ -260,7 +260,7 @@ pub fn adapter<B: Backend>(
         adapter.n_heads = Some(spec.attention.query_heads);
         adapter.n_layers = Some(spec.layers);
     }
-    Ok(adapter)
+    Ok(Some(adapter))
 }
 
 /// All that determines a run's outcome, by name: what a checkpoint is held against.

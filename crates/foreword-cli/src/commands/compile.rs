@@ -41,10 +41,7 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
     let rows = compile(&model, placement, &directory.rows)?;
     let (n_virtual, width) = (rows.n_virtual(), rows.width());
 
-    let adapter = match placement {
-        Placement::Front => Some(record::adapter(&model, Method::Prefix, n_virtual)?),
-        Placement::AfterBos | Placement::Suffix => None,
-    };
+    let adapter = record::adapter(&model, (Method::Prefix, placement), n_virtual)?;
     let mut passport = directory.passport;
     if let Some(passport) = &mut passport {
         let training = &mut passport.training;

@@ -170,8 +170,8 @@ fn a_kv_prefix_stands_above_every_text_or_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let task_of = prefix(Placement::Front);
     let start = init::start(&model, &task_of, &Init::Vocab, 2, 1).unwrap();
-    let adapter = foreword_tune::record::adapter(&model, Method::Prefix, 2).unwrap();
-    let directory = foreword_format::PromptDirectory { rows: start, adapter: Some(adapter), passport: None };
+    let adapter = foreword_tune::record::adapter(&model, (Method::Prefix, Placement::Front), 2).unwrap();
+    let directory = foreword_format::PromptDirectory { rows: start, adapter, passport: None };
     directory.write(&dir.path().join("p"), foreword_format::Overwrite::Refuse).unwrap();
     let from = Init::From(dir.path().join("p"));
     assert_eq!(init::start(&model, &task_of, &from, 9, 0).unwrap(), directory.rows);
