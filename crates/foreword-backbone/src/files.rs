@@ -38,18 +38,18 @@ impl ModelFiles {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(name, hint)),
             Err(source) => Err(BackboneError::Read { path: path.join(name), source }),
         };
-        let config = required("config.json", "")?;
+        let config = required(CONFIG, "")?;
         let generation_config = match fs::read(path.join(GENERATION_CONFIG)) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(BackboneError::Read { path: path.join(GENERATION_CONFIG), source }),
         };
-        let tokenizer = required("tokenizer.json", TOKENIZER_HINT)?;
-        let weights = if path.join("model.safetensors").exists() {
-            vec!["model.safetensors".to_owned()]
+        let tokenizer = required(TOKENIZER, TOKENIZER_HINT)?;
+        let weights = if path.join(WEIGHTS).exists() {
+            vec![WEIGHTS.to_owned()]
         } else {
             let pickled = path.join("pytorch_model.bin").exists();
-            shards(&required("model.safetensors", if pickled { PICKLE_HINT } else { "" }).or_else(
+            shards(&required(WEIGHTS, if pickled { PICKLE_HINT } else { "" }).or_else(
                 |error| {
                     if path.join(INDEX).exists() { required(INDEX, "") } else { Err(error) }
                 },
@@ -64,15 +64,27 @@ impl ModelFiles {
     }
 }
 
-const GENERATION_CONFIG: &str = "generation_config.json";
-const INDEX: &str = "model.safetensors.index.json";
+/// What the model is.
+pub const CONFIG: &str = "config.json";
+/// Of it, only the end tokens are read.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
+/// The tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The weights, where they are one file.
+pub const WEIGHTS: &str = "model.safetensors";
+/// Which file has which tensor, where they are several.
+pub const INDEX: &str = "model.safetensors.index.json";
+
 const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
     `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 const PICKLE_HINT: &str = "; its pytorch_model.bin is a pickle, which Foreword never reads: convert it once with \
     `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 
 /// Names of the shards in a `model.safetensors.index.json`, each once.
-fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
+///
+/// # Errors
+/// If it is not understood, or names a file that is not beside it.
+pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     let bad = |detail: &str| BackboneError::Json { file: INDEX.into(), detail: detail.to_owned() };
     let value: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(&error.to_string()))?;
     let map = value
