@@ -45,16 +45,15 @@ impl ModelFiles {
             Err(source) => return Err(BackboneError::Read { path: path.join(GENERATION_CONFIG), source }),
         };
         let tokenizer = required(TOKENIZER, TOKENIZER_HINT)?;
-        let weights = if path.join(WEIGHTS).exists() {
-            vec![WEIGHTS.to_owned()]
-        } else {
-            let pickled = path.join("pytorch_model.bin").exists();
-            shards(&required(WEIGHTS, if pickled { PICKLE_HINT } else { "" }).or_else(
-                |error| {
+        let weights =
+            if path.join(WEIGHTS).exists() {
+                vec![WEIGHTS.to_owned()]
+            } else {
+                let pickled = path.join("pytorch_model.bin").exists();
+                shards(&required(WEIGHTS, if pickled { PICKLE_HINT } else { "" }).or_else(|error| {
                     if path.join(INDEX).exists() { required(INDEX, "") } else { Err(error) }
-                },
-            )?)?
-        };
+                })?)?
+            };
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =

@@ -40,7 +40,8 @@ impl Survey {
         let bytes = sizes.map(|metadata| metadata.len()).sum();
         let headers = weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>();
         let of_headers = headers.as_ref().ok().copied().filter(|_| !weights.is_empty());
-        let of_spec = spec.as_ref().and_then(|spec| spec.as_ref().ok()).map(|spec| spec.n_parameters() as u64);
+        let of_spec =
+            spec.as_ref().and_then(|spec| spec.as_ref().ok()).map(|spec| spec.n_parameters() as u64);
         // The configuration first: where it is another architecture's, nothing else matters.
         let refused = match spec {
             Some(Err(error)) => Some(error),
@@ -78,7 +79,8 @@ fn family(config: &[u8]) -> Option<String> {
 /// The safetensors files of a directory.
 fn weights(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_read = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors") && path.is_file();
+    let is_read =
+        |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors") && path.is_file();
     let mut files: Vec<PathBuf> = entries.filter(is_read).collect();
     files.sort();
     files
@@ -87,7 +89,10 @@ fn weights(dir: &Path) -> Vec<PathBuf> {
 /// How many numbers a safetensors file holds, by its header; whether it has the bytes for them.
 fn numbers(path: &Path) -> Result<u64, BackboneError> {
     let read = |source| BackboneError::Read { path: path.to_owned(), source };
-    let bad = |detail: &str| BackboneError::Safetensors { file: path.display().to_string(), detail: detail.to_owned() };
+    let bad = |detail: &str| BackboneError::Safetensors {
+        file: path.display().to_string(),
+        detail: detail.to_owned(),
+    };
     let mut file = File::open(path).map_err(read)?;
     let length = file.metadata().map_err(read)?.len();
     let mut size = [0; 8];
@@ -147,7 +152,11 @@ mod tests {
         let weights = dir.path().join("model.safetensors");
         let whole = fs::read(&weights).unwrap();
         fs::write(&weights, &whole[..whole.len() - 1]).unwrap();
-        assert!(told().ends_with("(it is not as long as its header says); download or copy it again"), "{}", told());
+        assert!(
+            told().ends_with("(it is not as long as its header says); download or copy it again"),
+            "{}",
+            told()
+        );
         fs::write(&weights, &whole[..100]).unwrap();
         assert!(told().contains("ends before its header does"), "{}", told());
         fs::write(&weights, &whole).unwrap();

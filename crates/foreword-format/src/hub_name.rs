@@ -104,10 +104,7 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         let repository = "Qwen/Qwen2.5-0.5B".to_owned();
         assert_eq!(parts("Qwen/Qwen2.5-0.5B"), Some((repository.clone(), None, None)));
-        assert_eq!(
-            parts("Qwen/Qwen2.5-0.5B@refs/pr/3"),
-            Some((repository.clone(), None, some("refs/pr/3")))
-        );
+        assert_eq!(parts("Qwen/Qwen2.5-0.5B@refs/pr/3"), Some((repository.clone(), None, some("refs/pr/3"))));
         assert_eq!(
             parts("Qwen/Qwen2.5-0.5B/q4/model-Q4_K_M.gguf@v1.0"),
             Some((repository, some("q4/model-Q4_K_M.gguf"), some("v1.0")))
@@ -116,8 +113,28 @@ mod tests {
 
     #[test]
     fn paths_and_what_could_leave_a_directory_are_no_names() {
-        let paths = ["model", "./model", "../model", "/models/llama", "a/b/c", "a/b/", "a//b", "C:\\models\\a", "~/m"];
-        let sly = ["a/..", "a/b@", "a/b@../x", "a/b@x/../y", "a/b@/x", "a/b/../c.gguf", "a/b@.x", "a/b@x y", "a/b@x@y"];
+        let paths = [
+            "model",
+            "./model",
+            "../model",
+            "/models/llama",
+            "a/b/c",
+            "a/b/",
+            "a//b",
+            "C:\\models\\a",
+            "~/m",
+        ];
+        let sly = [
+            "a/..",
+            "a/b@",
+            "a/b@../x",
+            "a/b@x/../y",
+            "a/b@/x",
+            "a/b/../c.gguf",
+            "a/b@.x",
+            "a/b@x y",
+            "a/b@x@y",
+        ];
         let not_allowed = ["a/b--c", "-a/b", "a/b.", "ä/b", "a/b?c"];
         for text in paths.iter().chain(&sly).chain(&not_allowed) {
             assert_eq!(HubName::parse(text), None, "{text}");

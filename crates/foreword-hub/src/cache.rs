@@ -62,7 +62,11 @@ impl Repository {
         let path = self.dir.join("refs").join(revision);
         let beside = self.dir.join("refs").join(format!("{revision}.{}.incomplete", std::process::id()));
         make_parent(&path)?;
-        fs::write(&beside, commit).map_err(|source| HubError::Io { action: "write", path: beside.clone(), source })?;
+        fs::write(&beside, commit).map_err(|source| HubError::Io {
+            action: "write",
+            path: beside.clone(),
+            source,
+        })?;
         fs::rename(&beside, &path).map_err(|source| HubError::Io { action: "write", path, source })
     }
 
@@ -84,13 +88,15 @@ impl Repository {
         }
         let has_weights = || {
             has(WEIGHTS)
-                || fs::read(snapshot.join(INDEX))
-                    .is_ok_and(|index| files::shards(&index).is_ok_and(|names| names.iter().all(|name| has(name))))
+                || fs::read(snapshot.join(INDEX)).is_ok_and(|index| {
+                    files::shards(&index).is_ok_and(|names| names.iter().all(|name| has(name)))
+                })
         };
         if !REQUIRED.into_iter().all(has) || !has_weights() {
             return None;
         }
-        let is_settled = |name: &str| has(name) || self.dir.join(".no_exist").join(commit).join(name).exists();
+        let is_settled =
+            |name: &str| has(name) || self.dir.join(".no_exist").join(commit).join(name).exists();
         let is_all = OPTIONAL.into_iter().all(is_settled);
         Some(Found { path: snapshot, commit: commit.to_owned(), is_all })
     }
@@ -111,7 +117,11 @@ impl Repository {
         make_parent(&path)?;
         if path.symlink_metadata().is_ok() {
             // Its blob was taken away.
-            fs::remove_file(&path).map_err(|source| HubError::Io { action: "write", path: path.clone(), source })?;
+            fs::remove_file(&path).map_err(|source| HubError::Io {
+                action: "write",
+                path: path.clone(),
+                source,
+            })?;
         }
         let up = "../".repeat(Path::new(file).components().count() + 1);
         let made = symlink(&PathBuf::from(format!("{up}blobs/{etag}")), &path);
@@ -119,8 +129,11 @@ impl Repository {
             // Somebody else was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             // A file system without links: the file itself stands there, as Python has it.
-            Err(_) => fs::rename(self.blob(etag), &path)
-                .map_err(|source| HubError::Io { action: "write", path, source }),
+            Err(_) => fs::rename(self.blob(etag), &path).map_err(|source| HubError::Io {
+                action: "write",
+                path,
+                source,
+            }),
             Ok(()) => Ok(()),
         }
     }
@@ -137,7 +150,9 @@ impl Repository {
                     file.lock()?;
                 }
                 // Where there are no locks there is nobody to wait for.
-                Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+                Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                    return Err(error);
+                }
                 Err(fs::TryLockError::Error(_)) | Ok(()) => {}
             }
             Ok(file)
@@ -158,7 +173,11 @@ fn symlink(to: &Path, at: &Path) -> io::Result<()> {
 
 pub(crate) fn make_parent(path: &Path) -> Result<(), HubError> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    fs::create_dir_all(parent).map_err(|source| HubError::Io { action: "make the directory", path: parent.to_owned(), source })
+    fs::create_dir_all(parent).map_err(|source| HubError::Io {
+        action: "make the directory",
+        path: parent.to_owned(),
+        source,
+    })
 }
 
 /// Whether this is the full name of a commit.
@@ -184,7 +203,9 @@ pub struct Cached {
 pub fn cached(cache: &Path) -> Vec<Cached> {
     let mut all = Vec::new();
     for folder in names(cache) {
-        let Some((owner, name)) = folder.strip_prefix(PREFIX).and_then(|name| name.split_once("--")) else { continue };
+        let Some((owner, name)) = folder.strip_prefix(PREFIX).and_then(|name| name.split_once("--")) else {
+            continue;
+        };
         let dir = cache.join(&folder);
         let mut refs = Vec::new();
         references(&dir.join("refs"), &mut refs);

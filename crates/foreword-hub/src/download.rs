@@ -55,24 +55,47 @@ impl Wanted {
         let io = |action| move |path: &Path, source| HubError::Io { action, path: path.to_owned(), source };
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&part);
         let mut out = opened.map_err(|source| io("write")(&part, source))?;
-        let mut tries = 0;
-        let mut at = out.metadata().map_or(0, |metadata| metadata.len());
+        let mut was_here = out.metadata().is_ok_and(|metadata| metadata.len() > 0);
         loop {
-            if at > self.stated.size {
-                at = self.begin_again(&mut out, &part)?;
-            }
-            if at == self.stated.size {
-                break;
-            }
-            let before = at;
-            match self.go_on(client, about, (&mut out, &part), &mut at, arrived) {
-                Ok(()) => {}
-                Err(Broken::For(error)) => {
-                    if matches!(error, HubError::Size { .. }) {
+            let whole = self.complete(client, about, (&mut out, &part), arrived);
+            match whole.and_then(|()| self.check(&mut out, &part)) {
+                Ok(()) => break,
+                // What lay here was of something else.
+                Err(HubError::Digest { .. }) if was_here => {
+                    self.begin_again(&mut out, &part)?;
+                    was_here = false;
+                }
+                Err(error) => {
+                    if matches!(error, HubError::Size { .. } | HubError::Digest { .. }) {
                         drop(fs::remove_file(&part));
                     }
                     return Err(error);
                 }
+            }
+        }
+        out.sync_all().map_err(|source| io("write")(&part, source))?;
+        drop(out);
+        fs::rename(&part, &blob).map_err(|source| io("write")(&blob, source))
+    }
+
+    /// All of it, by as many tries as that takes.
+    fn complete(
+        &self,
+        client: &Client<'_>,
+        about: About<'_>,
+        (out, part): (&mut File, &Path),
+        arrived: &mut dyn FnMut(u64),
+    ) -> Result<(), HubError> {
+        let mut tries = 0;
+        let mut at = out.metadata().map_or(0, |metadata| metadata.len());
+        if at > self.stated.size {
+            at = self.begin_again(out, part)?;
+        }
+        while at < self.stated.size {
+            let before = at;
+            match self.go_on(client, about, (&mut *out, part), &mut at, arrived) {
+                Ok(()) => {}
+                Err(Broken::For(error)) => return Err(error),
                 Err(Broken::Off(why)) => {
                     tries = if at > before { 1 } else { tries + 1 };
                     if tries >= TRIES {
@@ -83,10 +106,7 @@ impl Wanted {
                 }
             }
         }
-        self.check(&mut out, &part)?;
-        out.sync_all().map_err(|source| io("write")(&part, source))?;
-        drop(out);
-        fs::rename(&part, &blob).map_err(|source| io("write")(&blob, source))
+        Ok(())
     }
 
     /// More of it, until it ends or breaks off.
@@ -127,7 +147,9 @@ impl Wanted {
         let mut piece = vec![0; PIECE];
         loop {
             let n = match reader.read(&mut piece) {
-                Ok(0) if *at < self.stated.size => return Err(Broken::Off("the connection was closed".to_owned())),
+                Ok(0) if *at < self.stated.size => {
+                    return Err(Broken::Off("the connection was closed".to_owned()));
+                }
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -170,7 +192,6 @@ impl Wanted {
         if found.eq_ignore_ascii_case(stated) {
             return Ok(());
         }
-        drop(fs::remove_file(part));
         Err(HubError::Digest { file: self.file.clone(), stated: stated.to_owned(), found })
     }
 }

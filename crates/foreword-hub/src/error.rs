@@ -66,7 +66,9 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// The repository has no weights that are read.
-    #[error("the repository {repository} has no model.safetensors and no model.safetensors.index.json{instead}")]
+    #[error(
+        "the repository {repository} has no model.safetensors and no model.safetensors.index.json{instead}"
+    )]
     NoWeights {
         /// `org/name`.
         repository: String,
@@ -202,9 +204,11 @@ impl HubError {
         let text = match self {
             Self::Setting { variable, .. } => format!("correct {variable}, or unset it"),
             Self::NoHome => "set HF_HOME to a directory for them".to_owned(),
-            Self::NoRepository { .. } => "a model is a directory that is here, or org/name as the hub spells it; a private \
+            Self::NoRepository { .. } => {
+                "a model is a directory that is here, or org/name as the hub spells it; a private \
                                           repository needs a token in HF_TOKEN"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::NoRevision { repository, endpoint, .. } => {
                 format!("{endpoint}/{repository}/refs lists its branches and tags; without @… it is main")
             }
@@ -216,17 +220,24 @@ impl HubError {
                 format!("set HF_TOKEN to a token that is valid ({endpoint}/settings/tokens), or unset it")
             }
             Self::NotCached { name, .. } => {
-                format!("unset HF_HUB_OFFLINE once, so that {name} can be downloaded; `foreword models` lists what is there")
+                format!(
+                    "unset HF_HUB_OFFLINE once, so that {name} can be downloaded; `foreword models` lists what is there"
+                )
             }
             Self::NoWeights { hint, .. } | Self::NoFile { hint, .. } if !hint.is_empty() => hint.clone(),
-            Self::Unreachable { .. } => "look to the network, or HF_ENDPOINT where the hub is elsewhere; models that are \
+            Self::Unreachable { .. } => {
+                "look to the network, or HF_ENDPOINT where the hub is elsewhere; models that are \
                                          here need no network: `foreword models` lists them"
-                .to_owned(),
-            Self::Status { status: 429, .. } => "wait a little; with a token in HF_TOKEN the hub allows more".to_owned(),
+                    .to_owned()
+            }
+            Self::Status { status: 429, .. } => {
+                "wait a little; with a token in HF_TOKEN the hub allows more".to_owned()
+            }
             Self::Status { .. } | Self::Answer { .. } => "try again later, or look at HF_ENDPOINT".to_owned(),
             Self::Cut { .. } => "run the same again: it goes on where it broke off".to_owned(),
             Self::Size { .. } | Self::Digest { .. } => {
-                "nothing of it was kept; try again, and if it comes again, tell the owner of the repository".to_owned()
+                "nothing of it was kept; try again, and if it comes again, tell the owner of the repository"
+                    .to_owned()
             }
             _ => return None,
         };

@@ -169,12 +169,7 @@ impl Fetcher<'_> {
     }
 
     /// Has all these files in the snapshot.
-    fn all(
-        &self,
-        commit: &str,
-        names: &[String],
-        listen: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), HubError> {
+    fn all(&self, commit: &str, names: &[String], listen: &mut dyn FnMut(Event<'_>)) -> Result<(), HubError> {
         let snapshot = self.repository.snapshot(commit);
         let mut missing = Vec::new();
         for file in names.iter().filter(|file| !snapshot.join(file).is_file()) {

@@ -97,13 +97,17 @@ impl<'a> Client<'a> {
         let url = format!("{endpoint}/api/models/{}/revision/{revision}", about.repository);
         let response = self.patiently(|| self.follow(&Method::GET, &url, None, about, |_| false))?;
         let read = response.into_body().into_with_config().limit(LARGEST_LIST).read_to_vec();
-        let bytes = read.map_err(|error| HubError::Unreachable { url: url.clone(), why: error.to_string() })?;
+        let bytes =
+            read.map_err(|error| HubError::Unreachable { url: url.clone(), why: error.to_string() })?;
         let answer = |detail: String| HubError::Answer { url: url.clone(), detail };
         let model: Model = serde_json::from_slice(&bytes).map_err(|error| answer(error.to_string()))?;
         if !is_commit(&model.sha) {
             return Err(answer(format!("`sha` is {:?}, which is no commit", model.sha)));
         }
-        Ok(Listing { commit: model.sha, files: model.siblings.into_iter().map(|file| file.rfilename).collect() })
+        // Names that would do something to a terminal are nobody's.
+        let names = model.siblings.into_iter().map(|file| file.rfilename);
+        let files = names.filter(|name| !name.contains(char::is_control)).collect();
+        Ok(Listing { commit: model.sha, files })
     }
 
     /// Where a file of a commit is.
@@ -118,8 +122,9 @@ impl<'a> Client<'a> {
         let headers = response.headers();
         let plain = || Some((text(headers, "etag")?, text(headers, "content-length")?.parse().ok()?));
         let answer = |detail: &str| HubError::Answer { url: url.to_owned(), detail: detail.to_owned() };
-        let (etag, size) =
-            linked(headers).or_else(plain).ok_or_else(|| answer("it does not state the file's size and ETag"))?;
+        let (etag, size) = linked(headers)
+            .or_else(plain)
+            .ok_or_else(|| answer("it does not state the file's size and ETag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
         // It becomes the name of a file.
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -162,7 +167,11 @@ impl<'a> Client<'a> {
             let status = response.status();
             if !status.is_redirection() {
                 let is_range = status.as_u16() == 416 && from.is_some();
-                return if status.is_success() || is_range { Ok(response) } else { Err(self.refusal(&at, response, about)) };
+                return if status.is_success() || is_range {
+                    Ok(response)
+                } else {
+                    Err(self.refusal(&at, &response, about))
+                };
             }
             if is_enough(response.headers()) {
                 return Ok(response);
@@ -184,7 +193,8 @@ impl<'a> Client<'a> {
 
     fn ask(&self, method: &Method, at: &Uri, from: Option<u64>) -> Result<Response<Body>, HubError> {
         let unreachable = |why: String| HubError::Unreachable { url: without_query(at), why };
-        let mut request = Request::builder().method(method).uri(at).header(header::ACCEPT_ENCODING, "identity");
+        let mut request =
+            Request::builder().method(method).uri(at).header(header::ACCEPT_ENCODING, "identity");
         let endpoint = self.settings.endpoint.parse::<Uri>();
         if let Some(token) = &self.settings.token
             && endpoint.is_ok_and(|endpoint| origin(&endpoint) == origin(at))
@@ -199,7 +209,7 @@ impl<'a> Client<'a> {
     }
 
     /// Why the hub gives nothing.
-    fn refusal(&self, at: &Uri, response: Response<Body>, about: About<'_>) -> HubError {
+    fn refusal(&self, at: &Uri, response: &Response<Body>, about: About<'_>) -> HubError {
         let (status, headers) = (response.status().as_u16(), response.headers());
         let code = text(headers, "x-error-code").unwrap_or_default();
         let said = text(headers, "x-error-message").map_or_else(String::new, |said| format!(": {said}"));

@@ -136,7 +136,10 @@ mod tests {
         let home = ("HOME", "/home/u");
         assert_eq!(cache(&[home]), Path::new("/home/u/.cache/huggingface/hub"));
         assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
-        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c"), ("HF_HOME", "~/hf")]), Path::new("/home/u/hf/hub"));
+        assert_eq!(
+            cache(&[home, ("XDG_CACHE_HOME", "/c"), ("HF_HOME", "~/hf")]),
+            Path::new("/home/u/hf/hub")
+        );
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/models")]), Path::new("/models"));
         assert_eq!(cache(&[home, ("HF_HUB_CACHE", "")]), Path::new("/home/u/.cache/huggingface/hub"));
         assert!(matches!(settings(&[]), Err(HubError::NoHome)));
@@ -147,7 +150,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), "hf_of_the_file\n").unwrap();
         std::fs::write(dir.path().join("elsewhere"), "hf_elsewhere").unwrap();
-        let (home, elsewhere) = (dir.path().display().to_string(), dir.path().join("elsewhere").display().to_string());
+        let (home, elsewhere) =
+            (dir.path().display().to_string(), dir.path().join("elsewhere").display().to_string());
         let token = |variables: &[(&str, &str)]| {
             settings(variables).unwrap().token.map(|token| (token.header(), format!("{token:?}")))
         };

@@ -80,7 +80,8 @@ fn ggufs(files: &[String]) -> Vec<&str> {
 }
 
 fn no_weights(repository: &str, files: &[String]) -> HubError {
-    let pickled = files.iter().find(|file| file.ends_with(".bin") || file.ends_with(".pt") || file.ends_with(".pth"));
+    let pickled =
+        files.iter().find(|file| file.ends_with(".bin") || file.ends_with(".pt") || file.ends_with(".pth"));
     let ggufs = ggufs(files);
     let (instead, hint) = match (pickled, &ggufs[..]) {
         (_, [file, ..]) => (
