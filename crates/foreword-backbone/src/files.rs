@@ -102,8 +102,9 @@ pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     Ok(names.into_iter().collect())
 }
 
+/// The file as bytes, which are read when they are looked at.
 #[allow(unsafe_code)]
-fn map(path: &Path) -> Result<Bytes, BackboneError> {
+pub(crate) fn map(path: &Path) -> Result<Bytes, BackboneError> {
     let read = |source| BackboneError::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(read)?;
     if file.metadata().map_err(read)?.len() == 0 {

@@ -31,8 +31,12 @@ impl Wanted {
     /// How much of it is in the cache.
     pub(crate) fn here(&self, repository: &Repository) -> u64 {
         let blob = repository.blob(&self.stated.etag);
-        let length = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        if blob.is_file() { self.stated.size } else { length(&beside(&blob)).min(self.stated.size) }
+        let part = || beside(&blob).metadata().map_or(0, |metadata| metadata.len()).min(self.stated.size);
+        match self.stated.sha256() {
+            _ if blob.is_file() => self.stated.size,
+            Some(_) => part(),
+            None => 0,
+        }
     }
 
     /// Has its contents in the cache; `arrived` is told how much of it is there, as that grows.
@@ -55,6 +59,10 @@ impl Wanted {
         let io = |action| move |path: &Path, source| HubError::Io { action, path: path.to_owned(), source };
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&part);
         let mut out = opened.map_err(|source| io("write")(&part, source))?;
+        if self.stated.sha256().is_none() {
+            // What lies here could not be told from something else.
+            self.begin_again(&mut out, &part)?;
+        }
         let mut was_here = out.metadata().is_ok_and(|metadata| metadata.len() > 0);
         loop {
             let whole = self.complete(client, about, (&mut out, &part), arrived);

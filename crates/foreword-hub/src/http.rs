@@ -151,7 +151,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// An answer at the end of all redirections, or the first whose headers are enough. Refusals are errors.
+    /// An answer at the end of all redirections, or the one that leads elsewhere and has enough in its headers. Refusals are
+    /// errors.
     fn follow(
         &self,
         method: &Method,
@@ -173,9 +174,6 @@ impl<'a> Client<'a> {
                     Err(self.refusal(&at, &response, about))
                 };
             }
-            if is_enough(response.headers()) {
-                return Ok(response);
-            }
             let location = text(response.headers(), "location")
                 .ok_or_else(|| answer(format!("status {} without a Location", status.as_u16())))?;
             let next = if location.starts_with('/') && !location.starts_with("//") {
@@ -185,6 +183,9 @@ impl<'a> Client<'a> {
             };
             if at.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(answer(format!("it redirects to {}, which is not encrypted", origin(&next))));
+            }
+            if origin(&at) != origin(&next) && is_enough(response.headers()) {
+                return Ok(response);
             }
             at = next;
         }
@@ -205,7 +206,10 @@ impl<'a> Client<'a> {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         let request = request.body(()).map_err(|error| unreachable(error.to_string()))?;
-        self.agent.run(request).map_err(|error| unreachable(error.to_string()))
+        self.agent.run(request).map_err(|error| match error {
+            ureq::Error::Io(error) => unreachable(error.to_string()),
+            error => unreachable(error.to_string()),
+        })
     }
 
     /// Why the hub gives nothing.

@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 12] = [
     "train",
     "eval",
     "compare",
@@ -11,6 +11,7 @@ const VERBS: [&str; 11] = [
     "explain",
     "inspect",
     "similar",
+    "models",
     "quickstart",
     "completions",
     "man",

@@ -89,10 +89,13 @@ fn what_lies_there_from_something_else_is_found_out() {
     let mut name = blob(&scene).into_os_string();
     name.push(".incomplete");
     fs::create_dir_all(scene.cached("blobs")).unwrap();
+    let small = hex(br#"{"model_type": "x"}"#)[..40].to_owned();
+    fs::write(scene.cached("blobs").join(format!("{small}.incomplete")), "{{{{").unwrap();
     for length in [1000, 300_000, 300_001] {
         fs::write(&name, vec![1; length]).unwrap();
         let fetched = scene.fetch("org/tiny");
         assert_eq!(fs::read(fetched.path.join("model.safetensors")).unwrap(), weights(300_000), "{length}");
+        assert_eq!(fs::read(fetched.path.join("config.json")).unwrap(), br#"{"model_type": "x"}"#);
         fs::remove_file(blob(&scene)).unwrap();
     }
 }
