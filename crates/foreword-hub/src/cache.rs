@@ -101,11 +101,12 @@ impl Repository {
         Some(Found { path: snapshot, commit: commit.to_owned(), is_all })
     }
 
-    /// Remembers that `commit` has no `file`.
-    pub(crate) fn note_absent(&self, commit: &str, file: &str) -> Result<(), HubError> {
+    /// Remembers that `commit` has no `file`, where the cache can be written to: it only saves a question.
+    pub(crate) fn note_absent(&self, commit: &str, file: &str) {
         let path = self.dir.join(".no_exist").join(commit).join(file);
-        make_parent(&path)?;
-        File::create(&path).map(drop).map_err(|source| HubError::Io { action: "write", path, source })
+        if !path.exists() && make_parent(&path).is_ok() {
+            drop(File::create(&path));
+        }
     }
 
     /// Makes `file` of `commit` be the blob `etag`.

@@ -132,7 +132,7 @@ impl Fetcher<'_> {
         self.all(commit, &names, listen)?;
         for file in OPTIONAL.into_iter().filter(|_| name.file().is_none()) {
             if !listing.files.iter().any(|there| there == file) {
-                self.repository.note_absent(commit, file)?;
+                self.repository.note_absent(commit, file);
             }
         }
         // Only now: whoever asks for the branch finds all of it.

@@ -190,10 +190,10 @@ fn models_that_are_none() {
     let sentences = sentences();
     let eval =
         |model: &str| refused(&scene, &["eval", "--prompt", "none", "--data", &sentences, "--model", model]);
-    insta::assert_snapshot!(eval("Qwen/Qwen3-0.6B"), @r#"
+    insta::assert_snapshot!(eval("Qwen3-0.6B"), @r#"
     exit 1
-    error: the model Qwen/Qwen3-0.6B is neither a bundled model nor a directory
-    hint: give foreword-tiny (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and Hugging Face ids are not read by this version, so download the model first
+    error: the model Qwen3-0.6B is neither a bundled model, nor a directory, nor org/name of the Hugging Face hub
+    hint: give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, or org/name; .gguf files are not read by this version
     "#);
 
     let llama = root().join("testdata/models/llama-tiny");

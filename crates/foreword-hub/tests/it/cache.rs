@@ -165,6 +165,15 @@ fn what_python_fetched_is_found() {
 }
 
 #[test]
+fn a_cache_that_takes_no_notes_will_do_while_nothing_changes() {
+    let scene = Scene::new();
+    let first = scene.fetch("org/tiny");
+    fs::remove_dir_all(scene.cached(".no_exist")).unwrap();
+    fs::write(scene.cached(".no_exist"), "no directory").unwrap();
+    assert_eq!(scene.fetch("org/tiny"), first);
+}
+
+#[test]
 fn a_gguf_file_is_fetched_alone() {
     let scene = Scene::new();
     let gguf = weights(5000);
