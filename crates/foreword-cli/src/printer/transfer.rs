@@ -27,13 +27,10 @@ impl Printer {
     pub(crate) fn transfer(&self, all: u64, here: u64) -> Transfer<'_> {
         let bar = (self.conversation == Conversation::Bars).then(|| {
             let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr_with_hz(10));
-            let template =
-                "fetching  {bar:24} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
-            if let Ok(style) = ProgressStyle::with_template(template) {
+            if let Ok(style) = ProgressStyle::with_template("fetching  {bar:24} {msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
             bar.set_position(here);
-            bar.reset_eta();
             bar
         });
         let began = Instant::now();
@@ -44,11 +41,13 @@ impl Printer {
 impl Transfer<'_> {
     /// So many are here now.
     pub(crate) fn arrived(&mut self, here: u64) {
+        let told = || line(here, self.all, self.before, self.began.elapsed());
         if let Some(bar) = &self.bar {
+            bar.set_message(told());
             bar.set_position(here);
         } else if self.told.elapsed() >= PAUSE {
+            self.printer.say(&format!("fetching  {}", told()));
             self.told = Instant::now();
-            self.printer.say(&line(here, self.all, self.before, self.began.elapsed()));
         }
     }
 }
@@ -71,7 +70,7 @@ fn line(here: u64, all: u64, before: u64, since: Duration) -> String {
         3_600.0..1e6 => format!("{:.1} h left", left / 3_600.0),
         _ => "nothing comes".to_owned(),
     };
-    format!("fetching  {} of {}, {left}", bytes(here), bytes(all))
+    format!("{} of {}, {left}", bytes(here), bytes(all))
 }
 
 #[cfg(test)]
@@ -81,9 +80,9 @@ mod tests {
     #[test]
     fn a_line_tells_bytes_and_the_time_that_is_left() {
         let told = |here, before, seconds| line(here, 100_000_000, before, Duration::from_secs(seconds));
-        assert_eq!(told(50_000_000, 0, 10), "fetching  50.0 MB of 100.0 MB, 10 s left");
-        assert_eq!(told(50_000_000, 40_000_000, 60), "fetching  50.0 MB of 100.0 MB, 5 min left");
-        assert_eq!(told(1_000_000, 0, 100), "fetching  1.0 MB of 100.0 MB, 2.8 h left");
-        assert_eq!(told(1_000_000, 1_000_000, 100), "fetching  1.0 MB of 100.0 MB, nothing comes");
+        assert_eq!(told(50_000_000, 0, 10), "50.0 MB of 100.0 MB, 10 s left");
+        assert_eq!(told(50_000_000, 40_000_000, 60), "50.0 MB of 100.0 MB, 5 min left");
+        assert_eq!(told(1_000_000, 0, 100), "1.0 MB of 100.0 MB, 2.8 h left");
+        assert_eq!(told(1_000_000, 1_000_000, 100), "1.0 MB of 100.0 MB, nothing comes");
     }
 }
