@@ -12,6 +12,7 @@ mod error;
 mod families;
 pub mod files;
 mod identity;
+mod layers;
 mod model;
 mod rotary;
 mod spec;
@@ -19,13 +20,15 @@ mod survey;
 mod tensors;
 pub mod tokenizer;
 
-pub use backbone::Backbone;
+pub use backbone::{Backbone, Embeddings};
 pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
 pub use files::ModelFiles;
 pub use foreword_kernels as kernels;
 pub use identity::{Identity, Match};
 pub use model::Model;
-pub use spec::{Attention, Mlp, Positions, RopeScaling, Spec};
+pub use spec::{
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, RopeScaling, Spec,
+};
 pub use survey::Survey;
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -17,8 +17,8 @@ struct Stored {
 pub(crate) struct Tensors(BTreeMap<String, Stored>);
 
 impl Tensors {
-    /// Reads the headers; `prefix` is taken off the names that have it.
-    pub(crate) fn read(files: &[(String, Bytes)], prefix: &str) -> Result<Self, BackboneError> {
+    /// Reads the headers; one of the prefixes is taken off the names that have it.
+    pub(crate) fn read(files: &[(String, Bytes)], prefixes: &[&str]) -> Result<Self, BackboneError> {
         let mut tensors = BTreeMap::new();
         for (file, bytes) in files {
             let all = bytes.as_slice();
@@ -36,7 +36,8 @@ impl Tensors {
                     other => Err(format!("{other:?}")),
                 };
                 let stored = Stored { dtype, shape: view.shape().to_vec(), bytes };
-                let short = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+                let short = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+                let short = short.unwrap_or(name).to_owned();
                 if tensors.insert(short, stored).is_some() {
                     return Err(bad(format!("tensor `{name}` is there twice")));
                 }
@@ -53,6 +54,16 @@ impl Tensors {
     /// Takes a vector `[n]`, widened. NaN and infinities are refused here, where looking costs nothing.
     pub(crate) fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>, BackboneError> {
         let values = self.take(name, &[n])?.to_f32().into_owned();
+        self.finite(name, values)
+    }
+
+    /// Takes a matrix `[rows, cols]`, widened, row after row; likewise.
+    pub(crate) fn flat(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, BackboneError> {
+        let values = self.take(name, &[rows, cols])?.to_f32().into_owned();
+        self.finite(name, values)
+    }
+
+    fn finite(&self, name: &str, values: Vec<f32>) -> Result<Vec<f32>, BackboneError> {
         if values.iter().any(|v| !v.is_finite()) {
             return Err(BackboneError::NotFinite { name: name.to_owned() });
         }
@@ -74,6 +85,11 @@ impl Tensors {
         let (rows, cols) = if let [rows, cols] = *shape { (rows, cols) } else { (1, shape.iter().product()) };
         Weights::new(stored.bytes, dtype, rows, cols)
             .map_err(|error| BackboneError::Safetensors { file: name, detail: error.to_string() })
+    }
+
+    /// Whether a tensor of that name is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Whether a tensor of that name is there and is not `table`, to the bit.

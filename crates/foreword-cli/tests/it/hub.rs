@@ -7,10 +7,22 @@ use serde_json::Value;
 use crate::scene::{Ran, Scene, model, root, sentences};
 use crate::stand_in::{Faults, StandIn};
 
-/// A stand-in with `org/tiny`, the tiny Llama.
+/// Puts a tiny model there as `org/tiny`.
+fn put(hub: &StandIn, model: &str) -> String {
+    let entries =
+        fs::read_dir(root().join("testdata/models").join(model)).unwrap().map(|entry| entry.unwrap());
+    let read =
+        |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    let files: Vec<(String, Vec<u8>)> = entries.map(read).collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    hub.model("org/tiny", &files)
+}
+
+/// A stand-in with the tiny Llama.
 fn hub() -> (StandIn, String) {
     let hub = StandIn::new();
-    let commit = hub.directory("org/tiny", &root().join("testdata/models/llama-tiny"));
+    let commit = put(&hub, "llama-tiny");
     (hub, commit)
 }
 
@@ -85,7 +97,7 @@ fn a_revision_is_recorded_for_peft_and_heeded_without_a_passport() {
     assert_eq!(adapter["revision"], commit.as_str());
     // As PEFT leaves it. The branch is another model by now.
     fs::remove_file(scene.path("p/foreword.json")).unwrap();
-    hub.directory("org/tiny", &root().join("testdata/models/gpt2-tiny"));
+    put(&hub, "gpt2-tiny");
     hub.asked();
     let eval = run(&scene, &hub.endpoint(), &["eval", "--prompt", "p", "--data", &data, "--json"]);
     assert_eq!(eval.code, 0, "{}", eval.stderr);

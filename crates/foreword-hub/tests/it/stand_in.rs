@@ -118,17 +118,6 @@ impl StandIn {
         commit
     }
 
-    /// Puts the files of a directory there.
-    pub(crate) fn directory(&self, name: &str, dir: &std::path::Path) -> String {
-        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-        let files: Vec<(String, Vec<u8>)> = entries
-            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-            .collect();
-        let files: Vec<(&str, &[u8])> =
-            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        self.model(name, &files)
-    }
-
     /// Changes a repository.
     pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Repository)) {
         change(self.state().repositories.get_mut(name).unwrap());
