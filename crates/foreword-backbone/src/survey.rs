@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::families;
-use crate::files::{CONFIG, ModelFiles, map};
+use crate::files::{CONFIG, ModelFiles, map, weights_at};
 use crate::spec::Spec;
 
 /// What is known of a model that was not loaded.
@@ -31,7 +31,8 @@ impl Survey {
     pub fn directory(path: &Path) -> Self {
         let config = fs::read(path.join(CONFIG)).ok();
         let spec = config.as_deref().map(spec);
-        let weights = weights(path);
+        let loaded = weights_at(path);
+        let weights = loaded.as_ref().map_or_else(|_| all_weights(path), Clone::clone);
         let sizes = weights.iter().filter_map(|file| file.metadata().ok());
         let bytes = sizes.map(|metadata| metadata.len()).sum();
         let headers = weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>();
@@ -41,7 +42,7 @@ impl Survey {
         // The configuration first: where it is another architecture's, nothing else matters.
         let refused = match spec {
             Some(Err(error)) => Some(error),
-            _ => ModelFiles::directory(path).err().or(headers.err()),
+            _ => loaded.err().or(headers.err()),
         };
         let family = config.as_deref().and_then(family);
         Self { family, parameters: of_spec.or(of_headers), bytes, refused }
@@ -72,8 +73,8 @@ fn family(config: &[u8]) -> Option<String> {
     Some(config.get("model_type")?.as_str()?.to_owned())
 }
 
-/// The safetensors files of a directory.
-fn weights(dir: &Path) -> Vec<PathBuf> {
+/// All safetensors files of a directory.
+fn all_weights(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_read =
         |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors") && path.is_file();
@@ -121,7 +122,7 @@ mod tests {
             let path = entry.unwrap().path();
             let survey = Survey::directory(&path);
             assert!(survey.refused.is_none(), "{}: {:?}", path.display(), survey.refused);
-            let headers: u64 = weights(&path).iter().map(|file| numbers(file).unwrap()).sum();
+            let headers: u64 = all_weights(&path).iter().map(|file| numbers(file).unwrap()).sum();
             // Some files hold masks and the like, which are no parameters.
             let parameters = survey.parameters.unwrap();
             assert!((parameters..2 * parameters).contains(&headers), "{}: {headers}", path.display());
@@ -140,6 +141,10 @@ mod tests {
         fs::write(&weights, &whole[..100]).unwrap();
         assert!(told().contains("not a whole safetensors file"), "{}", told());
         fs::write(&weights, &whole).unwrap();
+        // What is not loaded is not looked at.
+        fs::write(dir.path().join("other.safetensors"), "x").unwrap();
+        assert!(Survey::directory(dir.path()).refused.is_none());
+        fs::remove_file(dir.path().join("other.safetensors")).unwrap();
         fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
         assert!(told().contains("it has no tokenizer.json"), "{}", told());
         fs::write(dir.path().join(CONFIG), r#"{"model_type": "mamba"}"#).unwrap();
