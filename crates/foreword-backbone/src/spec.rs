@@ -302,11 +302,15 @@ impl Spec {
         }
         match self.block.norms {
             Norms::Before => {}
-            norms => put("norms", format!("{norms:?}").to_lowercase().into()),
+            Norms::BeforeBoth => put("norms", "before-both".into()),
+            Norms::After => put("norms", "after".into()),
+            Norms::Around => put("norms", "around".into()),
         }
         match attention.head_norms {
             HeadNorms::None => {}
-            norms => put("head_norms", format!("{norms:?}").to_lowercase().into()),
+            HeadNorms::Shared => put("head_norms", "shared".into()),
+            HeadNorms::Own => put("head_norms", "own".into()),
+            HeadNorms::Whole => put("head_norms", "whole".into()),
         }
         if self.pattern.iter().any(|kind| kind.window.is_some()) {
             put("windows", self.pattern.iter().map(|kind| kind.window).collect());
