@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 from families import CONFIGS
 from golden_common import Tokenizer, log_likelihoods
 
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 LABELS = {"negative": " negative", "positive": " positive"}
 TEXTS = ["It rained all day, and the film was long.", "Good.", "She plays the mother with great care, and every scene with her is good."]
 
@@ -58,6 +59,11 @@ def drawn(name, rng):
     if "head_dim" in config:
         config["head_dim"] = rng.choice([4, 6, 12, 16])
         config["hidden_size"] = rng.choice([24, 36, sizes["hidden"]])
+    for key in ("num_experts", "num_local_experts"):
+        if key in config:
+            config |= {key: rng.choice([3, 4, 7]), "num_experts_per_tok": rng.choice([1, 2, 3])}
+    if "norm_topk_prob" in config:
+        config["norm_topk_prob"] = rng.random() < 0.5
     if "rotary_dim" in config:
         config["rotary_dim"] = rng.choice([2, 4])
     for key in config:
@@ -117,7 +123,7 @@ def run(args):
                 (directory / "config.json").write_text(json.dumps(config))
                 try:
                     found = AutoConfig.from_pretrained(str(directory))
-                    model = AutoModelForCausalLM.from_config(found, attn_implementation="eager", dtype=torch.float32)
+                    model = AutoModelForCausalLM.from_config(found, dtype=torch.float32, **EAGER)
                 except Exception as error:  # transformers refuses it: nothing to compare
                     tally["not made"] += 1
                     refusals.add(f"(transformers) {str(error).splitlines()[0][:90]}")

@@ -66,6 +66,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: 4 * hidden,
             activation: Activation { function: Function::GeluTanh, gated: false },
             bias: true,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

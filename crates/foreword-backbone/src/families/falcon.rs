@@ -80,6 +80,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count_or_none("ffn_hidden_size")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },
             bias,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

@@ -61,6 +61,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },
             bias: true,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

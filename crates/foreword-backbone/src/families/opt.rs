@@ -53,6 +53,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count("ffn_dim")?,
             activation: Activation { function, gated: false },
             bias,
+            mixture: None,
         },
         norm: NormKind::Layer { eps: 1e-5 },
         norm_bias: true,
