@@ -66,7 +66,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let rope = rope::rope(config, head_width, &RopeKeys::USUAL, &mut context)?;
     let bias = config.flag("bias", false)?;
     let function = function(config, "activation", Function::Gelu)?;
-    config.ignore(&["hidden_dropout", "hidden_size", "auto_map", "apply_residual_connection_post_layernorm"]);
+    config.ignore(&["hidden_size", "auto_map", "apply_residual_connection_post_layernorm"]);
     Ok(Spec {
         hidden,
         layers,

@@ -42,7 +42,6 @@ fn mixtral(config: &HfConfig) -> Result<Spec, BackboneError> {
     let window = config.count_or_none("sliding_window")?;
     windows(config, &mut spec, window, |_| true)?;
     let inner = spec.mlp.intermediate;
-    config.ignore(&["router_jitter_noise"]);
     with_experts(config, spec, inner, 8, true)
 }
 
@@ -75,7 +74,6 @@ fn with_experts(
     if per_row > n {
         return Err(config.reject("num_experts_per_tok", format!("it must be at most the {n} experts")));
     }
-    config.ignore(&["output_router_logits", "router_aux_loss_coef"]);
     let mixture = Some(Mixture { n, per_row, normalized });
     Ok(Spec { mlp: Mlp { intermediate: inner, mixture, ..spec.mlp }, ..spec })
 }
