@@ -13,6 +13,7 @@ mod families;
 pub mod files;
 mod identity;
 mod layers;
+mod mlp;
 mod model;
 mod rotary;
 mod spec;
@@ -28,7 +29,8 @@ pub use foreword_kernels as kernels;
 pub use identity::{Identity, Match};
 pub use model::Model;
 pub use spec::{
-    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, RopeScaling, Spec,
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
+    RopeScaling, Spec,
 };
 pub use survey::Survey;
 pub use tokenizer::{Tokenizer, TokenizerError};

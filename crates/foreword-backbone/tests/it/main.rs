@@ -11,3 +11,5 @@ mod bad_models;
 mod forest;
 mod golden;
 mod parity;
+mod specs;
+mod table;
