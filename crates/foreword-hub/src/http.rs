@@ -176,16 +176,18 @@ impl<'a> Client<'a> {
             }
             let location = text(response.headers(), "location")
                 .ok_or_else(|| answer(format!("status {} without a Location", status.as_u16())))?;
-            let next = if location.starts_with('/') && !location.starts_with("//") {
+            // The hub leads to itself by a path, and elsewhere by a whole address.
+            let is_path = location.starts_with('/') && !location.starts_with("//");
+            if !is_path && is_enough(response.headers()) {
+                return Ok(response);
+            }
+            let next = if is_path {
                 parsed(&format!("{}{location}", origin(&at)), url)?
             } else {
                 parsed(&location, url)?
             };
             if at.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(answer(format!("it redirects to {}, which is not encrypted", origin(&next))));
-            }
-            if origin(&at) != origin(&next) && is_enough(response.headers()) {
-                return Ok(response);
             }
             at = next;
         }
