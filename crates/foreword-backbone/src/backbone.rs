@@ -25,6 +25,7 @@ pub struct Backbone<B: Backend> {
     table: Weights,
     identity: Identity,
     embedding_rms: f64,
+    weight_bytes: u64,
 }
 
 /// A frozen projection.
@@ -74,7 +75,7 @@ impl<B: Backend> Backbone<B> {
         let spec = (family.spec)(&config)?;
         config.finish()?;
         let names = &family.names;
-        let tensors = Tensors::read(&files.weights, names.prefix)?;
+        let tensors = Tensors::read(&files.weights, names)?;
         let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
         let table =
             loader.tensors.matrix(&format!("{}.weight", names.embeddings), spec.vocab, spec.hidden)?;
@@ -100,6 +101,7 @@ impl<B: Backend> Backbone<B> {
         } else {
             Some(backend.matrix(vec![loader.tensors.matrix(&head_name, spec.vocab, spec.hidden)?]))
         };
+        let weight_bytes = loader.tensors.n_bytes();
         loader.tensors.finish(family.model_type, &without_use)?;
         let embeddings = backend.matrix(vec![table.clone()]);
         let rotary = Rotary::of(&spec);
@@ -116,6 +118,7 @@ impl<B: Backend> Backbone<B> {
             table,
             identity,
             embedding_rms,
+            weight_bytes,
         })
     }
 
@@ -128,7 +131,7 @@ impl<B: Backend> Backbone<B> {
     /// Bytes of all weights in their stored format.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        (self.spec.n_parameters() * self.table.dtype().size()) as u64
+        self.weight_bytes
     }
 
     /// Where it runs.
@@ -240,7 +243,7 @@ impl<B: Backend> Loader<'_, B> {
         bias: bool,
     ) -> Result<(Weights, Option<Vec<f32>>), BackboneError> {
         let weight = format!("{name}.weight");
-        let weight = if self.names.transposed {
+        let weight = if self.names.transposed && !self.tensors.is_output_first() {
             self.tensors.matrix(&weight, input, out)?.transposed()
         } else {
             self.tensors.matrix(&weight, out, input)?

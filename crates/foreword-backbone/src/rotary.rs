@@ -29,6 +29,12 @@ impl Rotary {
     }
 }
 
+/// By what the scaling divides each frequency of a head of this width.
+pub(crate) fn llama3_divisors(theta: f64, width: usize, scaling: &RopeScaling) -> Vec<f32> {
+    let plain = (0..width / 2).map(|i| 1.0 / (theta as f32).powf((2 * i) as f32 / width as f32));
+    plain.map(|frequency| frequency / scaled(frequency, scaling)).collect()
+}
+
 fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
     match *scaling {
         RopeScaling::None => frequency,

@@ -53,6 +53,7 @@ fn read_groups(dtype: Dtype, line: &[u8], groups: Range<usize>, to: &mut [f32]) 
     let to = to.as_chunks_mut::<GROUP>().0;
     match dtype {
         Dtype::Q8_0 => each::<34, 1>(line, groups, to, |block, _, to| q8_0(block, to)),
+        Dtype::Q5_0 => each::<22, 1>(line, groups, to, |block, _, to| q5_0(block, to)),
         Dtype::Q4_0 => each::<18, 1>(line, groups, to, |block, _, to| q4_0(block, to)),
         Dtype::Q4K => each::<144, 8>(line, groups, to, q4_k),
         Dtype::Q5K => each::<176, 8>(line, groups, to, q5_k),
@@ -86,6 +87,17 @@ fn q8_0(block: &[u8; 34], to: &mut [f32; GROUP]) {
     let d = half(*part(block, 0));
     for (to, &q) in to.iter_mut().zip(part::<GROUP>(block, 2)) {
         *to = d * f32::from(q.cast_signed());
+    }
+}
+
+#[inline(always)]
+fn q5_0(block: &[u8; 22], to: &mut [f32; GROUP]) {
+    let d = half(*part(block, 0));
+    let high = u32::from_le_bytes(*part(block, 2));
+    let q = part::<16>(block, 6);
+    for (i, to) in to.iter_mut().enumerate() {
+        let low = u32::from(q[i % 16]) >> (i / 16 * 4) & 15;
+        *to = d * ((low | (high >> i & 1) << 4).cast_signed() - 16) as f32;
     }
 }
 

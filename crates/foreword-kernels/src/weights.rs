@@ -59,14 +59,25 @@ pub enum Dtype {
     Q5K,
     /// Blocks of 256: four bits each, and a scale and a minimum for every 32.
     Q4K,
+    /// Blocks of 32: five bits each and a scale.
+    Q5_0,
     /// Blocks of 32: four bits each and a scale.
     Q4_0,
 }
 
 impl Dtype {
     /// Every format, single numbers first.
-    pub const ALL: [Self; 8] =
-        [Self::F32, Self::Bf16, Self::F16, Self::Q8_0, Self::Q6K, Self::Q5K, Self::Q4K, Self::Q4_0];
+    pub const ALL: [Self; 9] = [
+        Self::F32,
+        Self::Bf16,
+        Self::F16,
+        Self::Q8_0,
+        Self::Q6K,
+        Self::Q5K,
+        Self::Q4K,
+        Self::Q5_0,
+        Self::Q4_0,
+    ];
 
     /// The smallest unit of a row: how many neighbouring numbers it holds, and in how many bytes.
     #[must_use]
@@ -78,6 +89,7 @@ impl Dtype {
             Self::Q6K => (256, 210),
             Self::Q5K => (256, 176),
             Self::Q4K => (256, 144),
+            Self::Q5_0 => (32, 22),
             Self::Q4_0 => (32, 18),
         }
     }
@@ -95,7 +107,8 @@ impl Dtype {
         if n.is_multiple_of(numbers) { (n / numbers).checked_mul(bytes) } else { None }
     }
 
-    /// The name used in files and messages: `f32`, `bf16`, `f16`, `q8_0`, `q6_k`, `q5_k`, `q4_k`, `q4_0`.
+    /// The name used in files and messages: `f32`, `bf16`, `f16`, `q8_0`, `q6_k`, `q5_k`, `q4_k`, `q5_0`,
+    /// `q4_0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -106,6 +119,7 @@ impl Dtype {
             Self::Q6K => "q6_k",
             Self::Q5K => "q5_k",
             Self::Q4K => "q4_k",
+            Self::Q5_0 => "q5_0",
             Self::Q4_0 => "q4_0",
         }
     }

@@ -24,6 +24,7 @@ impl Dtype {
             Self::Bf16 => to.copy_from_slice(&bf16::from_f32(from[0]).to_le_bytes()),
             Self::F16 => to.copy_from_slice(&f16::from_f32(from[0]).to_le_bytes()),
             Self::Q8_0 => q8_0(from, to),
+            Self::Q5_0 => q5_0(from, to),
             Self::Q4_0 => q4_0(from, to),
             Self::Q4K => with_minima(from, to, &FOUR_BITS),
             Self::Q5K => with_minima(from, to, &FIVE_BITS),
@@ -69,6 +70,18 @@ fn q4_0(from: &[f32], to: &mut [u8]) {
     }
 }
 
+fn q5_0(from: &[f32], to: &mut [u8]) {
+    let d = farthest(from) / -16.0;
+    write_half(d, &mut to[..2]);
+    let steps = inverse(d);
+    let q = |i: usize| (from[i] * steps + 16.5).clamp(0.0, 31.0) as u8;
+    let high = (0..GROUP).fold(0u32, |bits, i| bits | u32::from(q(i) >> 4) << i);
+    to[2..6].copy_from_slice(&high.to_le_bytes());
+    for (i, to) in to[6..].iter_mut().enumerate() {
+        *to = q(i) & 15 | (q(i + 16) & 15) << 4;
+    }
+}
+
 /// A format of groups of 32, each with a scale and a minimum, and the scales that are tried.
 struct WithMinima {
     /// The largest quotient.
@@ -89,6 +102,17 @@ struct Line {
     low: f32,
 }
 
+impl Line {
+    /// The sum of weighted squares by which it misses.
+    fn error(self, values: &[f32], weight: impl Fn(f32) -> f32, quotient: impl Fn(f32) -> f32) -> f32 {
+        let one = |&v: &f32| {
+            let off = self.scale * quotient(v) + self.low - v;
+            weight(v) * off * off
+        };
+        values.iter().map(one).sum()
+    }
+}
+
 impl WithMinima {
     fn quotient(&self, value: f32) -> f32 {
         value.round_ties_even().clamp(0.0, self.most)
@@ -104,20 +128,16 @@ impl WithMinima {
         if high <= low {
             return Line { scale: 0.0, low };
         }
-        let error = |line: Line, steps: f32| -> f32 {
-            let one = |&v: &f32| {
-                let off = line.scale * self.quotient(steps * (v - low)) + line.low - v;
-                weight(v) * off * off
-            };
-            values.iter().map(one).sum()
-        };
-        let steps = self.most / (high - low);
-        let mut best = Line { scale: 1.0 / steps, low };
-        let mut least = error(best, steps);
+        let plain = self.most / (high - low);
+        let mut best = Line { scale: 1.0 / plain, low };
+        let mut least = best.error(values, weight, |v| self.quotient(plain * (v - low)));
         for i in 0..self.tries {
+            // From the best line's low end, which moves the range that is tried.
+            let low = best.low;
             let steps = (self.first + 0.1 * i as f32 + self.most) / (high - low);
-            if let Some(line) = self.fit(values, weight, |v| self.quotient(steps * (v - low))) {
-                let error = error(line, steps);
+            let quotient = |v: f32| self.quotient(steps * (v - low));
+            if let Some(line) = fit(values, weight, quotient) {
+                let error = line.error(values, weight, quotient);
                 if error < least {
                     (best, least) = (line, error);
                 }
@@ -125,36 +145,30 @@ impl WithMinima {
         }
         best
     }
+}
 
-    /// The line of least weighted squares through quotients.
-    #[expect(clippy::unused_self, reason = "one of the steps of the search")]
-    fn fit(
-        &self,
-        values: &[f32],
-        weight: impl Fn(f32) -> f32,
-        quotient: impl Fn(f32) -> f32,
-    ) -> Option<Line> {
-        let (mut w, mut x, mut l, mut ll, mut xl) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
-        for &value in values {
-            let (weight, q) = (weight(value), quotient(value));
-            w += weight;
-            x += weight * value;
-            l += weight * q;
-            ll += weight * q * q;
-            xl += weight * value * q;
-        }
-        let determinant = w * ll - l * l;
-        if determinant <= 0.0 {
-            return None;
-        }
-        let low = (ll * x - l * xl) / determinant;
-        // The low end can't be positive: then the line goes through zero.
-        Some(if low > 0.0 {
-            Line { scale: xl / ll, low: 0.0 }
-        } else {
-            Line { scale: (w * xl - x * l) / determinant, low }
-        })
+/// The line of least weighted squares through quotients.
+fn fit(values: &[f32], weight: impl Fn(f32) -> f32, quotient: impl Fn(f32) -> f32) -> Option<Line> {
+    let (mut w, mut x, mut l, mut ll, mut xl) = (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
+    for &value in values {
+        let (weight, q) = (weight(value), quotient(value));
+        w += weight;
+        x += weight * value;
+        l += weight * q;
+        ll += weight * q * q;
+        xl += weight * value * q;
     }
+    let determinant = w * ll - l * l;
+    if determinant <= 0.0 {
+        return None;
+    }
+    let low = (ll * x - l * xl) / determinant;
+    // The low end can't be positive: then the line goes through zero.
+    Some(if low > 0.0 {
+        Line { scale: xl / ll, low: 0.0 }
+    } else {
+        Line { scale: (w * xl - x * l) / determinant, low }
+    })
 }
 
 /// Scales and minima of eight groups in six bits each.
@@ -174,9 +188,8 @@ fn with_minima(from: &[f32], to: &mut [u8], format: &WithMinima) {
     }
     let most = |of: fn(&Line) -> f32| lines.iter().map(of).fold(0.0f32, f32::max);
     let (scale, depth) = (most(|line| line.scale), most(|line| -line.low));
-    let sixty_third = |value: f32, most: f32| {
-        (63.0 * inverse(most) * value).round_ties_even().clamp(0.0, 63.0) as u8
-    };
+    let sixty_third =
+        |value: f32, most: f32| (63.0 * inverse(most) * value).round_ties_even().clamp(0.0, 63.0) as u8;
     let scales = lines.map(|line| sixty_third(line.scale, scale));
     let minima = lines.map(|line| sixty_third(-line.low, depth));
     let (head, rest) = to.split_at_mut(16);

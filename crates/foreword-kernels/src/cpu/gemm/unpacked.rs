@@ -63,8 +63,7 @@ where
         // SAFETY: the rows of the target exist, and the columns of this part belong to this call alone; the rows of the left
         // side have all terms (asserted by `few::multiply`), and the buffer has the piece of each line.
         unsafe {
-            let c: [*mut f32; N] =
-                rows(to.n_rows, |i| to.first.add(i * to.stride + (start - cols.start)));
+            let c: [*mut f32; N] = rows(to.n_rows, |i| to.first.add(i * to.stride + (start - cols.start)));
             for (sums, c) in sums.iter_mut().zip(c) {
                 c.copy_to_nonoverlapping(sums.as_mut_ptr().cast(), n_cols);
             }
