@@ -101,6 +101,9 @@ pub enum BackboneError {
     /// A GGUF file can't be written.
     #[error("can't write the GGUF file")]
     Write(#[source] std::io::Error),
+    /// Writing was called off.
+    #[error("stopped before the file was whole; nothing was written")]
+    Stopped,
     /// A tensor is not there.
     #[error("tensor `{name}` {shape:?} is missing from the weights")]
     MissingTensor {

@@ -14,7 +14,7 @@
 pub(crate) mod config;
 pub(crate) mod names;
 pub(crate) mod tokenizer;
-pub mod write;
+pub(crate) mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -99,10 +99,6 @@ pub(crate) struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    pub(crate) fn len(self) -> usize {
-        self.len
-    }
-
     /// Its items, from the first to the last.
     pub(crate) fn items(self) -> impl Iterator<Item = Value<'a>> {
         let mut reader = Reader { bytes: self.bytes, at: 0 };

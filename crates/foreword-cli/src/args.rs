@@ -5,6 +5,7 @@ mod compare;
 mod compile;
 mod generate;
 mod labels;
+mod quantise;
 mod texts;
 mod tools;
 mod train;
@@ -27,6 +28,7 @@ pub(crate) use compare::CompareArgs;
 pub(crate) use compile::CompileArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
+pub(crate) use quantise::QuantiseArgs;
 pub(crate) use texts::TemplateText;
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
@@ -108,6 +110,13 @@ pub(crate) enum Verb {
     /// nothing to compute. PEFT loads it as PREFIX_TUNING.
     #[command(after_help = compile::EXAMPLES)]
     Compile(CompileArgs),
+    /// Write a model as a GGUF file, its matrices in fewer bits
+    ///
+    /// Reads a model and writes it with its tokenizer as one file, in q8_0, q4_k or another format; norms, biases and positions
+    /// stay in single precision. Matrices whose rows are no whole blocks take the next larger format, and the answer says how
+    /// many. `--model FILE.gguf` takes the file wherever a model is asked for, and so do llama.cpp and its like.
+    #[command(after_help = quantise::EXAMPLES, visible_alias = "quantize")]
+    Quantise(QuantiseArgs),
     /// Find the nearest of several tuned prompts of the same model
     ///
     /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
@@ -140,6 +149,7 @@ impl Verb {
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
             Self::Compile(args) => &args.output,
+            Self::Quantise(args) => &args.output,
             Self::Similar(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
@@ -290,8 +300,9 @@ pub(crate) struct QuickstartArgs {
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The frozen model: the bundled foreword-tiny, or a directory with config.json, tokenizer.json and safetensors
-    #[arg(long, value_name = "NAME|DIR")]
+    /// The frozen model: the bundled foreword-tiny, a directory with config.json, tokenizer.json and safetensors, or a
+    /// .gguf file
+    #[arg(long, value_name = "NAME|DIR|GGUF")]
     pub(crate) model: Option<String>,
 }
 

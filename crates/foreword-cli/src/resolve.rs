@@ -25,9 +25,9 @@ use crate::words::count;
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
 
-/// Opens a model: the bundled one by its name, any other by its directory.
-pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
-    let files = if name == foreword_tiny::NAME {
+/// The files of a model: the bundled one by its name, any other by its directory or GGUF file.
+pub(crate) fn files(name: &str) -> Result<ModelFiles> {
+    Ok(if name == foreword_tiny::NAME {
         ModelFiles {
             name: name.to_owned(),
             config: foreword_tiny::CONFIG.to_vec(),
@@ -37,11 +37,18 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>>
         }
     } else {
         let path = Path::new(name);
-        if !path.is_dir() {
+        let is_gguf =
+            path.is_file() && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+        if !path.is_dir() && !is_gguf {
             return Err(no_model(name, path).into());
         }
-        ModelFiles::directory(path)?
-    };
+        ModelFiles::open(path)?
+    })
+}
+
+/// Opens a model.
+pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
+    let files = files(name)?;
     let n_threads = machine.threads.unwrap_or(0);
     // The tokenizer's threads, once for all runs of the program; the model has a pool of its own.
     static STARTED: AtomicBool = AtomicBool::new(false);
@@ -64,11 +71,14 @@ pub(crate) fn computing(model: &Model<Machine>, micro_batch_tokens: usize) -> (&
 }
 
 fn no_model(name: &str, path: &Path) -> Given {
-    let wrong =
-        if path.exists() { "is not a directory" } else { "is neither a bundled model nor a directory" };
+    let wrong = if path.exists() {
+        "is neither a directory nor a .gguf file"
+    } else {
+        "is neither bundled nor there"
+    };
     Given::wrong(format!("the model {name} {wrong}")).hint(format!(
-        "give {} (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and \
-         Hugging Face ids are not read by this version, so download the model first",
+        "give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, or a .gguf file; Hugging \
+         Face ids are not read by this version, so download the model first",
         foreword_tiny::NAME
     ))
 }

@@ -131,7 +131,11 @@ type Set<'s> = dyn FnMut(&str, Value) -> Option<Value> + 's;
 
 fn gpt2(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
     set("n_embd", keys.needed_count("embedding_length")?.into());
-    set("n_head", keys.needed_count("attention.head_count")?.into());
+    let heads = keys.needed_count("attention.head_count")?;
+    set("n_head", heads.into());
+    if keys.count("attention.head_count_kv")?.is_some_and(|n| n != heads) {
+        return Err(keys.gguf.wrong("`gpt2.attention.head_count_kv` is not `gpt2.attention.head_count`"));
+    }
     set("n_layer", keys.needed_count("block_count")?.into());
     set("n_positions", keys.needed_count("context_length")?.into());
     set("n_inner", keys.needed_count("feed_forward_length")?.into());

@@ -2,7 +2,7 @@
 
 use super::Gguf;
 use crate::error::BackboneError;
-use crate::families::{self, Family, Names, Qkv};
+use crate::families::{Family, Names, Qkv};
 
 /// Architectures by GGUF's name for them, and the families that compute the same.
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
@@ -35,11 +35,6 @@ impl Architecture {
     /// The architecture that a family is written as.
     pub(crate) fn of_family(family: &Family) -> Option<&'static Self> {
         ARCHITECTURES.iter().find(|architecture| architecture.model_type == family.model_type)
-    }
-
-    /// The family that computes it.
-    pub(crate) fn family(&self) -> Option<&'static Family> {
-        families::ALL.iter().find(|family| family.model_type == self.model_type).copied()
     }
 }
 
@@ -123,6 +118,7 @@ pub(crate) fn all(names: &Names, layers: usize) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families;
 
     #[test]
     fn every_name_finds_its_way_back() {

@@ -1,6 +1,6 @@
 //! A model as a GGUF file: its tensors in a format of choice, its configuration and its tokenizer as metadata.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use foreword_kernels::{Dtype, NormKind, Weights};
 
@@ -281,8 +281,8 @@ fn describe(spec: &Spec, architecture: &str, metadata: &mut Metadata) -> Result<
     count("block_count", spec.layers);
     count("feed_forward_length", spec.mlp.intermediate);
     count("attention.head_count", spec.attention.query_heads);
-    count("attention.head_count_kv", spec.attention.kv_heads);
     if spec.positions != Positions::Learned {
+        count("attention.head_count_kv", spec.attention.kv_heads);
         count("vocab_size", spec.vocab);
         count("attention.key_length", spec.attention.head_width);
         count("attention.value_length", spec.attention.head_width);
@@ -371,7 +371,7 @@ fn header(plan: &Plan<'_>, metadata: &Metadata) -> Vec<u8> {
 }
 
 /// Writes a tensor, a piece of some rows at a time, and what fills it up to the next one's place.
-fn write_tensor(tensor: &Tensor, out: &mut impl Write) -> Result<(), BackboneError> {
+fn write_tensor(tensor: &Tensor, out: &mut (impl Write + ?Sized)) -> Result<(), BackboneError> {
     let (rows, cols) = (tensor.weights.rows(), tensor.weights.cols());
     let per_piece = (PIECE / cols.max(1)).max(1);
     let mut values = vec![0.0f32; per_piece.min(rows) * cols];
@@ -392,69 +392,82 @@ fn write_tensor(tensor: &Tensor, out: &mut impl Write) -> Result<(), BackboneErr
     out.write_all(&[0; ALIGNMENT as usize][..gap as usize]).map_err(BackboneError::Write)
 }
 
-/// Writes the model as a GGUF file. `progress` is told the share of its numbers that are written.
-///
-/// # Errors
-/// If the model can't be read, GGUF has no words for it, a number is not finite, or `out` can't be written.
-pub fn write(
-    files: &ModelFiles,
-    to: Quantisation,
-    out: &mut impl Write,
-    mut progress: impl FnMut(f64) -> io::Result<()>,
-) -> Result<Written, BackboneError> {
-    let config = HfConfig::parse(&files.config)?;
-    let family = families::find(&config)?;
-    let spec = (family.spec)(&config)?;
-    config.finish()?;
-    let architecture = Architecture::of_family(family).ok_or_else(|| {
-        unwritable(format!("models of the family {} are not written yet", family.model_type))
-    })?;
-    let names = &family.names;
-    let mut tensors = Tensors::read(&files.weights, names)?;
-    let mut plan =
-        Plan { spec: &spec, names, by_pairs: architecture.by_pairs, to, tensors: Vec::new(), narrower: 0 };
-    plan.take(&mut tensors)?;
-    if let Positions::Rotary { theta, scaling: scaling @ RopeScaling::Llama3 { .. } } = &spec.positions {
-        let divisors = llama3_divisors(*theta, spec.attention.head_width, scaling);
-        plan.add(FREQUENCIES, Weights::from_f32(&divisors, divisors.len().max(1)), true);
-    }
-    let from_bytes = tensors.n_bytes();
-    let head = format!("{}.weight", names.head);
-    let without_use: Vec<&str> =
-        names.no_weights.iter().copied().chain(spec.tied_head.then_some(head.as_str())).collect();
-    tensors.finish(family.model_type, &without_use)?;
-    let data_bytes = plan.place();
-
-    let mut metadata = Metadata::default();
-    metadata.text("general.architecture", architecture.name);
-    metadata.text("general.name", &files.name);
-    metadata.count("general.file_type", to.file_type() as usize);
-    metadata.count("general.quantization_version", 2);
-    metadata.count("general.alignment", ALIGNMENT as usize);
-    describe(&spec, architecture.name, &mut metadata)?;
-    let has_tokenizer = describe_tokenizer(files, &mut metadata)?;
-    let header = header(&plan, &metadata);
-    out.write_all(&header).map_err(BackboneError::Write)?;
-    let total: u64 = plan.tensors.iter().map(Tensor::n_numbers).sum();
-    let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
-    for tensor in &plan.tensors {
-        write_tensor(tensor, out)?;
-        done += tensor.n_numbers();
-        progress(done as f64 / total.max(1) as f64).map_err(BackboneError::Write)?;
-        match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
-            Some((_, n, numbers)) => {
-                *n += 1;
-                *numbers += tensor.n_numbers();
-            }
-            None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
+impl ModelFiles {
+    /// Writes the model as a GGUF file. `progress` is told the share of its numbers that
+    /// are written, and says whether to go on.
+    ///
+    /// # Errors
+    /// If the model can't be read, GGUF has no words for it, a number is not finite, `out` can't be written, or `progress` says
+    /// no.
+    pub fn write_gguf(
+        &self,
+        to: Quantisation,
+        out: &mut (impl Write + ?Sized),
+        mut progress: impl FnMut(f64) -> bool,
+    ) -> Result<Written, BackboneError> {
+        let files = self;
+        let config = HfConfig::parse(&files.config)?;
+        let family = families::find(&config)?;
+        let spec = (family.spec)(&config)?;
+        config.finish()?;
+        let architecture = Architecture::of_family(family).ok_or_else(|| {
+            unwritable(format!("models of the family {} are not written yet", family.model_type))
+        })?;
+        let names = &family.names;
+        let mut tensors = Tensors::read(&files.weights, names)?;
+        let mut plan = Plan {
+            spec: &spec,
+            names,
+            by_pairs: architecture.by_pairs,
+            to,
+            tensors: Vec::new(),
+            narrower: 0,
+        };
+        plan.take(&mut tensors)?;
+        if let Positions::Rotary { theta, scaling: scaling @ RopeScaling::Llama3 { .. } } = &spec.positions {
+            let divisors = llama3_divisors(*theta, spec.attention.head_width, scaling);
+            plan.add(FREQUENCIES, Weights::from_f32(&divisors, divisors.len().max(1)), true);
         }
+        let from_bytes = tensors.n_bytes();
+        let head = format!("{}.weight", names.head);
+        let without_use: Vec<&str> =
+            names.no_weights.iter().copied().chain(spec.tied_head.then_some(head.as_str())).collect();
+        tensors.finish(family.model_type, &without_use)?;
+        let data_bytes = plan.place();
+
+        let mut metadata = Metadata::default();
+        metadata.text("general.architecture", architecture.name);
+        metadata.text("general.name", &files.name);
+        metadata.count("general.file_type", to.file_type() as usize);
+        metadata.count("general.quantization_version", 2);
+        metadata.count("general.alignment", ALIGNMENT as usize);
+        describe(&spec, architecture.name, &mut metadata)?;
+        let has_tokenizer = describe_tokenizer(files, &mut metadata)?;
+        let header = header(&plan, &metadata);
+        out.write_all(&header).map_err(BackboneError::Write)?;
+        let total: u64 = plan.tensors.iter().map(Tensor::n_numbers).sum();
+        let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
+        for tensor in &plan.tensors {
+            write_tensor(tensor, out)?;
+            done += tensor.n_numbers();
+            if !progress(done as f64 / total.max(1) as f64) {
+                return Err(BackboneError::Stopped);
+            }
+            match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
+                Some((_, n, numbers)) => {
+                    *n += 1;
+                    *numbers += tensor.n_numbers();
+                }
+                None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
+            }
+        }
+        formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
+        Ok(Written {
+            bytes: header.len() as u64 + data_bytes,
+            from_bytes,
+            formats,
+            narrower: plan.narrower,
+            without_tokenizer: !has_tokenizer,
+        })
     }
-    formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
-    Ok(Written {
-        bytes: header.len() as u64 + data_bytes,
-        from_bytes,
-        formats,
-        narrower: plan.narrower,
-        without_tokenizer: !has_tokenizer,
-    })
 }

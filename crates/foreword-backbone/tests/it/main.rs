@@ -9,5 +9,6 @@
 
 mod bad_models;
 mod forest;
+mod gguf;
 mod golden;
 mod parity;
