@@ -128,7 +128,12 @@ pub(crate) struct Gguf<'a> {
 impl<'a> Gguf<'a> {
     /// Reads the metadata and the table of tensors.
     pub(crate) fn parse(file: &str, bytes: &'a [u8]) -> Result<Self, BackboneError> {
-        parse(bytes)
+        Self::parse_beginning(file, bytes, bytes.len() as u64)
+    }
+
+    /// The same of the beginning of a file that will have so many bytes.
+    fn parse_beginning(file: &str, bytes: &'a [u8], len: u64) -> Result<Self, BackboneError> {
+        parse(bytes, len)
             .map(|(metadata, tensors)| Self { file: file.to_owned(), metadata, tensors })
             .map_err(|detail| BackboneError::Gguf { file: file.to_owned(), detail })
     }
@@ -195,7 +200,7 @@ impl<'a> Gguf<'a> {
 /// Both tables of a file.
 type Tables<'a> = (BTreeMap<&'a str, Value<'a>>, BTreeMap<&'a str, Info>);
 
-fn parse(bytes: &[u8]) -> Result<Tables<'_>, String> {
+fn parse(bytes: &[u8], len: u64) -> Result<Tables<'_>, String> {
     let mut reader = Reader { bytes, at: 0 };
     if reader.take(4)? != MAGIC {
         return Err("it does not begin with GGUF".into());
@@ -233,7 +238,7 @@ fn parse(bytes: &[u8]) -> Result<Tables<'_>, String> {
         described.push(reader.tensor(alignment)?);
     }
     let data = (reader.at as u64).next_multiple_of(alignment);
-    Ok((metadata, placed(described, data, bytes.len() as u64)?))
+    Ok((metadata, placed(described, data, len)?))
 }
 
 /// Where the tensors lie, of which none may leave the file or share bytes with another.

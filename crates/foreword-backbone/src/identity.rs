@@ -107,7 +107,7 @@ impl Identity {
 }
 
 /// The fields in which two specs differ, as `hidden 64 instead of 192`.
-fn differences(here: &Value, recorded: &Value) -> String {
+pub(crate) fn differences(here: &Value, recorded: &Value) -> String {
     let (Some(here), Some(recorded)) = (here.as_object(), recorded.as_object()) else {
         return "unreadable".into();
     };

@@ -13,13 +13,14 @@ mod families;
 mod files;
 mod gguf;
 mod identity;
+mod layers;
 mod model;
 mod rotary;
 mod spec;
 mod tensors;
 pub mod tokenizer;
 
-pub use backbone::Backbone;
+pub use backbone::{Backbone, Embeddings};
 pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
 pub use files::ModelFiles;
@@ -27,5 +28,7 @@ pub use foreword_kernels as kernels;
 pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};
 pub use model::Model;
-pub use spec::{Attention, Mlp, Positions, RopeScaling, Spec};
+pub use spec::{
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, RopeScaling, Spec,
+};
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -28,7 +28,6 @@ pub(crate) struct Tensors {
 impl Tensors {
     /// Reads the headers; the family's prefix is taken off the names that have it.
     pub(crate) fn read(files: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
-        let prefix = names.prefix;
         let mut tensors = BTreeMap::new();
         if let [(file, bytes)] = files
             && gguf::is_gguf(bytes.as_slice())
@@ -51,7 +50,8 @@ impl Tensors {
                     other => Err(format!("{other:?}")),
                 };
                 let stored = Stored { dtype, shape: view.shape().to_vec(), bytes, paired: None };
-                let short = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+                let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+                let short = short.unwrap_or(name).to_owned();
                 if tensors.insert(short, stored).is_some() {
                     return Err(bad(format!("tensor `{name}` is there twice")));
                 }
@@ -68,7 +68,7 @@ impl Tensors {
         let mut tensors = BTreeMap::new();
         for (&name, info) in &gguf.tensors {
             // The configuration has read these.
-            if name == gguf::names::FREQUENCIES {
+            if gguf::names::FREQUENCIES.contains(&name) {
                 continue;
             }
             let ours = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
@@ -82,9 +82,10 @@ impl Tensors {
         Ok(Self { left: tensors, output_first: true, n_bytes: 0 })
     }
 
-    /// Whether weights of linear layers are stored `[out, in]` even where the family's own files have them the other way round.
-    pub(crate) fn is_output_first(&self) -> bool {
-        self.output_first
+    /// The names of a family whose tensors are stored so: in GGUF files linear weights are `[out, in]` and gains are whole, whatever
+    /// the family's own files do.
+    pub(crate) fn as_stored(&self, names: Names) -> Names {
+        if self.output_first { Names { transposed: false, gain_offset: 0.0, ..names } } else { names }
     }
 
     /// Bytes of all tensors that were taken, as they are stored.
@@ -114,6 +115,16 @@ impl Tensors {
             // As a matrix of one column, so that the order of its rows is the same.
             values = Weights::from_f32(&values, 1).by_pairs(width).to_f32().into_owned();
         }
+        self.finite(name, values)
+    }
+
+    /// Takes a matrix `[rows, cols]`, widened, row after row; likewise.
+    pub(crate) fn flat(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, BackboneError> {
+        let values = self.matrix(name, rows, cols)?.to_f32().into_owned();
+        self.finite(name, values)
+    }
+
+    fn finite(&self, name: &str, values: Vec<f32>) -> Result<Vec<f32>, BackboneError> {
         if values.iter().any(|v| !v.is_finite()) {
             return Err(BackboneError::NotFinite { name: name.to_owned() });
         }
@@ -142,6 +153,11 @@ impl Tensors {
         Weights::new(stored.bytes, dtype, rows, cols)
             .map(|weights| (weights, paired))
             .map_err(|error| BackboneError::Safetensors { file: name, detail: error.to_string() })
+    }
+
+    /// Whether a tensor of that name is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
     }
 
     /// Whether a tensor of that name is there and is not `table`, to the bit.

@@ -66,7 +66,7 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>>
 pub(crate) fn computing(model: &Model<Machine>, micro_batch_tokens: usize) -> (&'static str, String) {
     let machine = device::in_words(model.backbone.backend());
     let budget = count(micro_batch_tokens as u64);
-    let dtype = model.backbone.backend().product_dtype(model.backbone.table().dtype()).name();
+    let dtype = model.backbone.backend().product_dtype(model.backbone.embeddings().table().dtype()).name();
     ("computing", format!("{machine}, products in {dtype}, up to {budget} tokens at a time"))
 }
 

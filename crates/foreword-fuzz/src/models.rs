@@ -32,7 +32,7 @@ fn load<B: Backend>(files: &ModelFiles, backend: B) -> Vec<B::Element> {
             let output = backbone.forward(input);
             output.map_or_else(
                 |_| Vec::new(),
-                |output| backbone.backend().values(&backbone.logits(&output.hidden)),
+                |output| backbone.logits(&output.hidden),
             )
         }
         Err(error) => {

@@ -251,8 +251,8 @@ pub fn adapter<B: Backend>(
     let mut adapter = match method {
         Method::Prompt => AdapterConfig::causal_lm(n_virtual, spec.hidden)?,
         Method::Prefix => {
-            let shape = spec.attention.shape();
-            AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, shape.kv_heads, shape.kv_width())?
+            let attention = &spec.attention;
+            AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, attention.kv_heads, attention.kv_width())?
         }
     };
     adapter.base_model = Some(model.backbone.identity().name.clone());
@@ -271,7 +271,7 @@ pub fn determinants<B: Backend>(
 ) -> BTreeMap<String, Value> {
     let task = run.task;
     let mut all = settings(run);
-    let products = model.backbone.backend().product_dtype(model.backbone.table().dtype());
+    let products = model.backbone.backend().product_dtype(model.backbone.embeddings().table().dtype());
     let named: [(&str, Value); 13] = [
         ("dtype", products.name().into()),
         ("method", task.method.to_string().into()),

@@ -8,6 +8,11 @@ use crate::families::{Family, Names, Qkv};
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", model_type: "llama", by_pairs: true },
     Architecture { name: "qwen2", model_type: "qwen2", by_pairs: false },
+    Architecture { name: "qwen3", model_type: "qwen3", by_pairs: false },
+    Architecture { name: "gemma", model_type: "gemma", by_pairs: false },
+    Architecture { name: "gemma2", model_type: "gemma2", by_pairs: false },
+    Architecture { name: "gemma3", model_type: "gemma3_text", by_pairs: false },
+    Architecture { name: "phi3", model_type: "phi3", by_pairs: false },
     Architecture { name: "gpt2", model_type: "gpt2", by_pairs: false },
 ];
 
@@ -32,44 +37,58 @@ impl Architecture {
         })
     }
 
-    /// The architecture that a family is written as.
+    /// The architecture that a family is written as. Mistral without its window is Llama, and is called so.
     pub(crate) fn of_family(family: &Family) -> Option<&'static Self> {
-        ARCHITECTURES.iter().find(|architecture| architecture.model_type == family.model_type)
+        let name = if family.model_type == "mistral" { "llama" } else { family.model_type };
+        ARCHITECTURES.iter().find(|architecture| architecture.model_type == name)
     }
 }
 
-/// Tensors that hold frequencies, which the configuration states another way.
-pub(crate) const FREQUENCIES: &str = "rope_freqs.weight";
+/// Tensors that hold what frequencies are divided by, which the configuration states another way: Llama 3's, and those of longer
+/// contexts.
+pub(crate) const FREQUENCIES: [&str; 3] = ["rope_freqs.weight", LONG, SHORT];
+pub(crate) const LONG: &str = "rope_factors_long.weight";
+pub(crate) const SHORT: &str = "rope_factors_short.weight";
+
+/// Names in a file and in a family.
+type Table = Vec<(&'static str, &'static str)>;
 
 /// Tensors outside of the layers: (in the file, in the family).
-fn outer(names: &Names) -> Vec<(&'static str, &'static str)> {
-    let mut all =
-        vec![("token_embd", names.embeddings), ("output_norm", names.final_norm), ("output", names.head)];
-    if !names.positions.is_empty() {
-        all.push(("position_embd", names.positions));
-    }
-    all
+fn outer(names: &Names) -> Table {
+    let head = names.heads.first().copied().unwrap_or_default();
+    let all = [
+        ("token_embd", names.embeddings),
+        ("position_embd", names.positions),
+        ("output_norm", names.final_norm),
+        ("output", head),
+    ];
+    all.into_iter().filter(|(_, ours)| !ours.is_empty()).collect()
 }
 
 /// Tensors of a layer.
-fn inner(names: &Names) -> Vec<(&'static str, &'static str)> {
+fn inner(names: &Names) -> Table {
     let mut all = vec![
         ("attn_norm", names.attention_norm),
+        ("attn_q_norm", names.query_norm),
+        ("attn_k_norm", names.key_norm),
         ("attn_output", names.output),
+        ("post_attention_norm", names.attention_post_norm),
         ("ffn_norm", names.mlp_norm),
         ("ffn_down", names.down),
+        ("post_ffw_norm", names.mlp_post_norm),
     ];
     match names.qkv {
         Qkv::Separate([query, key, value]) => {
             all.extend([("attn_q", query), ("attn_k", key), ("attn_v", value)]);
         }
-        Qkv::Fused(fused) => all.push(("attn_qkv", fused)),
+        Qkv::Fused(fused) | Qkv::Grouped(fused) => all.push(("attn_qkv", fused)),
     }
     match *names.up {
         [gate, up] => all.extend([("ffn_gate", gate), ("ffn_up", up)]),
         [up] => all.push(("ffn_up", up)),
         _ => {}
     }
+    all.retain(|(_, ours)| !ours.is_empty());
     all
 }
 
@@ -120,14 +139,28 @@ mod tests {
     use super::*;
     use crate::families;
 
+    fn any() -> crate::spec::Spec {
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,
+            "intermediate_size": 8, "vocab_size": 8,
+        });
+        let config = crate::config::HfConfig::parse(config.to_string().as_bytes()).unwrap();
+        (families::find(&config).unwrap().spec)(&config).unwrap()
+    }
+
     #[test]
     fn every_name_finds_its_way_back() {
-        for family in families::ALL {
-            for (theirs, ours) in all(&family.names, 12) {
-                assert_eq!(to_family(&family.names, &theirs), Some(ours), "{theirs}");
+        for architecture in ARCHITECTURES {
+            let family =
+                families::ALL.iter().find(|family| family.model_type == architecture.model_type).unwrap();
+            // No family that is written makes its names from the Spec.
+            let names = (family.names)(&any());
+            for (theirs, ours) in all(&names, 12) {
+                assert_eq!(to_family(&names, &theirs), Some(ours), "{theirs}");
             }
         }
-        let names = &families::ALL[0].names;
+        let names =
+            &(families::ALL.iter().find(|family| family.model_type == "llama").unwrap().names)(&any());
         for odd in [
             "token_embd",
             "blk.0",

@@ -4,14 +4,15 @@ use std::io::Write;
 
 use foreword_kernels::{Dtype, NormKind, Weights};
 
-use super::names::{self, Architecture, FREQUENCIES};
-use super::{ALIGNMENT, tokenizer};
+use super::names::{self, Architecture};
+use super::{ALIGNMENT, Gguf, tokenizer};
 use crate::config::{HfConfig, end_tokens};
 use crate::error::BackboneError;
 use crate::families::{self, Names};
 use crate::files::ModelFiles;
-use crate::rotary::llama3_divisors;
-use crate::spec::{Positions, RopeScaling, Spec};
+use crate::identity::differences;
+use crate::rotary::divisors;
+use crate::spec::{Positions, Rope, RopeScaling, Spec};
 use crate::tensors::Tensors;
 
 /// ggml's numbers of the formats.
@@ -177,15 +178,18 @@ impl Plan<'_> {
 
     /// Takes all tensors that the family has a name for.
     fn take(&mut self, tensors: &mut Tensors) -> Result<(), BackboneError> {
-        let input_first = self.names.transposed && !tensors.is_output_first();
+        let input_first = self.names.transposed;
         for (theirs, ours) in names::all(self.names, self.spec.layers) {
-            if self.spec.tied_head && theirs.starts_with("output.") {
+            if self.spec.head.tied && theirs.starts_with("output.") {
                 continue;
             }
             match tensors.shape(&ours).map(<[usize]>::to_vec).as_deref() {
                 None => {}
                 Some(&[n]) => {
-                    let values = tensors.vector(&ours, n)?;
+                    let mut values = tensors.vector(&ours, n)?;
+                    if theirs.ends_with("norm.weight") {
+                        values.iter_mut().for_each(|gain| *gain += self.names.gain_offset);
+                    }
                     self.add(&theirs, Weights::from_f32(&values, n.max(1)), true);
                 }
                 Some(&[rows, cols]) => {
@@ -273,43 +277,96 @@ fn unwritable(detail: impl Into<String>) -> BackboneError {
 }
 
 /// What the architecture's keys say.
-fn describe(spec: &Spec, architecture: &str, metadata: &mut Metadata) -> Result<(), BackboneError> {
+fn describe(spec: &Spec, architecture: &str, metadata: &mut Metadata) {
     let at = |key: &str| format!("{architecture}.{key}");
+    let attention = &spec.attention;
     let mut count = |key: &str, n: usize| metadata.count(&at(key), n);
     count("context_length", spec.context);
     count("embedding_length", spec.hidden);
     count("block_count", spec.layers);
     count("feed_forward_length", spec.mlp.intermediate);
-    count("attention.head_count", spec.attention.query_heads);
-    if spec.positions != Positions::Learned {
-        count("attention.head_count_kv", spec.attention.kv_heads);
+    count("attention.head_count", attention.query_heads);
+    if spec.positions == Positions::Rotary {
+        count("attention.head_count_kv", attention.kv_heads);
         count("vocab_size", spec.vocab);
-        count("attention.key_length", spec.attention.head_width);
-        count("attention.value_length", spec.attention.head_width);
-        count("rope.dimension_count", spec.attention.head_width);
+        count("attention.key_length", attention.head_width);
+        count("attention.value_length", attention.head_width);
+    }
+    let windows = spec.pattern.iter().filter_map(|kind| kind.window);
+    if let Some(window) = windows.max() {
+        count("attention.sliding_window", window);
+        let pattern =
+            spec.pattern.iter().position(|kind| kind.window.is_none()).map_or(spec.layers + 1, |i| i + 1);
+        if architecture == "gemma3" && pattern != 6 {
+            count("attention.sliding_window_pattern", pattern);
+        }
     }
     match spec.norm {
         NormKind::Rms { eps } => metadata.number(&at("attention.layer_norm_rms_epsilon"), eps),
         NormKind::Layer { eps } => metadata.number(&at("attention.layer_norm_epsilon"), eps),
     }
-    match &spec.positions {
-        Positions::Learned => {}
-        Positions::Rotary { theta, scaling } => {
-            metadata.number(&at("rope.freq_base"), *theta);
-            if let RopeScaling::Llama3 {
-                low_frequency_factor, high_frequency_factor, original_context, ..
-            } = scaling
-            {
-                if (*low_frequency_factor, *high_frequency_factor) != (1.0, 4.0) {
-                    return Err(unwritable(
-                        "its frequencies are scaled otherwise than Llama 3's, which GGUF can't say",
-                    ));
-                }
-                metadata.count(&at("rope.scaling.original_context_length"), *original_context);
-            }
+    for (key, cap) in [("attn", attention.soft_cap), ("final", spec.head.soft_cap)] {
+        if let Some(cap) = cap {
+            metadata.number(&at(&format!("{key}_logit_softcapping")), cap);
         }
     }
-    Ok(())
+    if let Some(scale) = attention.scale {
+        metadata.number(&at("attention.scale"), scale);
+    }
+    let everywhere = spec.pattern.iter().find(|kind| kind.window.is_none()).or(spec.pattern.first());
+    if let Some(rope) = everywhere.and_then(|kind| kind.rope.as_ref()) {
+        describe_rope(rope, &at, metadata);
+        let local =
+            spec.pattern.iter().find(|kind| kind.window.is_some()).and_then(|kind| kind.rope.as_ref());
+        if let Some(local) = local.filter(|local| local.theta != rope.theta) {
+            metadata.number(&at("rope.freq_base_swa"), local.theta);
+        }
+    }
+}
+
+fn describe_rope(rope: &Rope, at: &impl Fn(&str) -> String, metadata: &mut Metadata) {
+    metadata.count(&at("rope.dimension_count"), rope.width);
+    metadata.number(&at("rope.freq_base"), rope.theta);
+    match rope.scaling {
+        RopeScaling::Linear { factor } => {
+            metadata.text(&at("rope.scaling.type"), "linear");
+            metadata.number(&at("rope.scaling.factor"), factor);
+        }
+        RopeScaling::Llama3 { original_context, .. } => {
+            metadata.count(&at("rope.scaling.original_context_length"), original_context);
+        }
+        RopeScaling::Yarn { factor, original_context, .. } => {
+            metadata.text(&at("rope.scaling.type"), "yarn");
+            metadata.number(&at("rope.scaling.factor"), factor);
+            metadata.count(&at("rope.scaling.original_context_length"), original_context);
+        }
+        // What else there is shows when the file's beginning is read again.
+        RopeScaling::None | RopeScaling::Long { .. } => {}
+    }
+}
+
+/// Reads the beginning of a file as its reader will, and sees that it says the same of the model: not every model that Foreword
+/// knows can be told in GGUF's words.
+fn check(header: &[u8], divisors: Option<&Tensor>, n_bytes: u64, spec: &Spec) -> Result<(), BackboneError> {
+    let gguf = Gguf::parse_beginning("the file", header, n_bytes)?;
+    // Its only tensor that is read for the configuration, where it will lie.
+    let mut bytes = header.to_vec();
+    if let Some(tensor) = divisors {
+        bytes.resize(header.len() + tensor.offset as usize, 0);
+        bytes.extend(tensor.weights.to_f32().iter().flat_map(|v| v.to_le_bytes()));
+    }
+    let config = super::config::translate(&gguf, &bytes).map_err(|error| {
+        let detail = if let BackboneError::GgufMetadata { detail, .. } = &error { detail } else { "" };
+        unwritable(format!("its format has no words for all of this one ({detail})"))
+    })?;
+    let config = config.to_string();
+    let config = HfConfig::parse(config.as_bytes())?;
+    let again = (families::find(&config)?.spec)(&config)?;
+    if again.canonical() == spec.canonical() {
+        return Ok(());
+    }
+    let differences = differences(&again.canonical(), &spec.canonical());
+    Err(unwritable(format!("its format has no words for this one, which would come out with {differences}")))
 }
 
 /// The tokenizer, in GGUF's words where it has them, and whole. `false`: it has none.
@@ -413,8 +470,9 @@ impl ModelFiles {
         let architecture = Architecture::of_family(family).ok_or_else(|| {
             unwritable(format!("models of the family {} are not written yet", family.model_type))
         })?;
-        let names = &family.names;
-        let mut tensors = Tensors::read(&files.weights, names)?;
+        let names = (family.names)(&spec);
+        let mut tensors = Tensors::read(&files.weights, &names)?;
+        let names = &tensors.as_stored(names);
         let mut plan = Plan {
             spec: &spec,
             names,
@@ -424,14 +482,20 @@ impl ModelFiles {
             narrower: 0,
         };
         plan.take(&mut tensors)?;
-        if let Positions::Rotary { theta, scaling: scaling @ RopeScaling::Llama3 { .. } } = &spec.positions {
-            let divisors = llama3_divisors(*theta, spec.attention.head_width, scaling);
-            plan.add(FREQUENCIES, Weights::from_f32(&divisors, divisors.len().max(1)), true);
+        let rope = spec.pattern.first().and_then(|kind| kind.rope.as_ref());
+        if let Some(rope) = rope.filter(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. })) {
+            let divisors = divisors(rope);
+            let name = names::FREQUENCIES[0];
+            // First, so that it lies near the beginning.
+            plan.add(name, Weights::from_f32(&divisors, divisors.len().max(1)), true);
+            plan.tensors.rotate_right(1);
         }
         let from_bytes = tensors.n_bytes();
-        let head = format!("{}.weight", names.head);
-        let without_use: Vec<&str> =
-            names.no_weights.iter().copied().chain(spec.tied_head.then_some(head.as_str())).collect();
+        let heads: Vec<String> = names.heads.iter().map(|head| format!("{head}.weight")).collect();
+        let mut without_use = names.no_weights.to_vec();
+        if spec.head.tied {
+            without_use.extend(heads.iter().map(String::as_str));
+        }
         tensors.finish(family.model_type, &without_use)?;
         let data_bytes = plan.place();
 
@@ -441,9 +505,11 @@ impl ModelFiles {
         metadata.count("general.file_type", to.file_type() as usize);
         metadata.count("general.quantization_version", 2);
         metadata.count("general.alignment", ALIGNMENT as usize);
-        describe(&spec, architecture.name, &mut metadata)?;
+        describe(&spec, architecture.name, &mut metadata);
         let has_tokenizer = describe_tokenizer(files, &mut metadata)?;
         let header = header(&plan, &metadata);
+        let frequencies = plan.tensors.first().filter(|tensor| tensor.name == names::FREQUENCIES[0]);
+        check(&header, frequencies, header.len() as u64 + data_bytes, &spec)?;
         out.write_all(&header).map_err(BackboneError::Write)?;
         let total: u64 = plan.tensors.iter().map(Tensor::n_numbers).sum();
         let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());

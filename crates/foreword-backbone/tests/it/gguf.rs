@@ -5,14 +5,42 @@ use std::path::{Path, PathBuf};
 use foreword_backbone::{
     Backbone, Gradient, Identity, Input, Match, Model, ModelFiles, Quantisation, Taped, Tokenizer,
 };
-use foreword_kernels::{Backend, Bytes, Cpu, Dtype, Forest, Parent, Rows};
+use foreword_kernels::{Backend, Bytes, Cpu, Dtype, Forest, Parent};
 
 use crate::golden::root;
 
-const MODELS: [&str; 4] = ["llama-tiny", "llama-plain", "qwen2-tiny", "gpt2-tiny"];
+const MODELS: [&str; 10] = [
+    "llama-tiny",
+    "llama-plain",
+    "mistral-tiny",
+    "qwen2-tiny",
+    "qwen3-tiny",
+    "gemma-tiny",
+    "gemma2-tiny",
+    "gemma3-tiny",
+    "phi3-tiny",
+    "gpt2-tiny",
+];
 
-fn source(name: &str) -> ModelFiles {
+fn untouched(name: &str) -> ModelFiles {
     ModelFiles::directory(&root().join("testdata/models").join(name)).unwrap()
+}
+
+/// The same without what GGUF has no words for.
+fn source(name: &str) -> ModelFiles {
+    let mut files = untouched(name);
+    let mut config: serde_json::Value = serde_json::from_slice(&files.config).unwrap();
+    let without: &[&str] = match name {
+        "mistral-tiny" => &["sliding_window"],
+        "qwen3-tiny" => &["layer_types", "use_sliding_window", "rope_parameters"],
+        "phi3-tiny" => &["rope_scaling", "original_max_position_embeddings"],
+        _ => &[],
+    };
+    for key in without {
+        config[key] = serde_json::Value::Null;
+    }
+    files.config = config.to_string().into_bytes();
+    files
 }
 
 fn bundled() -> ModelFiles {
@@ -58,9 +86,10 @@ fn run(backbone: &Backbone<Cpu>) -> [Vec<f32>; 2] {
     let output = backbone.forward(input).unwrap();
     let backend = backbone.backend();
     let logits = backbone.logits(&output.hidden);
-    // The gradient of the sum of squares of the logits.
+    // A gradient that reaches every row: the logits themselves.
     let mut d_hidden = backend.zeros(tokens.len(), backbone.spec().hidden);
-    backend.linear_gradient(&logits, backbone.head(), &mut d_hidden);
+    let d_logits = backend.rows(logits.clone(), backbone.spec().vocab);
+    backend.linear_gradient(&d_logits, backbone.head().weight, &mut d_hidden);
     let gradient = Gradient {
         forest: &forest,
         context: &[],
@@ -71,7 +100,7 @@ fn run(backbone: &Backbone<Cpu>) -> [Vec<f32>; 2] {
         learned: &all,
     };
     let d_rows = backbone.backward(&output.tape.unwrap(), gradient);
-    [logits, d_rows].map(Rows::into_values)
+    [logits, d_rows.into_values()]
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {
@@ -94,7 +123,7 @@ fn a_model_written_as_gguf_is_the_same_model() {
             (Quantisation::F32, 1e-6),
             (Quantisation::F16, 5e-3),
             (Quantisation::Bf16, 2e-2),
-            (Quantisation::Q8_0, 6e-2),
+            (Quantisation::Q8_0, 0.12),
         ];
         for (to, bound) in formats {
             let what = format!("{name} as {}", to.as_str());
@@ -116,6 +145,23 @@ fn a_model_written_as_gguf_is_the_same_model() {
 }
 
 #[test]
+fn what_gguf_has_no_words_for_is_not_written() {
+    for (name, says) in [
+        ("qwen3-tiny", "sliding_window"),
+        ("mistral-tiny", "sliding_window"),
+        ("phi3-tiny", "positions"),
+        ("falcon-tiny", "models of the family falcon are not written yet"),
+    ] {
+        let mut bytes = Vec::new();
+        let error =
+            untouched(name).write_gguf(Quantisation::Q8_0, &mut bytes, |_| true).unwrap_err().to_string();
+        assert!(error.contains(says) && bytes.is_empty(), "{name}: {error}");
+    }
+    let stopped = source("llama-tiny").write_gguf(Quantisation::Q8_0, &mut Vec::new(), |done| done < 0.5);
+    assert!(stopped.unwrap_err().to_string().contains("stopped"));
+}
+
+#[test]
 fn numbers_stay_in_their_blocks_and_take_the_formats_that_fit_their_rows() {
     let files = bundled();
     let mut bytes = Vec::new();
@@ -128,7 +174,7 @@ fn numbers_stay_in_their_blocks_and_take_the_formats_that_fit_their_rows() {
     assert_eq!(numbers(Dtype::F32), Some((13, 13 * 192)));
     assert_eq!((report.formats.len(), report.narrower, report.without_tokenizer), (3, 37, false));
     let model = load(&of("foreword-tiny", bytes));
-    assert_eq!(model.backbone.table().dtype(), Dtype::Q8_0);
+    assert_eq!(model.backbone.embeddings().table().dtype(), Dtype::Q8_0);
     assert!(model.backbone.weight_bytes() < report.from_bytes * 6 / 10);
     let all = [(Quantisation::Q8_0, 0.03), (Quantisation::Q4K, 0.1), (Quantisation::Q4_0, 0.2)];
     let expected = run(&load(&files).backbone);
@@ -148,17 +194,14 @@ fn tokenizers_made_from_tokens_and_merges_tokenise_alike() {
         ["", " ", "  two  spaces ", "naïve 好 123\n\u{1f600}\t'll", "<s> </s> <unk>", "…—“quoted”"]
             .map(str::to_owned),
     );
-    let mut directories: Vec<PathBuf> =
-        MODELS.iter().map(|name| root().join("testdata/models").join(name)).collect();
-    directories.push(root().join("crates/foreword-tiny"));
-    directories.push(shared.join("models/stories260K"));
-    let mut models: Vec<(String, ModelFiles)> = directories
-        .iter()
-        .filter(|directory| directory.is_dir())
-        .map(|directory| (directory.display().to_string(), ModelFiles::directory(directory).unwrap()))
-        .collect();
+    let mut models: Vec<(&str, ModelFiles)> = MODELS.iter().map(|name| (*name, source(name))).collect();
+    models.push(("foreword-tiny", bundled()));
+    match ModelFiles::directory(&shared.join("models/stories260K")) {
+        Ok(files) => models.push(("stories260K", files)),
+        Err(_) => eprintln!("skipped: stories260K is not here"),
+    }
     if let Some(tokenizer) = gpt2(&shared.join("tokenizers/gpt2")) {
-        models.push(("GPT-2".to_owned(), ModelFiles { tokenizer, ..source("gpt2-tiny") }));
+        models.push(("GPT-2", ModelFiles { tokenizer, ..source("gpt2-tiny") }));
     }
     for (what, files) in &models {
         let bytes = written(files, Quantisation::Bf16);
@@ -167,7 +210,13 @@ fn tokenizers_made_from_tokens_and_merges_tokenise_alike() {
         let [made, own] = [&made, files].map(|files| Tokenizer::from_bytes(&files.tokenizer).unwrap());
         assert_eq!(made.leading(), own.leading(), "{what}");
         assert_eq!(made.vocab_size(), own.vocab_size(), "{what}");
-        for text in &texts {
+        // The tiny models' tokenizers are much alike: a few texts for each of them.
+        let texts = if what.contains("-tiny") && *what != "foreword-tiny" {
+            &texts[texts.len() - 60..]
+        } else {
+            &texts
+        };
+        for text in texts {
             let (a, b) = (made.encode_context(text).unwrap(), own.encode_context(text).unwrap());
             assert_eq!(a, b, "{what}: {text:?}");
             assert_eq!(made.decode(&a).unwrap(), own.decode(&b).unwrap(), "{what}: {text:?}");
