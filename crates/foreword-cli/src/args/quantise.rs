@@ -18,10 +18,10 @@ pub(super) const EXAMPLES: &str = "Examples:
 pub(crate) struct QuantiseArgs {
     /// The model: the bundled foreword-tiny, a directory, or a .gguf file
     #[arg(value_name = "MODEL")]
-    pub(crate) model: String,
+    pub(crate) source: String,
     /// The file to write, which ends in .gguf
     #[arg(value_name = "OUT")]
-    pub(crate) out: PathBuf,
+    pub(crate) file: PathBuf,
     /// What the matrices are written in; q4_k has the vocabulary in q6_k, q4_0 in q8_0
     #[arg(long, value_name = "FORMAT", default_value = Quantisation::Q8_0.as_str(), value_parser = formats())]
     pub(crate) to: Quantisation,

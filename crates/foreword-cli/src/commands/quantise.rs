@@ -16,20 +16,20 @@ use crate::words::{bytes, count};
 
 /// Runs the verb.
 pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
-    check_place(&args.out, args.force)?;
-    let files = resolve::files(&args.model)?;
+    check_place(&args.file, args.force)?;
+    let files = resolve::files(&args.source)?;
     let real = |path: &Path| path.canonicalize().ok();
-    if real(&args.out).is_some_and(|out| real(Path::new(&args.model)) == Some(out)) {
+    if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
         return Err(Given::wrong("OUT is the model itself").hint("give another file").into());
     }
     interrupt::watch().context("cannot watch for Ctrl-C")?;
     printer.begin_bar(100, "writing");
-    let written = write_whole_by(&args.out, |out| -> Result<_> {
+    let written = write_whole_by(&args.file, |out| -> Result<_> {
         let written = files.write_gguf(args.to, out, |done| {
-            printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.out.display()));
+            printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.file.display()));
             !interrupt::asked()
         });
-        written.with_context(|| format!("the model {}", args.model))
+        written.with_context(|| format!("the model {}", args.source))
     });
     printer.end_bar();
     let written = match written {
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
         );
     }
     printer.json(&Quantised {
-        out: args.out.display().to_string(),
+        out: args.file.display().to_string(),
         to: args.to.as_str(),
         bytes: written.bytes,
         from_bytes: written.from_bytes,
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
         other_format: written.narrower,
     })?;
     let (before, after) = (bytes(written.from_bytes), bytes(written.bytes));
-    printer.answer(&format!("{}: {after}, of {before} of weights", args.out.display()))?;
+    printer.answer(&format!("{}: {after}, of {before} of weights", args.file.display()))?;
     for (dtype, tensors, numbers) in &written.formats {
         printer.answer(&format!(
             "  {:<5} {} numbers in {}",

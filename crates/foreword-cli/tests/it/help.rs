@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 12] = [
     "train",
     "eval",
     "compare",
@@ -10,6 +10,7 @@ const VERBS: [&str; 11] = [
     "generate",
     "explain",
     "inspect",
+    "quantise",
     "similar",
     "quickstart",
     "completions",

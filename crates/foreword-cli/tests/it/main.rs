@@ -27,5 +27,6 @@ mod peft;
 
 mod full_disk;
 mod interrupted;
+mod quantised;
 mod resumed;
 mod wrong;

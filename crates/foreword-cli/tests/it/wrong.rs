@@ -192,8 +192,8 @@ fn models_that_are_none() {
         |model: &str| refused(&scene, &["eval", "--prompt", "none", "--data", &sentences, "--model", model]);
     insta::assert_snapshot!(eval("Qwen/Qwen3-0.6B"), @r#"
     exit 1
-    error: the model Qwen/Qwen3-0.6B is neither a bundled model nor a directory
-    hint: give foreword-tiny (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and Hugging Face ids are not read by this version, so download the model first
+    error: the model Qwen/Qwen3-0.6B is neither bundled nor there
+    hint: give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, or a .gguf file; Hugging Face ids are not read by this version, so download the model first
     "#);
 
     let llama = root().join("testdata/models/llama-tiny");
