@@ -8,6 +8,7 @@ use crate::families;
 use crate::files::ModelFiles;
 use crate::identity::Identity;
 use crate::layers::Loader;
+use crate::mlp::Mlp;
 use crate::rotary::{Rotary, alibi_slopes};
 use crate::spec::{Positions, Spec};
 use crate::tensors::Tensors;
@@ -59,10 +60,7 @@ pub(crate) struct Layer<B: Backend> {
     pub(crate) attention_post_norm: Option<Norm<B::Vector>>,
     /// `None`: the one of attention, where there is one.
     pub(crate) own_mlp_norm: Option<Norm<B::Vector>>,
-    /// `[H]` to `[2·I]` (gates, then values) or `[I]`.
-    pub(crate) up: Linear<B>,
-    /// `[I]` to `[H]`.
-    pub(crate) down: Linear<B>,
+    pub(crate) mlp: Mlp<B>,
     pub(crate) mlp_post_norm: Option<Norm<B::Vector>>,
 }
 

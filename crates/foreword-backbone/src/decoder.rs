@@ -6,6 +6,7 @@ use foreword_kernels::{
 
 use crate::backbone::{Backbone, Layer};
 use crate::error::BackboneError;
+use crate::mlp::MlpTape;
 use crate::rotary::Angles;
 use crate::spec::{HeadNorms, Positions};
 
@@ -124,8 +125,7 @@ struct Inner<B: Backend> {
     attention_half: Option<B::Rows>,
     /// Residual stream after attention, `[n, H]`.
     middle: B::Rows,
-    /// Inside the MLP, before its non-linear part, `[n, 2·I]` or `[n, I]`.
-    up: B::Rows,
+    mlp: MlpTape<B>,
     /// What the MLP gave before it was normed `[n, H]`, where it was.
     mlp_half: Option<B::Rows>,
 }
@@ -299,14 +299,14 @@ impl<B: Backend> Backbone<B> {
         let attention_half = self.finish_half(&mut middle, layer.attention_post_norm.as_ref());
         backend.add(&mut middle, residual);
         let reading = if self.spec.block.parallel { residual } else { &middle };
-        let up = match layer.mlp_norm() {
-            Some(norm) => layer.up.run(backend, &backend.norm(reading, norm)),
-            None => layer.up.run(backend, reading),
+        let activation = self.spec.mlp.activation;
+        let (mut output, mlp) = match layer.mlp_norm() {
+            Some(norm) => layer.mlp.forward(backend, activation, &backend.norm(reading, norm)),
+            None => layer.mlp.forward(backend, activation, reading),
         };
-        let mut output = layer.down.run(backend, &backend.activate(&up, self.spec.mlp.activation));
         let mlp_half = self.finish_half(&mut output, layer.mlp_post_norm.as_ref());
         backend.add(&mut output, &middle);
-        (output, own, Inner { queries, raw, attended, attention_half, middle, up, mlp_half })
+        (output, own, Inner { queries, raw, attended, attention_half, middle, mlp, mlp_half })
     }
 
     /// Norms and scales what half a layer gives, in place; returns what it was before the norm, where there is one.
@@ -407,15 +407,9 @@ impl<B: Backend> Backbone<B> {
 
     /// From the gradient after the MLP to that of what it read, as normed, `[n, H]`.
     fn mlp_backward(&self, layer: &Layer<B>, inner: &Inner<B>, d_output: &B::Rows) -> B::Rows {
-        let backend = &self.backend;
-        let n = inner.middle.n_rows();
         let d_half = self.half_backward(d_output, inner.mlp_half.as_ref(), layer.mlp_post_norm.as_ref());
-        let mut d_activated = backend.zeros(n, self.spec.mlp.intermediate);
-        backend.linear_gradient(d_half.as_ref().unwrap_or(d_output), &layer.down.weight, &mut d_activated);
-        let d_up = backend.activate_gradient(&inner.up, self.spec.mlp.activation, &d_activated);
-        let mut d_normed = backend.zeros(n, self.spec.hidden);
-        backend.linear_gradient(&d_up, &layer.up.weight, &mut d_normed);
-        d_normed
+        let d_half = d_half.as_ref().unwrap_or(d_output);
+        layer.mlp.backward(&self.backend, self.spec.mlp.activation, &inner.mlp, d_half)
     }
 
     /// Adds the gradient that comes back through a norm, or past the place where others have one.

@@ -8,7 +8,8 @@ use foreword_kernels::{Backend, Norm, Weights};
 use crate::backbone::{Layer, Linear, NormsOfHeads};
 use crate::error::BackboneError;
 use crate::families::{Names, Qkv};
-use crate::spec::{HeadNorms, Norms, Spec};
+use crate::mlp::{Expert, Mlp};
+use crate::spec::{HeadNorms, Mixture, Norms, Spec};
 use crate::tensors::Tensors;
 
 /// A projection as stored: its weight `[out, in]`, and its bias `[out]`.
@@ -80,13 +81,10 @@ impl<B: Backend> Loader<'_, B> {
     pub(crate) fn layer(&mut self, i: usize) -> Result<Layer<B>, BackboneError> {
         let (spec, names) = (self.spec, self.names);
         let attention = &spec.attention;
-        let (h, q, inner) = (spec.hidden, attention.query_width(), spec.mlp.intermediate);
+        let (h, q) = (spec.hidden, attention.query_width());
         let prefix = names.layer.replace("{}", &i.to_string());
         let at = |name: &str| format!("{prefix}{name}");
         let (query, key_value) = self.queries_keys_values(&at)?;
-        let up: Vec<String> = names.up.iter().map(|name| at(name)).collect();
-        // One projection of a gated MLP makes gates and values.
-        let up_width = if spec.mlp.activation.gated { 2 * inner / up.len() } else { inner };
         let norms = spec.block.norms;
         Ok(Layer {
             attention_norm: self.norm_if(norms.before(), &at(names.attention_norm))?,
@@ -96,9 +94,38 @@ impl<B: Backend> Loader<'_, B> {
             output: self.parts(&[at(names.output)], h, q, attention.output_bias)?,
             attention_post_norm: self.norm_if(norms.after(), &at(names.attention_post_norm))?,
             own_mlp_norm: self.norm_if(norms.before() && norms != Norms::BeforeBoth, &at(names.mlp_norm))?,
-            up: self.parts(&up, up_width, h, spec.mlp.bias)?,
-            down: self.parts(&[at(names.down)], h, inner, spec.mlp.bias)?,
+            mlp: self.mlp(&at)?,
             mlp_post_norm: self.norm_if(norms.after(), &at(names.mlp_post_norm))?,
+        })
+    }
+
+    fn mlp(&mut self, at: &impl Fn(&str) -> String) -> Result<Mlp<B>, BackboneError> {
+        let names = self.names;
+        let Some(Mixture { n, per_row, normalized }) = self.spec.mlp.mixture else {
+            return Ok(Mlp::Dense(self.expert(names.up, names.down, at)?));
+        };
+        let router = self.parts(&[at(names.experts.router)], n, self.spec.hidden, false)?;
+        let expert = |i: usize| {
+            let prefix = names.experts.prefix.replace("{}", &i.to_string());
+            self.expert(names.experts.up, names.experts.down, &|name| at(&format!("{prefix}{name}")))
+        };
+        let experts = (0..n).map(expert).collect::<Result<_, _>>()?;
+        Ok(Mlp::Mixture(crate::mlp::Mixture { router, experts, per_row, normalized }))
+    }
+
+    fn expert(
+        &mut self,
+        up: &[&str],
+        down: &str,
+        at: &dyn Fn(&str) -> String,
+    ) -> Result<Expert<B>, BackboneError> {
+        let (h, mlp) = (self.spec.hidden, &self.spec.mlp);
+        let up: Vec<String> = up.iter().map(|name| at(name)).collect();
+        // One projection of a gated MLP makes gates and values.
+        let width = if mlp.activation.gated { 2 * mlp.intermediate / up.len() } else { mlp.intermediate };
+        Ok(Expert {
+            up: self.parts(&up, width, h, mlp.bias)?,
+            down: self.parts(&[at(down)], h, mlp.intermediate, mlp.bias)?,
         })
     }
 

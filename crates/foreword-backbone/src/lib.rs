@@ -14,6 +14,7 @@ mod files;
 mod gguf;
 mod identity;
 mod layers;
+mod mlp;
 mod model;
 mod rotary;
 mod spec;
@@ -29,6 +30,7 @@ pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};
 pub use model::Model;
 pub use spec::{
-    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, RopeScaling, Spec,
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
+    RopeScaling, Spec,
 };
 pub use tokenizer::{Tokenizer, TokenizerError};

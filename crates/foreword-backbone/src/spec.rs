@@ -160,6 +160,19 @@ pub struct Mlp {
     pub activation: Activation,
     /// Its projections have biases.
     pub bias: bool,
+    /// There are several, of which each row asks a few.
+    pub mixture: Option<Mixture>,
+}
+
+/// Several MLPs in the place of one (Shazeer et al. 2017).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// E, how many there are.
+    pub n: usize,
+    /// How many a row asks: those that its router holds for the likeliest.
+    pub per_row: usize,
+    /// Their weights sum to one.
+    pub normalized: bool,
 }
 
 /// How rows know their position.
@@ -302,11 +315,18 @@ impl Spec {
         }
         match self.block.norms {
             Norms::Before => {}
-            norms => put("norms", format!("{norms:?}").to_lowercase().into()),
+            Norms::BeforeBoth => put("norms", "before-both".into()),
+            Norms::After => put("norms", "after".into()),
+            Norms::Around => put("norms", "around".into()),
         }
         match attention.head_norms {
             HeadNorms::None => {}
-            norms => put("head_norms", format!("{norms:?}").to_lowercase().into()),
+            HeadNorms::Shared => put("head_norms", "shared".into()),
+            HeadNorms::Own => put("head_norms", "own".into()),
+            HeadNorms::Whole => put("head_norms", "whole".into()),
+        }
+        if let Some(Mixture { n, per_row, normalized }) = self.mlp.mixture {
+            put("experts", json!({ "n": n, "per_row": per_row, "normalized": normalized }));
         }
         if self.pattern.iter().any(|kind| kind.window.is_some()) {
             put("windows", self.pattern.iter().map(|kind| kind.window).collect());
@@ -409,7 +429,8 @@ impl Spec {
             + if_so(attention.qkv_bias, q + 2 * k)
             + if_so(attention.output_bias, h)
             + head_norms;
-        let mlp = h * (up + i) + if_so(self.mlp.bias, up + h);
+        let expert = h * (up + i) + if_so(self.mlp.bias, up + h);
+        let mlp = self.mlp.mixture.as_ref().map_or(expert, |mixture| mixture.n * (expert + h));
         let n_norms = match self.block.norms {
             Norms::BeforeBoth => 1,
             Norms::Before | Norms::After => 2,

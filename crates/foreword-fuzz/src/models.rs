@@ -30,10 +30,7 @@ fn load<B: Backend>(files: &ModelFiles, backend: B) -> Vec<B::Element> {
             let input = Input { rows, forest: &forest, context: &[], wanted: &[1], tape: Taped::Nothing };
             assert!(backbone.spec().n_parameters() > 0);
             let output = backbone.forward(input);
-            output.map_or_else(
-                |_| Vec::new(),
-                |output| backbone.logits(&output.hidden),
-            )
+            output.map_or_else(|_| Vec::new(), |output| backbone.logits(&output.hidden))
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());

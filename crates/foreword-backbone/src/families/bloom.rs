@@ -49,9 +49,9 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         &json!(false),
         "the residual stream is not normed",
     )?;
-    config.ignore(&["hidden_size", "hidden_dropout", "pretraining_tp", "slow_but_exact", "skip_bias_add"]);
+    config.ignore(&["hidden_size", "pretraining_tp", "slow_but_exact", "skip_bias_add"]);
     config.ignore(&["skip_bias_add_qkv", "attention_softmax_in_fp32", "bias_dropout_fusion", "n_inner"]);
-    config.ignore(&["masked_softmax_fusion", "offset_alibi", "use_alibi", "embd_pdrop", "attn_pdrop"]);
+    config.ignore(&["masked_softmax_fusion", "offset_alibi", "use_alibi"]);
     config.ignore(&["num_hidden_layers", "num_attention_heads"]);
     Ok(Spec {
         hidden,
@@ -66,6 +66,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: 4 * hidden,
             activation: Activation { function: Function::GeluTanh, gated: false },
             bias: true,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

@@ -66,7 +66,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let rope = rope::rope(config, head_width, &RopeKeys::USUAL, &mut context)?;
     let bias = config.flag("bias", false)?;
     let function = function(config, "activation", Function::Gelu)?;
-    config.ignore(&["hidden_dropout", "hidden_size", "auto_map", "apply_residual_connection_post_layernorm"]);
+    config.ignore(&["hidden_size", "auto_map", "apply_residual_connection_post_layernorm"]);
     Ok(Spec {
         hidden,
         layers,
@@ -80,6 +80,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count_or_none("ffn_hidden_size")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },
             bias,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

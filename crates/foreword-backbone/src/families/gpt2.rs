@@ -43,9 +43,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         "scores are scaled by the head width alone",
     )?;
     config.must_be("add_cross_attention", &json!(false), "there is no encoder")?;
-    config.ignore(&["reorder_and_upcast_attn", "n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop"]);
-    config.ignore(&["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"]);
-    config.ignore(&["summary_use_proj"]);
+    config.ignore(&["reorder_and_upcast_attn", "n_ctx"]);
     let width = head_width(config, "n_head", ("n_embd", hidden), heads)?;
     let function = function(config, "activation_function", Function::GeluTanh)?;
     Ok(Spec {
@@ -61,6 +59,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },
             bias: true,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

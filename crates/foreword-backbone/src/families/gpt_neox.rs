@@ -35,7 +35,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let spec = usual(config, &Usual { activation, gated: false, norm, rope, ..USUAL })?;
     let bias = config.flag("attention_bias", true)?;
     let parallel = config.flag("use_parallel_residual", true)?;
-    config.ignore(&["classifier_dropout", "hidden_dropout", "rope_theta", "partial_rotary_factor"]);
+    config.ignore(&["rope_theta", "partial_rotary_factor"]);
     Ok(Spec {
         block: Block { parallel, ..spec.block },
         attention: Attention { qkv_bias: bias, output_bias: bias, ..spec.attention },

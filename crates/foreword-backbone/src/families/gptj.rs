@@ -40,9 +40,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     }
     let rope = Rope { theta: 10_000.0, width, pairing: Pairing::Neighbours, scaling: RopeScaling::None };
     let function = function(config, "activation_function", Function::GeluTanh)?;
-    config.ignore(&["rotary", "scale_attn_weights", "resid_pdrop", "embd_pdrop", "attn_pdrop"]);
-    config.ignore(&["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"]);
-    config.ignore(&["summary_use_proj"]);
+    config.ignore(&["rotary", "scale_attn_weights"]);
     Ok(Spec {
         hidden,
         layers,
@@ -56,6 +54,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },
             bias: true,
+            mixture: None,
         },
         norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
         norm_bias: true,

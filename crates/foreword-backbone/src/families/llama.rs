@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Family, Names, Qkv, USUAL, usual};
+use super::{Experts, Family, Names, Qkv, USUAL, usual};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::{Attention, Mlp, Spec};
@@ -24,6 +24,7 @@ pub(super) const NAMES: Names = Names {
     mlp_norm: "post_attention_layernorm",
     up: &["mlp.gate_proj", "mlp.up_proj"],
     down: "mlp.down_proj",
+    experts: Experts { router: "", prefix: "", up: &[], down: "" },
     mlp_post_norm: "",
     final_norm: "norm",
     heads: &["lm_head"],

@@ -10,6 +10,7 @@ mod gptj;
 mod granite;
 mod llama;
 mod mistral;
+mod mixture;
 mod olmo2;
 mod opt;
 mod phi3;
@@ -58,6 +59,8 @@ pub(crate) struct Names {
     /// Projections into the MLP: gates and values apart, or one for all.
     pub(crate) up: &'static [&'static str],
     pub(crate) down: &'static str,
+    /// The same of each of several.
+    pub(crate) experts: Experts,
     pub(crate) mlp_post_norm: &'static str,
     pub(crate) final_norm: &'static str,
     /// The head's name, and what other versions of transformers call it.
@@ -70,6 +73,16 @@ pub(crate) struct Names {
     pub(crate) head_norm_per_head: bool,
     /// Endings of tensors that hold no weights.
     pub(crate) no_weights: &'static [&'static str],
+}
+
+/// Names of a layer's experts.
+#[derive(Clone, Copy)]
+pub(crate) struct Experts {
+    pub(crate) router: &'static str,
+    /// `{}` is the expert's number.
+    pub(crate) prefix: &'static str,
+    pub(crate) up: &'static [&'static str],
+    pub(crate) down: &'static str,
 }
 
 /// Where queries, keys and values come from.
@@ -97,11 +110,13 @@ pub(crate) const ALL: &[&Family] = &[
     &granite::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
+    &mixture::MIXTRAL,
     &olmo2::FAMILY,
     &opt::FAMILY,
     &phi3::FAMILY,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &mixture::QWEN3,
     &smollm3::FAMILY,
     &stablelm::FAMILY,
 ];
@@ -161,7 +176,7 @@ fn usual(config: &HfConfig, usual: &Usual) -> Result<Spec, BackboneError> {
         block: PLAIN_BLOCK,
         attention: plain_attention([query_heads, kv_heads, head_width], [false, false]),
         pattern: vec![LayerKind { window: None, rope: Some(rope) }; layers],
-        mlp: Mlp { intermediate, activation, bias: false },
+        mlp: Mlp { intermediate, activation, bias: false, mixture: None },
         norm: norm_kind(config, usual.norm)?,
         norm_bias: matches!(usual.norm.1, NormKind::Layer { .. }),
         positions: Positions::Rotary,

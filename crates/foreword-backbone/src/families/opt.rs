@@ -39,7 +39,6 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     config.must_be("layer_norm_elementwise_affine", &json!(true), "norms have a gain and a bias")?;
     let bias = config.flag("enable_bias", true)?;
     let function = function(config, "activation_function", Function::Relu)?;
-    config.ignore(&["activation_dropout", "dropout", "layerdrop", "init_std"]);
     Ok(Spec {
         hidden,
         layers,
@@ -53,6 +52,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             intermediate: config.count("ffn_dim")?,
             activation: Activation { function, gated: false },
             bias,
+            mixture: None,
         },
         norm: NormKind::Layer { eps: 1e-5 },
         norm_bias: true,

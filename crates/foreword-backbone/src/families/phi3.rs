@@ -16,7 +16,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let mut spec = usual(config, &Usual { context: 4096, rope, ..USUAL })?;
     let window = config.count_or_none("sliding_window")?;
     windows(config, &mut spec, window, |_| true)?;
-    config.ignore(&["attention_bias", "embd_pdrop", "resid_pdrop", "original_max_position_embeddings"]);
+    config.ignore(&["attention_bias", "original_max_position_embeddings"]);
     config.ignore(&["auto_map", "interpolate_factor", "lm_head_bias"]);
     Ok(spec)
 }

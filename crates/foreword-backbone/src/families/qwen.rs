@@ -11,21 +11,29 @@ pub(crate) const QWEN2: Family = Family { model_type: "qwen2", spec: qwen2, name
 pub(crate) const QWEN3: Family = Family { model_type: "qwen3", spec: qwen3, names: |_| llama::NAMES };
 
 fn qwen2(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let spec = both(config)?;
+    let spec = with_windows(config, first_with_window(config)?)?;
     config.must_be("use_mrope", &json!(false), "positions have one dimension here")?;
     Ok(Spec { attention: Attention { qkv_bias: true, ..spec.attention }, ..spec })
 }
 
 fn qwen3(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let spec = llama::with_biases(config, both(config)?)?;
+    with_head_norms(config, first_with_window(config)?)
+}
+
+/// Qwen3, with a window from this layer on, where windows are on at all.
+pub(super) fn with_head_norms(config: &HfConfig, first: usize) -> Result<Spec, BackboneError> {
+    let spec = llama::with_biases(config, with_windows(config, first)?)?;
     Ok(Spec { attention: Attention { head_norms: HeadNorms::Shared, ..spec.attention }, ..spec })
 }
 
-fn both(config: &HfConfig) -> Result<Spec, BackboneError> {
+fn first_with_window(config: &HfConfig) -> Result<usize, BackboneError> {
+    Ok(config.count_or_none("max_window_layers")?.unwrap_or(28))
+}
+
+fn with_windows(config: &HfConfig, first: usize) -> Result<Spec, BackboneError> {
     let mut spec = usual(config, &Usual { context: 32_768, ..USUAL })?;
     let slides = config.flag("use_sliding_window", false)?;
     let window = config.count_or("sliding_window", Some(4096))?.filter(|_| slides);
-    let first = config.count_or_none("max_window_layers")?.unwrap_or(28);
     windows(config, &mut spec, window, |i| i >= first)?;
     Ok(spec)
 }

@@ -25,7 +25,6 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let parallel = config.flag("use_parallel_residual", false)?;
     let norms = if parallel { Norms::BeforeBoth } else { Norms::Before };
     let head_norms = if config.flag("qk_layernorm", false)? { HeadNorms::Own } else { HeadNorms::None };
-    config.ignore(&["hidden_dropout"]);
     Ok(Spec {
         block: Block { norms, parallel, ..spec.block },
         attention: Attention { qkv_bias: config.flag("use_qkv_bias", false)?, head_norms, ..spec.attention },

@@ -10,9 +10,9 @@ const N_VIRTUAL: usize = 3;
 
 /// What both ways must agree on: the last hidden state of each text, and the gradient of Σ hidden · weight with respect to
 /// the learned rows.
-struct Result {
-    hidden: Vec<f64>,
-    gradient: Vec<f64>,
+pub(crate) struct Result {
+    pub(crate) hidden: Vec<f64>,
+    pub(crate) gradient: Vec<f64>,
 }
 
 fn learned<B: Backend>(backbone: &Backbone<B>) -> Vec<B::Element> {
@@ -28,7 +28,7 @@ fn wide<E: Element>(values: &[E]) -> Vec<f64> {
 }
 
 /// Each text with its own copy of the learned rows, one call each.
-fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
+pub(crate) fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
     let (backend, h) = (backbone.backend(), backbone.spec().hidden);
     let mut result = Result { hidden: Vec::new(), gradient: vec![0.0; N_VIRTUAL * h] };
     for (i, text) in TEXTS.iter().enumerate() {
@@ -63,7 +63,7 @@ fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
 }
 
 /// The learned rows once as a trunk, the texts below it in calls of the given sizes.
-fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
+pub(crate) fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Result {
     let (backend, h) = (backbone.backend(), backbone.spec().hidden);
     let mut trunk_forest = Forest::new();
     trunk_forest.push(Parent::Root, N_VIRTUAL);
@@ -147,7 +147,7 @@ fn a_cache_changes_no_bit() {
     }
 }
 
-fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let square = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>();
     (square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())).sqrt()

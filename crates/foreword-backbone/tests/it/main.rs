@@ -12,3 +12,5 @@ mod forest;
 mod gguf;
 mod golden;
 mod parity;
+mod specs;
+mod table;

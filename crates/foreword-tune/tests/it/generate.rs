@@ -99,7 +99,7 @@ const TEXTS: [&[Token]; 5] =
 
 #[test]
 fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
-    for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny"] {
+    for name in ["llama-tiny", "gpt2-tiny", "qwen2-tiny", "gemma2-tiny", "bloom-tiny"] {
         let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
         let soft = soft_prompt(&model);
         let placements = [Placement::Front, Placement::AfterBos, Placement::Suffix];
