@@ -134,7 +134,7 @@ impl<B: Backend> Backbone<B> {
         config.finish()?;
         let names = (family.names)(&spec);
         let tensors = Tensors::read(&files.weights, &names)?;
-        let names = &tensors.as_stored(names);
+        let names = &tensors.as_stored(&names);
         let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
         let table = loader.table()?;
         let positions = match spec.positions {

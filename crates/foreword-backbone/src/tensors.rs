@@ -84,8 +84,8 @@ impl Tensors {
 
     /// The names of a family whose tensors are stored so: in GGUF files linear weights are `[out, in]` and gains are whole, whatever
     /// the family's own files do.
-    pub(crate) fn as_stored(&self, names: Names) -> Names {
-        if self.output_first { Names { transposed: false, gain_offset: 0.0, ..names } } else { names }
+    pub(crate) fn as_stored(&self, names: &Names) -> Names {
+        if self.output_first { Names { transposed: false, gain_offset: 0.0, ..*names } } else { *names }
     }
 
     /// Bytes of all tensors that were taken, as they are stored.

@@ -263,11 +263,11 @@ fn bytes_and_merges(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneE
         ("pre_tokenizer", (words.cuts)()),
         ("post_processor", tokens.template(begins, ends)),
         ("decoder", byte_level(true)),
-        ("model", bpe(tokens.vocabulary(), merges, words.ignores_merges)),
+        ("model", bpe(&tokens.vocabulary(), &merges, words.ignores_merges)),
     ])
 }
 
-fn bpe(vocabulary: Map<String, Value>, merges: Vec<Value>, ignores_merges: bool) -> Value {
+fn bpe(vocabulary: &Map<String, Value>, merges: &[Value], ignores_merges: bool) -> Value {
     json!({
         "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
@@ -296,7 +296,7 @@ fn pieces(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
         before.insert(0, json!({ "type": "Prepend", "prepend": SPACE }));
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
-    let mut model = bpe(tokens.vocabulary(), merges_of(tokens, &scores), false);
+    let mut model = bpe(&tokens.vocabulary(), &merges_of(tokens, &scores), false);
     model["byte_fallback"] = true.into();
     model["fuse_unk"] = true.into();
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));

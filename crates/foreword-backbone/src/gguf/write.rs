@@ -472,7 +472,7 @@ impl ModelFiles {
         })?;
         let names = (family.names)(&spec);
         let mut tensors = Tensors::read(&files.weights, &names)?;
-        let names = &tensors.as_stored(names);
+        let names = &tensors.as_stored(&names);
         let mut plan = Plan {
             spec: &spec,
             names,
