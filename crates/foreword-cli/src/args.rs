@@ -34,7 +34,9 @@ pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
 use crate::device::Device;
-use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
+use tools::{
+    COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
+};
 
 /// The name of the command.
 pub(crate) const NAME: &str = "foreword";
@@ -112,9 +114,8 @@ pub(crate) enum Verb {
     Compile(CompileArgs),
     /// Write a model as a GGUF file, its matrices in fewer bits
     ///
-    /// Reads a model and writes it with its tokenizer as one file, in q8_0, q4_k or another format; norms, biases and positions
-    /// stay in single precision. Matrices whose rows are no whole blocks take the next larger format, and the answer says how
-    /// many. `--model FILE.gguf` takes the file wherever a model is asked for, and so do llama.cpp and its like.
+    /// Norms, biases and positions stay in single precision, and the tokenizer goes along. Matrices whose rows are no whole blocks
+    /// take the next larger format, which is told. `--model FILE.gguf` takes the file, and so does llama.cpp.
     #[command(after_help = quantise::EXAMPLES, visible_alias = "quantize")]
     Quantise(QuantiseArgs),
     /// Find the nearest of several tuned prompts of the same model
@@ -169,12 +170,6 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment --data reviews.csv --json
   cat reviews.txt | foreword classify --prompt sentiment -
   foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
-
-const EXPLAIN_EXAMPLES: &str = "Examples:
-  foreword explain                                          (after foreword quickstart)
-  foreword explain 'The movie was fantastic.' --as positive
-  foreword explain 'A waste of time.' --as negative --prompt sentiment
-  foreword explain --html explained.html                    (the same as a page, to read or to print)";
 
 const QUICKSTART_EXAMPLES: &str = "Examples:
   foreword quickstart
@@ -300,8 +295,7 @@ pub(crate) struct QuickstartArgs {
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The frozen model: the bundled foreword-tiny, a directory with config.json, tokenizer.json and safetensors, or a
-    /// .gguf file
+    /// The frozen model: the bundled foreword-tiny, a directory with config.json, tokenizer.json and safetensors, or a .gguf file
     #[arg(long, value_name = "NAME|DIR|GGUF")]
     pub(crate) model: Option<String>,
 }
