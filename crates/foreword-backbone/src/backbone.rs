@@ -31,6 +31,7 @@ pub struct Backbone<B: Backend> {
     embeddings: Embeddings,
     identity: Identity,
     embedding_rms: f64,
+    weight_bytes: u64,
 }
 
 /// A frozen projection.
@@ -131,8 +132,9 @@ impl<B: Backend> Backbone<B> {
         let family = families::find(&config)?;
         let spec = (family.spec)(&config)?;
         config.finish()?;
-        let names = &(family.names)(&spec);
-        let tensors = Tensors::read(&files.weights, names.prefixes)?;
+        let names = (family.names)(&spec);
+        let tensors = Tensors::read(&files.weights, &names)?;
+        let names = &tensors.as_stored(&names);
         let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
         let table = loader.table()?;
         let positions = match spec.positions {
@@ -144,6 +146,7 @@ impl<B: Backend> Backbone<B> {
         let layers = (0..spec.layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
         let final_norm = loader.norm(names.final_norm, spec.head.scale)?;
         let (head, head_bias) = loader.head(&table)?;
+        let weight_bytes = loader.tensors.n_bytes();
         loader.finish(family.model_type)?;
         let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
         let scale = spec.embedding.scale;
@@ -160,6 +163,7 @@ impl<B: Backend> Backbone<B> {
             embeddings: Embeddings { table, scale: scale as f32 },
             identity,
             embedding_rms: embedding_rms * scale,
+            weight_bytes,
             backend,
             spec,
         })
@@ -174,7 +178,7 @@ impl<B: Backend> Backbone<B> {
     /// Bytes of all weights in their stored format.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        (self.spec.n_parameters() * self.embeddings.table.dtype().size()) as u64
+        self.weight_bytes
     }
 
     /// Where it runs.

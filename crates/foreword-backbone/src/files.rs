@@ -1,4 +1,4 @@
-//! The files of a model: mapped from a directory, or compiled into the program. The one place that maps memory.
+//! The files of a model: mapped from a directory or a GGUF file, or compiled into the program. The one place that maps memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use foreword_kernels::Bytes;
 
 use crate::error::BackboneError;
+use crate::gguf::{self, Gguf};
 
 /// The files of a model, not yet understood.
 #[derive(Debug)]
@@ -18,11 +19,40 @@ pub struct ModelFiles {
     pub generation_config: Option<Vec<u8>>,
     /// `tokenizer.json`.
     pub tokenizer: Vec<u8>,
-    /// The safetensors files, by name.
+    /// The safetensors files, or one GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
 }
 
 impl ModelFiles {
+    /// The files of a model at `path`: a Hugging Face directory, or a GGUF file.
+    ///
+    /// # Errors
+    /// As [`Self::directory`] and [`Self::gguf`] say.
+    pub fn open(path: &Path) -> Result<Self, BackboneError> {
+        if path.is_file() { Self::gguf(path) } else { Self::directory(path) }
+    }
+
+    /// The model in a GGUF file: its metadata becomes a `config.json` and a `tokenizer.json`, its tensors stay where they are.
+    ///
+    /// # Errors
+    /// If the file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
+    pub fn gguf(path: &Path) -> Result<Self, BackboneError> {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::of_gguf(name, file, map(path)?)
+    }
+
+    /// The same from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Self::gguf`] says.
+    pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
+        let gguf = Gguf::parse(&file, bytes.as_slice())?;
+        let config = gguf::config::translate(&gguf, bytes.as_slice())?.to_string().into_bytes();
+        let tokenizer = gguf::tokenizer::to_json(&gguf)?;
+        Ok(Self { name, config, generation_config: None, tokenizer, weights: vec![(file, bytes)] })
+    }
+
     /// The files of a Hugging Face directory, its weights in one file or in shards.
     ///
     /// # Errors

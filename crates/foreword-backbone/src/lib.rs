@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod families;
 pub mod files;
+mod gguf;
 mod identity;
 mod layers;
 mod mlp;
@@ -26,6 +27,7 @@ pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
 pub use files::ModelFiles;
 pub use foreword_kernels as kernels;
+pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};
 pub use model::Model;
 pub use spec::{

@@ -88,6 +88,13 @@ impl Frequencies {
     }
 }
 
+/// By what the scaling divides each frequency, where it stretches each by itself.
+pub(crate) fn divisors(rope: &Rope) -> Vec<f32> {
+    let plain = Frequencies::of(&Rope { scaling: RopeScaling::None, ..rope.clone() });
+    let scaled = Frequencies::of(rope);
+    plain.frequencies.iter().zip(scaled.frequencies).map(|(plain, scaled)| plain / scaled).collect()
+}
+
 /// A frequency that is stretched by itself.
 fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
     match *scaling {

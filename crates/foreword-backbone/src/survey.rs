@@ -48,6 +48,18 @@ impl Survey {
         Self { family, parameters: of_spec.or(of_headers), bytes, refused }
     }
 
+    /// Looks at a GGUF file.
+    #[must_use]
+    pub fn gguf(path: &Path) -> Self {
+        match ModelFiles::gguf(path) {
+            Ok(files) => Self::of(&files),
+            Err(error) => {
+                let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+                Self { family: None, parameters: None, bytes, refused: Some(error) }
+            }
+        }
+    }
+
     /// Looks at files that are at hand.
     #[must_use]
     pub fn of(files: &ModelFiles) -> Self {

@@ -6,6 +6,7 @@ mod compile;
 mod generate;
 mod labels;
 mod models;
+mod quantise;
 mod source;
 mod texts;
 mod tools;
@@ -30,13 +31,16 @@ pub(crate) use compile::CompileArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use models::ModelsArgs;
+pub(crate) use quantise::QuantiseArgs;
 pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
 pub(crate) use texts::TemplateText;
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
 use crate::device::Device;
-use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
+use tools::{
+    COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
+};
 
 /// The name of the command.
 pub(crate) const NAME: &str = "foreword";
@@ -112,6 +116,12 @@ pub(crate) enum Verb {
     /// nothing to compute. PEFT loads it as PREFIX_TUNING.
     #[command(after_help = compile::EXAMPLES)]
     Compile(CompileArgs),
+    /// Write a model as a GGUF file, its matrices in fewer bits
+    ///
+    /// Norms, biases and positions stay in single precision, and the tokenizer goes along. Matrices whose rows are no whole blocks
+    /// take the next larger format, which is told. `--model FILE.gguf` takes the file, and so does llama.cpp.
+    #[command(after_help = quantise::EXAMPLES, visible_alias = "quantize")]
+    Quantise(QuantiseArgs),
     /// Find the nearest of several tuned prompts of the same model
     ///
     /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
@@ -149,6 +159,7 @@ impl Verb {
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
             Self::Compile(args) => &args.output,
+            Self::Quantise(args) => &args.output,
             Self::Similar(args) => &args.output,
             Self::Models(args) => &args.output,
             Self::Quickstart(args) => &args.output,
@@ -169,12 +180,6 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment --data reviews.csv --json
   cat reviews.txt | foreword classify --prompt sentiment -
   foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
-
-const EXPLAIN_EXAMPLES: &str = "Examples:
-  foreword explain                                          (after foreword quickstart)
-  foreword explain 'The movie was fantastic.' --as positive
-  foreword explain 'A waste of time.' --as negative --prompt sentiment
-  foreword explain --html explained.html                    (the same as a page, to read or to print)";
 
 const QUICKSTART_EXAMPLES: &str = "Examples:
   foreword quickstart

@@ -137,6 +137,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<NothingLearned>() {
         return Some(Exit::Interrupted);
     }
+    if let Some(BackboneError::Write(_)) = cause.downcast_ref::<BackboneError>() {
+        return Some(Exit::Failed);
+    }
     let scores = match (cause.downcast_ref::<TaskError>(), cause.downcast_ref::<TrainError>()) {
         (Some(error), _) | (_, Some(TrainError::Task(error))) => Some(error),
         _ => None,

@@ -62,6 +62,7 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Explain(args) => commands::explain::run(args, printer),
         Verb::Compile(args) => commands::compile::run(args, printer),
         Verb::Inspect(args) => commands::inspect::run(args, printer),
+        Verb::Quantise(args) => commands::quantise::run(args, printer),
         Verb::Similar(args) => commands::similar::run(args, printer),
         Verb::Models(args) => commands::models::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),

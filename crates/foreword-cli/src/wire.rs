@@ -262,6 +262,20 @@ pub(crate) struct Compiled {
     pub(crate) bytes: u64,
 }
 
+/// The answer of `quantise`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Quantised {
+    pub(crate) out: String,
+    pub(crate) to: &'static str,
+    pub(crate) bytes: u64,
+    /// Of the weights that were read.
+    pub(crate) from_bytes: u64,
+    /// How many numbers are in each format.
+    pub(crate) numbers: BTreeMap<&'static str, u64>,
+    /// Tensors that could not be in the format that was asked for.
+    pub(crate) other_format: usize,
+}
+
 /// The answer of `classify` for one text.
 #[derive(Debug, Serialize)]
 pub(crate) struct Classified<'a> {

@@ -49,4 +49,4 @@ pub use passport::{
     TrainingRecord,
 };
 pub use soft_prompt::SoftPrompt;
-pub use whole::write_whole;
+pub use whole::{write_whole, write_whole_by};

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 
-use foreword_backbone::{Backbone, Input, ModelFiles, Taped};
+use foreword_backbone::{Backbone, Input, ModelFiles, Quantisation, Taped};
 use foreword_kernels::{Backend, Bytes, Cpu, Forest, Parent, Reference};
 use tempfile::TempDir;
 
@@ -51,6 +51,19 @@ pub(crate) fn config(bytes: &[u8]) {
     for family in tiny::FAMILIES {
         let logits = load(&files(bytes, &tiny::weights(family)), Reference::<f32>::new());
         assert!(logits.iter().all(|logit| logit.is_finite()), "{logits:?}");
+    }
+}
+
+/// A GGUF file: its configuration and tokenizer are made, the model runs, and is written again.
+pub(crate) fn gguf(bytes: &[u8]) {
+    let bytes = Bytes::new(bytes.to_vec());
+    let Ok(files) = ModelFiles::of_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
+    crate::tokenizers::tokenizer(&files.tokenizer);
+    load(&files, Cpu::new(1).expect("a thread is started"));
+    let mut again = Vec::new();
+    if files.write_gguf(Quantisation::F32, &mut again, |_| true).is_ok() {
+        let again = ModelFiles::of_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::new(again));
+        again.expect("what was written can be read");
     }
 }
 

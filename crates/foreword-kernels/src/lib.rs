@@ -11,6 +11,7 @@
 //! | `Candle` | `f32` | GPUs, behind the features `cuda` and `metal` |
 
 mod backend;
+mod blocks;
 mod forest;
 mod functions;
 mod rows;

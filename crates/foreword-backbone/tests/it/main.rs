@@ -9,6 +9,7 @@
 
 mod bad_models;
 mod forest;
+mod gguf;
 mod golden;
 mod parity;
 mod specs;

@@ -7,8 +7,8 @@ use clap::Args;
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The frozen model: the bundled foreword-tiny; a directory with config.json, tokenizer.json and safetensors; or org/name of
-    /// the Hugging Face hub, with @revision where one is meant, which is downloaded once
+    /// The frozen model: the bundled foreword-tiny; a directory with config.json, tokenizer.json and safetensors; a .gguf file; or
+    /// org/name of the Hugging Face hub, with @revision where one is meant, which is downloaded once
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 }

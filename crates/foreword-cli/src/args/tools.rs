@@ -25,6 +25,12 @@ pub(super) const ENVIRONMENT: &str = "Environment:
 pub(super) const OF_NO_FLAG: [&str; 7] =
     ["HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "NO_COLOR", "TERM"];
 
+pub(super) const EXPLAIN_EXAMPLES: &str = "Examples:
+  foreword explain                                          (after foreword quickstart)
+  foreword explain 'The movie was fantastic.' --as positive
+  foreword explain 'A waste of time.' --as negative --prompt sentiment
+  foreword explain --html explained.html                    (the same as a page, to read or to print)";
+
 pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect sentiment-prompt                         (after foreword quickstart)
   foreword inspect reviews-prompt --model ./Qwen2.5-0.5B --top 5

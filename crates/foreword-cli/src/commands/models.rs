@@ -11,7 +11,7 @@ use foreword_hub::{Cached, Settings, cached};
 use crate::args::ModelsArgs;
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
-use crate::resolve::named::bundled;
+use crate::resolve::named::{bundled, is_gguf};
 use crate::wire::ModelLine;
 use crate::words::{bytes, in_a_line, rough};
 
@@ -31,12 +31,12 @@ pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
                 .into());
         }
         models.extend(below(dir).iter().map(|path| {
-            ModelLine::of(
-                path.display().to_string(),
-                "directory",
-                (Some(path), None),
-                Survey::directory(path),
-            )
+            let (place, survey) = if path.is_dir() {
+                ("directory", Survey::directory(path))
+            } else {
+                ("gguf", Survey::gguf(path))
+            };
+            ModelLine::of(path.display().to_string(), place, (Some(path), None), survey)
         }));
     }
     let mut table = Table::new(["", "family", "parameters", "size", "supported"]);
@@ -73,7 +73,7 @@ fn of_cache(cached: &Cached) -> ModelLine {
     ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), Survey::directory(path))
 }
 
-/// The directories with a model at or below `dir`, in their order. Hidden ones and links are left out.
+/// The directories with a model and the GGUF files at or below `dir`, in their order. Hidden ones and links are left out.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut models = Vec::new();
     let mut folders = vec![(dir.to_owned(), 0)];
@@ -84,7 +84,11 @@ fn below(dir: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let is_hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
         let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let inner = entries.filter(|entry| depth < DEEPEST && is_folder(entry) && !is_hidden(entry));
+        let entries: Vec<fs::DirEntry> = entries.filter(|entry| !is_hidden(entry)).collect();
+        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+        let files = entries.iter().filter(|entry| is_file(entry)).map(fs::DirEntry::path);
+        models.extend(files.filter(|path| is_gguf(path)));
+        let inner = entries.iter().filter(|entry| depth < DEEPEST && is_folder(entry));
         folders.extend(inner.map(|entry| (entry.path(), depth + 1)));
     }
     models.sort();

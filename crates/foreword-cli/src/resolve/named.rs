@@ -59,20 +59,24 @@ fn of_hub(hub: &HubName, path: &Path) -> Result<ModelFiles> {
     Ok(ModelFiles { name: hub.to_string(), ..local(path)? })
 }
 
+/// Whether a file calls itself GGUF.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
 /// The files of a model on this machine, wherever they come from.
 fn local(path: &Path) -> Result<ModelFiles> {
-    if path.is_dir() {
-        return Ok(ModelFiles::directory(path)?);
+    if path.is_dir() || (path.is_file() && is_gguf(path)) {
+        return Ok(ModelFiles::open(path)?);
     }
     let wrong = if path.exists() {
-        "is not a directory"
+        "is neither a directory nor a .gguf file"
     } else {
-        "is neither a bundled model, nor a directory, nor org/name of the Hugging Face hub"
+        "is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub"
     };
     Err(Given::wrong(format!("the model {} {wrong}", path.display()))
         .hint(format!(
-            "give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, or org/name; .gguf files \
-             are not read by this version",
+            "give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name",
             foreword_tiny::NAME
         ))
         .into())

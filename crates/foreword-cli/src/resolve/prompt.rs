@@ -347,7 +347,8 @@ fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
 pub(crate) fn describe(warning: &Warning) -> String {
     match warning {
         Warning::OtherFormat { here, recorded } => format!(
-            "the model is stored as {here}, but the prompt was trained with it as {recorded}; expect small differences"
+            "the embeddings are stored as {here}, but the prompt was trained with them as {recorded}: the same model in another \
+             format, or another quantisation of it; expect small differences"
         ),
         Warning::OtherTokenizer => {
             "tokenizer.json is not the one that the prompt was trained with; texts may become other tokens"

@@ -12,7 +12,7 @@ use crate::exit::message_of;
 pub(crate) struct ModelLine {
     /// What `--model` takes.
     pub(crate) model: String,
-    /// `bundled`, `cache` or `directory`.
+    /// `bundled`, `cache`, `directory` or `gguf`.
     place: &'static str,
     path: Option<String>,
     commit: Option<String>,

@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "train",
     "eval",
     "compare",
@@ -10,6 +10,7 @@ const VERBS: [&str; 12] = [
     "generate",
     "explain",
     "inspect",
+    "quantise",
     "similar",
     "models",
     "quickstart",
@@ -39,6 +40,7 @@ fn the_first_help_names_the_verbs() {
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
       compile      Turn a soft prompt into a KV prefix, which is never computed again
+      quantise     Write a model as a GGUF file, its matrices in fewer bits [alias: quantize]
       similar      Find the nearest of several tuned prompts of the same model
       models       List the models that are here: the bundled one, those in the Hugging Face cache, and
                    those below a directory
@@ -80,8 +82,8 @@ fn each_flag_tells_its_unit_and_its_default() {
 
     Options:
           --model <MODEL>  The frozen model: the bundled foreword-tiny; a directory with config.json,
-                           tokenizer.json and safetensors; or org/name of the Hugging Face hub, with
-                           @revision where one is meant, which is downloaded once [default:
+                           tokenizer.json and safetensors; a .gguf file; or org/name of the Hugging Face
+                           hub, with @revision where one is meant, which is downloaded once [default:
                            foreword-tiny]
       -h, --help           Print help (see more with '--help')
 

@@ -32,5 +32,6 @@ mod peft;
 
 mod full_disk;
 mod interrupted;
+mod quantised;
 mod resumed;
 mod wrong;

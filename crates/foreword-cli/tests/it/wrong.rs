@@ -192,8 +192,8 @@ fn models_that_are_none() {
         |model: &str| refused(&scene, &["eval", "--prompt", "none", "--data", &sentences, "--model", model]);
     insta::assert_snapshot!(eval("Qwen3-0.6B"), @r#"
     exit 1
-    error: the model Qwen3-0.6B is neither a bundled model, nor a directory, nor org/name of the Hugging Face hub
-    hint: give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, or org/name; .gguf files are not read by this version
+    error: the model Qwen3-0.6B is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub
+    hint: give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name
     "#);
 
     let llama = root().join("testdata/models/llama-tiny");

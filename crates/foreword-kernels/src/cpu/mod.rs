@@ -123,7 +123,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
 
     fn matrix(&self, blocks: Vec<Weights>) -> FrozenMatrix {
-        FrozenMatrix::new(blocks, |stored| self.product_dtype(stored))
+        FrozenMatrix::new(self.path, blocks, |stored| self.product_dtype(stored))
     }
     fn product_dtype(&self, stored: Dtype) -> Dtype {
         match self.products {

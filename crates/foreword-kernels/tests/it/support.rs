@@ -26,11 +26,7 @@ impl Numbers {
     /// A frozen matrix in the given format.
     pub(crate) fn weights(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Weights {
         let values = self.vec(rows * cols);
-        let bytes: Vec<u8> = match dtype {
-            Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Dtype::Bf16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
-            Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        };
+        let bytes = dtype.encode(&values).unwrap();
         Weights::new(Bytes::new(bytes), dtype, rows, cols).unwrap()
     }
 
