@@ -10,7 +10,7 @@ mod decoder;
 mod digest;
 mod error;
 mod families;
-mod files;
+pub mod files;
 mod gguf;
 mod identity;
 mod layers;
@@ -18,6 +18,7 @@ mod mlp;
 mod model;
 mod rotary;
 mod spec;
+mod survey;
 mod tensors;
 pub mod tokenizer;
 
@@ -33,4 +34,5 @@ pub use spec::{
     Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
     RopeScaling, Spec,
 };
+pub use survey::Survey;
 pub use tokenizer::{Tokenizer, TokenizerError};

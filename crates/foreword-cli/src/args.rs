@@ -5,7 +5,9 @@ mod compare;
 mod compile;
 mod generate;
 mod labels;
+mod models;
 mod quantise;
+mod source;
 mod texts;
 mod tools;
 mod train;
@@ -28,7 +30,9 @@ pub(crate) use compare::CompareArgs;
 pub(crate) use compile::CompileArgs;
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
+pub(crate) use models::ModelsArgs;
 pub(crate) use quantise::QuantiseArgs;
+pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
 pub(crate) use texts::TemplateText;
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
@@ -124,6 +128,11 @@ pub(crate) enum Verb {
     /// best. Prompts of near tasks tend to be near, and make a good beginning: `foreword train --init from:DIR`.
     #[command(after_help = SIMILAR_EXAMPLES)]
     Similar(SimilarArgs),
+    /// List the models that are here: the bundled one, those in the Hugging Face cache, and those below a directory
+    ///
+    /// Tells of each its family, its size, and whether it can be used, or why not. Only configurations and headers are read.
+    #[command(after_help = models::EXAMPLES)]
+    Models(ModelsArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -152,6 +161,7 @@ impl Verb {
             Self::Compile(args) => &args.output,
             Self::Quantise(args) => &args.output,
             Self::Similar(args) => &args.output,
+            Self::Models(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
@@ -261,9 +271,9 @@ pub(crate) struct ExplainArgs {
     /// The prompt directory [default: sentiment-prompt, where foreword quickstart writes]
     #[arg(long, value_name = "DIR")]
     pub(crate) prompt: Option<PathBuf>,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
+    /// one or of the Hugging Face hub]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// How far an update moves the numbers of p, in the root mean square [default: what `auto` is for the model]
     #[arg(long = "rate", value_name = "RATE", value_parser = not_negative)]
@@ -290,35 +300,6 @@ pub(crate) struct QuickstartArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// Which model.
-#[derive(Debug, Args)]
-pub(crate) struct ModelArgs {
-    /// The frozen model: the bundled foreword-tiny, a directory with config.json, tokenizer.json and safetensors, or a .gguf file
-    #[arg(long, value_name = "NAME|DIR|GGUF")]
-    pub(crate) model: Option<String>,
-}
-
-/// Which prompt, on which model.
-#[derive(Debug, Args)]
-pub(crate) struct SourceArgs {
-    /// The prompt directory, from foreword or from PEFT; `none` is the bare model
-    #[arg(long, value_name = "DIR|none")]
-    pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one]
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) model: Option<String>,
-}
-
-/// Whether an ensemble is asked.
-#[derive(Debug, Args)]
-pub(crate) struct EnsembleArgs {
-    /// Ask all members of the ensemble that the prompt is the best of (foreword train --ensemble): the mean of their
-    /// log-likelihoods
-    #[arg(long)]
-    pub(crate) ensemble: bool,
 }
 
 /// Which field is what.
@@ -451,7 +432,7 @@ pub(crate) fn build_command() -> clap::Command {
             }
             let default = match *name {
                 "model" if is_of_a_prompt => {
-                    format!("the first prompt's own where that is {default}, or {default}")
+                    format!("the first prompt's own where that is {default} or of the hub, or {default}")
                 }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod models;
 pub(crate) mod quantise;
 pub(crate) mod quickstart;
 pub(crate) mod similar;

@@ -15,6 +15,8 @@ use foreword::template::TemplateError;
 use foreword::verbalizer::VerbalizerError;
 use foreword::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError, tokenizer};
 
+use foreword_hub::HubError;
+
 use crate::device;
 
 /// What the program tells its caller.
@@ -129,6 +131,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             _ => Exit::Given,
         });
     }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return Some(if error.is_given() { Exit::Given } else { Exit::Failed });
+    }
     if cause.is::<NothingLearned>() {
         return Some(Exit::Interrupted);
     }
@@ -188,6 +193,9 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(given) = cause.downcast_ref::<Given>() {
             return given.hint.clone();
+        }
+        if let Some(error) = cause.downcast_ref::<HubError>() {
+            return error.hint();
         }
         if cause.is::<Diverged>() {
             return Some("try a lower --learning-rate, or leave it at auto with --max-grad-norm 1".to_owned());

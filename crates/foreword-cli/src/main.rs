@@ -64,6 +64,7 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Inspect(args) => commands::inspect::run(args, printer),
         Verb::Quantise(args) => commands::quantise::run(args, printer),
         Verb::Similar(args) => commands::similar::run(args, printer),
+        Verb::Models(args) => commands::models::run(args, printer),
         Verb::Quickstart(args) => commands::quickstart::run(args, printer),
         Verb::Completions(args) => commands::completions::run(args, printer),
         Verb::Man(args) => commands::man::run(args, printer),

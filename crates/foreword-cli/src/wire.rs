@@ -2,6 +2,7 @@
 
 mod compare;
 mod inspect;
+mod models;
 mod similar;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::words::sample_deviation;
 
 pub(crate) use compare::Compared;
 pub(crate) use inspect::Inspected;
+pub(crate) use models::ModelLine;
 pub(crate) use similar::{Incomparable, SimilarLine, Similars};
 
 /// A line of a run.

@@ -30,6 +30,7 @@ mod choices;
 pub mod digest;
 mod directory;
 mod error;
+mod hub_name;
 mod passport;
 mod soft_prompt;
 mod tensors;
@@ -42,6 +43,7 @@ pub use directory::{
     check_vacant,
 };
 pub use error::{FormatError, Origin};
+pub use hub_name::HubName;
 pub use passport::{
     BaseModel, CalibrationRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord,
     TrainingRecord,

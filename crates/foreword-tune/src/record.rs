@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Identity, Match, Model};
 use foreword_format::{
-    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Passport,
-    PromptDirectory, TaskKind, TaskRecord, TrainingRecord,
+    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, HubName,
+    Passport, PromptDirectory, TaskKind, TaskRecord, TrainingRecord,
 };
 use serde_json::Value;
 
@@ -255,7 +255,11 @@ pub fn adapter<B: Backend>(
             AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, attention.kv_heads, attention.kv_width())?
         }
     };
-    adapter.base_model = Some(model.backbone.identity().name.clone());
+    let name = &model.backbone.identity().name;
+    (adapter.base_model, adapter.revision) = match HubName::parse(name) {
+        Some(hub) => (Some(hub.repository().to_owned()), hub.revision().map(str::to_owned)),
+        None => (Some(name.clone()), None),
+    };
     if method == Method::Prompt {
         adapter.n_heads = Some(spec.attention.query_heads);
         adapter.n_layers = Some(spec.layers);

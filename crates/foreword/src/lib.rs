@@ -91,7 +91,7 @@ pub use foreword_tune::{
 };
 
 pub use foreword_backbone as backbone;
-pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Tokenizer};
+pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Survey, Tokenizer};
 pub use foreword_backbone::{TokenizerError, tokenizer};
 
 pub use foreword_format as format;

@@ -16,7 +16,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// `foreword quantise`
 #[derive(Debug, Args)]
 pub(crate) struct QuantiseArgs {
-    /// The model: the bundled foreword-tiny, a directory, or a .gguf file
+    /// The model, as foreword train takes it
     #[arg(value_name = "MODEL")]
     pub(crate) source: String,
     /// The file to write, which ends in .gguf

@@ -10,14 +10,14 @@ use crate::args::QuantiseArgs;
 use crate::exit::{Exit, Given};
 use crate::interrupt;
 use crate::printer::Printer;
-use crate::resolve;
+use crate::resolve::named;
 use crate::wire::Quantised;
 use crate::words::{bytes, count};
 
 /// Runs the verb.
 pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
     check_place(&args.file, args.force)?;
-    let files = resolve::files(&args.source)?;
+    let files = named::files(&args.source, printer)?;
     let real = |path: &Path| path.canonicalize().ok();
     if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
         return Err(Given::wrong("OUT is the model itself").hint("give another file").into());

@@ -8,6 +8,9 @@
 
 mod scene;
 mod schema;
+#[path = "../../../foreword-hub/tests/it/stand_in.rs"]
+#[allow(dead_code, reason = "the hub's own tests have use for more of it")]
+mod stand_in;
 
 mod calibration;
 mod compare;
@@ -21,7 +24,9 @@ mod candidates;
 mod data;
 mod docs;
 mod explain;
+mod hub;
 mod lint;
+mod models;
 
 mod peft;
 
