@@ -49,6 +49,7 @@ impl ModelFiles {
     pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(&file, bytes.as_slice())?;
         let config = gguf::config::translate(&gguf, bytes.as_slice())?.to_string().into_bytes();
+        // What else such a file may hold, `tokenizer.chat_template` for one, would be taken from `gguf` here.
         let tokenizer = gguf::tokenizer::to_json(&gguf)?;
         Ok(Self { name, config, generation_config: None, tokenizer, weights: vec![(file, bytes)] })
     }
