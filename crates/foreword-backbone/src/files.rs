@@ -18,8 +18,19 @@ pub struct ModelFiles {
     pub generation_config: Option<Vec<u8>>,
     /// `tokenizer.json`.
     pub tokenizer: Vec<u8>,
+    /// What the model's chats look like.
+    pub chat: ChatFiles,
     /// The safetensors files, by name.
     pub weights: Vec<(String, Bytes)>,
+}
+
+/// What a model's files say of chats, read only where a chat is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ChatFiles {
+    /// `tokenizer_config.json`, where there is one: its `chat_template`, and its special tokens.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// `chat_template.jinja`, where there is one.
+    pub template: Option<Vec<u8>>,
 }
 
 impl ModelFiles {
@@ -39,12 +50,12 @@ impl ModelFiles {
             Err(source) => Err(BackboneError::Read { path: path.join(name), source }),
         };
         let config = required("config.json", "")?;
-        let generation_config = match fs::read(path.join(GENERATION_CONFIG)) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(BackboneError::Read { path: path.join(GENERATION_CONFIG), source }),
-        };
+        let generation_config = optional(path, "generation_config.json")?;
         let tokenizer = required("tokenizer.json", TOKENIZER_HINT)?;
+        let chat = ChatFiles {
+            tokenizer_config: optional(path, "tokenizer_config.json")?,
+            template: optional(path, "chat_template.jinja")?,
+        };
         let weights = if path.join("model.safetensors").exists() {
             vec!["model.safetensors".to_owned()]
         } else {
@@ -60,11 +71,19 @@ impl ModelFiles {
         let name =
             name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let weights = weights.collect::<Result<_, BackboneError>>()?;
-        Ok(Self { name, config, generation_config, tokenizer, weights })
+        Ok(Self { name, config, generation_config, tokenizer, chat, weights })
     }
 }
 
-const GENERATION_CONFIG: &str = "generation_config.json";
+/// A file that a model need not have.
+fn optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, BackboneError> {
+    match fs::read(directory.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BackboneError::Read { path: directory.join(name), source }),
+    }
+}
+
 const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
     `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";

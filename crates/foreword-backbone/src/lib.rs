@@ -21,7 +21,7 @@ pub mod tokenizer;
 pub use backbone::Backbone;
 pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
-pub use files::ModelFiles;
+pub use files::{ChatFiles, ModelFiles};
 pub use foreword_kernels as kernels;
 pub use identity::{Identity, Match};
 pub use model::Model;

@@ -8,6 +8,7 @@ pub(crate) mod memory;
 pub(crate) mod prompt;
 pub(crate) mod run;
 pub(crate) mod texts;
+pub(crate) mod wording;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
 use foreword::settings::TaskKind;
-use foreword::{Backend as _, Bytes, Dataset, Model, ModelFiles, Template};
+use foreword::{Backend as _, Bytes, ChatFiles, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
 use crate::device::{self, Machine};
@@ -33,6 +34,7 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>>
             config: foreword_tiny::CONFIG.to_vec(),
             generation_config: None,
             tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+            chat: ChatFiles::default(),
             weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
         }
     } else {

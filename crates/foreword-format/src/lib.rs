@@ -30,6 +30,7 @@ mod choices;
 pub mod digest;
 mod directory;
 mod error;
+pub mod foreign;
 mod passport;
 mod soft_prompt;
 mod tensors;
@@ -43,8 +44,8 @@ pub use directory::{
 };
 pub use error::{FormatError, Origin};
 pub use passport::{
-    BaseModel, CalibrationRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord,
-    TrainingRecord,
+    BaseModel, CalibrationRecord, ChatRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport,
+    TaskRecord, TrainingRecord,
 };
 pub use soft_prompt::SoftPrompt;
 pub use whole::write_whole;
