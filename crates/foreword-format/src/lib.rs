@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole of it. Readers trust nothing: names, sizes,
-//! shapes and finiteness are checked before memory is taken, and pickles are never read. Files are written whole or
+//! shapes and finiteness are checked before memory is taken, and pickles are read by [`foreign`] alone, which runs nothing. Files are written whole or
 //! not at all, and the same input gives the same bytes.
 //!
 //! ```

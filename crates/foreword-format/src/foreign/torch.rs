@@ -9,7 +9,7 @@ use super::pickle::{self, Id, Kind, Node, Stopped};
 use super::{ForeignError, Tensor, damaged, zip};
 
 /// The most tensors, and the deepest that they may lie in dictionaries.
-const MOST_TENSORS: usize = 10_000;
+const MOST_TENSORS: usize = 1_000;
 const DEEPEST: usize = 8;
 /// The most dictionary entries that are looked at: a pickle can name one dictionary often.
 const MOST_ENTRIES: usize = 100_000;
@@ -58,7 +58,7 @@ impl Found<'_> {
             Node::Dict(entries) => {
                 for &(key, value) in entries {
                     let key = match &self.nodes[key] {
-                        Node::Text(key) => key.chars().take(200).collect(),
+                        Node::Text(key) => key.chars().take(100).collect(),
                         Node::Int(key) => key.to_string(),
                         _ => continue,
                     };
