@@ -47,16 +47,17 @@ def wanted(cells):
     """Every run as (cell, what, flags), the ones that matter most first."""
     for seed in SEEDS[:1]:
         yield from ((cell, f"default {seed}", ["--seed", str(seed)]) for cell in cells)
-    for rate in RATES:
-        for init in INITS:
+    for init in INITS:
+        for rate in RATES:
             flags = ["--learning-rate", rate] + ([] if init == "default" else ["--init", init])
             yield from ((cell, f"sweep {rate} {init}", flags) for cell in cells)
+        if init == "default":
+            for seed in SEEDS[1:]:
+                yield from ((cell, f"default {seed}", ["--seed", str(seed)]) for cell in cells)
     yield from ((cell, "prefix 0", ["--method", "prefix"]) for cell in cells)
     for rate in RATES:
         flags = ["--method", "prefix", "--learning-rate", rate]
         yield from ((cell, f"prefix {rate}", flags) for cell in cells)
-    for seed in SEEDS[1:]:
-        yield from ((cell, f"default {seed}", ["--seed", str(seed)]) for cell in cells)
 
 
 def run(args, model, folder, flags):

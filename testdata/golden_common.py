@@ -73,7 +73,8 @@ def load_model(directory, attention="eager"):
     """A frozen causal language model in float32."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32, attn_implementation=attention)
+    ways = {"attn_implementation": attention, "experts_implementation": "eager"}
+    model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32, **ways)
     model.eval().requires_grad_(False)
     # PEFT copies this name into adapter_config.json: keep paths out of it.
     model.name_or_path = model.config._name_or_path = Path(directory).name

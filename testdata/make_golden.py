@@ -1,6 +1,6 @@
 """Makes the tiny random models and every golden number beside this file.
 
-    python make_golden.py [models] [golden] [parity]        (all three when none is named)
+    python make_golden.py [models] [golden] [parity] [--only=NAME,…]        (all three when none is named)
 
 Pinned versions (checked at start; others may move the last digits, and a few bytes of PEFT's files):
     torch 2.15.0   transformers 5.23.0   peft 0.21.2   tokenizers 0.23.3   safetensors 0.8.0   numpy 2.4.6
@@ -30,6 +30,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from families import CONFIGS
 from golden_common import (
     Tokenizer,
     load_model,
@@ -61,17 +62,20 @@ def main():
     warnings.filterwarnings("ignore", message="Position ids are not supported|`is_gradient_checkpointing`")
     torch.use_deterministic_algorithms(True)
     wanted = [word for word in sys.argv[1:] if not word.startswith("-")] or ["models", "golden", "parity"]
+    only = [word.removeprefix("--only=").split(",") for word in sys.argv[1:] if word.startswith("--only=")]
+    chosen = lambda names: [name for name in names if not only or name in only[0]]
     if "models" in wanted:
-        for name in TINY_MODELS:
+        for name in chosen(TINY_MODELS):
             make_model(name)
     if "golden" in wanted:
-        for name, path in GOLDEN_MODELS.items():
+        for name in chosen(GOLDEN_MODELS):
+            path = GOLDEN_MODELS[name]
             if (ROOT / path).is_dir():
                 make_golden(name, path)
             else:
                 print(f"{name}: skipped, no {path}")
     if "parity" in wanted:
-        make_parity()
+        make_parity(chosen(PARITY_MODELS))
     for path in HERE.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner can read
 
@@ -227,6 +231,15 @@ TINY_MODELS = {
 }
 
 
+FAMILIES = {
+    name: dict(
+        seed=100 + i, entries=290, bos=i % 2 == 0, dtype=torch.bfloat16 if i % 3 else torch.float32, config=config
+    )
+    for i, (name, config) in enumerate(CONFIGS.items())
+}
+TINY_MODELS |= FAMILIES
+
+
 def make_model(name):
     """A Hugging Face directory: config.json, tokenizer.json, random but not degenerate weights."""
     spec = TINY_MODELS[name]
@@ -242,19 +255,29 @@ def make_model(name):
     generator = torch.Generator().manual_seed(spec["seed"])
     for parameter_name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data = (noise * spread(parameter_name) + center(parameter_name)).to(spec["dtype"])
+        middle = 0.0 if name.startswith("gemma") else center(parameter_name)  # Gemma stores gains less 1
+        parameter.data = (noise * spread(parameter_name) + middle).to(spec["dtype"])
 
     # `named_parameters` names a tied head once, under the embedding table, as checkpoints do.
     tensors = {key: value.data.contiguous() for key, value in sorted(model.named_parameters())}
+    if any("experts" in key for key in tensors):  # experts apart, as checkpoints have them
+        model.save_pretrained(str(directory / "saved"))
+        tensors = load_file(directory / "saved" / "model.safetensors")
+        shutil.rmtree(directory / "saved")
     if name == "gpt2-tiny":  # the names of the original checkpoint, its causal-mask buffers included
         tensors = {key.removeprefix("transformer."): value for key, value in tensors.items()}
         n = spec["config"]["n_positions"]
         for layer in range(spec["config"]["n_layer"]):
             tensors[f"h.{layer}.attn.bias"] = torch.ones(n, n).tril().view(1, 1, n, n)
     save_shards(directory, tensors, spec.get("shards", 1))
+    if name in FAMILIES:  # the same configuration as this version of transformers writes it
+        saved = json.loads(model.config.to_json_string(use_diff=False))
+        write_json(HERE / "configs" / f"{name}.json", {k: v for k, v in saved.items() if k != "_name_or_path"})
 
     loaded = load_model(directory)
     for key, value in loaded.named_parameters():
+        if "mlp.experts." in key or "mlp.gate." in key:
+            continue  # stacked, and called otherwise, while in memory
         expected = tensors[key.removeprefix("transformer.") if name == "gpt2-tiny" else key]
         assert torch.equal(value, expected.float()), key
     print(f"{name}: {sum(p.numel() for p in loaded.parameters())} parameters")
@@ -366,7 +389,8 @@ def make_golden(name, path):
             losses.setdefault(placement, {})[objective] = loss
             arrays[f"gradient.{placement}.{objective}"] = gradient
 
-    generation = [greedy(model, soft, ids[text], GENERATED["tokens"]) for text in GENERATED["texts"]]
+    n_tokens = 64 if name in FAMILIES else GENERATED["tokens"]
+    generation = [greedy(model, soft, ids[text], n_tokens) for text in GENERATED["texts"]]
     facts = {
         "versions": versions(),
         "model": path,
@@ -520,7 +544,7 @@ def check_against_library(model, tokenizer, soft, ids, labels, arrays, facts):
 
 # -------------------------------------------------------------------------------------------- PEFT parity
 
-PARITY_MODELS = ["llama-tiny", "gpt2-tiny", "qwen2-tiny"]
+PARITY_MODELS = ["llama-tiny", "gpt2-tiny", "qwen2-tiny", *FAMILIES]
 SETTINGS = {
     "virtual_tokens": 6,
     "template": "{text}\nLabel:",
@@ -566,15 +590,18 @@ SENTENCES = [
 ]
 
 
-def make_parity():
+def make_parity(names):
     directory = HERE / "parity"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     rows = [json.dumps({"text": text, "label": label}) for label, text in SENTENCES]
     (directory / "train.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for seed, name in enumerate(PARITY_MODELS):
+        if name not in names:
+            continue
+        shutil.rmtree(directory / name, ignore_errors=True)
         golden = train_with_peft(name, directory / name, 100 + seed)
-        golden["prefix"] = train_prefix_with_peft(name, directory / name, 200 + seed)
+        if name not in FAMILIES:
+            golden["prefix"] = train_prefix_with_peft(name, directory / name, 200 + seed)
         if name == "llama-tiny":
             golden["p_tuning"] = other_method(
                 name,
@@ -610,8 +637,9 @@ def train_with_peft(name, directory, seed):
     start = start_prompt(load_model(HERE / "models" / name), seed)
     model, losses = run_training(name, start, torch.float32)
     end = prompt_of(model)
-    # The same in float64: how much of a difference is rounding.
-    double, double_losses = run_training(name, start, torch.float64)
+    # The same in float64: how much of a difference is rounding. Row by row, since behind a window in float64 padding that
+    # sees nothing but padding becomes NaN.
+    double, double_losses = run_training(name, start, torch.float64, padded=False)
 
     save_prompt(model, start, directory / "start")
     save_prompt(model, end, directory / "end")
@@ -655,7 +683,7 @@ def train_prefix_with_peft(name, directory, seed):
     return {"losses": losses, "end": scores_with_peft(name, directory / "prefix-end"), "float32_noise": noise}
 
 
-def run_training(name, start, dtype, config=None):
+def run_training(name, start, dtype, config=None, padded=True):
     """-> the PEFT model after SETTINGS["steps"] steps, the losses before each update"""
     tokenizer, _, pairs = parity_inputs(name)
     config = config or PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=SETTINGS["virtual_tokens"])
@@ -673,7 +701,12 @@ def run_training(name, start, dtype, config=None):
     losses, size = [], SETTINGS["batch_size"]
     for step in range(SETTINGS["steps"]):
         batch = [pairs[(step * size + i) % len(pairs)] for i in range(size)]
-        loss = padded_loss(model, batch, tokenizer.pad)
+        if padded:
+            loss = padded_loss(model, batch, tokenizer.pad)
+        else:
+            n_tokens = sum(len(label) for _, label in batch)
+            rows = [padded_loss(model, [pair], tokenizer.pad) * len(pair[1]) / n_tokens for pair in batch]
+            loss = torch.stack(rows).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

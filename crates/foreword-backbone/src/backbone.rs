@@ -1,13 +1,15 @@
 //! A frozen model on a backend: loaded once, immutable after.
 
-use foreword_kernels::{Backend, Norm, NormKind, Token, Weights};
+use foreword_kernels::{Backend, Element, Head, HeadOf, Norm, Token, Weights};
 
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::families::{self, Names, Qkv};
+use crate::families;
 use crate::files::ModelFiles;
 use crate::identity::Identity;
-use crate::rotary::Rotary;
+use crate::layers::Loader;
+use crate::mlp::Mlp;
+use crate::rotary::{Rotary, alibi_slopes};
 use crate::spec::{Positions, Spec};
 use crate::tensors::Tensors;
 
@@ -15,16 +17,21 @@ use crate::tensors::Tensors;
 pub struct Backbone<B: Backend> {
     pub(crate) backend: B,
     pub(crate) spec: Spec,
-    pub(crate) embeddings: B::Matrix,
+    embedding_table: B::Matrix,
     pub(crate) positions: Option<B::Matrix>,
-    pub(crate) rotary: Option<Rotary>,
+    pub(crate) embedding_norm: Option<Norm<B::Vector>>,
+    pub(crate) rotary: Rotary,
+    /// What scores fall by per position, in each head.
+    pub(crate) slopes: Option<Vec<f32>>,
     pub(crate) layers: Vec<Layer<B>>,
     pub(crate) final_norm: Norm<B::Vector>,
     /// `None`: the embedding table.
     head: Option<B::Matrix>,
-    table: Weights,
+    head_bias: Option<B::Vector>,
+    embeddings: Embeddings,
     identity: Identity,
     embedding_rms: f64,
+    weight_bytes: u64,
 }
 
 /// A frozen projection.
@@ -42,18 +49,70 @@ impl<B: Backend> Linear<B> {
 
 /// A frozen layer, in the one layout that the decoder knows.
 pub(crate) struct Layer<B: Backend> {
-    pub(crate) attention_norm: Norm<B::Vector>,
+    pub(crate) attention_norm: Option<Norm<B::Vector>>,
     /// `[H]` to `[Q·D]`.
     pub(crate) query: Linear<B>,
     /// `[H]` to `[2·K·D]`: keys, then values.
     pub(crate) key_value: Linear<B>,
+    pub(crate) head_norms: Option<NormsOfHeads<B>>,
     /// `[Q·D]` to `[H]`.
     pub(crate) output: Linear<B>,
-    pub(crate) mlp_norm: Norm<B::Vector>,
-    /// `[H]` to `[2·I]` (gates, then values) or `[I]`.
-    pub(crate) up: Linear<B>,
-    /// `[I]` to `[H]`.
-    pub(crate) down: Linear<B>,
+    pub(crate) attention_post_norm: Option<Norm<B::Vector>>,
+    /// `None`: the one of attention, where there is one.
+    pub(crate) own_mlp_norm: Option<Norm<B::Vector>>,
+    pub(crate) mlp: Mlp<B>,
+    pub(crate) mlp_post_norm: Option<Norm<B::Vector>>,
+}
+
+impl<B: Backend> Layer<B> {
+    /// The norm before the MLP.
+    pub(crate) fn mlp_norm(&self) -> Option<&Norm<B::Vector>> {
+        self.own_mlp_norm.as_ref().or(self.attention_norm.as_ref())
+    }
+}
+
+/// Norms of queries `[Q·D]` and of keys `[K·D]`.
+pub(crate) struct NormsOfHeads<B: Backend> {
+    pub(crate) queries: Norm<B::Vector>,
+    pub(crate) keys: Norm<B::Vector>,
+}
+
+/// The embedding table in host memory, as its rows enter the network.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    table: Weights,
+    scale: f32,
+}
+
+impl Embeddings {
+    /// V.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.table.rows()
+    }
+
+    /// H.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.table.cols()
+    }
+
+    /// E(token), `[H]`.
+    ///
+    /// # Panics
+    /// If the token is not below V.
+    pub fn read(&self, token: Token, to: &mut [f32]) {
+        self.table.read(token as usize, 0..self.table.cols(), to);
+        if self.scale != 1.0 {
+            to.iter_mut().for_each(|value| *value *= self.scale);
+        }
+    }
+
+    /// The table as stored, `[V, H]`.
+    #[must_use]
+    pub fn table(&self) -> &Weights {
+        &self.table
+    }
 }
 
 impl<B: Backend> std::fmt::Debug for Backbone<B> {
@@ -73,49 +132,40 @@ impl<B: Backend> Backbone<B> {
         let family = families::find(&config)?;
         let spec = (family.spec)(&config)?;
         config.finish()?;
-        let names = &family.names;
-        let tensors = Tensors::read(&files.weights, names.prefix)?;
+        let names = (family.names)(&spec);
+        let tensors = Tensors::read(&files.weights, &names)?;
+        let names = &tensors.as_stored(&names);
         let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
-        let table =
-            loader.tensors.matrix(&format!("{}.weight", names.embeddings), spec.vocab, spec.hidden)?;
+        let table = loader.table()?;
         let positions = match spec.positions {
-            Positions::Rotary { .. } => None,
-            Positions::Learned => {
-                let name = format!("{}.weight", names.positions);
-                Some(backend.matrix(vec![loader.tensors.matrix(&name, spec.context, spec.hidden)?]))
-            }
+            Positions::Rotary | Positions::Alibi => None,
+            Positions::Learned { offset } => Some(loader.positions(offset)?),
         };
+        let embedding_norm =
+            if spec.embedding.norm { Some(loader.norm(names.embedding_norm, 1.0)?) } else { None };
         let layers = (0..spec.layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
-        let final_norm = loader.norm(names.final_norm)?;
-        let head_name = format!("{}.weight", names.head);
-        let mut without_use = names.no_weights.to_vec();
-        let head = if spec.tied_head {
-            // Some files store the table a second time. Another head than the table is a contradiction: which of the two
-            // counts differs from one version of transformers to the next.
-            if loader.tensors.differs(&head_name, &table) {
-                return Err(BackboneError::UntiedHead { name: head_name });
-            }
-            without_use.push(&head_name);
-            None
-        } else {
-            Some(backend.matrix(vec![loader.tensors.matrix(&head_name, spec.vocab, spec.hidden)?]))
-        };
-        loader.tensors.finish(family.model_type, &without_use)?;
-        let embeddings = backend.matrix(vec![table.clone()]);
-        let rotary = Rotary::of(&spec);
+        let final_norm = loader.norm(names.final_norm, spec.head.scale)?;
+        let (head, head_bias) = loader.head(&table)?;
+        let weight_bytes = loader.tensors.n_bytes();
+        loader.finish(family.model_type)?;
         let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
+        let scale = spec.embedding.scale;
         Ok(Self {
-            backend,
-            spec,
-            embeddings,
+            embedding_table: backend.matrix(vec![table.clone()]),
             positions,
-            rotary,
+            embedding_norm,
+            rotary: Rotary::of(&spec),
+            slopes: (spec.positions == Positions::Alibi).then(|| alibi_slopes(spec.attention.query_heads)),
             layers,
             final_norm,
             head,
-            table,
+            head_bias,
+            embeddings: Embeddings { table, scale: scale as f32 },
             identity,
-            embedding_rms,
+            embedding_rms: embedding_rms * scale,
+            weight_bytes,
+            backend,
+            spec,
         })
     }
 
@@ -128,7 +178,7 @@ impl<B: Backend> Backbone<B> {
     /// Bytes of all weights in their stored format.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        (self.spec.n_parameters() * self.table.dtype().size()) as u64
+        self.weight_bytes
     }
 
     /// Where it runs.
@@ -149,10 +199,10 @@ impl<B: Backend> Backbone<B> {
         self.embedding_rms
     }
 
-    /// The embedding table as stored, `[V, H]`.
+    /// The embedding table.
     #[must_use]
-    pub fn table(&self) -> &Weights {
-        &self.table
+    pub fn embeddings(&self) -> &Embeddings {
+        &self.embeddings
     }
 
     /// Embeddings of tokens, `[N, H]`: the place where learned rows enter.
@@ -160,104 +210,29 @@ impl<B: Backend> Backbone<B> {
     /// # Panics
     /// If a token is not below V.
     pub fn embed(&self, tokens: &[Token]) -> B::Rows {
-        self.backend.embed(&self.embeddings, tokens)
+        let mut rows = self.backend.embed(&self.embedding_table, tokens);
+        if self.spec.embedding.scale != 1.0 {
+            self.backend.scale(&mut rows, self.spec.embedding.scale as f32);
+        }
+        rows
     }
 
-    /// The frozen matrix `[V, H]` that turns hidden rows into logits.
+    /// What turns hidden rows into logits.
     #[must_use]
-    pub fn head(&self) -> &B::Matrix {
-        self.head.as_ref().unwrap_or(&self.embeddings)
+    pub fn head(&self) -> HeadOf<'_, B> {
+        let weight = self.head.as_ref().unwrap_or(&self.embedding_table);
+        Head { weight, bias: self.head_bias.as_ref(), soft_cap: self.spec.head.soft_cap }
     }
 
-    /// Logits of hidden rows over the whole vocabulary: `[N, H]` to `[N, V]`.
-    pub fn logits(&self, hidden: &B::Rows) -> B::Rows {
-        self.backend.linear(hidden, self.head(), None)
-    }
-}
-
-/// Takes the tensors of a family into the one layout.
-struct Loader<'a, B: Backend> {
-    backend: &'a B,
-    spec: &'a Spec,
-    names: &'a Names,
-    tensors: Tensors,
-}
-
-impl<B: Backend> Loader<'_, B> {
-    fn layer(&mut self, i: usize) -> Result<Layer<B>, BackboneError> {
-        let (spec, names) = (self.spec, self.names);
-        let shape = spec.attention.shape();
-        let (h, q, kv) = (spec.hidden, shape.query_width(), shape.kv_width());
-        let prefix = names.layer.replace("{}", &i.to_string());
-        let at = |name: &str| format!("{prefix}{name}");
-        let (query, key_value) = match names.qkv {
-            Qkv::Separate(parts) => {
-                let bias = spec.attention.qkv_bias;
-                let query = self.parts(&[at(parts[0])], q, h, bias)?;
-                (query, self.parts(&[at(parts[1]), at(parts[2])], kv, h, bias)?)
+    /// Logits of hidden rows `[N, H]` over the whole vocabulary, `[N · V]`.
+    pub fn logits(&self, hidden: &B::Rows) -> Vec<B::Element> {
+        let head = self.head();
+        let mut logits = self.backend.values(&self.backend.linear(hidden, head.weight, head.bias));
+        if let Some(cap) = head.soft_cap {
+            for logit in &mut logits {
+                *logit = B::Element::of_f64(cap * (logit.as_f64() / cap).tanh());
             }
-            Qkv::Fused(name) => {
-                let (weight, bias) = self.part(&at(name), q + 2 * kv, h, spec.attention.qkv_bias)?;
-                let cut = |range: std::ops::Range<usize>| {
-                    let bias = bias.as_ref().map(|bias| self.backend.vector(&bias[range.clone()]));
-                    Linear { weight: self.backend.matrix(vec![weight.row_range(range)]), bias }
-                };
-                (cut(0..q), cut(q..q + 2 * kv))
-            }
-        };
-        let up: Vec<String> = names.up.iter().map(|name| at(name)).collect();
-        Ok(Layer {
-            attention_norm: self.norm(&at(names.attention_norm))?,
-            query,
-            key_value,
-            output: self.parts(&[at(names.output)], h, q, spec.attention.output_bias)?,
-            mlp_norm: self.norm(&at(names.mlp_norm))?,
-            up: self.parts(&up, spec.mlp.intermediate, h, spec.mlp.bias)?,
-            down: self.parts(&[at(names.down)], h, spec.mlp.intermediate, spec.mlp.bias)?,
-        })
-    }
-
-    /// Projections of `out` outputs each, stacked.
-    fn parts(
-        &mut self,
-        names: &[String],
-        out: usize,
-        input: usize,
-        bias: bool,
-    ) -> Result<Linear<B>, BackboneError> {
-        let parts =
-            names.iter().map(|name| self.part(name, out, input, bias)).collect::<Result<Vec<_>, _>>()?;
-        let biases: Vec<f32> = parts.iter().flat_map(|(_, bias)| bias.iter().flatten().copied()).collect();
-        let weight = self.backend.matrix(parts.into_iter().map(|(weight, _)| weight).collect());
-        Ok(Linear { weight, bias: bias.then(|| self.backend.vector(&biases)) })
-    }
-
-    fn part(
-        &mut self,
-        name: &str,
-        out: usize,
-        input: usize,
-        bias: bool,
-    ) -> Result<(Weights, Option<Vec<f32>>), BackboneError> {
-        let weight = format!("{name}.weight");
-        let weight = if self.names.transposed {
-            self.tensors.matrix(&weight, input, out)?.transposed()
-        } else {
-            self.tensors.matrix(&weight, out, input)?
-        };
-        let bias = if bias { Some(self.tensors.vector(&format!("{name}.bias"), out)?) } else { None };
-        Ok((weight, bias))
-    }
-
-    fn norm(&mut self, name: &str) -> Result<Norm<B::Vector>, BackboneError> {
-        let h = self.spec.hidden;
-        let gain = self.backend.vector(&self.tensors.vector(&format!("{name}.weight"), h)?);
-        let bias = match self.spec.norm {
-            NormKind::Rms { .. } => None,
-            NormKind::Layer { .. } => {
-                Some(self.backend.vector(&self.tensors.vector(&format!("{name}.bias"), h)?))
-            }
-        };
-        Ok(Norm { kind: self.spec.norm, gain, bias })
+        }
+        logits
     }
 }

@@ -14,20 +14,25 @@ const WITHOUT_EFFECT: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
     "_num_labels",
+    "activation_dropout",
     "add_cross_attention",
     "architectures",
     "attention_dropout",
     "attention_probs_dropout_prob",
+    "attn_pdrop",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
     "chunk_size_feed_forward",
+    "classifier_dropout",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
+    "dropout",
     "dtype",
     "early_stopping",
+    "embd_pdrop",
     "encoder_no_repeat_ngram_size",
     "eos_token_id",
     "exponential_decay_length_penalty",
@@ -35,11 +40,14 @@ const WITHOUT_EFFECT: &[&str] = &[
     "forced_bos_token_id",
     "forced_eos_token_id",
     "gradient_checkpointing",
+    "hidden_dropout",
     "id2label",
+    "init_std",
     "initializer_range",
     "is_decoder",
     "keys_to_ignore_at_inference",
     "label2id",
+    "layerdrop",
     "length_penalty",
     "max_length",
     "min_length",
@@ -52,15 +60,24 @@ const WITHOUT_EFFECT: &[&str] = &[
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
     "output_scores",
     "pad_token_id",
     "prefix",
     "problem_type",
     "remove_invalid_values",
     "repetition_penalty",
+    "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
     "suppress_tokens",
     "task_specific_params",
     "temperature",
@@ -73,10 +90,14 @@ const WITHOUT_EFFECT: &[&str] = &[
     "transformers.js_config",
     "transformers_version",
     "typical_p",
+    "unk_token_id",
     "unsloth_version",
     "use_bfloat16",
     "use_cache",
 ];
+
+/// More than any model has, and few enough for what is held of each to be small.
+const MOST_LAYERS: usize = 10_000;
 
 /// `config.json`, remembering which keys were read.
 pub(crate) struct HfConfig {
@@ -141,6 +162,25 @@ impl HfConfig {
         self.required(key, self.count_or_none(key)?)
     }
 
+    /// A number of layers.
+    pub(crate) fn layers(&self, key: &str) -> Result<usize, BackboneError> {
+        let layers = self.count(key)?;
+        if layers > MOST_LAYERS {
+            return Err(self.reject(key, format!("at most {MOST_LAYERS} layers were expected")));
+        }
+        Ok(layers)
+    }
+
+    /// The same, where the file may say that there is none; absent: `default`.
+    pub(crate) fn count_or(&self, key: &str, default: Option<usize>) -> Result<Option<usize>, BackboneError> {
+        if self.is_there(key) { self.count_or_none(key) } else { Ok(default) }
+    }
+
+    /// Whether the file has the key, be it with null.
+    pub(crate) fn is_there(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     /// Token ids, one or an array of them; absent: none.
     fn tokens(&self, key: &str) -> Result<Vec<Token>, BackboneError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
@@ -155,12 +195,42 @@ impl HfConfig {
     /// A positive number that is one in single precision too, in which all is computed.
     pub(crate) fn number_or_none(&self, key: &str) -> Result<Option<f64>, BackboneError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let number = value.as_f64().filter(|n| *n > 0.0 && (*n as f32).is_normal());
-        number.map(Some).ok_or_else(|| self.bad(key, value, "a positive number was expected"))
+        positive(value).map(Some).ok_or_else(|| self.bad(key, value, "a positive number was expected"))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<f64, BackboneError> {
         self.required(key, self.number_or_none(key)?)
+    }
+
+    /// The same, or 0, which counts as absent.
+    pub(crate) fn number_or_zero(&self, key: &str) -> Result<Option<f64>, BackboneError> {
+        match self.get(key) {
+            Some(value) if value.as_f64() == Some(0.0) => Ok(None),
+            _ => self.number_or_none(key),
+        }
+    }
+
+    /// An array of `n` positive numbers.
+    pub(crate) fn numbers(&self, key: &str, n: usize) -> Result<Vec<f64>, BackboneError> {
+        let value = self.required(key, self.get(key))?;
+        let numbers = value.as_array().filter(|items| items.len() == n);
+        let numbers = numbers.and_then(|items| items.iter().map(positive).collect());
+        numbers.ok_or_else(|| self.bad(key, value, format!("{n} positive numbers were expected")))
+    }
+
+    /// An array of `n` values, each read by `read`; absent: `None`.
+    pub(crate) fn each<T>(
+        &self,
+        key: &str,
+        n: usize,
+        read: impl Fn(&Value) -> Option<T>,
+        expected: &str,
+    ) -> Result<Option<Vec<T>>, BackboneError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let items = value.as_array().filter(|items| items.len() == n);
+        let items = items.and_then(|items| items.iter().map(read).collect());
+        let bad = || self.bad(key, value, format!("{n} times {expected} was expected"));
+        items.map(Some).ok_or_else(bad)
     }
 
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, BackboneError> {
@@ -196,21 +266,6 @@ impl HfConfig {
         }
     }
 
-    /// Refuses any other value of `key` than an array of `n` times `value`, or absence.
-    pub(crate) fn each_must_be(
-        &self,
-        key: &str,
-        n: usize,
-        value: &str,
-        why: &str,
-    ) -> Result<(), BackboneError> {
-        match self.get(key) {
-            None => Ok(()),
-            Some(Value::Array(items)) if items.len() == n && items.iter().all(|item| item == value) => Ok(()),
-            Some(found) => Err(self.bad(key, found, format!("only {n} times {value:?} is supported: {why}"))),
-        }
-    }
-
     /// Keys of this family that have no effect here.
     pub(crate) fn ignore(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
@@ -229,6 +284,11 @@ impl HfConfig {
         let verb = if unknown.len() == 1 { "is" } else { "are" };
         Err(BackboneError::UnknownKeys { keys: format!("{} {verb}", unknown.join(", ")) })
     }
+}
+
+/// A positive number that is one in single precision too.
+fn positive(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|n| *n > 0.0 && (*n as f32).is_normal())
 }
 
 /// The tokens that end a text, each once: those of `config.json` first.

@@ -1,11 +1,14 @@
 //! One decoder, forward and backward, for every family: rows in, hidden rows and gradients of rows out.
 
 use foreword_kernels::{
-    Attended, Attention, AttentionGradient, Backend, Direction, Forest, RotaryAngles, RowBlock,
+    Attended, Attention, AttentionGradient, Backend, Direction, Forest, Norm, RotaryAngles, RowBlock,
 };
 
 use crate::backbone::{Backbone, Layer};
 use crate::error::BackboneError;
+use crate::mlp::MlpTape;
+use crate::rotary::Angles;
+use crate::spec::{HeadNorms, Positions};
 
 /// Keys and values of the rows of one call, or their gradients: per layer `[N, 2·K·D]`.
 #[derive(Clone)]
@@ -95,8 +98,9 @@ pub struct Output<B: Backend> {
 /// What the backward pass needs to know of the forward pass.
 pub struct Tape<B: Backend> {
     wanted: Vec<usize>,
-    angles: Option<RotaryAngles>,
-    wanted_angles: Option<RotaryAngles>,
+    positions: Vec<usize>,
+    /// The rows before they were normed `[N, H]`, where they were.
+    entered: Option<B::Rows>,
     layers: Vec<LayerTape<B>>,
     /// The residual stream before the final norm, `[wanted.len(), H]`.
     last: B::Rows,
@@ -112,13 +116,18 @@ struct LayerTape<B: Backend> {
 
 /// What a layer computes on its way.
 struct Inner<B: Backend> {
-    /// Rotated queries, `[n, Q·D]`.
+    /// Queries as they ask, `[n, Q·D]`.
     queries: B::Rows,
+    /// Queries `[n, Q·D]` and keys with values `[N, 2·K·D]` before they were normed, where they were.
+    raw: Option<(B::Rows, B::Rows)>,
     attended: Attended<B::Rows>,
+    /// What attention gave before it was normed `[n, H]`, where it was.
+    attention_half: Option<B::Rows>,
     /// Residual stream after attention, `[n, H]`.
     middle: B::Rows,
-    /// Inside the MLP, before its non-linear part, `[n, 2·I]` or `[n, I]`.
-    up: B::Rows,
+    mlp: MlpTape<B>,
+    /// What the MLP gave before it was normed `[n, H]`, where it was.
+    mlp_half: Option<B::Rows>,
 }
 
 /// What a backward pass reads and adds to.
@@ -148,13 +157,18 @@ impl<B: Backend> Backbone<B> {
         let Input { mut rows, forest, context, wanted, tape: keep } = input;
         let positions = forest.positions();
         self.check_positions(&positions)?;
-        if let Some(table) = &self.positions {
-            let tokens: Vec<u32> = positions.iter().map(|&position| position as u32).collect();
+        self.scale(&mut rows, self.spec.embedding.input_scale);
+        if let (Some(table), Positions::Learned { offset }) = (&self.positions, &self.spec.positions) {
+            let tokens: Vec<u32> = positions.iter().map(|&position| (position + offset) as u32).collect();
             self.backend.add(&mut rows, &self.backend.embed(table, &tokens));
         }
-        let angles = self.rotary.as_ref().map(|rotary| rotary.angles(&positions));
+        let entered = self.embedding_norm.as_ref().map(|norm| {
+            let normed = self.backend.norm(&rows, norm);
+            std::mem::replace(&mut rows, normed)
+        });
+        let angles = self.rotary.angles(&positions);
         let at_wanted: Vec<usize> = wanted.iter().map(|&row| positions[row]).collect();
-        let wanted_angles = self.rotary.as_ref().map(|rotary| rotary.angles(&at_wanted));
+        let wanted_angles = self.rotary.angles(&at_wanted);
         let mut key_values = KeyValues { layers: Vec::with_capacity(self.layers.len()) };
         let mut tapes = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -162,7 +176,7 @@ impl<B: Backend> Backbone<B> {
             let asking = last.then_some(wanted);
             let query_angles = if last { &wanted_angles } else { &angles };
             let blocks: Vec<&B::Rows> = context.iter().map(|block| block.layer(i)).collect();
-            let call = Call { forest, context: &blocks, asking, angles: &angles, query_angles };
+            let call = Call { forest, context: &blocks, asking, layer: i, angles: &angles, query_angles };
             let (output, own, inner) = self.layer_forward(layer, &rows, &call);
             let input = std::mem::replace(&mut rows, output);
             key_values.layers.push(own);
@@ -175,9 +189,9 @@ impl<B: Backend> Backbone<B> {
         let hidden = self.backend.norm(&rows, &self.final_norm);
         let tape = (keep != Taped::Nothing).then(|| Tape {
             wanted: wanted.to_vec(),
-            angles,
-            wanted_angles,
+            entered: entered.filter(|_| keep != Taped::Nothing),
             layers: tapes,
+            positions,
             last: rows,
         });
         Ok(Output { hidden, key_values, tape })
@@ -197,12 +211,15 @@ impl<B: Backend> Backbone<B> {
             Some(gradient) => gradient.layers.into_iter().map(Some).collect(),
             None => self.layers.iter().map(|_| None).collect(),
         };
+        let angles = self.rotary.angles(&tape.positions);
+        let at_wanted: Vec<usize> = tape.wanted.iter().map(|&row| tape.positions[row]).collect();
+        let wanted_angles = self.rotary.angles(&at_wanted);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let last = i + 1 == self.layers.len();
             let blocks: Vec<&B::Rows> = context.iter().map(|block| block.layer(i)).collect();
-            let query_angles = if last { &tape.wanted_angles } else { &tape.angles };
+            let query_angles = if last { &wanted_angles } else { &angles };
             let asking = last.then_some(&tape.wanted[..]);
-            let call = Call { forest, context: &blocks, asking, angles: &tape.angles, query_angles };
+            let call = Call { forest, context: &blocks, asking, layer: i, angles: &angles, query_angles };
             let targets = Targets {
                 own: key_values.layer(i),
                 d_own: d_own[i].take(),
@@ -220,12 +237,17 @@ impl<B: Backend> Backbone<B> {
             };
             d_rows = self.layer_backward(layer, (input, inner), d_rows, &call, targets);
         }
+        if let (Some(norm), Some(entered)) = (&self.embedding_norm, &tape.entered) {
+            let d_normed = std::mem::replace(&mut d_rows, backend.zeros(learned.len(), h));
+            backend.norm_gradient(&backend.select(entered, learned), norm, &d_normed, &mut d_rows);
+        }
+        self.scale(&mut d_rows, self.spec.embedding.input_scale);
         d_rows
     }
 
     /// Keys and values, or gradients of them, of `n_rows` rows, all zero: to be added or assigned to.
     pub fn zero_key_values(&self, n_rows: usize) -> KeyValues<B> {
-        let width = 2 * self.spec.attention.shape().kv_width();
+        let width = 2 * self.spec.attention.kv_width();
         KeyValues { layers: self.layers.iter().map(|_| self.backend.zeros(n_rows, width)).collect() }
     }
 
@@ -247,24 +269,75 @@ impl<B: Backend> Backbone<B> {
     ) -> (B::Rows, B::Rows, Inner<B>) {
         let backend = &self.backend;
         let attention = &self.spec.attention;
-        let normed = backend.norm(input, &layer.attention_norm);
-        let mut own = layer.key_value.run(backend, &normed);
-        self.rotate(&mut own, attention.kv_heads, call.angles, Direction::Forward);
-        let mut queries = match call.asking {
-            Some(asking) => layer.query.run(backend, &backend.select(&normed, asking)),
-            None => layer.query.run(backend, &normed),
+        let (normed, asking_input);
+        let reading = match &layer.attention_norm {
+            Some(norm) => {
+                normed = backend.norm(input, norm);
+                &normed
+            }
+            None => input,
         };
-        self.rotate(&mut queries, attention.query_heads, call.query_angles, Direction::Forward);
+        let mut own = layer.key_value.run(backend, reading);
+        let (residual, mut queries) = match call.asking {
+            Some(asking) => {
+                asking_input = backend.select(input, asking);
+                (&asking_input, layer.query.run(backend, &backend.select(reading, asking)))
+            }
+            None => (input, layer.query.run(backend, reading)),
+        };
+        let raw = layer.head_norms.as_ref().map(|norms| {
+            let normed_queries = self.norm_heads(&queries, attention.query_heads, &norms.queries);
+            let normed_keys = self.norm_heads(&own, attention.kv_heads, &norms.keys);
+            (std::mem::replace(&mut queries, normed_queries), std::mem::replace(&mut own, normed_keys))
+        });
+        self.rotate(&mut own, attention.kv_heads, call.angles.layer(call.layer), Direction::Forward);
+        let query_angles = call.query_angles.layer(call.layer);
+        self.rotate(&mut queries, attention.query_heads, query_angles, Direction::Forward);
         let attended = backend.attend(&call.attention(self, &queries, &own));
+
         let mut middle = layer.output.run(backend, &attended.output);
-        match call.asking {
-            Some(asking) => backend.add(&mut middle, &backend.select(input, asking)),
-            None => backend.add(&mut middle, input),
-        }
-        let up = layer.up.run(backend, &backend.norm(&middle, &layer.mlp_norm));
-        let mut output = layer.down.run(backend, &backend.activate(&up, self.spec.mlp.activation));
+        let attention_half = self.finish_half(&mut middle, layer.attention_post_norm.as_ref());
+        backend.add(&mut middle, residual);
+        let reading = if self.spec.block.parallel { residual } else { &middle };
+        let activation = self.spec.mlp.activation;
+        let (mut output, mlp) = match layer.mlp_norm() {
+            Some(norm) => layer.mlp.forward(backend, activation, &backend.norm(reading, norm)),
+            None => layer.mlp.forward(backend, activation, reading),
+        };
+        let mlp_half = self.finish_half(&mut output, layer.mlp_post_norm.as_ref());
         backend.add(&mut output, &middle);
-        (output, own, Inner { queries, attended, middle, up })
+        (output, own, Inner { queries, raw, attended, attention_half, middle, mlp, mlp_half })
+    }
+
+    /// Norms and scales what half a layer gives, in place; returns what it was before the norm, where there is one.
+    fn finish_half(&self, half: &mut B::Rows, norm: Option<&Norm<B::Vector>>) -> Option<B::Rows> {
+        let before = norm.map(|norm| {
+            let normed = self.backend.norm(half, norm);
+            std::mem::replace(half, normed)
+        });
+        self.scale(half, self.spec.block.residual_scale);
+        before
+    }
+
+    /// The gradient of what half a layer gave; `None`: it is `d`.
+    fn half_backward(
+        &self,
+        d: &B::Rows,
+        before: Option<&B::Rows>,
+        norm: Option<&Norm<B::Vector>>,
+    ) -> Option<B::Rows> {
+        let mut changed = None;
+        if self.spec.block.residual_scale != 1.0 {
+            let mut scaled = d.clone();
+            self.scale(&mut scaled, self.spec.block.residual_scale);
+            changed = Some(scaled);
+        }
+        if let (Some(before), Some(norm)) = (before, norm) {
+            let mut d_before = self.backend.zeros(before.n_rows(), before.width());
+            self.backend.norm_gradient(before, norm, changed.as_ref().unwrap_or(d), &mut d_before);
+            changed = Some(d_before);
+        }
+        changed
     }
 
     /// The gradient of a layer's input, given that of its output `[n, H]`: of all rows `[N, H]`, or of some.
@@ -279,28 +352,45 @@ impl<B: Backend> Backbone<B> {
         let backend = &self.backend;
         let Targets { own, d_own, d_context, only } = targets;
         let (n, n_asking, h) = (input.n_rows(), inner.middle.n_rows(), self.spec.hidden);
-        let shape = self.spec.attention.shape();
+        let attention = &self.spec.attention;
+        let parallel = self.spec.block.parallel;
 
-        let d_middle = self.mlp_backward(layer, inner, d_output);
-        let mut d_attended = backend.zeros(n_asking, shape.query_width());
-        backend.linear_gradient(&d_middle, &layer.output.weight, &mut d_attended);
+        let d_mlp = self.mlp_backward(layer, inner, &d_output);
+        let mut d_middle = d_output;
+        if !parallel {
+            self.add_norm_gradient(layer.mlp_norm(), &inner.middle, &d_mlp, &mut d_middle);
+        }
+        let d_half =
+            self.half_backward(&d_middle, inner.attention_half.as_ref(), layer.attention_post_norm.as_ref());
+        let mut d_attended = backend.zeros(n_asking, attention.query_width());
+        backend.linear_gradient(d_half.as_ref().unwrap_or(&d_middle), &layer.output.weight, &mut d_attended);
+        if parallel {
+            let asked = call.asking.map(|asking| backend.select(input, asking));
+            let reading = asked.as_ref().unwrap_or(input);
+            self.add_norm_gradient(layer.mlp_norm(), reading, &d_mlp, &mut d_middle);
+        }
 
         let wants_input = only.is_none_or(|rows| !rows.is_empty());
-        let mut d_queries = backend.zeros(n_asking, shape.query_width());
-        let mut d_own = d_own.unwrap_or_else(|| backend.zeros(n, 2 * shape.kv_width()));
+        let mut d_queries = backend.zeros(n_asking, attention.query_width());
+        let mut d_own = d_own.unwrap_or_else(|| backend.zeros(n, 2 * attention.kv_width()));
         let gradient = AttentionGradient {
             queries: wants_input.then_some(&mut d_queries),
             own: wants_input.then_some(&mut d_own),
             context: d_context,
         };
-        let attention = call.attention(self, &inner.queries, own);
-        backend.attend_gradient(&attention, &inner.attended, &d_attended, gradient);
+        let asked = call.attention(self, &inner.queries, own);
+        backend.attend_gradient(&asked, &inner.attended, &d_attended, gradient);
         if !wants_input {
             return backend.zeros(0, h);
         }
 
-        self.rotate(&mut d_queries, self.spec.attention.query_heads, call.query_angles, Direction::Backward);
-        self.rotate(&mut d_own, self.spec.attention.kv_heads, call.angles, Direction::Backward);
+        let query_angles = call.query_angles.layer(call.layer);
+        self.rotate(&mut d_queries, attention.query_heads, query_angles, Direction::Backward);
+        self.rotate(&mut d_own, attention.kv_heads, call.angles.layer(call.layer), Direction::Backward);
+        if let (Some(norms), Some((queries, own))) = (&layer.head_norms, &inner.raw) {
+            d_queries = self.norm_heads_gradient(queries, attention.query_heads, &norms.queries, d_queries);
+            d_own = self.norm_heads_gradient(own, attention.kv_heads, &norms.keys, d_own);
+        }
         let (mut d_input, d_queries) = match call.asking {
             None => (d_middle, d_queries),
             Some(asking) => (spread(backend, n, asking, &d_middle), spread(backend, n, asking, &d_queries)),
@@ -315,18 +405,25 @@ impl<B: Backend> Backbone<B> {
         d_input
     }
 
-    /// From the gradient after the MLP to the one before it.
-    fn mlp_backward(&self, layer: &Layer<B>, inner: &Inner<B>, d_output: B::Rows) -> B::Rows {
-        let backend = &self.backend;
-        let n = inner.middle.n_rows();
-        let mut d_activated = backend.zeros(n, self.spec.mlp.intermediate);
-        backend.linear_gradient(&d_output, &layer.down.weight, &mut d_activated);
-        let d_up = backend.activate_gradient(&inner.up, self.spec.mlp.activation, &d_activated);
-        let mut d_normed = backend.zeros(n, self.spec.hidden);
-        backend.linear_gradient(&d_up, &layer.up.weight, &mut d_normed);
-        let mut d_middle = d_output;
-        backend.norm_gradient(&inner.middle, &layer.mlp_norm, &d_normed, &mut d_middle);
-        d_middle
+    /// From the gradient after the MLP to that of what it read, as normed, `[n, H]`.
+    fn mlp_backward(&self, layer: &Layer<B>, inner: &Inner<B>, d_output: &B::Rows) -> B::Rows {
+        let d_half = self.half_backward(d_output, inner.mlp_half.as_ref(), layer.mlp_post_norm.as_ref());
+        let d_half = d_half.as_ref().unwrap_or(d_output);
+        layer.mlp.backward(&self.backend, self.spec.mlp.activation, &inner.mlp, d_half)
+    }
+
+    /// Adds the gradient that comes back through a norm, or past the place where others have one.
+    fn add_norm_gradient(
+        &self,
+        norm: Option<&Norm<B::Vector>>,
+        x: &B::Rows,
+        d_normed: &B::Rows,
+        dx: &mut B::Rows,
+    ) {
+        match norm {
+            Some(norm) => self.backend.norm_gradient(x, norm, d_normed, dx),
+            None => self.backend.add(dx, d_normed),
+        }
     }
 
     /// Adds what comes back through queries, keys and values to the gradient of the rows they were made from.
@@ -342,34 +439,67 @@ impl<B: Backend> Backbone<B> {
         let mut d_normed = backend.zeros(input.n_rows(), self.spec.hidden);
         backend.linear_gradient(d_queries, &layer.query.weight, &mut d_normed);
         backend.linear_gradient(d_own, &layer.key_value.weight, &mut d_normed);
-        backend.norm_gradient(input, &layer.attention_norm, &d_normed, d_input);
+        self.add_norm_gradient(layer.attention_norm.as_ref(), input, &d_normed, d_input);
     }
 
-    fn rotate(&self, x: &mut B::Rows, n_heads: usize, angles: &Option<RotaryAngles>, direction: Direction) {
+    fn rotate(&self, x: &mut B::Rows, n_heads: usize, angles: Option<&RotaryAngles>, direction: Direction) {
         if let Some(angles) = angles {
             self.backend.rotate(x, n_heads, self.spec.attention.head_width, angles, direction);
         }
     }
+
+    /// (heads, width of each) that a norm of queries or keys sees.
+    fn normed_heads(&self, n_heads: usize) -> (usize, usize) {
+        let width = self.spec.attention.head_width;
+        match self.spec.attention.head_norms {
+            HeadNorms::Whole => (1, n_heads * width),
+            HeadNorms::None | HeadNorms::Shared | HeadNorms::Own => (n_heads, width),
+        }
+    }
+
+    fn norm_heads(&self, x: &B::Rows, n_heads: usize, norm: &Norm<B::Vector>) -> B::Rows {
+        let (n_heads, width) = self.normed_heads(n_heads);
+        self.backend.norm_heads(x, n_heads, width, norm)
+    }
+
+    fn norm_heads_gradient(
+        &self,
+        x: &B::Rows,
+        n_heads: usize,
+        norm: &Norm<B::Vector>,
+        dy: B::Rows,
+    ) -> B::Rows {
+        let (n_heads, width) = self.normed_heads(n_heads);
+        self.backend.norm_heads_gradient(x, n_heads, width, norm, dy)
+    }
+
+    fn scale(&self, x: &mut B::Rows, factor: f64) {
+        if factor != 1.0 {
+            self.backend.scale(x, factor as f32);
+        }
+    }
 }
 
-/// What the layers of one call share.
+/// What a layer of one call is given.
 struct Call<'a, B: Backend> {
     forest: &'a Forest,
     context: &'a [&'a B::Rows],
     asking: Option<&'a [usize]>,
-    angles: &'a Option<RotaryAngles>,
-    query_angles: &'a Option<RotaryAngles>,
+    layer: usize,
+    angles: &'a Angles<'a>,
+    query_angles: &'a Angles<'a>,
 }
 
 impl<B: Backend> Call<'_, B> {
     fn attention<'b>(
         &'b self,
-        backbone: &Backbone<B>,
+        backbone: &'b Backbone<B>,
         queries: &'b B::Rows,
         own: &'b B::Rows,
     ) -> Attention<'b, B::Rows> {
         Attention {
-            shape: backbone.spec.attention.shape(),
+            shape: backbone.spec.attention.shape(backbone.spec.pattern[self.layer].window),
+            slopes: backbone.slopes.as_deref(),
             forest: self.forest,
             asking: self.asking,
             queries,

@@ -76,6 +76,34 @@ pub enum BackboneError {
         /// What the reader found.
         detail: String,
     },
+    /// A GGUF file is damaged, or of a kind that is not read.
+    #[error("{file}: not a GGUF file that can be read: {detail}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// What the reader found.
+        detail: String,
+    },
+    /// The metadata of a GGUF file says something that can't be used.
+    #[error("{file}: {detail}")]
+    GgufMetadata {
+        /// The file.
+        file: String,
+        /// The key, and what is wrong with it.
+        detail: String,
+    },
+    /// A model can't be written as a GGUF file.
+    #[error("the model can't be written as GGUF: {detail}")]
+    Unwritable {
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// A GGUF file can't be written.
+    #[error("can't write the GGUF file")]
+    Write(#[source] std::io::Error),
+    /// Writing was called off.
+    #[error("stopped before the file was whole; nothing was written")]
+    Stopped,
     /// A tensor is not there.
     #[error("tensor `{name}` {shape:?} is missing from the weights")]
     MissingTensor {
@@ -95,7 +123,10 @@ pub enum BackboneError {
         expected: Vec<usize>,
     },
     /// A tensor is stored in a format that is not read.
-    #[error("tensor `{name}` is stored as {found}; F32, BF16 and F16 are read")]
+    #[error(
+        "tensor `{name}` is stored as {found}; F32, BF16 and F16 are read, and in GGUF files Q8_0, Q6_K, Q5_K, \
+         Q4_K, Q5_0 and Q4_0"
+    )]
     TensorDtype {
         /// Its name.
         name: String,

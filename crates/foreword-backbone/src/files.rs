@@ -1,11 +1,12 @@
-//! The files of a model: mapped from a directory, or compiled into the program. The one place that maps memory.
+//! The files of a model: mapped from a directory or a GGUF file, or compiled into the program. The one place that maps memory.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use foreword_kernels::Bytes;
 
 use crate::error::BackboneError;
+use crate::gguf::{self, Gguf};
 
 /// The files of a model, not yet understood.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct ModelFiles {
     pub tokenizer: Vec<u8>,
     /// What the model's chats look like.
     pub chat: ChatFiles,
-    /// The safetensors files, by name.
+    /// The safetensors files, or one GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
 }
 
@@ -34,38 +35,53 @@ pub struct ChatFiles {
 }
 
 impl ModelFiles {
+    /// The files of a model at `path`: a Hugging Face directory, or a GGUF file.
+    ///
+    /// # Errors
+    /// As [`Self::directory`] and [`Self::gguf`] say.
+    pub fn open(path: &Path) -> Result<Self, BackboneError> {
+        if path.is_file() { Self::gguf(path) } else { Self::directory(path) }
+    }
+
+    /// The model in a GGUF file: its metadata becomes a `config.json` and a `tokenizer.json`, its tensors stay where they are.
+    ///
+    /// # Errors
+    /// If the file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
+    pub fn gguf(path: &Path) -> Result<Self, BackboneError> {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::of_gguf(name, file, map(path)?)
+    }
+
+    /// The same from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Self::gguf`] says.
+    pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
+        let gguf = Gguf::parse(&file, bytes.as_slice())?;
+        let config = gguf::config::translate(&gguf, bytes.as_slice())?.to_string().into_bytes();
+        let tokenizer = gguf::tokenizer::to_json(&gguf)?;
+        let chat = gguf::tokenizer::chat(&gguf)?;
+        Ok(Self { name, config, generation_config: None, tokenizer, chat, weights: vec![(file, bytes)] })
+    }
+
     /// The files of a Hugging Face directory, its weights in one file or in shards.
     ///
     /// # Errors
     /// If the directory or a file isn't there, or the shard index is not understood.
     pub fn directory(path: &Path) -> Result<Self, BackboneError> {
-        let missing = |missing, hint| BackboneError::NotAModel { path: path.to_owned(), missing, hint };
         if !path.is_dir() {
             let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
             return Err(BackboneError::Read { path: path.to_owned(), source });
         }
-        let required = |name: &'static str, hint| match fs::read(path.join(name)) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(name, hint)),
-            Err(source) => Err(BackboneError::Read { path: path.join(name), source }),
-        };
-        let config = required("config.json", "")?;
-        let generation_config = optional(path, "generation_config.json")?;
-        let tokenizer = required("tokenizer.json", TOKENIZER_HINT)?;
+        let config = needed(path, CONFIG, "")?;
+        let generation_config = optional(path, GENERATION_CONFIG)?;
+        let tokenizer = needed(path, TOKENIZER, TOKENIZER_HINT)?;
         let chat = ChatFiles {
-            tokenizer_config: optional(path, "tokenizer_config.json")?,
-            template: optional(path, "chat_template.jinja")?,
+            tokenizer_config: optional(path, TOKENIZER_CONFIG)?,
+            template: optional(path, CHAT_TEMPLATE)?,
         };
-        let weights = if path.join("model.safetensors").exists() {
-            vec!["model.safetensors".to_owned()]
-        } else {
-            let pickled = path.join("pytorch_model.bin").exists();
-            shards(&required("model.safetensors", if pickled { PICKLE_HINT } else { "" }).or_else(
-                |error| {
-                    if path.join(INDEX).exists() { required(INDEX, "") } else { Err(error) }
-                },
-            )?)?
-        };
+        let weights = weight_files(path)?;
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =
@@ -84,14 +100,70 @@ fn optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, BackboneErr
     }
 }
 
-const INDEX: &str = "model.safetensors.index.json";
+/// What the model is.
+pub const CONFIG: &str = "config.json";
+/// Of it, only the end tokens are read.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
+/// The tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// Of it, only the chat template and the special tokens are read.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// A chat template in a file of its own.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The weights, where they are one file.
+pub const WEIGHTS: &str = "model.safetensors";
+/// Which file has which tensor, where they are several.
+pub const INDEX: &str = "model.safetensors.index.json";
+
 const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
     `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 const PICKLE_HINT: &str = "; its pytorch_model.bin is a pickle, which Foreword never reads: convert it once with \
     `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 
+/// A file that a directory can't do without.
+fn needed(path: &Path, name: &'static str, hint: &'static str) -> Result<Vec<u8>, BackboneError> {
+    fs::read(path.join(name)).map_err(|source| lacking(path, name, hint, source))
+}
+
+/// Why a file that is needed can't be had.
+fn lacking(path: &Path, missing: &'static str, hint: &'static str, source: std::io::Error) -> BackboneError {
+    if source.kind() == std::io::ErrorKind::NotFound {
+        BackboneError::NotAModel { path: path.to_owned(), missing, hint }
+    } else {
+        BackboneError::Read { path: path.join(missing), source }
+    }
+}
+
+/// Names of the files with a directory's weights.
+fn weight_files(path: &Path) -> Result<Vec<String>, BackboneError> {
+    if path.join(WEIGHTS).exists() {
+        return Ok(vec![WEIGHTS.to_owned()]);
+    }
+    let pickled = path.join("pytorch_model.bin").exists();
+    let index = needed(path, WEIGHTS, if pickled { PICKLE_HINT } else { "" });
+    shards(
+        &index
+            .or_else(|error| if path.join(INDEX).exists() { needed(path, INDEX, "") } else { Err(error) })?,
+    )
+}
+
+/// The files with the weights of a directory that has all that is needed, of which nothing is read but an index.
+pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
+    for (name, hint) in [(CONFIG, ""), (TOKENIZER, TOKENIZER_HINT)] {
+        fs::metadata(path.join(name)).map_err(|source| lacking(path, name, hint, source))?;
+    }
+    let files: Vec<PathBuf> = weight_files(path)?.into_iter().map(|name| path.join(name)).collect();
+    for file in &files {
+        fs::metadata(file).map_err(|source| BackboneError::Read { path: file.clone(), source })?;
+    }
+    Ok(files)
+}
+
 /// Names of the shards in a `model.safetensors.index.json`, each once.
-fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
+///
+/// # Errors
+/// If it is not understood, or names a file that is not beside it.
+pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     let bad = |detail: &str| BackboneError::Json { file: INDEX.into(), detail: detail.to_owned() };
     let value: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(&error.to_string()))?;
     let map = value
@@ -110,8 +182,9 @@ fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     Ok(names.into_iter().collect())
 }
 
+/// The file as bytes, which are read when they are looked at.
 #[allow(unsafe_code)]
-fn map(path: &Path) -> Result<Bytes, BackboneError> {
+pub(crate) fn map(path: &Path) -> Result<Bytes, BackboneError> {
     let read = |source| BackboneError::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(read)?;
     if file.metadata().map_err(read)?.len() == 0 {

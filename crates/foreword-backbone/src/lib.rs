@@ -10,20 +10,29 @@ mod decoder;
 mod digest;
 mod error;
 mod families;
-mod files;
+pub mod files;
+mod gguf;
 mod identity;
+mod layers;
+mod mlp;
 mod model;
 mod rotary;
 mod spec;
+mod survey;
 mod tensors;
 pub mod tokenizer;
 
-pub use backbone::Backbone;
+pub use backbone::{Backbone, Embeddings};
 pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
 pub use files::{ChatFiles, ModelFiles};
 pub use foreword_kernels as kernels;
+pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};
 pub use model::Model;
-pub use spec::{Attention, Mlp, Positions, RopeScaling, Spec};
+pub use spec::{
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
+    RopeScaling, Spec,
+};
+pub use survey::Survey;
 pub use tokenizer::{Tokenizer, TokenizerError};

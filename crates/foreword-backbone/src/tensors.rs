@@ -1,4 +1,4 @@
-//! The tensors of a model's safetensors files, each asked for by name and shape; none may be left over.
+//! The tensors of a model's safetensors or GGUF files, each asked for by name and shape; none may be left over.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,34 @@ use foreword_kernels::{Bytes, Dtype, Weights};
 use safetensors::SafeTensors;
 
 use crate::error::BackboneError;
+use crate::families::Names;
+use crate::gguf::{self, Gguf};
 
 struct Stored {
     dtype: Result<Dtype, String>,
     shape: Vec<usize>,
     bytes: Bytes,
+    /// Width of the heads whose rows are stored by pairs ([`Weights::by_pairs`]).
+    paired: Option<usize>,
 }
 
 /// Tensors not yet asked for.
-pub(crate) struct Tensors(BTreeMap<String, Stored>);
+pub(crate) struct Tensors {
+    left: BTreeMap<String, Stored>,
+    /// Weights of linear layers are stored output first, whatever the family's own files do.
+    output_first: bool,
+    n_bytes: u64,
+}
 
 impl Tensors {
-    /// Reads the headers; `prefix` is taken off the names that have it.
-    pub(crate) fn read(files: &[(String, Bytes)], prefix: &str) -> Result<Self, BackboneError> {
+    /// Reads the headers; the family's prefix is taken off the names that have it.
+    pub(crate) fn read(files: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
         let mut tensors = BTreeMap::new();
+        if let [(file, bytes)] = files
+            && gguf::is_gguf(bytes.as_slice())
+        {
+            return Self::of_gguf(file, bytes, names);
+        }
         for (file, bytes) in files {
             let all = bytes.as_slice();
             let bad = |detail: String| BackboneError::Safetensors { file: file.clone(), detail };
@@ -35,33 +49,92 @@ impl Tensors {
                     safetensors::Dtype::F16 => Ok(Dtype::F16),
                     other => Err(format!("{other:?}")),
                 };
-                let stored = Stored { dtype, shape: view.shape().to_vec(), bytes };
-                let short = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+                let stored = Stored { dtype, shape: view.shape().to_vec(), bytes, paired: None };
+                let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+                let short = short.unwrap_or(name).to_owned();
                 if tensors.insert(short, stored).is_some() {
                     return Err(bad(format!("tensor `{name}` is there twice")));
                 }
             }
         }
-        Ok(Self(tensors))
+        Ok(Self { left: tensors, output_first: false, n_bytes: 0 })
+    }
+
+    /// The tensors of a GGUF file by the family's names for them. Those that the family has no name for keep theirs, and so are
+    /// left over in the end.
+    fn of_gguf(file: &str, bytes: &Bytes, names: &Names) -> Result<Self, BackboneError> {
+        let gguf = Gguf::parse(file, bytes.as_slice())?;
+        let head_width = gguf::config::paired_width(&gguf)?;
+        let mut tensors = BTreeMap::new();
+        for (&name, info) in &gguf.tensors {
+            // The configuration has read these.
+            if gguf::names::FREQUENCIES.contains(&name) {
+                continue;
+            }
+            let ours = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
+            let paired = head_width.filter(|_| gguf::names::is_query_or_key(name));
+            let bytes = bytes.slice(info.range.clone()).unwrap_or_else(|| Bytes::new(Vec::new()));
+            let stored = Stored { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, paired };
+            if tensors.insert(ours, stored).is_some() {
+                return Err(gguf.wrong(format!("tensor `{name}` is there twice")));
+            }
+        }
+        Ok(Self { left: tensors, output_first: true, n_bytes: 0 })
+    }
+
+    /// The names of a family whose tensors are stored so: in GGUF files linear weights are `[out, in]` and gains are whole, whatever
+    /// the family's own files do.
+    pub(crate) fn as_stored(&self, names: &Names) -> Names {
+        if self.output_first { Names { transposed: false, gain_offset: 0.0, ..*names } } else { *names }
+    }
+
+    /// Bytes of all tensors that were taken, as they are stored.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// Whether a tensor is there and was not yet taken, and its shape.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.left.get(name).map(|stored| &stored.shape[..])
     }
 
     /// Takes a matrix `[rows, cols]`.
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weights, BackboneError> {
-        self.take(name, &[rows, cols])
+        let (weights, paired) = self.take(name, &[rows, cols])?;
+        Ok(match paired {
+            Some(width) => weights.by_pairs(width),
+            None => weights,
+        })
     }
 
     /// Takes a vector `[n]`, widened. NaN and infinities are refused here, where looking costs nothing.
     pub(crate) fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>, BackboneError> {
-        let values = self.take(name, &[n])?.to_f32().into_owned();
+        let (weights, paired) = self.take(name, &[n])?;
+        let mut values = weights.to_f32().into_owned();
+        if let Some(width) = paired {
+            // As a matrix of one column, so that the order of its rows is the same.
+            values = Weights::from_f32(&values, 1).by_pairs(width).to_f32().into_owned();
+        }
+        self.finite(name, values)
+    }
+
+    /// Takes a matrix `[rows, cols]`, widened, row after row; likewise.
+    pub(crate) fn flat(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, BackboneError> {
+        let values = self.matrix(name, rows, cols)?.to_f32().into_owned();
+        self.finite(name, values)
+    }
+
+    fn finite(&self, name: &str, values: Vec<f32>) -> Result<Vec<f32>, BackboneError> {
         if values.iter().any(|v| !v.is_finite()) {
             return Err(BackboneError::NotFinite { name: name.to_owned() });
         }
         Ok(values)
     }
 
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Weights, BackboneError> {
+    /// The numbers as they are stored, and the heads whose rows are by pairs.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<(Weights, Option<usize>), BackboneError> {
         let name = name.to_owned();
-        let Some(stored) = self.0.remove(&name) else {
+        let Some(stored) = self.left.remove(&name) else {
             return Err(BackboneError::MissingTensor { name, shape: shape.to_vec() });
         };
         if stored.shape != shape {
@@ -72,8 +145,19 @@ impl Tensors {
             Err(found) => return Err(BackboneError::TensorDtype { name, found }),
         };
         let (rows, cols) = if let [rows, cols] = *shape { (rows, cols) } else { (1, shape.iter().product()) };
+        self.n_bytes += stored.bytes.as_slice().len() as u64;
+        let paired = stored.paired.filter(|&width| width > 0);
+        if paired.is_some_and(|width| !width.is_multiple_of(2) || !shape[0].is_multiple_of(width)) {
+            return Err(BackboneError::TensorShape { name, found: stored.shape, expected: shape.to_vec() });
+        }
         Weights::new(stored.bytes, dtype, rows, cols)
+            .map(|weights| (weights, paired))
             .map_err(|error| BackboneError::Safetensors { file: name, detail: error.to_string() })
+    }
+
+    /// Whether a tensor of that name is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
     }
 
     /// Whether a tensor of that name is there and is not `table`, to the bit.
@@ -83,13 +167,13 @@ impl Tensors {
                 && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
                 && stored.bytes.as_slice() == table.bytes()
         };
-        self.0.get(name).is_some_and(|stored| !same(stored))
+        self.left.get(name).is_some_and(|stored| !same(stored))
     }
 
     /// Fails if a tensor is left that is not among `without_use` by its ending.
     pub(crate) fn finish(self, family: &str, without_use: &[&str]) -> Result<(), BackboneError> {
         let used = |name: &String| !without_use.iter().any(|ending| name.ends_with(ending));
-        let left: Vec<String> = self.0.into_keys().filter(used).collect();
+        let left: Vec<String> = self.left.into_keys().filter(used).collect();
         match left.first() {
             None => Ok(()),
             Some(example) => Err(BackboneError::LeftoverTensors {

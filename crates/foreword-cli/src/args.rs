@@ -6,6 +6,9 @@ mod compile;
 mod exchange;
 mod generate;
 mod labels;
+mod models;
+mod quantise;
+mod source;
 mod texts;
 mod tools;
 mod train;
@@ -29,12 +32,17 @@ pub(crate) use compile::CompileArgs;
 pub(crate) use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
+pub(crate) use models::ModelsArgs;
+pub(crate) use quantise::QuantiseArgs;
+pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
 pub(crate) use texts::{Plain, TemplateText};
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
 use crate::device::Device;
-use tools::{COMPLETIONS_EXAMPLES, ENVIRONMENT, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES};
+use tools::{
+    COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
+};
 
 /// The name of the command.
 pub(crate) const NAME: &str = "foreword";
@@ -119,12 +127,23 @@ pub(crate) enum Verb {
     /// Write a prompt for other tools: as an array of NumPy's, or as a directory of PEFT's
     #[command(after_help = exchange::EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Write a model as a GGUF file, its matrices in fewer bits
+    ///
+    /// Norms, biases and positions stay in single precision, and the tokenizer goes along. Matrices whose rows are no whole blocks
+    /// take the next larger format, which is told. `--model FILE.gguf` takes the file, and so does llama.cpp.
+    #[command(after_help = quantise::EXAMPLES, visible_alias = "quantize")]
+    Quantise(QuantiseArgs),
     /// Find the nearest of several tuned prompts of the same model
     ///
     /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
     /// best. Prompts of near tasks tend to be near, and make a good beginning: `foreword train --init from:DIR`.
     #[command(after_help = SIMILAR_EXAMPLES)]
     Similar(SimilarArgs),
+    /// List the models that are here: the bundled one, those in the Hugging Face cache, and those below a directory
+    ///
+    /// Tells of each its family, its size, and whether it can be used, or why not. Only configurations and headers are read.
+    #[command(after_help = models::EXAMPLES)]
+    Models(ModelsArgs),
     /// See it work: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
@@ -153,7 +172,9 @@ impl Verb {
             Self::Compile(args) => &args.output,
             Self::Import(args) => &args.output,
             Self::Export(args) => &args.output,
+            Self::Quantise(args) => &args.output,
             Self::Similar(args) => &args.output,
+            Self::Models(args) => &args.output,
             Self::Quickstart(args) => &args.output,
             Self::Completions(_) | Self::Man(_) => &tools::PLAIN,
         }
@@ -172,12 +193,6 @@ const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment --data reviews.csv --json
   cat reviews.txt | foreword classify --prompt sentiment -
   foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
-
-const EXPLAIN_EXAMPLES: &str = "Examples:
-  foreword explain                                          (after foreword quickstart)
-  foreword explain 'The movie was fantastic.' --as positive
-  foreword explain 'A waste of time.' --as negative --prompt sentiment
-  foreword explain --html explained.html                    (the same as a page, to read or to print)";
 
 const QUICKSTART_EXAMPLES: &str = "Examples:
   foreword quickstart
@@ -269,9 +284,9 @@ pub(crate) struct ExplainArgs {
     /// The prompt directory [default: sentiment-prompt, where foreword quickstart writes]
     #[arg(long, value_name = "DIR")]
     pub(crate) prompt: Option<PathBuf>,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
+    /// one or of the Hugging Face hub]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// How far an update moves the numbers of p, in the root mean square [default: what `auto` is for the model]
     #[arg(long = "rate", value_name = "RATE", value_parser = not_negative)]
@@ -298,35 +313,6 @@ pub(crate) struct QuickstartArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// Which model.
-#[derive(Debug, Args)]
-pub(crate) struct ModelArgs {
-    /// The frozen model: the bundled foreword-tiny, or a directory with config.json, tokenizer.json and safetensors
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) model: Option<String>,
-}
-
-/// Which prompt, on which model.
-#[derive(Debug, Args)]
-pub(crate) struct SourceArgs {
-    /// The prompt directory, from foreword or from PEFT; `none` is the bare model
-    #[arg(long, value_name = "DIR|none")]
-    pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one]
-    #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) model: Option<String>,
-}
-
-/// Whether an ensemble is asked.
-#[derive(Debug, Args)]
-pub(crate) struct EnsembleArgs {
-    /// Ask all members of the ensemble that the prompt is the best of (foreword train --ensemble): the mean of their
-    /// log-likelihoods
-    #[arg(long)]
-    pub(crate) ensemble: bool,
 }
 
 /// Which field is what.
@@ -466,7 +452,7 @@ pub(crate) fn build_command() -> clap::Command {
             }
             let default = match *name {
                 "model" if is_of_a_prompt => {
-                    format!("the first prompt's own where that is {default}, or {default}")
+                    format!("the first prompt's own where that is {default} or of the hub, or {default}")
                 }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "message" | "placement" | "max_length" | "objective" if is_of_a_prompt => {

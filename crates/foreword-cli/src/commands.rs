@@ -11,6 +11,8 @@ pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod models;
+pub(crate) mod quantise;
 pub(crate) mod quickstart;
 pub(crate) mod similar;
 pub(crate) mod train;

@@ -17,6 +17,8 @@ use foreword::template::TemplateError;
 use foreword::verbalizer::VerbalizerError;
 use foreword::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError, tokenizer};
 
+use foreword_hub::HubError;
+
 use crate::device;
 
 /// What the program tells its caller.
@@ -131,8 +133,14 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             _ => Exit::Given,
         });
     }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return Some(if error.is_given() { Exit::Given } else { Exit::Failed });
+    }
     if cause.is::<NothingLearned>() {
         return Some(Exit::Interrupted);
+    }
+    if let Some(BackboneError::Write(_)) = cause.downcast_ref::<BackboneError>() {
+        return Some(Exit::Failed);
     }
     let scores = match (cause.downcast_ref::<TaskError>(), cause.downcast_ref::<TrainError>()) {
         (Some(error), _) | (_, Some(TrainError::Task(error))) => Some(error),
@@ -189,6 +197,9 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(given) = cause.downcast_ref::<Given>() {
             return given.hint.clone();
+        }
+        if let Some(error) = cause.downcast_ref::<HubError>() {
+            return error.hint();
         }
         if cause.is::<Diverged>() {
             return Some("try a lower --learning-rate, or leave it at auto with --max-grad-norm 1".to_owned());

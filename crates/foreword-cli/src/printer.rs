@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod transfer;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use serde::Serialize;
 
 use crate::args::OutputArgs;
 use crate::exit::Unwritten;
+
+pub(crate) use transfer::Transfer;
 
 /// How an answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

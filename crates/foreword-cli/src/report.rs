@@ -4,6 +4,7 @@ use foreword::{Confusion, Ended, Evaluation, Verbalizer};
 
 use crate::learn::{Compared, Learned};
 use crate::printer::Table;
+use crate::resolve::named::is_enough;
 use crate::resolve::run::Plan;
 use crate::words::{
     self, count, in_a_line, interval, loss, percent, perplexity, quoted, quoted_path, seconds,
@@ -165,7 +166,7 @@ pub(crate) fn costs(plan: &Plan, learned: &Learned) -> String {
 /// The flags that name the prompt and, where it is needed, its model.
 pub(crate) fn flags_of(plan: &Plan) -> String {
     let prompt = format!("--prompt {}", quoted_path(&plan.place.out));
-    if plan.model_name == foreword_tiny::NAME {
+    if is_enough(&plan.model.backbone.identity().name) {
         prompt
     } else {
         format!("{prompt} --model {}", quoted(&plan.model_name))

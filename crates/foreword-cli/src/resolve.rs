@@ -5,45 +5,34 @@ pub(crate) mod calibration;
 pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod memory;
+pub(crate) mod named;
 pub(crate) mod prompt;
 pub(crate) mod run;
 pub(crate) mod texts;
 pub(crate) mod wording;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use foreword::data::fields;
 use foreword::settings::TaskKind;
-use foreword::{Backend as _, Bytes, ChatFiles, Dataset, Model, ModelFiles, Template};
+use foreword::{Backend as _, Dataset, Model, ModelFiles, Template};
 
 use crate::args::MachineArgs;
 use crate::device::{self, Machine};
-use crate::exit::Given;
+use crate::printer::Printer;
 use crate::words::count;
 
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
 
-/// Opens a model: the bundled one by its name, any other by its directory.
-pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
-    let files = if name == foreword_tiny::NAME {
-        ModelFiles {
-            name: name.to_owned(),
-            config: foreword_tiny::CONFIG.to_vec(),
-            generation_config: None,
-            tokenizer: foreword_tiny::TOKENIZER.to_vec(),
-            chat: ChatFiles::default(),
-            weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
-        }
-    } else {
-        let path = Path::new(name);
-        if !path.is_dir() {
-            return Err(no_model(name, path).into());
-        }
-        ModelFiles::directory(path)?
-    };
+/// Opens the model that a name stands for.
+pub(crate) fn model(name: &str, machine: &MachineArgs, printer: &Printer) -> Result<Model<Machine>> {
+    open(&named::files(name, printer)?, name, machine)
+}
+
+/// Opens a model whose files are at hand.
+pub(crate) fn open(files: &ModelFiles, name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
     let n_threads = machine.threads.unwrap_or(0);
     // The tokenizer's threads, once for all runs of the program; the model has a pool of its own.
     static STARTED: AtomicBool = AtomicBool::new(false);
@@ -54,25 +43,15 @@ pub(crate) fn model(name: &str, machine: &MachineArgs) -> Result<Model<Machine>>
             .context("cannot start threads")?;
     }
     let backend = device::open(machine.device, n_threads, machine.dtype)?;
-    Model::load(&files, backend).with_context(|| format!("the model {name}"))
+    Model::load(files, backend).with_context(|| format!("the model {name}"))
 }
 
 /// What a model runs on, for those who want to know.
 pub(crate) fn computing(model: &Model<Machine>, micro_batch_tokens: usize) -> (&'static str, String) {
     let machine = device::in_words(model.backbone.backend());
     let budget = count(micro_batch_tokens as u64);
-    let dtype = model.backbone.backend().product_dtype(model.backbone.table().dtype()).name();
+    let dtype = model.backbone.backend().product_dtype(model.backbone.embeddings().table().dtype()).name();
     ("computing", format!("{machine}, products in {dtype}, up to {budget} tokens at a time"))
-}
-
-fn no_model(name: &str, path: &Path) -> Given {
-    let wrong =
-        if path.exists() { "is not a directory" } else { "is neither a bundled model nor a directory" };
-    Given::wrong(format!("the model {name} {wrong}")).hint(format!(
-        "give {} (bundled) or a directory with config.json, tokenizer.json and model.safetensors; .gguf files and \
-         Hugging Face ids are not read by this version, so download the model first",
-        foreword_tiny::NAME
-    ))
 }
 
 /// Which fields of a data set are the text and the label or target.

@@ -2,6 +2,7 @@
 
 mod compare;
 mod inspect;
+mod models;
 mod similar;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::words::sample_deviation;
 
 pub(crate) use compare::Compared;
 pub(crate) use inspect::Inspected;
+pub(crate) use models::ModelLine;
 pub(crate) use similar::{Incomparable, SimilarLine, Similars};
 
 /// A line of a run.
@@ -278,6 +280,20 @@ pub(crate) struct Exported {
     pub(crate) to: &'static str,
     pub(crate) virtual_tokens: usize,
     pub(crate) width: usize,
+}
+
+/// The answer of `quantise`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Quantised {
+    pub(crate) out: String,
+    pub(crate) to: &'static str,
+    pub(crate) bytes: u64,
+    /// Of the weights that were read.
+    pub(crate) from_bytes: u64,
+    /// How many numbers are in each format.
+    pub(crate) numbers: BTreeMap<&'static str, u64>,
+    /// Tensors that could not be in the format that was asked for.
+    pub(crate) other_format: usize,
 }
 
 /// The answer of `classify` for one text.

@@ -49,6 +49,18 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// A large number in three digits at most: `3.93 M`, `494 M`, `1.24 B`.
+pub(crate) fn rough(n: u64) -> String {
+    let (value, unit) = match n {
+        0..1_000 => return n.to_string(),
+        1_000..1_000_000 => (n as f64 / 1e3, "k"),
+        1_000_000..1_000_000_000 => (n as f64 / 1e6, "M"),
+        _ => (n as f64 / 1e9, "B"),
+    };
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.digits$} {unit}")
+}
+
 /// What nearest tokens are not; it stands wherever they are shown.
 pub(crate) const WAYWARD: &str = "Nearest tokens are no explanation: prompts trained with cross-entropy can drift far beyond the \
     norms of the vocabulary, and a prompt within 2 % of the best can sit next to any text.";
@@ -194,6 +206,12 @@ mod tests {
         let told =
             ["0", "0.0851", "0.918", "1.00", "12.3", "123", "1000", "1.2e6", "0.00100", "1.2e-5", "-0.500"];
         assert_eq!(numbers.map(number), told);
+    }
+
+    #[test]
+    fn large_numbers_have_three_digits_and_a_unit() {
+        let numbers: [u64; 7] = [0, 999, 3_934_656, 9_996_000, 134_515_008, 494_032_768, 1_235_814_400];
+        assert_eq!(numbers.map(rough), ["0", "999", "3.93 M", "10.0 M", "135 M", "494 M", "1.24 B"]);
     }
 
     #[test]

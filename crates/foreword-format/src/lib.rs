@@ -31,6 +31,7 @@ pub mod digest;
 mod directory;
 mod error;
 pub mod foreign;
+mod hub_name;
 mod passport;
 mod soft_prompt;
 mod tensors;
@@ -43,9 +44,10 @@ pub use directory::{
     check_vacant,
 };
 pub use error::{FormatError, Origin};
+pub use hub_name::HubName;
 pub use passport::{
     BaseModel, CalibrationRecord, ChatRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport,
     TaskRecord, TrainingRecord,
 };
 pub use soft_prompt::SoftPrompt;
-pub use whole::write_whole;
+pub use whole::{write_whole, write_whole_by};

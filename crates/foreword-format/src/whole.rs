@@ -19,6 +19,26 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     Ok(())
 }
 
+/// Has `write` write a file at `path`, of any size, that holds either all of it or what it held before.
+///
+/// # Errors
+/// What `write` says; and when the directory does not exist, cannot be written or is full. Nothing is left behind then.
+pub fn write_whole_by<T, E: From<FormatError>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn io::Write) -> Result<T, E>,
+) -> Result<T, E> {
+    let failed = |source| FormatError::Io { action: "write", path: path.to_owned(), source };
+    let temp = temporary_beside(path).map_err(failed)?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 20, temp.as_file());
+    let done = write(&mut buffered)?;
+    buffered.flush().map_err(failed)?;
+    drop(buffered);
+    temp.as_file().sync_all().map_err(failed)?;
+    Staged { temp: temp.into_temp_path(), target: path.to_owned() }.install()?;
+    sync_directory(directory_of(path));
+    Ok(done)
+}
+
 /// A file written in full under a temporary name beside its place. Dropped, it is gone.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -133,6 +153,30 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let write = |text: &'static str, whole: bool| {
+            write_whole_by(&path, |out| {
+                out.write_all(text.as_bytes()).unwrap();
+                if whole {
+                    Ok(7)
+                } else {
+                    Err(FormatError::Io { action: "write", path: "a".into(), source: io::Error::other("no") })
+                }
+            })
+        };
+        assert_eq!(write("first", true).unwrap(), 7);
+        write("second", false).unwrap_err();
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"first".to_vec(), vec!["a.bin".to_owned()])
+        );
+        write("third", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"third");
     }
 
     #[test]

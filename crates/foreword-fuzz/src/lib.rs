@@ -42,13 +42,14 @@ pub struct Target {
 
 /// All readers. The multiples: a JSON value takes up to 32 times its text (`[0,0,…`), and a row of data that is one byte
 /// and a line break is a string, a list and a place, with as much again while lists grow.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "prompt_directory", base: MIB, multiple: 200, run: prompts::directory },
     Target { name: "adapter_config", base: MIB, multiple: 200, run: prompts::adapter_config },
     Target { name: "passport", base: MIB, multiple: 200, run: prompts::passport },
     Target { name: "prompt_tensors", base: MIB, multiple: 200, run: prompts::tensors },
     Target { name: "model_weights", base: MIB, multiple: 200, run: models::weights },
     Target { name: "model_config", base: MIB, multiple: 200, run: models::config },
+    Target { name: "gguf", base: 8 * MIB, multiple: 2 * KIB, run: models::gguf },
     Target { name: "shard_index", base: MIB, multiple: 200, run: models::shard_index },
     Target { name: "tokenizer", base: 8 * MIB, multiple: 2 * KIB, run: tokenizers::tokenizer },
     Target { name: "task_file", base: MIB, multiple: 400, run: files::task_file },

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 
-use foreword_backbone::{Backbone, ChatFiles, Input, ModelFiles, Taped};
+use foreword_backbone::{Backbone, ChatFiles, Input, ModelFiles, Quantisation, Taped};
 use foreword_kernels::{Backend, Bytes, Cpu, Forest, Parent, Reference};
 use tempfile::TempDir;
 
@@ -31,10 +31,7 @@ fn load<B: Backend>(files: &ModelFiles, backend: B) -> Vec<B::Element> {
             let input = Input { rows, forest: &forest, context: &[], wanted: &[1], tape: Taped::Nothing };
             assert!(backbone.spec().n_parameters() > 0);
             let output = backbone.forward(input);
-            output.map_or_else(
-                |_| Vec::new(),
-                |output| backbone.backend().values(&backbone.logits(&output.hidden)),
-            )
+            output.map_or_else(|_| Vec::new(), |output| backbone.logits(&output.hidden))
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());
@@ -55,6 +52,19 @@ pub(crate) fn config(bytes: &[u8]) {
     for family in tiny::FAMILIES {
         let logits = load(&files(bytes, &tiny::weights(family)), Reference::<f32>::new());
         assert!(logits.iter().all(|logit| logit.is_finite()), "{logits:?}");
+    }
+}
+
+/// A GGUF file: its configuration and tokenizer are made, the model runs, and is written again.
+pub(crate) fn gguf(bytes: &[u8]) {
+    let bytes = Bytes::new(bytes.to_vec());
+    let Ok(files) = ModelFiles::of_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
+    crate::tokenizers::tokenizer(&files.tokenizer);
+    load(&files, Cpu::new(1).expect("a thread is started"));
+    let mut again = Vec::new();
+    if files.write_gguf(Quantisation::F32, &mut again, |_| true).is_ok() {
+        let again = ModelFiles::of_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::new(again));
+        again.expect("what was written can be read");
     }
 }
 

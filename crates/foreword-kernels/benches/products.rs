@@ -27,13 +27,17 @@ fn rows(cpu: &Cpu, n: usize, width: usize) -> Rows<f32> {
     cpu.rows((0..n * width).map(|i| ((i * 31) % 100) as f32 * 0.01).collect(), width)
 }
 
+/// The formats, those in blocks only where rows are whole ones.
+const FORMATS: [Dtype; 6] = [Dtype::F32, Dtype::Bf16, Dtype::Q8_0, Dtype::Q6K, Dtype::Q4K, Dtype::Q4_0];
+
 /// `[out, input]` in each format.
 fn formats(out: usize, input: usize) -> Vec<(&'static str, Weights)> {
     let values: Vec<f32> = (0..input * out).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect();
-    let halves: Vec<u8> = values.iter().flat_map(|value| Weights::bf16_bits(*value).to_le_bytes()).collect();
-    let halves = Weights::new(Bytes::new(halves), Dtype::Bf16, out, input);
-    let singles = Weights::from_f32(&values, input);
-    std::iter::once(("f32", singles)).chain(halves.ok().map(|weights| ("bf16", weights))).collect()
+    let fits = |dtype: &Dtype| input.is_multiple_of(dtype.block().0);
+    let weights = FORMATS.into_iter().filter(fits).filter_map(|dtype| {
+        Some((dtype.name(), Weights::new(Bytes::new(dtype.encode(&values)?), dtype, out, input).ok()?))
+    });
+    weights.collect()
 }
 
 /// `n` rows by all matrices, forward and gradient.

@@ -55,6 +55,15 @@ pub struct Activation {
     pub gated: bool,
 }
 
+/// Which two numbers of a head are rotated with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pairing {
+    /// Number `i` with number `i + half`.
+    Halves,
+    /// Number `2i` with number `2i + 1`.
+    Neighbours,
+}
+
 /// cos and sin of every row's rotary angles, each `[N, rotary width / 2]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RotaryAngles {
@@ -62,8 +71,10 @@ pub struct RotaryAngles {
     pub cos: Vec<f32>,
     /// Sines, `[N, half]`.
     pub sin: Vec<f32>,
-    /// Pairs of each head that are rotated: number `i` with number `i + half`.
+    /// Pairs of each head that are rotated, from its first number on; the numbers after them stay.
     pub half: usize,
+    /// Which numbers make a pair.
+    pub pairing: Pairing,
 }
 
 /// Which way to rotate.
@@ -86,6 +97,10 @@ pub struct AttentionShape {
     pub head_width: usize,
     /// Factor on the scores, usually 1/√D.
     pub scale: f64,
+    /// c, where scores s become c · tanh(s / c) (Gemma 2).
+    pub soft_cap: Option<f64>,
+    /// W, where a row sees only the W positions up to its own.
+    pub window: Option<usize>,
 }
 
 impl AttentionShape {
@@ -107,6 +122,8 @@ impl AttentionShape {
 pub struct Attention<'a, R> {
     /// Sizes.
     pub shape: AttentionShape,
+    /// What is added to a score per position from the query to the key, `[Q]`: ALiBi (Press et al. 2022).
+    pub slopes: Option<&'a [f32]>,
     /// Who sees whom.
     pub forest: &'a Forest,
     /// The rows of the call that ask, ascending; `None`: all.
@@ -138,6 +155,28 @@ pub struct AttentionGradient<'a, R> {
     /// Of the context's keys and values, one per context block, each `[M, 2·K·D]`; `None` for a block without learned rows.
     pub context: Vec<Option<&'a mut R>>,
 }
+
+/// What turns hidden rows into logits: l = x·w + b, and where there is a soft cap c · tanh(l / c).
+#[derive(Debug)]
+pub struct Head<'a, M, V> {
+    /// `[V, H]`.
+    pub weight: &'a M,
+    /// `[V]`.
+    pub bias: Option<&'a V>,
+    /// c.
+    pub soft_cap: Option<f64>,
+}
+
+impl<M, V> Clone for Head<'_, M, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M, V> Copy for Head<'_, M, V> {}
+
+/// The head of a backend.
+pub type HeadOf<'a, B> = Head<'a, <B as Backend>::Matrix, <B as Backend>::Vector>;
 
 /// The operations. Weights are frozen: gradients are of inputs only, and are **added** to what their target holds.
 ///
@@ -178,6 +217,8 @@ pub trait Backend: Send + Sync + 'static {
     fn scatter_add(&self, into: &mut Self::Rows, indices: &[usize], source: &Self::Rows);
     /// `into += x`.
     fn add(&self, into: &mut Self::Rows, x: &Self::Rows);
+    /// `x *= factor`, with the factor in single precision.
+    fn scale(&self, x: &mut Self::Rows, factor: f32);
 
     /// x Wᵀ + b: `[N, in]` to `[N, out]`.
     fn linear(&self, x: &Self::Rows, weight: &Self::Matrix, bias: Option<&Self::Vector>) -> Self::Rows;
@@ -188,6 +229,25 @@ pub trait Backend: Send + Sync + 'static {
     fn norm(&self, x: &Self::Rows, norm: &Norm<Self::Vector>) -> Self::Rows;
     /// Its gradient, given the same `x`.
     fn norm_gradient(&self, x: &Self::Rows, norm: &Norm<Self::Vector>, dy: &Self::Rows, dx: &mut Self::Rows);
+
+    /// The norm of each of the first `n_heads` heads of width `head_width` of each row, with a gain and a bias of
+    /// `[n_heads · head_width]`; the numbers after them stay.
+    fn norm_heads(
+        &self,
+        x: &Self::Rows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Self::Vector>,
+    ) -> Self::Rows;
+    /// The gradient of `x` from that of the result, which it replaces.
+    fn norm_heads_gradient(
+        &self,
+        x: &Self::Rows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Self::Vector>,
+        dy: Self::Rows,
+    ) -> Self::Rows;
 
     /// Rotates the first `n_heads` heads of width `head_width` of each row (Su et al. 2021), in place.
     fn rotate(
@@ -216,22 +276,28 @@ pub trait Backend: Send + Sync + 'static {
     fn activate_gradient(&self, x: &Self::Rows, activation: Activation, dy: &Self::Rows) -> Self::Rows;
 
     /// The logit of `token` at `row` for each pair, without forming any other.
-    fn logits_at(&self, x: &Self::Rows, head: &Self::Matrix, pairs: &[(usize, Token)]) -> Vec<Self::Element>;
-    /// Its gradient: dx`[row]` += d · head`[token]` for each pair, in their order.
+    fn logits_at(
+        &self,
+        x: &Self::Rows,
+        head: Head<'_, Self::Matrix, Self::Vector>,
+        pairs: &[(usize, Token)],
+    ) -> Vec<Self::Element>;
+    /// Its gradient, given its result: dx`[row]` += d · ∂logit for each pair, in their order.
     fn logits_at_gradient(
         &self,
-        head: &Self::Matrix,
+        head: Head<'_, Self::Matrix, Self::Vector>,
         pairs: &[(usize, Token)],
+        logits: &[Self::Element],
         d: &[Self::Element],
         dx: &mut Self::Rows,
     );
     /// log Σ exp(logits) over the whole vocabulary for each row, streamed: the logits are never stored.
-    fn log_sum_exp(&self, x: &Self::Rows, head: &Self::Matrix) -> Vec<Self::Element>;
+    fn log_sum_exp(&self, x: &Self::Rows, head: Head<'_, Self::Matrix, Self::Vector>) -> Vec<Self::Element>;
     /// Its gradient, given its result.
     fn log_sum_exp_gradient(
         &self,
         x: &Self::Rows,
-        head: &Self::Matrix,
+        head: Head<'_, Self::Matrix, Self::Vector>,
         log_sums: &[Self::Element],
         d: &[Self::Element],
         dx: &mut Self::Rows,

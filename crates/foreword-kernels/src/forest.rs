@@ -18,6 +18,16 @@ pub struct Span {
     pub source: Source,
     /// Which rows of it.
     pub rows: Range<usize>,
+    /// Position of the first of them on its path.
+    pub position: usize,
+}
+
+impl Span {
+    /// The position after its last row's.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.position + self.rows.len()
+    }
 }
 
 /// Consecutive rows of one call that see all of `ancestors` and, causally, themselves.
@@ -107,7 +117,7 @@ impl Forest {
             Parent::SegmentAt(i, position) => (self.below(i), Some(position)),
         };
         let ancestors: Vec<Span> = ancestors.into_iter().filter(|span| !span.rows.is_empty()).collect();
-        let position = position.unwrap_or_else(|| ancestors.iter().map(|span| span.rows.len()).sum());
+        let position = position.unwrap_or_else(|| ancestors.last().map_or(0, Span::end));
         let rows = self.n_rows..self.n_rows + n_rows;
         self.n_rows = rows.end;
         self.segments.push(Segment { rows, position, ancestors });
@@ -117,7 +127,8 @@ impl Forest {
     /// What a child of segment `i` sees.
     fn below(&self, i: usize) -> Vec<Span> {
         let mut spans = self.segments[i].ancestors.clone();
-        spans.push(Span { source: Source::Own, rows: self.segments[i].rows() });
+        let Segment { rows, position, .. } = &self.segments[i];
+        spans.push(Span { source: Source::Own, rows: rows.clone(), position: *position });
         spans
     }
 
@@ -144,11 +155,12 @@ impl Forest {
     #[must_use]
     pub fn path(&self, i: usize, block: usize) -> Vec<Span> {
         let moved = |span: &Span| match span.source {
-            Source::Own => Span { source: Source::Context(block), rows: span.rows.clone() },
+            Source::Own => Span { source: Source::Context(block), ..span.clone() },
             Source::Context(_) => span.clone(),
         };
         let mut path: Vec<Span> = self.segments[i].ancestors.iter().map(moved).collect();
-        path.push(Span { source: Source::Context(block), rows: self.segments[i].rows() });
+        let Segment { rows, position, .. } = &self.segments[i];
+        path.push(Span { source: Source::Context(block), rows: rows.clone(), position: *position });
         path
     }
 

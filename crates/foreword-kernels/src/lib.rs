@@ -11,6 +11,7 @@
 //! | `Candle` | `f32` | GPUs, behind the features `cuda` and `metal` |
 
 mod backend;
+mod blocks;
 mod forest;
 mod functions;
 mod rows;
@@ -24,8 +25,8 @@ mod machine;
 mod reference;
 
 pub use backend::{
-    Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Norm,
-    NormKind, RotaryAngles, Token,
+    Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Head,
+    HeadOf, Norm, NormKind, Pairing, RotaryAngles, Token,
 };
 #[cfg(feature = "candle")]
 pub use candle::{Candle, DeviceError, DeviceMatrix, DeviceRows};

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use crate::backend::{
-    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Head, HeadOf, Norm, RotaryAngles,
+    Token,
 };
 use crate::candle::{Candle, DeviceMatrix, DeviceRows};
 use crate::cpu::Cpu;
@@ -85,6 +86,15 @@ fn norm_of<V, W: Clone>(norm: &Norm<V>, of: impl Fn(&V) -> &W) -> Norm<W> {
     Norm { kind: norm.kind, gain: of(&norm.gain).clone(), bias: norm.bias.as_ref().map(|b| of(b).clone()) }
 }
 
+/// A head whose weights are where they lie.
+fn head_of<'a, M, V, N, W>(
+    head: Head<'a, M, V>,
+    of: impl Fn(&'a M) -> &'a N,
+    vector: impl Fn(&'a V) -> &'a W,
+) -> Head<'a, N, W> {
+    Head { weight: of(head.weight), bias: head.bias.map(vector), soft_cap: head.soft_cap }
+}
+
 /// Runs `call` with an attention whose rows are where they lie.
 fn attention_of<R, T>(
     attention: &Attention<'_, MachineRows>,
@@ -94,6 +104,7 @@ fn attention_of<R, T>(
     let context: Vec<&R> = attention.context.iter().map(|block| of(block)).collect();
     call(&Attention {
         shape: attention.shape,
+        slopes: attention.slopes,
         forest: attention.forest,
         asking: attention.asking,
         queries: of(attention.queries),
@@ -189,6 +200,12 @@ impl Backend for Machine {
             Self::Device(b) => b.add(into.device_mut(), x.device()),
         }
     }
+    fn scale(&self, x: &mut MachineRows, factor: f32) {
+        match self {
+            Self::Cpu(b) => b.scale(x.host_mut(), factor),
+            Self::Device(b) => b.scale(x.device_mut(), factor),
+        }
+    }
     fn linear(&self, x: &MachineRows, weight: &Self::Matrix, bias: Option<&Self::Vector>) -> MachineRows {
         match self {
             Self::Cpu(b) => Kept::Host(b.linear(x.host(), weight.host(), bias.map(Kept::host))),
@@ -221,6 +238,43 @@ impl Backend for Machine {
             Self::Device(b) => {
                 b.norm_gradient(x.device(), &norm_of(norm, Kept::device), dy.device(), dx.device_mut());
             }
+        }
+    }
+    fn norm_heads(
+        &self,
+        x: &MachineRows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Self::Vector>,
+    ) -> MachineRows {
+        match self {
+            Self::Cpu(b) => {
+                Kept::Host(b.norm_heads(x.host(), n_heads, head_width, &norm_of(norm, Kept::host)))
+            }
+            Self::Device(b) => {
+                Kept::Device(b.norm_heads(x.device(), n_heads, head_width, &norm_of(norm, Kept::device)))
+            }
+        }
+    }
+    fn norm_heads_gradient(
+        &self,
+        x: &MachineRows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Self::Vector>,
+        dy: MachineRows,
+    ) -> MachineRows {
+        let heads = (n_heads, head_width);
+        match (self, dy) {
+            (Self::Cpu(b), Kept::Host(dy)) => {
+                let norm = norm_of(norm, Kept::host);
+                Kept::Host(b.norm_heads_gradient(x.host(), heads.0, heads.1, &norm, dy))
+            }
+            (Self::Device(b), Kept::Device(dy)) => {
+                let norm = norm_of(norm, Kept::device);
+                Kept::Device(b.norm_heads_gradient(x.device(), heads.0, heads.1, &norm, dy))
+            }
+            _ => elsewhere(),
         }
     }
     fn rotate(
@@ -286,42 +340,53 @@ impl Backend for Machine {
             Self::Device(b) => Kept::Device(b.activate_gradient(x.device(), activation, dy.device())),
         }
     }
-    fn logits_at(&self, x: &MachineRows, head: &Self::Matrix, pairs: &[(usize, Token)]) -> Vec<f32> {
+    fn logits_at(&self, x: &MachineRows, head: HeadOf<'_, Self>, pairs: &[(usize, Token)]) -> Vec<f32> {
         match self {
-            Self::Cpu(b) => b.logits_at(x.host(), head.host(), pairs),
-            Self::Device(b) => b.logits_at(x.device(), head.device(), pairs),
+            Self::Cpu(b) => b.logits_at(x.host(), head_of(head, Kept::host, Kept::host), pairs),
+            Self::Device(b) => b.logits_at(x.device(), head_of(head, Kept::device, Kept::device), pairs),
         }
     }
     fn logits_at_gradient(
         &self,
-        head: &Self::Matrix,
+        head: HeadOf<'_, Self>,
         pairs: &[(usize, Token)],
+        logits: &[f32],
         d: &[f32],
         dx: &mut MachineRows,
     ) {
         match self {
-            Self::Cpu(b) => b.logits_at_gradient(head.host(), pairs, d, dx.host_mut()),
-            Self::Device(b) => b.logits_at_gradient(head.device(), pairs, d, dx.device_mut()),
+            Self::Cpu(b) => {
+                let head = head_of(head, Kept::host, Kept::host);
+                b.logits_at_gradient(head, pairs, logits, d, dx.host_mut());
+            }
+            Self::Device(b) => {
+                let head = head_of(head, Kept::device, Kept::device);
+                b.logits_at_gradient(head, pairs, logits, d, dx.device_mut());
+            }
         }
     }
-    fn log_sum_exp(&self, x: &MachineRows, head: &Self::Matrix) -> Vec<f32> {
+    fn log_sum_exp(&self, x: &MachineRows, head: HeadOf<'_, Self>) -> Vec<f32> {
         match self {
-            Self::Cpu(b) => b.log_sum_exp(x.host(), head.host()),
-            Self::Device(b) => b.log_sum_exp(x.device(), head.device()),
+            Self::Cpu(b) => b.log_sum_exp(x.host(), head_of(head, Kept::host, Kept::host)),
+            Self::Device(b) => b.log_sum_exp(x.device(), head_of(head, Kept::device, Kept::device)),
         }
     }
     fn log_sum_exp_gradient(
         &self,
         x: &MachineRows,
-        head: &Self::Matrix,
+        head: HeadOf<'_, Self>,
         log_sums: &[f32],
         d: &[f32],
         dx: &mut MachineRows,
     ) {
         match self {
-            Self::Cpu(b) => b.log_sum_exp_gradient(x.host(), head.host(), log_sums, d, dx.host_mut()),
+            Self::Cpu(b) => {
+                let head = head_of(head, Kept::host, Kept::host);
+                b.log_sum_exp_gradient(x.host(), head, log_sums, d, dx.host_mut());
+            }
             Self::Device(b) => {
-                b.log_sum_exp_gradient(x.device(), head.device(), log_sums, d, dx.device_mut());
+                let head = head_of(head, Kept::device, Kept::device);
+                b.log_sum_exp_gradient(x.device(), head, log_sums, d, dx.device_mut());
             }
         }
     }

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::backend::{
-    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, NormKind, RotaryAngles,
-    Token,
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Head, Norm, NormKind, Pairing,
+    RotaryAngles, Token,
 };
 use crate::forest::Source;
 use crate::rows::{Element, RowBlock, Rows};
@@ -23,15 +23,36 @@ impl<T> Reference<T> {
     }
 }
 
-/// A key/value row that a query sees: its source and index there.
-type Seen = (Source, usize);
+/// A key/value row that a query sees: its source, its index there, and how many positions it lies before the query.
+type Seen = (Source, usize, usize);
 
 /// Rows seen by the query at row `row` of segment `segment`, in the order of its path.
 fn seen<R>(attention: &Attention<'_, R>, segment: usize, row: usize) -> Vec<Seen> {
     let segment = &attention.forest.segments()[segment];
-    let above = segment.ancestors().iter().flat_map(|span| span.rows.clone().map(|i| (span.source, i)));
-    let itself = (segment.rows().start..=row).map(|i| (Source::Own, i));
-    above.chain(itself).collect()
+    let position = segment.position() + row - segment.rows().start;
+    let above = segment.ancestors().iter().flat_map(|span| {
+        let before = move |i: usize| position - (span.position + i - span.rows.start);
+        span.rows.clone().map(move |i| (span.source, i, before(i)))
+    });
+    let itself = (segment.rows().start..=row).map(|i| (Source::Own, i, row - i));
+    let in_window = |seen: &Seen| attention.shape.window.is_none_or(|window| seen.2 < window);
+    above.chain(itself).filter(in_window).collect()
+}
+
+/// The score of a product of a query and a key, and its slope.
+fn score<T: Element, R>(attention: &Attention<'_, R>, head: usize, seen: &Seen, product: T) -> (T, T) {
+    let scale = T::of_f64(attention.shape.scale);
+    let (score, slope) = capped(product * scale, attention.shape.soft_cap);
+    let before = T::of_f64(seen.2 as f64);
+    let bias = attention.slopes.map_or(T::zero(), |slopes| -T::of_f32(slopes[head]) * before);
+    (score + bias, slope * scale)
+}
+
+/// c · tanh(x / c) and its slope.
+fn capped<T: Element>(x: T, cap: Option<f64>) -> (T, T) {
+    let Some(cap) = cap.map(T::of_f64) else { return (x, T::one()) };
+    let tanh = (x / cap).tanh();
+    (cap * tanh, T::one() - tanh * tanh)
 }
 
 /// (segment, query row, own row) of every query.
@@ -105,6 +126,9 @@ impl<T: Element> Backend for Reference<T> {
     fn add(&self, into: &mut Rows<T>, x: &Rows<T>) {
         into.add(x);
     }
+    fn scale(&self, x: &mut Rows<T>, factor: f32) {
+        x.values_mut().iter_mut().for_each(|value| *value *= T::of_f32(factor));
+    }
 
     fn linear(&self, x: &Rows<T>, weight: &Rows<T>, bias: Option<&Vec<T>>) -> Rows<T> {
         let mut y = Rows::zeros(x.n_rows(), weight.n_rows());
@@ -126,29 +150,43 @@ impl<T: Element> Backend for Reference<T> {
     fn norm(&self, x: &Rows<T>, norm: &Norm<Vec<T>>) -> Rows<T> {
         let mut y = Rows::zeros(x.n_rows(), x.width());
         for i in 0..x.n_rows() {
-            let (mean, scale) = statistics(x.row(i), norm.kind);
-            for (j, y) in y.row_mut(i).iter_mut().enumerate() {
-                *y = (x.row(i)[j] - mean) * scale * norm.gain[j]
-                    + norm.bias.as_ref().map_or(T::zero(), |b| b[j]);
-            }
+            norm_of(x.row(i), 0, norm, y.row_mut(i));
         }
         y
     }
     fn norm_gradient(&self, x: &Rows<T>, norm: &Norm<Vec<T>>, dy: &Rows<T>, dx: &mut Rows<T>) {
-        let n = T::of_f64(x.width() as f64);
         for i in 0..x.n_rows() {
-            let (mean, scale) = statistics(x.row(i), norm.kind);
-            let normed: Vec<T> = x.row(i).iter().map(|&x| (x - mean) * scale).collect();
-            let d: Vec<T> = dy.row(i).iter().zip(&norm.gain).map(|(&d, &g)| d * g).collect();
-            let d_scale = dot(&d, &normed) / n;
-            let d_mean = match norm.kind {
-                NormKind::Rms { .. } => T::zero(),
-                NormKind::Layer { .. } => d.iter().copied().sum::<T>() / n,
-            };
-            for (j, dx) in dx.row_mut(i).iter_mut().enumerate() {
-                *dx += scale * (d[j] - d_mean - normed[j] * d_scale);
+            norm_gradient_of(x.row(i), 0, norm, dy.row(i), dx.row_mut(i));
+        }
+    }
+    fn norm_heads(&self, x: &Rows<T>, n_heads: usize, width: usize, norm: &Norm<Vec<T>>) -> Rows<T> {
+        let mut y = x.clone();
+        for i in 0..x.n_rows() {
+            for first in (0..n_heads * width).step_by(width) {
+                let head = first..first + width;
+                norm_of(&x.row(i)[head.clone()], first, norm, &mut y.row_mut(i)[head]);
             }
         }
+        y
+    }
+    fn norm_heads_gradient(
+        &self,
+        x: &Rows<T>,
+        n_heads: usize,
+        width: usize,
+        norm: &Norm<Vec<T>>,
+        dy: Rows<T>,
+    ) -> Rows<T> {
+        let mut dx = dy;
+        for i in 0..x.n_rows() {
+            for first in (0..n_heads * width).step_by(width) {
+                let head = first..first + width;
+                let dy = dx.row(i)[head.clone()].to_vec();
+                dx.row_mut(i)[head.clone()].fill(T::zero());
+                norm_gradient_of(&x.row(i)[head.clone()], first, norm, &dy, &mut dx.row_mut(i)[head]);
+            }
+        }
+        dx
     }
 
     fn rotate(
@@ -166,9 +204,13 @@ impl<T: Element> Backend for Reference<T> {
                     let (cos, sin) =
                         (T::of_f32(angles.cos[i * half + j]), T::of_f32(angles.sin[i * half + j]));
                     let sin = if direction == Direction::Forward { sin } else { -sin };
-                    let (a, b) = (head[j], head[j + half]);
-                    head[j] = a * cos - b * sin;
-                    head[j + half] = b * cos + a * sin;
+                    let (first, second) = match angles.pairing {
+                        Pairing::Halves => (j, j + half),
+                        Pairing::Neighbours => (2 * j, 2 * j + 1),
+                    };
+                    let (a, b) = (head[first], head[second]);
+                    head[first] = a * cos - b * sin;
+                    head[second] = b * cos + a * sin;
                 }
             }
         }
@@ -176,7 +218,6 @@ impl<T: Element> Backend for Reference<T> {
 
     fn attend(&self, attention: &Attention<'_, Rows<T>>) -> Attended<Rows<T>> {
         let shape = attention.shape;
-        let scale = T::of_f64(shape.scale);
         let n = attention.queries.n_rows();
         let mut output = Rows::zeros(n, shape.query_width());
         let mut log_sums = Rows::zeros(n, shape.query_heads);
@@ -185,7 +226,8 @@ impl<T: Element> Backend for Reference<T> {
             for head in 0..shape.query_heads {
                 let (q, k, v) = head_columns(attention, head);
                 let asked = &attention.queries.row(query)[q.clone()];
-                let score = |&s: &Seen| dot(asked, &key_value(attention, s)[k.clone()]) * scale;
+                let score =
+                    |s: &Seen| score(attention, head, s, dot(asked, &key_value(attention, *s)[k.clone()])).0;
                 let scores: Vec<T> = seen.iter().map(score).collect();
                 let log_sum = log_sum_exp(&scores);
                 log_sums.row_mut(query)[head] = log_sum;
@@ -206,7 +248,6 @@ impl<T: Element> Backend for Reference<T> {
         mut gradient: AttentionGradient<'_, Rows<T>>,
     ) {
         let shape = attention.shape;
-        let scale = T::of_f64(shape.scale);
         for (segment, query, own) in queries(attention) {
             let seen = seen(attention, segment, own);
             for head in 0..shape.query_heads {
@@ -217,8 +258,9 @@ impl<T: Element> Backend for Reference<T> {
                 let shared = dot(d_out, &attended.output.row(query)[q.clone()]);
                 for &s in &seen {
                     let key_value = key_value(attention, s);
-                    let p = (dot(asked, &key_value[k.clone()]) * scale - log_sum).exp();
-                    let d_score = p * (dot(d_out, &key_value[v.clone()]) - shared) * scale;
+                    let (score, slope) = score(attention, head, &s, dot(asked, &key_value[k.clone()]));
+                    let p = (score - log_sum).exp();
+                    let d_score = p * (dot(d_out, &key_value[v.clone()]) - shared) * slope;
                     if let Some(d_queries) = &mut gradient.queries {
                         axpy(&mut d_queries.row_mut(query)[q.clone()], d_score, &key_value[k.clone()]);
                     }
@@ -268,26 +310,89 @@ impl<T: Element> Backend for Reference<T> {
         dx
     }
 
-    fn logits_at(&self, x: &Rows<T>, head: &Rows<T>, pairs: &[(usize, Token)]) -> Vec<T> {
-        pairs.iter().map(|&(row, token)| dot(x.row(row), head.row(token as usize))).collect()
+    fn logits_at(&self, x: &Rows<T>, head: HeadIn<'_, T>, pairs: &[(usize, Token)]) -> Vec<T> {
+        let logit = |&(row, token): &(usize, Token)| {
+            let token = token as usize;
+            let bias = head.bias.map_or(T::zero(), |bias| bias[token]);
+            capped(dot(x.row(row), head.weight.row(token)) + bias, head.soft_cap).0
+        };
+        pairs.iter().map(logit).collect()
     }
-    fn logits_at_gradient(&self, head: &Rows<T>, pairs: &[(usize, Token)], d: &[T], dx: &mut Rows<T>) {
-        for (&(row, token), &d) in pairs.iter().zip(d) {
-            axpy(dx.row_mut(row), d, head.row(token as usize));
+    fn logits_at_gradient(
+        &self,
+        head: HeadIn<'_, T>,
+        pairs: &[(usize, Token)],
+        logits: &[T],
+        d: &[T],
+        dx: &mut Rows<T>,
+    ) {
+        for ((&(row, token), &logit), &d) in pairs.iter().zip(logits).zip(d) {
+            axpy(dx.row_mut(row), d * cap_slope(logit, head.soft_cap), head.weight.row(token as usize));
         }
     }
-    fn log_sum_exp(&self, x: &Rows<T>, head: &Rows<T>) -> Vec<T> {
-        let logits = self.linear(x, head, None);
+    fn log_sum_exp(&self, x: &Rows<T>, head: HeadIn<'_, T>) -> Vec<T> {
+        let logits = self.all_logits(x, head);
         (0..x.n_rows()).map(|i| log_sum_exp(logits.row(i))).collect()
     }
-    fn log_sum_exp_gradient(&self, x: &Rows<T>, head: &Rows<T>, log_sums: &[T], d: &[T], dx: &mut Rows<T>) {
-        let mut logits = self.linear(x, head, None);
+    fn log_sum_exp_gradient(
+        &self,
+        x: &Rows<T>,
+        head: HeadIn<'_, T>,
+        log_sums: &[T],
+        d: &[T],
+        dx: &mut Rows<T>,
+    ) {
+        let mut logits = self.all_logits(x, head);
         for i in 0..x.n_rows() {
             for logit in logits.row_mut(i) {
-                *logit = (*logit - log_sums[i]).exp() * d[i];
+                *logit = (*logit - log_sums[i]).exp() * d[i] * cap_slope(*logit, head.soft_cap);
             }
         }
-        self.linear_gradient(&logits, head, dx);
+        self.linear_gradient(&logits, head.weight, dx);
+    }
+}
+
+type HeadIn<'a, T> = Head<'a, Rows<T>, Vec<T>>;
+
+impl<T: Element> Reference<T> {
+    /// `[N, V]`.
+    fn all_logits(&self, x: &Rows<T>, head: HeadIn<'_, T>) -> Rows<T> {
+        let mut logits = self.linear(x, head.weight, head.bias);
+        logits.values_mut().iter_mut().for_each(|logit| *logit = capped(*logit, head.soft_cap).0);
+        logits
+    }
+}
+
+/// The slope of c · tanh(x / c) where its value is `capped`.
+fn cap_slope<T: Element>(capped: T, cap: Option<f64>) -> T {
+    cap.map_or(T::one(), |cap| {
+        let tanh = capped / T::of_f64(cap);
+        T::one() - tanh * tanh
+    })
+}
+
+/// y = the norm of x, with gain and bias from number `first` on.
+fn norm_of<T: Element>(x: &[T], first: usize, norm: &Norm<Vec<T>>, y: &mut [T]) {
+    let (mean, scale) = statistics(x, norm.kind);
+    for (j, y) in y.iter_mut().enumerate() {
+        let bias = norm.bias.as_ref().map_or(T::zero(), |b| b[first + j]);
+        *y = (x[j] - mean) * scale * norm.gain[first + j] + bias;
+    }
+}
+
+/// dx += its gradient.
+fn norm_gradient_of<T: Element>(x: &[T], first: usize, norm: &Norm<Vec<T>>, dy: &[T], dx: &mut [T]) {
+    let n = T::of_f64(x.len() as f64);
+    let (mean, scale) = statistics(x, norm.kind);
+    let normed: Vec<T> = x.iter().map(|&x| (x - mean) * scale).collect();
+    let d: Vec<T> = dy.iter().zip(&norm.gain[first..]).map(|(&d, &g)| d * g).collect();
+    let d_scale = dot(&d, &normed) / n;
+    let d_mean = match norm.kind {
+        NormKind::Rms { .. } => T::zero(),
+        NormKind::Layer { .. } => d.iter().copied().sum::<T>() / n,
+    };
+    for (j, dx) in dx.iter_mut().enumerate() {
+        *dx += scale * (d[j] - d_mean - normed[j] * d_scale);
     }
 }
 

@@ -51,26 +51,82 @@ pub enum Dtype {
     Bf16,
     /// IEEE half precision.
     F16,
+    /// Blocks of 32: eight bits each and a scale.
+    Q8_0,
+    /// Blocks of 256: six bits each, and a scale for every 16.
+    Q6K,
+    /// Blocks of 256: five bits each, and a scale and a minimum for every 32.
+    Q5K,
+    /// Blocks of 256: four bits each, and a scale and a minimum for every 32.
+    Q4K,
+    /// Blocks of 32: five bits each and a scale.
+    Q5_0,
+    /// Blocks of 32: four bits each and a scale.
+    Q4_0,
 }
 
 impl Dtype {
-    /// Bytes of one number.
+    /// Every format, single numbers first.
+    pub const ALL: [Self; 9] = [
+        Self::F32,
+        Self::Bf16,
+        Self::F16,
+        Self::Q8_0,
+        Self::Q6K,
+        Self::Q5K,
+        Self::Q4K,
+        Self::Q5_0,
+        Self::Q4_0,
+    ];
+
+    /// The smallest unit of a row: how many neighbouring numbers it holds, and in how many bytes.
     #[must_use]
-    pub fn size(self) -> usize {
+    pub const fn block(self) -> (usize, usize) {
         match self {
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => (1, 4),
+            Self::Bf16 | Self::F16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q6K => (256, 210),
+            Self::Q5K => (256, 176),
+            Self::Q4K => (256, 144),
+            Self::Q5_0 => (32, 22),
+            Self::Q4_0 => (32, 18),
         }
     }
 
-    /// The name used in files and messages: `f32`, `bf16`, `f16`.
+    /// Whether numbers are stored in blocks that share their scales.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn has_blocks(self) -> bool {
+        self.block().0 > 1
+    }
+
+    /// Bytes of `n` numbers of a row; `None` where they are no whole blocks, or too many to count.
+    #[must_use]
+    pub fn bytes(self, n: usize) -> Option<usize> {
+        let (numbers, bytes) = self.block();
+        if n.is_multiple_of(numbers) { (n / numbers).checked_mul(bytes) } else { None }
+    }
+
+    /// The name used in files and messages: `f32`, `bf16`, `f16`, `q8_0`, `q6_k`, `q5_k`, `q4_k`, `q5_0`,
+    /// `q4_0`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+            Self::Q6K => "q6_k",
+            Self::Q5K => "q5_k",
+            Self::Q4K => "q4_k",
+            Self::Q5_0 => "q5_0",
+            Self::Q4_0 => "q4_0",
         }
+    }
+
+    /// Where its bytes must begin.
+    const fn alignment(self) -> usize {
+        if self.has_blocks() { 1 } else { self.block().1 }
     }
 }
 
@@ -107,6 +163,8 @@ pub struct Weights {
     turned: bool,
     /// Numbers from one line to the next.
     stride: usize,
+    /// Width of the heads whose rows are stored by pairs.
+    paired: Option<usize>,
 }
 
 /// An owned copy at the alignment of the widest number format.
@@ -131,16 +189,16 @@ impl Weights {
     /// format are copied, all others are shared.
     ///
     /// # Errors
-    /// If the bytes are not exactly `rows · cols` numbers.
+    /// If the bytes are not exactly `rows · cols` numbers, or a row is no whole number of blocks.
     pub fn new(bytes: Bytes, dtype: Dtype, rows: usize, cols: usize) -> Result<Self, WeightsError> {
-        let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(dtype.size()));
+        let expected = dtype.bytes(cols).and_then(|row| row.checked_mul(rows));
         let n_bytes = bytes.as_slice().len();
         if expected != Some(n_bytes) {
             return Err(WeightsError { shape: (rows, cols), dtype, n_bytes });
         }
-        let aligned = (bytes.as_slice().as_ptr() as usize).is_multiple_of(dtype.size());
+        let aligned = (bytes.as_slice().as_ptr() as usize).is_multiple_of(dtype.alignment());
         let bytes = if aligned { bytes } else { Aligned::copy(bytes.as_slice()) };
-        Ok(Self { bytes, dtype, rows, cols, turned: false, stride: cols })
+        Ok(Self { bytes, dtype, rows, cols, turned: false, stride: cols, paired: None })
     }
 
     /// An owned single-precision matrix `[values.len() / cols, cols]`.
@@ -155,7 +213,8 @@ impl Weights {
             values.len()
         );
         let bytes = Aligned::copy(bytemuck::cast_slice(values));
-        Self { bytes, dtype: Dtype::F32, rows: values.len() / cols, cols, turned: false, stride: cols }
+        let (dtype, rows) = (Dtype::F32, values.len() / cols);
+        Self { bytes, dtype, rows, cols, turned: false, stride: cols, paired: None }
     }
 
     /// Number of rows: the outputs of a linear layer, or the entries of a table.
@@ -182,13 +241,14 @@ impl Weights {
         self.bytes.as_slice()
     }
 
-    /// Its numbers row after row in the stored format: the bytes that hold it, or a copy where they lie otherwise.
+    /// Its numbers row after row in the stored format, which has no blocks: the bytes that hold it, or a copy where they lie
+    /// otherwise.
     #[cfg(feature = "candle")]
     pub(crate) fn packed(&self) -> Cow<'_, [u8]> {
-        if !self.turned && self.stride == self.cols {
+        if !self.turned && self.stride == self.cols && self.paired.is_none() {
             return Cow::Borrowed(self.bytes());
         }
-        let size = self.dtype.size();
+        let size = self.dtype.block().1;
         let mut packed = Vec::with_capacity(self.rows * self.cols * size);
         for row in 0..self.rows {
             for col in 0..self.cols {
@@ -211,8 +271,21 @@ impl Weights {
 
     /// The bytes of line `line`, a row or, where the matrix is turned, a column.
     pub(crate) fn line_bytes(&self, line: usize) -> &[u8] {
-        let (start, size) = (line * self.stride, self.dtype.size());
-        &self.bytes()[start * size..(start + self.line_len()) * size]
+        let line = match self.paired {
+            None => line,
+            Some(width) => {
+                let (first, i, half) = (line - line % width, line % width, width / 2);
+                first + 2 * (i % half) + i / half
+            }
+        };
+        let start = self.offset(line * self.stride);
+        &self.bytes()[start..start + self.offset(self.line_len())]
+    }
+
+    /// Where number `n` begins, which is the first of a block.
+    fn offset(&self, n: usize) -> usize {
+        let (numbers, bytes) = self.dtype.block();
+        n / numbers * bytes
     }
 
     /// Writes the numbers `range` of line `line` to `to`, widened to single precision (exact for every format).
@@ -230,6 +303,7 @@ impl Weights {
                 let from: &[f16] = &bytemuck::cast_slice(line)[range];
                 half::slice::HalfFloatSliceExt::convert_to_f32_slice(from, to);
             }
+            blocks => crate::blocks::read(blocks, line, range, to),
         }
     }
 
@@ -252,7 +326,7 @@ impl Weights {
     /// The whole matrix in single precision, row after row, borrowed where it is stored so.
     #[must_use]
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
-        if self.dtype == Dtype::F32 && !self.turned {
+        if self.dtype == Dtype::F32 && !self.turned && self.paired.is_none() {
             return Cow::Borrowed(bytemuck::cast_slice(self.bytes()));
         }
         let mut values = vec![0.0; self.rows * self.cols];
@@ -263,9 +337,27 @@ impl Weights {
     }
 
     /// `[cols, rows]`, sharing the memory.
+    ///
+    /// # Panics
+    /// If it is stored in blocks, which lie along its rows, or its rows by pairs.
     #[must_use]
     pub fn transposed(&self) -> Self {
+        assert!(!self.dtype.has_blocks(), "the transpose of a {} matrix", self.dtype.name());
+        assert!(self.paired.is_none(), "the transpose of rows that are stored by pairs");
         Self { rows: self.cols, cols: self.rows, turned: !self.turned, ..self.clone() }
+    }
+
+    /// The same memory, where the rows of each head of width `width` are stored by pairs: as row 0, 1, … of a head comes what
+    /// is stored as its row 0, 2, …, then 1, 3, …. That is how GGUF files of Llama order queries and keys, for rotary positions
+    /// that turn neighbours; here a number is turned with the one half a head away.
+    ///
+    /// # Panics
+    /// If the width is odd, the rows are no whole heads, or the matrix is a transpose or already so.
+    #[must_use]
+    pub fn by_pairs(self, width: usize) -> Self {
+        assert!(width > 0 && width.is_multiple_of(2) && self.rows.is_multiple_of(width), "heads of {width}");
+        assert!(!self.turned && self.paired.is_none(), "rows by pairs, of a transpose or twice");
+        Self { paired: Some(width), ..self }
     }
 
     /// The same with its rows as lines: itself, or an owned copy in single precision.
@@ -276,18 +368,19 @@ impl Weights {
     /// The rows `range`, sharing their memory.
     ///
     /// # Panics
-    /// If the range leaves the matrix.
+    /// If the range leaves the matrix, or cuts a head whose rows are stored by pairs.
     #[must_use]
     pub fn row_range(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {:?}", self.shape());
+        let cut = |row: usize| self.paired.is_some_and(|width| !row.is_multiple_of(width));
+        assert!(!cut(range.start) && !cut(range.end), "rows {range:?} cut a head");
         let numbers = if self.turned {
             let last_line = self.cols.saturating_sub(1) * self.stride;
             range.start..last_line + range.end
         } else {
             range.start * self.stride..range.end * self.stride
         };
-        let size = self.dtype.size();
-        let shared = self.bytes.slice(numbers.start * size..numbers.end * size);
+        let shared = self.bytes.slice(self.offset(numbers.start)..self.offset(numbers.end));
         let bytes = shared.unwrap_or_else(|| Aligned::copy(&[]));
         Self { bytes, rows: range.len(), ..self.clone() }
     }

@@ -108,7 +108,7 @@ impl Costs {
             n_learned,
             n_frozen,
             prompt_bytes: single * n_learned,
-            model_bytes: model.backbone.table().dtype().size() as u64 * n_frozen,
+            model_bytes: model.backbone.weight_bytes(),
             prompt_optimizer_bytes: 3 * single * n_learned,
             model_optimizer_bytes: 3 * single * n_frozen,
         }

@@ -206,7 +206,7 @@ impl<B: Backend> Writer<'_, B> {
         let mut texts: Vec<Text> = grown.paths().into_iter().zip(queries).enumerate().map(begin).collect();
         let mut cache = Cache { blocks: Vec::new(), n_new: 0 };
         let mut whole: Vec<Option<Generated>> = vec![None; texts.len()];
-        let mut logits = backbone.backend().values(&backbone.logits(&grown.output.hidden));
+        let mut logits = backbone.logits(&grown.output.hidden);
         loop {
             for (text, logits) in texts.iter_mut().zip(logits.chunks_exact(backbone.spec().vocab)) {
                 let Some(token) = text.draw(logits, &self.config.sampling) else {
@@ -231,7 +231,7 @@ impl<B: Backend> Writer<'_, B> {
                 return Ok(ControlFlow::Continue(whole.into_iter().flatten().collect()));
             }
             let hidden = cache.forward(self.model, &above, &mut texts)?;
-            logits = backbone.backend().values(&backbone.logits(&hidden));
+            logits = backbone.logits(&hidden);
         }
     }
 
@@ -421,7 +421,10 @@ impl<B: Backend> Cache<B> {
             rows.push(row);
             match text.path.last_mut() {
                 Some(span) if at > 0 && span.source == source => span.rows.end = row + 1,
-                _ => text.path.push(Span { source, rows: row..row + 1 }),
+                last => {
+                    let position = last.map_or(0, |span| span.end());
+                    text.path.push(Span { source, rows: row..row + 1, position });
+                }
             }
         }
         if let Some(block) = self.blocks.last_mut() {

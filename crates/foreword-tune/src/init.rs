@@ -1,7 +1,7 @@
 //! How a soft prompt begins: rows of the embedding table wherever it can be, since the model knows those.
 
-use foreword_backbone::kernels::{Backend, Token, Weights};
-use foreword_backbone::{Model, Tokenizer, TokenizerError};
+use foreword_backbone::kernels::{Backend, Token};
+use foreword_backbone::{Embeddings, Model, Tokenizer, TokenizerError};
 use foreword_format::{FormatError, PromptDirectory, SoftPrompt};
 use std::path::Path;
 
@@ -85,8 +85,8 @@ pub enum InitError {
 /// What an init can draw on.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
-    /// The embedding table, `[V, H]`.
-    pub table: &'a Weights,
+    /// The embedding table.
+    pub table: &'a Embeddings,
     /// Root mean square of its numbers.
     pub rms: f64,
     /// Positions of the model: as many rows or more are refused before memory is taken.
@@ -101,7 +101,7 @@ impl<'a> Sources<'a> {
     /// What a model has to offer, and a task's labels.
     #[must_use]
     pub fn of<B: Backend>(model: &'a Model<B>, verbalizer: Option<&'a Verbalizer>) -> Self {
-        let (table, context) = (model.backbone.table(), model.backbone.spec().context);
+        let (table, context) = (model.backbone.embeddings(), model.backbone.spec().context);
         Self { table, rms: model.backbone.embedding_rms(), context, tokenizer: &model.tokenizer, verbalizer }
     }
 
@@ -111,7 +111,7 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// If the text has no tokens, or the directory can't be read or is of another width.
     pub fn soft_prompt(&self, init: &Init, n_virtual: usize, seed: u64) -> Result<SoftPrompt, InitError> {
-        let hidden = self.table.cols();
+        let hidden = self.table.width();
         if n_virtual == 0 {
             return Err(InitError::NoVirtualTokens);
         }
@@ -150,10 +150,10 @@ impl<'a> Sources<'a> {
     }
 
     fn embed(&self, tokens: impl Iterator<Item = Token>) -> Vec<f32> {
-        let mut row = vec![0.0; self.table.cols()];
+        let mut row = vec![0.0; self.table.width()];
         let mut values = Vec::new();
         for token in tokens {
-            self.table.read(token as usize, 0..self.table.cols(), &mut row);
+            self.table.read(token, &mut row);
             values.extend_from_slice(&row);
         }
         values

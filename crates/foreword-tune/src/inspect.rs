@@ -101,12 +101,12 @@ struct Neighbourhood {
 
 impl Neighbourhood {
     fn of<B: Backend>(model: &Model<B>, p: &[&[f32]], norms: &[f64], top: usize) -> Self {
-        let table = model.backbone.table();
-        let mut embedding = vec![0.0; table.cols()];
+        let table = model.backbone.embeddings();
+        let mut embedding = vec![0.0; table.width()];
         let mut squares = 0.0;
         let mut nearest = vec![Vec::new(); p.len()];
-        for v in 0..table.rows() {
-            table.read(v, 0..table.cols(), &mut embedding);
+        for v in 0..table.n() {
+            table.read(v as Token, &mut embedding);
             let length = norm(&embedding);
             squares += length * length;
             if length == 0.0 {
@@ -117,7 +117,7 @@ impl Neighbourhood {
                 keep(nearest, (v as Token, cosine), top, |token| model.tokenizer.token(token));
             }
         }
-        Self { table_norm: (squares / table.rows().max(1) as f64).sqrt(), nearest }
+        Self { table_norm: (squares / table.n().max(1) as f64).sqrt(), nearest }
     }
 }
 
@@ -147,9 +147,9 @@ fn label_rows<B: Backend>(model: &Model<B>, labels: Option<&Verbalizer>) -> Vec<
 
 /// E(token), `[H]`.
 fn embedding<B: Backend>(model: &Model<B>, token: Token) -> Vec<f32> {
-    let table = model.backbone.table();
-    let mut row = vec![0.0; table.cols()];
-    table.read(token as usize, 0..table.cols(), &mut row);
+    let table = model.backbone.embeddings();
+    let mut row = vec![0.0; table.width()];
+    table.read(token, &mut row);
     row
 }
 

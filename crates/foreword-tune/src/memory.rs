@@ -1,7 +1,7 @@
 //! What a run will take of memory, before it is taken, and how to stay within a given amount.
 
 use foreword_backbone::kernels::Backend;
-use foreword_backbone::{Model, Spec, Taped};
+use foreword_backbone::{HeadNorms, Model, Norms, Spec, Taped};
 
 use crate::pass::Budget;
 
@@ -72,12 +72,21 @@ pub fn context_bytes<B: Backend>(model: &Model<B>, n_tokens: usize) -> u64 {
 
 /// Numbers that are held for a row: on the tape of all layers, and while one layer runs.
 fn per_row(spec: &Spec, tape: Taped) -> u64 {
-    let shape = spec.attention.shape();
+    let attention = &spec.attention;
     let (h, i) = (spec.hidden, spec.mlp.intermediate);
-    let (q, kv) = (shape.query_width(), 2 * shape.kv_width());
-    let up = if spec.mlp.activation.gated { 2 * i } else { i };
+    let (q, kv) = (attention.query_width(), 2 * attention.kv_width());
+    // Of a mixture, each row has what several experts made of it.
+    let copies = spec.mlp.mixture.as_ref().map_or(1, |mixture| mixture.per_row);
+    let outputs = spec.mlp.mixture.as_ref().map_or(0, |mixture| mixture.per_row * h);
+    let up = copies * if spec.mlp.activation.gated { 2 * i } else { i };
+    // What norms of heads and of the halves' results must know again.
+    let raw = if attention.head_norms == HeadNorms::None { 0 } else { q + kv };
+    let halves = match spec.block.norms {
+        Norms::Before | Norms::BeforeBoth => 0,
+        Norms::After | Norms::Around => 2 * h,
+    };
     // Input, queries, attention's output and log-sums, the residual stream after it, and the MLP's inside.
-    let layer = 2 * h + 2 * q + shape.query_heads + up;
+    let layer = 2 * h + 2 * q + attention.query_heads + up + outputs + raw + halves;
     // Keys and values stay in any case; the trunk's have a gradient, too.
     let kept = match tape {
         Taped::Nothing => 2 * kv,

@@ -120,7 +120,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, &queries, self.budget) {
             let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
-            let logits = backbone.backend().values(&backbone.logits(&grown.output.hidden));
+            let logits = backbone.logits(&grown.output.hidden);
             all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
         }
         Ok(all)
@@ -286,6 +286,8 @@ struct Scores<E> {
     /// Wanted rows whose log-sum-exp over the vocabulary is part of the scores, and its values.
     summed: Vec<usize>,
     log_sums: Vec<E>,
+    /// The logit of every pair.
+    logits: Vec<E>,
 }
 
 impl<'p, B: Backend> Grown<'p, B> {
@@ -320,7 +322,8 @@ impl<'p, B: Backend> Grown<'p, B> {
             let (key_values, rows) = frozen_contexts(stem, trunks, befores)?;
             for ((query, above), rows) in queries.iter().zip(&mut above).zip(rows) {
                 let mut path = trunks.path(query.root);
-                path.push(Span { source: Source::Context(context.len()), rows });
+                let position = path.last().map_or(0, Span::end);
+                path.push(Span { source: Source::Context(context.len()), rows, position });
                 *above = Parent::Context(path);
             }
             frozen = Some(key_values);
@@ -392,7 +395,7 @@ impl<'p, B: Backend> Grown<'p, B> {
         let mut score = |continuation: &&[Token]| token_scores.by_ref().take(continuation.len()).sum();
         let per_query =
             self.queries.iter().map(|q| q.continuations.iter().map(&mut score).collect()).collect();
-        Scores { per_query, pairs, summed, log_sums }
+        Scores { per_query, pairs, summed, log_sums, logits }
     }
 
     /// Adds the gradients that flow from the scores into the trunks, or into the examples' own learned rows.
@@ -451,12 +454,13 @@ impl<'p, B: Backend> Grown<'p, B> {
         let hidden = &self.output.hidden;
         let n_wanted = self.last.len() + self.queries.iter().map(n_leaf_rows).sum::<usize>();
         let mut d_hidden = backend.zeros(n_wanted, backbone.spec().hidden);
-        backend.logits_at_gradient(backbone.head(), &scores.pairs, &d_logits, &mut d_hidden);
+        let head = backbone.head();
+        backend.logits_at_gradient(head, &scores.pairs, &scores.logits, &d_logits, &mut d_hidden);
         if !scores.summed.is_empty() {
             let d_sums: Vec<B::Element> = d_sums.into_iter().map(B::Element::of_f64).collect();
             let rows = backend.select(hidden, &scores.summed);
             let mut d_rows = backend.zeros(scores.summed.len(), backbone.spec().hidden);
-            backend.log_sum_exp_gradient(&rows, backbone.head(), &scores.log_sums, &d_sums, &mut d_rows);
+            backend.log_sum_exp_gradient(&rows, head, &scores.log_sums, &d_sums, &mut d_rows);
             backend.scatter_add(&mut d_hidden, &scores.summed, &d_rows);
         }
         d_hidden
@@ -516,7 +520,7 @@ fn frozen_contexts<'q, B: Backend>(
         rest = after;
     }
     kept.push(made);
-    let kv_width = spec.attention.shape().kv_width();
+    let kv_width = spec.attention.kv_width();
     Ok((KeyValues::from_values(backend, spec.layers, kv_width, &kept.concat()), rows))
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Identity, Match, Model};
 use foreword_format::{
-    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, Passport,
-    PromptDirectory, SoftPrompt, TaskKind, TaskRecord, TrainingRecord,
+    AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, HubName,
+    Passport, PromptDirectory, SoftPrompt, TaskKind, TaskRecord, TrainingRecord,
 };
 use serde_json::Value;
 
@@ -290,11 +290,15 @@ pub fn adapter<B: Backend>(
     let mut adapter = match method {
         Method::Prompt => AdapterConfig::causal_lm(n_virtual, spec.hidden)?,
         Method::Prefix => {
-            let shape = spec.attention.shape();
-            AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, shape.kv_heads, shape.kv_width())?
+            let attention = &spec.attention;
+            AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, attention.kv_heads, attention.kv_width())?
         }
     };
-    adapter.base_model = Some(model.backbone.identity().name.clone());
+    let name = &model.backbone.identity().name;
+    (adapter.base_model, adapter.revision) = match HubName::parse(name) {
+        Some(hub) => (Some(hub.repository().to_owned()), hub.revision().map(str::to_owned)),
+        None => (Some(name.clone()), None),
+    };
     if method == Method::Prompt {
         adapter.n_heads = Some(spec.attention.query_heads);
         adapter.n_layers = Some(spec.layers);
@@ -310,7 +314,7 @@ pub fn determinants<B: Backend>(
 ) -> BTreeMap<String, Value> {
     let task = run.task;
     let mut all = settings(run);
-    let products = model.backbone.backend().product_dtype(model.backbone.table().dtype());
+    let products = model.backbone.backend().product_dtype(model.backbone.embeddings().table().dtype());
     let named: [(&str, Value); 13] = [
         ("dtype", products.name().into()),
         ("method", task.method.to_string().into()),

@@ -183,7 +183,7 @@ impl<'a, B: Backend> Stem<'a, B> {
         let (backend, spec) = (self.backbone.backend(), self.backbone.spec());
         let values: Vec<B::Element> =
             roots.iter().flat_map(|root| root.iter().map(|&v| B::Element::of_f32(v))).collect();
-        let kv_width = spec.attention.shape().kv_width();
+        let kv_width = spec.attention.kv_width();
         let prefixes = KeyValues::from_values(backend, spec.layers, kv_width, &values);
         let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
         let block = usize::from(self.frozen.is_some());
@@ -192,7 +192,8 @@ impl<'a, B: Backend> Stem<'a, B> {
         for root in roots {
             let rows = first..first + root.len() / self.row_width();
             first = rows.end;
-            let prefix = Span { source: Source::Context(block), rows };
+            let position = above.last().map_or(0, Span::end);
+            let prefix = Span { source: Source::Context(block), rows, position };
             paths.push(above.iter().cloned().chain([prefix]).collect());
         }
         let fixed = &self.shared[self.n_before..];
@@ -294,14 +295,16 @@ impl<B: Backend> Trunks<'_, B> {
         }
         assert!(self.prefixes.is_some(), "only positions of a KV prefix can be hidden");
         let path = &self.to_prefix[root];
-        let position = path.iter().map(|span| span.rows.len()).sum();
+        let end = path.last().map_or(0, Span::end);
         let mut seen = path.clone();
-        if let Some(Span { source, rows }) = seen.pop() {
-            let (first, end) = (rows.start + hidden.first, rows.start + hidden.first + hidden.n);
-            seen.push(Span { source, rows: rows.start..first });
-            seen.push(Span { source, rows: end..rows.end });
+        if let Some(Span { source, rows, position }) = seen.pop() {
+            let n_before = hidden.first;
+            let n_up_to = hidden.first + hidden.n;
+            seen.push(Span { source, rows: rows.start..rows.start + n_before, position });
+            let (rows, position) = (rows.start + n_up_to..rows.end, position + n_up_to);
+            seen.push(Span { source, rows, position });
         }
-        Parent::ContextAt(seen, position)
+        Parent::ContextAt(seen, end)
     }
 
     /// P of root `root`.

@@ -94,7 +94,7 @@ pub use foreword_tune::{
 
 pub use foreword_backbone as backbone;
 pub use foreword_backbone::{
-    Backbone, BackboneError, ChatFiles, Identity, Model, ModelFiles, Spec, Tokenizer,
+    Backbone, BackboneError, ChatFiles, Identity, Model, ModelFiles, Spec, Survey, Tokenizer,
 };
 pub use foreword_backbone::{TokenizerError, tokenizer};
 

@@ -3,16 +3,19 @@
 use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
-use super::{Family, Names, Qkv, function};
+use super::{
+    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, everywhere, function, head_width, llama, norm_kind,
+    plain_attention, plain_head,
+};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{Attention, Mlp, Positions, Spec};
+use crate::spec::{Mlp, Positions, Spec};
 
 pub(crate) const FAMILY: Family = Family {
     model_type: "gpt2",
     spec,
-    names: Names {
-        prefix: "transformer.",
+    names: |_| Names {
+        prefixes: &["transformer."],
         embeddings: "wte",
         positions: "wpe",
         layer: "h.{}.",
@@ -23,18 +26,16 @@ pub(crate) const FAMILY: Family = Family {
         up: &["mlp.c_fc"],
         down: "mlp.c_proj",
         final_norm: "ln_f",
-        head: "lm_head",
         transposed: true,
         no_weights: &["attn.bias", "attn.masked_bias"],
+        ..llama::NAMES
     },
 };
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let hidden = config.count("n_embd")?;
+    let layers = config.layers("n_layer")?;
     let heads = config.count("n_head")?;
-    if !hidden.is_multiple_of(heads) {
-        return Err(config.reject("n_head", format!("it must divide n_embd {hidden}")));
-    }
     config.must_be("scale_attn_weights", &json!(true), "scores are scaled by the head width")?;
     config.must_be(
         "scale_attn_by_inverse_layer_idx",
@@ -42,31 +43,27 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         "scores are scaled by the head width alone",
     )?;
     config.must_be("add_cross_attention", &json!(false), "there is no encoder")?;
-    config.ignore(&["reorder_and_upcast_attn", "n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop"]);
-    config.ignore(&["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"]);
-    config.ignore(&["summary_use_proj"]);
+    config.ignore(&["reorder_and_upcast_attn", "n_ctx"]);
+    let width = head_width(config, "n_head", ("n_embd", hidden), heads)?;
+    let function = function(config, "activation_function", Function::GeluTanh)?;
     Ok(Spec {
         hidden,
-        layers: config.count("n_layer")?,
+        layers,
         vocab: config.count("vocab_size")?,
         context: config.count_or_none("n_positions")?.unwrap_or(1024),
-        attention: Attention {
-            query_heads: heads,
-            kv_heads: heads,
-            head_width: hidden / heads,
-            qkv_bias: true,
-            output_bias: true,
-        },
+        embedding: PLAIN_EMBEDDING,
+        block: PLAIN_BLOCK,
+        attention: plain_attention([heads, heads, width], [true, true]),
+        pattern: everywhere(layers, None),
         mlp: Mlp {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
-            activation: Activation {
-                function: function(config, "activation_function", Function::GeluTanh)?,
-                gated: false,
-            },
+            activation: Activation { function, gated: false },
             bias: true,
+            mixture: None,
         },
-        norm: NormKind::Layer { eps: config.number_or_none("layer_norm_epsilon")?.unwrap_or(1e-5) },
-        positions: Positions::Learned,
-        tied_head: config.flag("tie_word_embeddings", true)?,
+        norm: norm_kind(config, ("layer_norm_epsilon", NormKind::Layer { eps: 1e-5 }))?,
+        norm_bias: true,
+        positions: Positions::Learned { offset: 0 },
+        head: plain_head(config.flag("tie_word_embeddings", true)?),
     })
 }

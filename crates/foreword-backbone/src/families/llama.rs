@@ -1,54 +1,52 @@
-//! Llama 1 to 3 and everything that calls itself `llama`, SmolLM and TinyLlama among them.
+//! Llama 1 to 3 and everything that calls itself `llama`, SmolLM 1 and 2 and TinyLlama among them.
 
-use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
-use super::{Family, Names, Qkv, function, heads, rotary};
+use super::{Experts, Family, Names, Qkv, USUAL, usual};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{Attention, Mlp, Positions, Spec};
+use crate::spec::{Attention, Mlp, Spec};
 
-pub(crate) const FAMILY: Family = Family { model_type: "llama", spec, names: NAMES };
+pub(crate) const FAMILY: Family = Family { model_type: "llama", spec, names: |_| NAMES };
 
 pub(super) const NAMES: Names = Names {
-    prefix: "model.",
+    prefixes: &["model."],
     embeddings: "embed_tokens",
+    embedding_norm: "",
     positions: "",
     layer: "layers.{}.",
     attention_norm: "input_layernorm",
     qkv: Qkv::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    query_norm: "self_attn.q_norm",
+    key_norm: "self_attn.k_norm",
     output: "self_attn.o_proj",
+    attention_post_norm: "",
     mlp_norm: "post_attention_layernorm",
     up: &["mlp.gate_proj", "mlp.up_proj"],
     down: "mlp.down_proj",
+    experts: Experts { router: "", prefix: "", up: &[], down: "" },
+    mlp_post_norm: "",
     final_norm: "norm",
-    head: "lm_head",
+    heads: &["lm_head"],
     transposed: false,
+    gain_offset: 0.0,
+    head_norm_per_head: false,
     no_weights: &["rotary_emb.inv_freq"],
 };
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let hidden = config.count("hidden_size")?;
-    let [query_heads, kv_heads, head_width] = heads(config, hidden)?;
-    let bias = config.flag("attention_bias", false)?;
-    let (theta, scaling) = rotary(config)?;
     config.must_be("rope_interleaved", &json!(false), "a number is rotated with the one half a head away")?;
     // Slices of the projections give the same sum.
     config.ignore(&["is_llama_config", "pretraining_tp"]);
-    config.must_be("partial_rotary_factor", &json!(1.0), "whole heads are rotated")?;
+    with_biases(config, usual(config, &USUAL)?)
+}
+
+/// Biases by the flags `attention_bias` and `mlp_bias`.
+pub(super) fn with_biases(config: &HfConfig, spec: Spec) -> Result<Spec, BackboneError> {
+    let (attention, mlp) = (config.flag("attention_bias", false)?, config.flag("mlp_bias", false)?);
     Ok(Spec {
-        hidden,
-        layers: config.count("num_hidden_layers")?,
-        vocab: config.count("vocab_size")?,
-        context: config.count_or_none("max_position_embeddings")?.unwrap_or(2048),
-        attention: Attention { query_heads, kv_heads, head_width, qkv_bias: bias, output_bias: bias },
-        mlp: Mlp {
-            intermediate: config.count("intermediate_size")?,
-            activation: Activation { function: function(config, "hidden_act", Function::Silu)?, gated: true },
-            bias: config.flag("mlp_bias", false)?,
-        },
-        norm: NormKind::Rms { eps: config.number_or_none("rms_norm_eps")?.unwrap_or(1e-6) },
-        positions: Positions::Rotary { theta, scaling },
-        tied_head: config.flag("tie_word_embeddings", false)?,
+        attention: Attention { qkv_bias: attention, output_bias: attention, ..spec.attention },
+        mlp: Mlp { bias: mlp, ..spec.mlp },
+        ..spec
     })
 }

@@ -1,14 +1,33 @@
 //! Architectures as data: each translates `config.json` into a [`Spec`] and names its tensors. No code runs here.
 
+mod bloom;
+mod cohere;
+mod falcon;
+mod gemma;
 mod gpt2;
+mod gpt_neox;
+mod gptj;
+mod granite;
 mod llama;
-mod qwen2;
+mod mistral;
+mod mixture;
+mod olmo2;
+mod opt;
+mod phi3;
+mod qwen;
+mod rope;
+mod smollm3;
+mod stablelm;
 
-use foreword_kernels::Function;
+use foreword_kernels::{Activation, Function, NormKind};
+use serde_json::json;
 
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{RopeScaling, Spec};
+use crate::spec::{
+    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, Spec,
+};
+pub(crate) use rope::RopeKeys;
 
 /// One architecture.
 pub(crate) struct Family {
@@ -17,49 +36,192 @@ pub(crate) struct Family {
     /// Reads config.json.
     pub(crate) spec: fn(&HfConfig) -> Result<Spec, BackboneError>,
     /// Names of the tensors.
-    pub(crate) names: Names,
+    pub(crate) names: fn(&Spec) -> Names,
 }
 
-/// Names of the tensors, without `.weight` and `.bias`; `{}` in a layer's prefix is its number.
+/// Names of the tensors, without `.weight` and `.bias`; `{}` in a layer's prefix is its number. What a family does not have
+/// is empty.
+#[derive(Clone, Copy)]
 pub(crate) struct Names {
-    /// Prefix of everything but the head, in some files absent.
-    pub(crate) prefix: &'static str,
+    /// Prefixes of everything but the head: a file has one of them, or none.
+    pub(crate) prefixes: &'static [&'static str],
     pub(crate) embeddings: &'static str,
-    /// Learned positions, where the family has them.
+    pub(crate) embedding_norm: &'static str,
     pub(crate) positions: &'static str,
     pub(crate) layer: &'static str,
     pub(crate) attention_norm: &'static str,
     pub(crate) qkv: Qkv,
+    pub(crate) query_norm: &'static str,
+    pub(crate) key_norm: &'static str,
     pub(crate) output: &'static str,
+    pub(crate) attention_post_norm: &'static str,
     pub(crate) mlp_norm: &'static str,
-    /// Projections into the MLP: gate and value, or one.
+    /// Projections into the MLP: gates and values apart, or one for all.
     pub(crate) up: &'static [&'static str],
     pub(crate) down: &'static str,
+    /// The same of each of several.
+    pub(crate) experts: Experts,
+    pub(crate) mlp_post_norm: &'static str,
     pub(crate) final_norm: &'static str,
-    pub(crate) head: &'static str,
+    /// The head's name, and what other versions of transformers call it.
+    pub(crate) heads: &'static [&'static str],
     /// Linear weights are stored `[in, out]`.
     pub(crate) transposed: bool,
+    /// Added to every stored gain.
+    pub(crate) gain_offset: f32,
+    /// The gain of each head's norm is a tensor of its own.
+    pub(crate) head_norm_per_head: bool,
     /// Endings of tensors that hold no weights.
     pub(crate) no_weights: &'static [&'static str],
 }
 
+/// Names of a layer's experts.
+#[derive(Clone, Copy)]
+pub(crate) struct Experts {
+    pub(crate) router: &'static str,
+    /// `{}` is the expert's number.
+    pub(crate) prefix: &'static str,
+    pub(crate) up: &'static [&'static str],
+    pub(crate) down: &'static str,
+}
+
 /// Where queries, keys and values come from.
+#[derive(Clone, Copy)]
 pub(crate) enum Qkv {
     /// Three projections.
     Separate([&'static str; 3]),
     /// One, its outputs in the order query, key, value.
     Fused(&'static str),
+    /// One, its outputs per key/value head: the queries that share it, its key, its value.
+    Grouped(&'static str),
 }
 
 /// All architectures.
-pub(crate) const ALL: &[&Family] = &[&gpt2::FAMILY, &llama::FAMILY, &qwen2::FAMILY];
+pub(crate) const ALL: &[&Family] = &[
+    &bloom::FAMILY,
+    &cohere::FAMILY,
+    &falcon::FAMILY,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &gpt2::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
+    &granite::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &mixture::MIXTRAL,
+    &olmo2::FAMILY,
+    &opt::FAMILY,
+    &phi3::FAMILY,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &mixture::QWEN3,
+    &smollm3::FAMILY,
+    &stablelm::FAMILY,
+];
 
 /// The architecture that config.json names.
 pub(crate) fn find(config: &HfConfig) -> Result<&'static Family, BackboneError> {
     let model_type = config.text_or_none("model_type")?.unwrap_or_default();
+    config.must_be("is_encoder_decoder", &json!(false), "a decoder reads and writes one text")?;
     ALL.iter().find(|family| family.model_type == model_type).copied().ok_or_else(|| {
         let supported: Vec<_> = ALL.iter().map(|family| family.model_type).collect();
         BackboneError::UnknownArchitecture { found: model_type.to_owned(), supported: supported.join(", ") }
+    })
+}
+
+/// In what families differ that otherwise say the same in the same words.
+struct Usual {
+    /// Positions, where the file is silent.
+    context: usize,
+    /// Whether the head is the table, likewise.
+    tied: bool,
+    /// The key of the activation, and what it is likewise.
+    activation: (&'static str, Function),
+    /// The MLP is gated.
+    gated: bool,
+    /// The key of the norm's ε, and what it is likewise.
+    norm: (&'static str, NormKind),
+    rope: RopeKeys,
+}
+
+/// A decoder of Llama's kind.
+const USUAL: Usual = Usual {
+    context: 2048,
+    tied: false,
+    activation: ("hidden_act", Function::Silu),
+    gated: true,
+    norm: ("rms_norm_eps", NormKind::Rms { eps: 1e-6 }),
+    rope: RopeKeys::USUAL,
+};
+
+/// What config.json says in the words that most families share: every row sees all before it, no biases, norms before
+/// each half. A family changes what is its own.
+fn usual(config: &HfConfig, usual: &Usual) -> Result<Spec, BackboneError> {
+    let hidden = config.count("hidden_size")?;
+    let layers = config.layers("num_hidden_layers")?;
+    let [query_heads, kv_heads, head_width] = heads(config, hidden)?;
+    let mut context = config.count_or_none("max_position_embeddings")?.unwrap_or(usual.context);
+    let rope = rope::rope(config, head_width, &usual.rope, &mut context)?;
+    let (key, default) = usual.activation;
+    let activation = Activation { function: function(config, key, default)?, gated: usual.gated };
+    let intermediate = config.count("intermediate_size")?;
+    Ok(Spec {
+        hidden,
+        layers,
+        vocab: config.count("vocab_size")?,
+        context,
+        embedding: PLAIN_EMBEDDING,
+        block: PLAIN_BLOCK,
+        attention: plain_attention([query_heads, kv_heads, head_width], [false, false]),
+        pattern: vec![LayerKind { window: None, rope: Some(rope) }; layers],
+        mlp: Mlp { intermediate, activation, bias: false, mixture: None },
+        norm: norm_kind(config, usual.norm)?,
+        norm_bias: matches!(usual.norm.1, NormKind::Layer { .. }),
+        positions: Positions::Rotary,
+        head: plain_head(config.flag("tie_word_embeddings", usual.tied)?),
+    })
+}
+
+/// Rows enter as they are.
+const PLAIN_EMBEDDING: Embedding = Embedding { scale: 1.0, input_scale: 1.0, norm: false };
+
+/// A norm before each half, one after the other.
+const PLAIN_BLOCK: Block = Block { norms: Norms::Before, parallel: false, residual_scale: 1.0 };
+
+/// Scores by the head's width; biases of queries, keys and values, and of the output.
+fn plain_attention(
+    [query_heads, kv_heads, head_width]: [usize; 3],
+    [qkv_bias, output_bias]: [bool; 2],
+) -> Attention {
+    Attention {
+        query_heads,
+        kv_heads,
+        head_width,
+        qkv_bias,
+        output_bias,
+        scale: None,
+        soft_cap: None,
+        head_norms: HeadNorms::None,
+    }
+}
+
+/// Every row sees all before it, and is rotated so.
+fn everywhere(layers: usize, rope: Option<Rope>) -> Vec<LayerKind> {
+    vec![LayerKind { window: None, rope }; layers]
+}
+
+fn plain_head(tied: bool) -> Head {
+    Head { tied, bias: false, scale: 1.0, soft_cap: None }
+}
+
+/// A norm whose ε stands under a key.
+fn norm_kind(config: &HfConfig, (key, default): (&str, NormKind)) -> Result<NormKind, BackboneError> {
+    Ok(match (config.number_or_none(key)?, default) {
+        (None, default) => default,
+        (Some(eps), NormKind::Rms { .. }) => NormKind::Rms { eps },
+        (Some(eps), NormKind::Layer { .. }) => NormKind::Layer { eps },
     })
 }
 
@@ -75,66 +237,6 @@ fn function(config: &HfConfig, key: &str, default: Function) -> Result<Function,
     }
 }
 
-/// Why a smaller base is refused: at a far position its angle would be no number.
-const LEAST_THETA: &str = "it must be at least 1, so that no frequency is above 1";
-
-/// Rotary positions as transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`) write them.
-fn rotary(config: &HfConfig) -> Result<(f64, RopeScaling), BackboneError> {
-    let outer_theta = config.number_or_none("rope_theta")?;
-    if outer_theta.is_some_and(|theta| theta < 1.0) {
-        return Err(config.reject("rope_theta", LEAST_THETA));
-    }
-    let old = config.object("rope_scaling")?;
-    let new = config.object("rope_parameters")?;
-    // transformers 4 knows only the older key, and 5 lets it win where both are there.
-    match (&old, &new) {
-        (None, None) => Ok((outer_theta.unwrap_or(10_000.0), RopeScaling::None)),
-        (Some(one), None) | (None, Some(one)) => rope_parameters(one, outer_theta),
-        (Some(old), Some(new)) => {
-            let (of_old, of_new) = (rope_parameters(old, outer_theta)?, rope_parameters(new, outer_theta)?);
-            if of_old == of_new {
-                Ok(of_old)
-            } else {
-                Err(config.reject("rope_scaling", "it contradicts rope_parameters: keep one of them"))
-            }
-        }
-    }
-}
-
-/// Base and scaling of the frequencies, as one object states them.
-fn rope_parameters(
-    parameters: &HfConfig,
-    outer_theta: Option<f64>,
-) -> Result<(f64, RopeScaling), BackboneError> {
-    let inner_theta = parameters.number_or_none("rope_theta")?;
-    let theta = inner_theta.or(outer_theta).unwrap_or(10_000.0);
-    if inner_theta.is_some_and(|theta| theta < 1.0) {
-        return Err(parameters.reject("rope_theta", LEAST_THETA));
-    }
-    let older_name = parameters.text_or_none("type")?;
-    let scaling = match parameters.text_or_none("rope_type")?.or(older_name) {
-        None | Some("default") => RopeScaling::None,
-        Some("llama3") => RopeScaling::Llama3 {
-            factor: parameters.number("factor")?,
-            low_frequency_factor: parameters.number("low_freq_factor")?,
-            high_frequency_factor: parameters.number("high_freq_factor")?,
-            original_context: parameters.count("original_max_position_embeddings")?,
-        },
-        Some(_) => return Err(parameters.reject("rope_type", "supported are default and llama3")),
-    };
-    if let RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, .. } = scaling {
-        // As the frequencies are computed: two numbers that are the same in single precision leave nothing between them.
-        if low_frequency_factor as f32 >= high_frequency_factor as f32 {
-            return Err(parameters.reject("low_freq_factor", "it must be below high_freq_factor"));
-        }
-        if factor < 1.0 {
-            return Err(parameters.reject("factor", "it stretches, so it must be at least 1"));
-        }
-    }
-    parameters.finish()?;
-    Ok((theta, scaling))
-}
-
 /// Query heads, key/value heads and head width; the width is derived only where the file does not state it.
 fn heads(config: &HfConfig, hidden: usize) -> Result<[usize; 3], BackboneError> {
     let query_heads = config.count("num_attention_heads")?;
@@ -146,13 +248,47 @@ fn heads(config: &HfConfig, hidden: usize) -> Result<[usize; 3], BackboneError> 
     }
     let head_width = match config.count_or_none("head_dim")? {
         Some(width) => width,
-        None if hidden.is_multiple_of(query_heads) => hidden / query_heads,
-        None => {
-            return Err(config.reject("num_attention_heads", format!("it must divide hidden_size {hidden}")));
-        }
+        None => head_width(config, "num_attention_heads", ("hidden_size", hidden), query_heads)?,
     };
     if !head_width.is_multiple_of(2) {
         return Err(config.reject("head_dim", "rotary positions need an even width"));
     }
     Ok([query_heads, kv_heads, head_width])
+}
+
+/// H / heads.
+fn head_width(
+    config: &HfConfig,
+    key: &str,
+    (hidden_key, hidden): (&str, usize),
+    heads: usize,
+) -> Result<usize, BackboneError> {
+    if hidden.is_multiple_of(heads) {
+        return Ok(hidden / heads);
+    }
+    Err(config.reject(key, format!("it must divide {hidden_key} {hidden}")))
+}
+
+/// The window of each layer that `layer_types` calls sliding; where it is silent, of those that `default` names.
+fn windows(
+    config: &HfConfig,
+    spec: &mut Spec,
+    window: Option<usize>,
+    default: impl Fn(usize) -> bool,
+) -> Result<(), BackboneError> {
+    let kind = |value: &serde_json::Value| match value.as_str() {
+        Some("sliding_attention") => Some(true),
+        Some("full_attention") => Some(false),
+        _ => None,
+    };
+    let expected = "\"full_attention\" or \"sliding_attention\"";
+    let stated = config.each("layer_types", spec.layers, kind, expected)?;
+    for (i, layer) in spec.pattern.iter_mut().enumerate() {
+        let slides = stated.as_ref().map_or_else(|| default(i), |stated| stated[i]);
+        layer.window = window.filter(|_| slides);
+    }
+    if window.is_none() && stated.is_some_and(|stated| stated.contains(&true)) {
+        return Err(config.reject("sliding_window", "layer_types has layers that need one"));
+    }
+    Ok(())
 }

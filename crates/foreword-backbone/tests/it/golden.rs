@@ -6,9 +6,22 @@ use foreword_backbone::{Backbone, ModelFiles};
 use foreword_kernels::Backend;
 use serde_json::Value;
 
-/// Every model of testdata/golden whose files are here: those of ../shared are not in the repository.
-pub(crate) const MODELS: [&str; 6] =
-    ["llama-tiny", "llama-plain", "qwen2-tiny", "gpt2-tiny", "foreword-tiny", "stories260K"];
+/// Every model of testdata/golden, those of testdata/models first. One lies in ../shared, which is not in the repository.
+pub(crate) fn models() -> Vec<String> {
+    let mut all = tiny_models();
+    all.extend(["foreword-tiny", "stories260K"].map(str::to_owned));
+    all
+}
+
+/// The random models of testdata/models, of every family.
+pub(crate) fn tiny_models() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("testdata/models")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert!(names.len() > 20, "of every family");
+    names
+}
 
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")

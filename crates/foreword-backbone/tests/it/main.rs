@@ -9,5 +9,8 @@
 
 mod bad_models;
 mod forest;
+mod gguf;
 mod golden;
 mod parity;
+mod specs;
+mod table;

@@ -17,9 +17,9 @@ pub(crate) struct CompileArgs {
     /// The directory of the soft prompt, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
+    /// one or of the Hugging Face hub]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// The directory to write the KV prefix to [default: the soft prompt's with -prefix]
     #[arg(long, value_name = "DIR", help_heading = "Output")]

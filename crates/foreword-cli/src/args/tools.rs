@@ -12,12 +12,24 @@ use crate::words::code_path;
 /// The variables that are heeded, in the words of the help.
 pub(super) const ENVIRONMENT: &str = "Environment:
   FOREWORD_THREADS  Threads to compute with, where --threads does not say
+  HF_ENDPOINT       Where the Hugging Face hub is, if not at https://huggingface.co
+  HF_HOME           Where its cache and its token lie, if not in ~/.cache/huggingface
+  HF_HUB_CACHE      Where its cache lies, if not in the folder hub of HF_HOME
+  HF_HUB_OFFLINE    If it is 1: the hub is never asked, only its cache
+  HF_TOKEN          Your token, for models that are gated or private
   NO_COLOR          Anything but nothing: no colours, not even on a terminal
   TERM              If it is dumb: neither colours nor progress bars";
 
 /// Those of them that stand for no flag.
 #[cfg(test)]
-pub(super) const OF_NO_FLAG: [&str; 2] = ["NO_COLOR", "TERM"];
+pub(super) const OF_NO_FLAG: [&str; 7] =
+    ["HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "NO_COLOR", "TERM"];
+
+pub(super) const EXPLAIN_EXAMPLES: &str = "Examples:
+  foreword explain                                          (after foreword quickstart)
+  foreword explain 'The movie was fantastic.' --as positive
+  foreword explain 'A waste of time.' --as negative --prompt sentiment
+  foreword explain --html explained.html                    (the same as a page, to read or to print)";
 
 pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect sentiment-prompt                         (after foreword quickstart)
@@ -45,9 +57,9 @@ pub(crate) struct InspectArgs {
     /// The prompt directory, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for: the bundled foreword-tiny, or a directory [default: the prompt's own
-    /// where that is the bundled one, or else none: then the rows are not compared with its vocabulary]
-    #[arg(long, value_name = "NAME|DIR")]
+    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
+    /// one or in the Hugging Face cache, or else none: then the rows are not compared with its vocabulary]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// How many of the nearest tokens of each row are named; 0: none
     #[arg(long, value_name = "N", default_value_t = foreword::inspect::DEFAULT_TOP, hide_default_value = true)]

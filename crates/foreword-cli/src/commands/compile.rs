@@ -34,7 +34,7 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
             .hint("give another directory: the soft prompt is what training can go on from")
             .into());
     }
-    let model = resolve::model(&model_name(&source, Some(&directory))?, &args.machine)?;
+    let model = resolve::model(&model_name(&source, Some(&directory))?, &args.machine, printer)?;
     for warning in record::check_fit(&directory, &model)? {
         printer.warn(&describe(&warning));
     }

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ImportArgs, printer: &mut Printer) -> Result<Exit> {
     let place = PlaceArgs { out: args.out.clone(), force: args.force, resume: false };
     let place = Place::check(&place, || default_out(&args.path))?;
     let foreign = import(&args.path, args.task_number)?;
-    let model = args.model.as_deref().map(|name| resolve::model(name, &args.machine)).transpose()?;
+    let model = args.model.as_deref().map(|name| resolve::model(name, &args.machine, printer)).transpose()?;
     for note in &foreign.notes {
         printer.warn(&format!("{}: {note}", args.path.display()));
     }

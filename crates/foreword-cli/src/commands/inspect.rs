@@ -15,7 +15,8 @@ use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
 use crate::recorded::recorded;
 use crate::resolve;
-use crate::resolve::prompt::describe;
+use crate::resolve::named::files_at_hand;
+use crate::resolve::prompt::{describe, recorded_name};
 use crate::wire::Inspected;
 use crate::words::{WAYWARD, count, learned, quoted_path, visible};
 
@@ -84,21 +85,20 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The model that is given, or the bundled one where the prompt is for it.
+/// The model that is given, or the prompt's own where that is at hand.
 fn model(
     args: &InspectArgs,
     directory: &PromptDirectory,
     printer: &Printer,
 ) -> Result<Option<Model<Machine>>> {
-    let recorded = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
-    let recorded =
-        recorded.or_else(|| directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref()));
-    let name = match (&args.model, recorded) {
-        (Some(given), _) => given,
-        (None, Some(name)) if name == foreword_tiny::NAME => name,
-        (None, _) => return Ok(None),
+    let machine = MachineArgs::processor();
+    let model = if let Some(given) = &args.model {
+        resolve::model(given, &machine, printer)?
+    } else {
+        let Some(name) = recorded_name(directory) else { return Ok(None) };
+        let Some(files) = files_at_hand(&name) else { return Ok(None) };
+        resolve::open(&files, &name, &machine)?
     };
-    let model = resolve::model(name, &MachineArgs::processor())?;
     match record::check_fit(directory, &model) {
         Ok(warnings) => {
             for warning in warnings.iter().filter(|warning| **warning != Warning::NoPassport) {

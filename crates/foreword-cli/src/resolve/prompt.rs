@@ -7,7 +7,7 @@ use anyhow::Result;
 use foreword::calibration::Calibration;
 use foreword::chat::Chat;
 use foreword::data::FieldIdx;
-use foreword::format::TaskRecord;
+use foreword::format::{HubName, TaskRecord};
 use foreword::generate::GenerateConfig;
 use foreword::record::{self, Warning};
 use foreword::settings::{Objective, TaskKind};
@@ -21,6 +21,7 @@ use foreword::{
 };
 
 use super::Fields;
+use super::named::is_enough;
 use super::wording::{Wording, default_strings};
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
 use crate::device::{self, Machine};
@@ -151,7 +152,7 @@ impl<'a> Asked<'a> {
     pub(crate) fn resolve(self, data: Option<&Dataset>, printer: &Printer) -> Result<Ready> {
         let path = &self.source.prompt;
         let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
-        let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine)?;
+        let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine, printer)?;
         let Resolved { task, root, truth_field, mut calibration } =
             self.resolve_on(&model, directory, data, printer)?;
         let mut others = Vec::new();
@@ -299,17 +300,25 @@ pub(crate) fn read(path: &Path) -> Result<PromptDirectory> {
     Ok(PromptDirectory::read(path)?)
 }
 
-/// The model that is given, or the bundled one where the prompt is for it or there is no prompt.
+/// The name of the model that a prompt was made for, as it was recorded.
+pub(crate) fn recorded_name(directory: &PromptDirectory) -> Option<String> {
+    if let Some(passport) = &directory.passport {
+        return Some(passport.base_model.name.clone());
+    }
+    let adapter = directory.adapter.as_ref()?;
+    let name = adapter.base_model.clone()?;
+    let at = |revision: &String| HubName::parse(&name)?.at(revision);
+    Some(adapter.revision.as_ref().and_then(at).map_or_else(|| name.clone(), |hub| hub.to_string()))
+}
+
+/// The model that is given, or the prompt's own where its name is enough, or the bundled one where there is no prompt.
 pub(crate) fn model_name(source: &SourceArgs, directory: Option<&PromptDirectory>) -> Result<String> {
-    let bundled = foreword_tiny::NAME;
     let Some(directory) = directory else {
-        return Ok(source.model.clone().unwrap_or_else(|| bundled.to_owned()));
+        return Ok(source.model.clone().unwrap_or_else(|| foreword_tiny::NAME.to_owned()));
     };
-    let passport = directory.passport.as_ref().map(|passport| passport.base_model.name.as_str());
-    let adapter = directory.adapter.as_ref().and_then(|adapter| adapter.base_model.as_deref());
-    match (&source.model, passport.or(adapter)) {
+    match (&source.model, recorded_name(directory)) {
         (Some(model), _) => Ok(model.clone()),
-        (None, Some(recorded)) if recorded == bundled => Ok(bundled.to_owned()),
+        (None, Some(recorded)) if is_enough(&recorded) => Ok(recorded),
         (None, recorded) => {
             let of =
                 recorded.map_or_else(|| "a model that it does not name".into(), |name| format!("{name:?}"));
@@ -343,7 +352,8 @@ fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
 pub(crate) fn describe(warning: &Warning) -> String {
     match warning {
         Warning::OtherFormat { here, recorded } => format!(
-            "the model is stored as {here}, but the prompt was trained with it as {recorded}; expect small differences"
+            "the embeddings are stored as {here}, but the prompt was trained with them as {recorded}: the same model in another \
+             format, or another quantisation of it; expect small differences"
         ),
         Warning::OtherTokenizer => {
             "tokenizer.json is not the one that the prompt was trained with; texts may become other tokens"

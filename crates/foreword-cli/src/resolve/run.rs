@@ -171,7 +171,7 @@ impl Plan {
         let fields = Fields::find(&splits.train, &template, text, (kind, truth.as_deref()))?;
 
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
-        let model = super::model(model_name, machine)?;
+        let model = super::model(model_name, machine, printer)?;
         let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
         let chat = wording.chat(&model, placement)?;
         let task = Task {

@@ -110,6 +110,7 @@ fn every_field_of_a_passport_and_of_an_answer_is_told() {
             .run(&[&["compare", "--train", &sentences, "--test", &sentences][..], &of_prompt].concat())
             .stdout,
         scene.run(&["similar", "p", "q", "nowhere", "--json"]).stdout,
+        scene.run(&["models", "--json"]).stdout,
         fs::read_to_string(scene.path("p/foreword.json")).unwrap().replace('\n', ""),
     ];
     for answer in &answers {

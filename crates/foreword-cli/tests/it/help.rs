@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 13] = [
     "train",
     "eval",
     "compare",
@@ -10,7 +10,9 @@ const VERBS: [&str; 11] = [
     "generate",
     "explain",
     "inspect",
+    "quantise",
     "similar",
+    "models",
     "quickstart",
     "completions",
     "man",
@@ -38,7 +40,10 @@ fn the_first_help_names_the_verbs() {
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
       compile      Turn a soft prompt into a KV prefix, which is never computed again
+      quantise     Write a model as a GGUF file, its matrices in fewer bits [alias: quantize]
       similar      Find the nearest of several tuned prompts of the same model
+      models       List the models that are here: the bundled one, those in the Hugging Face cache, and
+                   those below a directory
       quickstart   See it work: learn sentiment with the bundled model, in about a minute
       completions  Print what a shell needs to complete this command line
       man          Print the manual page of this command, or of one of its verbs
@@ -53,6 +58,11 @@ fn the_first_help_names_the_verbs() {
 
     Environment:
       FOREWORD_THREADS  Threads to compute with, where --threads does not say
+      HF_ENDPOINT       Where the Hugging Face hub is, if not at https://huggingface.co
+      HF_HOME           Where its cache and its token lie, if not in ~/.cache/huggingface
+      HF_HUB_CACHE      Where its cache lies, if not in the folder hub of HF_HOME
+      HF_HUB_OFFLINE    If it is 1: the hub is never asked, only its cache
+      HF_TOKEN          Your token, for models that are gated or private
       NO_COLOR          Anything but nothing: no colours, not even on a terminal
       TERM              If it is dumb: neither colours nor progress bars
     "#);
@@ -71,9 +81,11 @@ fn each_flag_tells_its_unit_and_its_default() {
                         data; flags win over the task file
 
     Options:
-          --model <NAME|DIR>  The frozen model: the bundled foreword-tiny, or a directory with
-                              config.json, tokenizer.json and safetensors [default: foreword-tiny]
-      -h, --help              Print help (see more with '--help')
+          --model <MODEL>  The frozen model: the bundled foreword-tiny; a directory with config.json,
+                           tokenizer.json and safetensors; a .gguf file; or org/name of the Hugging Face
+                           hub, with @revision where one is meant, which is downloaded once [default:
+                           foreword-tiny]
+      -h, --help           Print help (see more with '--help')
 
     Data:
           --train <FILE>         Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file,

@@ -8,6 +8,9 @@
 
 mod scene;
 mod schema;
+#[path = "../../../foreword-hub/tests/it/stand_in.rs"]
+#[allow(dead_code, reason = "the hub's own tests have use for more of it")]
+mod stand_in;
 
 mod calibration;
 mod compare;
@@ -23,11 +26,14 @@ mod data;
 mod docs;
 mod exchange;
 mod explain;
+mod hub;
 mod lint;
+mod models;
 
 mod peft;
 
 mod full_disk;
 mod interrupted;
+mod quantised;
 mod resumed;
 mod wrong;

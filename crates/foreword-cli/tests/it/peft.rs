@@ -9,7 +9,7 @@ use crate::schema::{Classified, Report};
 #[test]
 fn log_likelihoods_are_those_of_peft() {
     let scene = Scene::new();
-    for name in ["llama-tiny", "qwen2-tiny", "gpt2-tiny"] {
+    for name in ["llama-tiny", "qwen2-tiny", "gpt2-tiny", "gemma3-tiny", "bloom-tiny"] {
         let parity = root().join("testdata/parity").join(name);
         let golden: serde_json::Value =
             serde_json::from_slice(&fs::read(parity.join("golden.json")).unwrap()).unwrap();

@@ -82,9 +82,12 @@ impl Scene {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foreword"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_remove("COLUMNS");
-        for variable in ["FOREWORD_THREADS", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        let theirs = ["HF_ENDPOINT", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH"];
+        for variable in ["FOREWORD_THREADS", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"].iter().chain(&theirs) {
             command.env_remove(variable);
         }
+        // Nobody's cache is looked at, and nobody is asked.
+        command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command
     }
 
@@ -106,7 +109,7 @@ impl Scene {
         Self::ran(child.wait_with_output().unwrap())
     }
 
-    fn ran(output: std::process::Output) -> Ran {
+    pub(crate) fn ran(output: std::process::Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),

@@ -20,11 +20,12 @@ impl Candle {
             });
         };
         let plan = self.plan(attention)?;
+        let slopes = self.slopes(attention)?;
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
         for batch in &plan.batches {
-            let heads = Heads { shape, batch };
+            let heads = Heads { shape, batch, slopes: slopes.as_ref() };
             let (keys, values) = heads.keys_values(&pool)?;
-            let scores = heads.scores(&heads.queries(queries)?, &keys)?;
+            let (scores, _) = heads.scores(&heads.queries(queries)?, &keys)?;
             let sums = scores.log_sum_exp(3)?;
             let weights = scores.broadcast_sub(&sums.unsqueeze(3)?)?.exp()?;
             outputs.push(heads.query_rows(&heads.products(&weights)?.matmul(&values)?)?);
@@ -55,15 +56,20 @@ impl Candle {
         let per_head = (queries.dims()[0], shape.query_heads, shape.head_width);
         let shared = d_output.mul(output)?.reshape(per_head)?.sum(2)?;
         let plan = self.plan(attention)?;
+        let slopes = self.slopes(attention)?;
         let (mut d_query_rows, mut d_key_rows) = (Vec::new(), Vec::new());
         for batch in &plan.batches {
-            let heads = Heads { shape, batch };
+            let heads = Heads { shape, batch, slopes: slopes.as_ref() };
             let (keys, values) = heads.keys_values(&pool)?;
             let (asked, d_out) = (heads.queries(queries)?, heads.queries(d_output)?);
-            let scores = heads.scores(&asked, &keys)?;
+            let (scores, cap_slope) = heads.scores(&asked, &keys)?;
             let weights = scores.broadcast_sub(&heads.per_query(log_sums)?)?.exp()?;
             let d_weights = d_out.matmul(&values.t()?)?.reshape(weights.dims())?;
             let d_scores = d_weights.broadcast_sub(&heads.per_query(&shared)?)?.mul(&weights)?;
+            let d_scores = match cap_slope {
+                Some(slope) => d_scores.mul(&slope)?,
+                None => d_scores,
+            };
             let d_scores = heads.products(&(d_scores * shape.scale)?)?;
             if d_queries.is_some() {
                 d_query_rows.push(heads.query_rows(&d_scores.matmul(&keys)?)?);
@@ -88,6 +94,12 @@ impl Candle {
         Ok(())
     }
 
+    /// What ALiBi adds per position, `[1, Q, 1, 1]`.
+    fn slopes(&self, attention: &Attention<'_, DeviceRows>) -> Result<Option<Tensor>> {
+        let tensor = |slopes: &[f32]| Tensor::from_slice(slopes, (1, slopes.len(), 1, 1), &self.device);
+        attention.slopes.map(tensor).transpose()
+    }
+
     fn plan(&self, attention: &Attention<'_, DeviceRows>) -> Result<Arc<Plan>> {
         let key = PlanKey {
             segments: attention.forest.segments().to_vec(),
@@ -95,6 +107,8 @@ impl Candle {
             context: attention.context.iter().map(|block| block.n_rows()).collect(),
             heads: attention.shape.query_heads,
             width: 2 * attention.shape.kv_width(),
+            window: attention.shape.window,
+            distances: attention.slopes.is_some(),
             room: self.room,
         };
         self.plans.get(&key, || Plan::new(attention.forest, &key, &self.device))
@@ -116,6 +130,7 @@ fn pool(attention: &Attention<'_, DeviceRows>) -> Result<Option<Tensor>> {
 struct Heads<'a> {
     shape: AttentionShape,
     batch: &'a Batch,
+    slopes: Option<&'a Tensor>,
 }
 
 impl Heads<'_> {
@@ -170,13 +185,21 @@ impl Heads<'_> {
         rows.reshape((batch.n, batch.n_queries, self.shape.query_heads))?.transpose(1, 2)?.unsqueeze(3)
     }
 
-    /// `[n, Q, T, S]`: what each query gives to each key, before the softmax.
-    fn scores(&self, queries: &Tensor, keys: &Tensor) -> Result<Tensor> {
+    /// `[n, Q, T, S]`: what each query gives to each key, before the softmax; and the slope of the soft cap there.
+    fn scores(&self, queries: &Tensor, keys: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let batch = self.batch;
         let scores = (queries.matmul(&keys.t()?)? * self.shape.scale)?;
-        scores
-            .reshape((batch.n, self.shape.query_heads, batch.n_queries, batch.n_keys))?
-            .broadcast_add(&batch.bias)
+        let mut scores = scores.reshape((batch.n, self.shape.query_heads, batch.n_queries, batch.n_keys))?;
+        let mut slope = None;
+        if let Some(cap) = self.shape.soft_cap {
+            let tanh = (scores / cap)?.tanh()?;
+            slope = Some(tanh.sqr()?.affine(-1.0, 1.0)?);
+            scores = (tanh * cap)?;
+        }
+        if let (Some(slopes), Some(distances)) = (self.slopes, &batch.distances) {
+            scores = scores.sub(&distances.broadcast_mul(slopes)?)?;
+        }
+        Ok((scores.broadcast_add(&batch.bias)?, slope))
     }
 
     /// `[n, Q, T, S]` to `[n·K, G·T, S]`.

@@ -17,7 +17,7 @@ mod rowwise;
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::backend::{
-    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, HeadOf, Norm, RotaryAngles, Token,
 };
 use crate::weights::Weights;
 use memo::Memo;
@@ -189,6 +189,9 @@ impl Backend for Candle {
     fn add(&self, into: &mut DeviceRows, x: &DeviceRows) {
         self.done(into.add(x.tensor()));
     }
+    fn scale(&self, x: &mut DeviceRows, factor: f32) {
+        self.done(rowwise::scale(x, factor));
+    }
     fn linear(&self, x: &DeviceRows, weight: &DeviceMatrix, bias: Option<&Tensor>) -> DeviceRows {
         self.done(self.product(x, weight, bias))
     }
@@ -200,6 +203,25 @@ impl Backend for Candle {
     }
     fn norm_gradient(&self, x: &DeviceRows, norm: &Norm<Tensor>, dy: &DeviceRows, dx: &mut DeviceRows) {
         self.done(rowwise::norm_gradient(x, norm, dy, dx));
+    }
+    fn norm_heads(
+        &self,
+        x: &DeviceRows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Tensor>,
+    ) -> DeviceRows {
+        self.done(rowwise::norm_heads(x, n_heads, head_width, norm))
+    }
+    fn norm_heads_gradient(
+        &self,
+        x: &DeviceRows,
+        n_heads: usize,
+        head_width: usize,
+        norm: &Norm<Tensor>,
+        dy: DeviceRows,
+    ) -> DeviceRows {
+        self.done(rowwise::norm_heads_gradient(x, n_heads, head_width, norm, &dy))
     }
     fn rotate(
         &self,
@@ -230,25 +252,26 @@ impl Backend for Candle {
     fn activate_gradient(&self, x: &DeviceRows, activation: Activation, dy: &DeviceRows) -> DeviceRows {
         self.done(rowwise::activate_gradient(x, activation, dy))
     }
-    fn logits_at(&self, x: &DeviceRows, head: &DeviceMatrix, pairs: &[(usize, Token)]) -> Vec<f32> {
+    fn logits_at(&self, x: &DeviceRows, head: HeadOf<'_, Self>, pairs: &[(usize, Token)]) -> Vec<f32> {
         self.done(self.some_logits(x, head, pairs))
     }
     fn logits_at_gradient(
         &self,
-        head: &DeviceMatrix,
+        head: HeadOf<'_, Self>,
         pairs: &[(usize, Token)],
+        logits: &[f32],
         d: &[f32],
         dx: &mut DeviceRows,
     ) {
-        self.done(self.some_logits_gradient(head, pairs, d, dx));
+        self.done(self.some_logits_gradient(head, pairs, (logits, d), dx));
     }
-    fn log_sum_exp(&self, x: &DeviceRows, head: &DeviceMatrix) -> Vec<f32> {
+    fn log_sum_exp(&self, x: &DeviceRows, head: HeadOf<'_, Self>) -> Vec<f32> {
         self.done(self.log_sum_exps(x, head))
     }
     fn log_sum_exp_gradient(
         &self,
         x: &DeviceRows,
-        head: &DeviceMatrix,
+        head: HeadOf<'_, Self>,
         log_sums: &[f32],
         d: &[f32],
         dx: &mut DeviceRows,

@@ -20,6 +20,10 @@ pub(super) struct PlanKey {
     pub(super) heads: usize,
     /// Numbers of a row of keys and values.
     pub(super) width: usize,
+    /// How many positions up to its own a row sees, where not all.
+    pub(super) window: Option<usize>,
+    /// Scores depend on how far a key is from its query.
+    pub(super) distances: bool,
     /// The most numbers of the scores, keys or gathered gradients of a batch.
     pub(super) room: usize,
 }
@@ -46,6 +50,8 @@ pub(super) struct Batch {
     pub(super) keys: Tensor,
     /// Added to the scores, `[n, 1, n_queries, n_keys]`: 0 where the key is seen, and else what makes its weight 0.
     pub(super) bias: Tensor,
+    /// Positions from each key to its query, `[n, 1, n_queries, n_keys]`, where scores depend on them.
+    pub(super) distances: Option<Tensor>,
 }
 
 /// How the gradients of the batches' keys and values are summed to those of the pool: a trunk's row stands in a batch
@@ -62,10 +68,11 @@ pub(super) struct Sums {
 /// Queries of one segment.
 struct Item {
     queries: Range<usize>,
+    /// Of the first query, and so on.
+    query_positions: Vec<usize>,
     /// Places in the pool.
     keys: Vec<u32>,
-    /// How many of the keys the first query sees, and so on.
-    seen: Vec<u32>,
+    key_positions: Vec<usize>,
 }
 
 impl Plan {
@@ -80,7 +87,7 @@ impl Plan {
         let (mut n_query_rows, mut n_key_rows) = (0, 0);
         let mut batches = Vec::new();
         for items in batched(&items, key) {
-            let batch = Batch::new(items, device)?;
+            let batch = Batch::new(items, key, device)?;
             for (i, item) in items.iter().enumerate() {
                 for (j, query) in item.queries.clone().enumerate() {
                     queries_at[query] = (n_query_rows + i * batch.n_queries + j) as u32;
@@ -112,28 +119,30 @@ fn items(forest: &Forest, key: &PlanKey) -> Vec<Item> {
     let mut items = Vec::new();
     for block in forest.query_blocks(key.asking.as_deref()) {
         let segment = &forest.segments()[block.segment];
-        let above: Vec<u32> = segment
-            .ancestors()
-            .iter()
-            .flat_map(|span| {
-                let first = match span.source {
-                    Source::Own => first_own,
-                    Source::Context(block) => firsts[block],
-                };
-                span.rows.clone().map(move |row| (first + row) as u32)
-            })
-            .collect();
+        let above = segment.ancestors().iter().map(|span| {
+            let first = match span.source {
+                Source::Own => first_own,
+                Source::Context(block) => firsts[block],
+            };
+            (first + span.rows.start..first + span.rows.end, span.position)
+        });
         let own = segment.rows();
-        let most = (key.room / (key.heads * (above.len() + own.len()))).max(1);
+        let most = (key.room / (key.heads * (segment.n_above() + own.len()))).max(1);
         for start in block.queries.clone().step_by(most) {
             let queries = start..(start + most).min(block.queries.end);
             let row = |query: usize| key.asking.as_ref().map_or(query, |asking| asking[query]);
-            let seen: Vec<u32> =
-                queries.clone().map(|query| (above.len() + row(query) + 1 - own.start) as u32).collect();
-            let last = row(queries.end - 1);
-            let mut keys = above.clone();
-            keys.extend((own.start..=last).map(|row| (first_own + row) as u32));
-            items.push(Item { queries, keys, seen });
+            let position = |query: usize| segment.position() + row(query) - own.start;
+            let query_positions: Vec<usize> = queries.clone().map(position).collect();
+            let itself = (first_own + own.start..first_own + row(queries.end - 1) + 1, segment.position());
+            let (mut keys, mut key_positions) = (Vec::new(), Vec::new());
+            for (places, position) in above.clone().chain([itself]) {
+                // What lies before the window of the first query, no query sees.
+                let unseen = key.window.map_or(0, |w| (query_positions[0] + 1).saturating_sub(position + w));
+                let unseen = unseen.min(places.len());
+                key_positions.extend(position + unseen..position + places.len());
+                keys.extend((places.start + unseen..places.end).map(|place| place as u32));
+            }
+            items.push(Item { queries, query_positions, keys, key_positions });
         }
     }
     items
@@ -164,32 +173,43 @@ fn batched<'a>(items: &'a [Item], key: &PlanKey) -> Vec<&'a [Item]> {
 }
 
 impl Batch {
-    fn new(items: &[Item], device: &Device) -> Result<Self> {
+    fn new(items: &[Item], key: &PlanKey, device: &Device) -> Result<Self> {
         let n = items.len();
         let n_queries = items.iter().map(|item| item.queries.len()).max().unwrap_or(0);
         let n_keys = items.iter().map(|item| item.keys.len()).max().unwrap_or(0);
         let mut queries = vec![0_u32; n * n_queries];
         let mut keys = vec![0_u32; n * n_keys];
-        // Padded queries see nothing.
-        let mut seen = vec![0_f32; n * n_queries];
+        // Padded queries see nothing, and padded keys nobody sees.
+        let mut query_positions = vec![-1_f32; n * n_queries];
+        let mut key_positions = vec![f32::MAX; n * n_keys];
         for (i, item) in items.iter().enumerate() {
             for (j, query) in item.queries.clone().enumerate() {
                 queries[i * n_queries + j] = query as u32;
-                seen[i * n_queries + j] = item.seen[j] as f32;
+                query_positions[i * n_queries + j] = item.query_positions[j] as f32;
             }
             keys[i * n_keys..][..item.keys.len()].copy_from_slice(&item.keys);
+            for (to, &position) in key_positions[i * n_keys..].iter_mut().zip(&item.key_positions) {
+                *to = position as f32;
+            }
         }
-        let place = Tensor::arange(0_f32, n_keys as f32, device)?.reshape((1, 1, 1, n_keys))?;
-        let seen = Tensor::from_vec(seen, (n, 1, n_queries, 1), device)?;
-        // Finite, so that the softmax of a padded query, which nobody reads, is a number.
-        let bias = (place.broadcast_ge(&seen)?.to_dtype(DType::F32)? * f64::from(f32::MIN / 2.0))?;
+        let query_at = Tensor::from_vec(query_positions, (n, 1, n_queries, 1), device)?;
+        let key_at = Tensor::from_vec(key_positions, (n, 1, 1, n_keys), device)?;
+        let mut hidden = key_at.broadcast_gt(&query_at)?.to_dtype(DType::F32)?;
+        if let Some(window) = key.window {
+            let before = (&key_at + window as f64)?.broadcast_le(&query_at)?.to_dtype(DType::F32)?;
+            hidden = hidden.add(&before)?;
+        }
+        let distances =
+            key.distances.then(|| query_at.broadcast_sub(&key_at)?.clamp(0.0, f64::from(u32::MAX)));
         Ok(Self {
             n,
             n_queries,
             n_keys,
             queries: Tensor::from_vec(queries, n * n_queries, device)?,
             keys: Tensor::from_vec(keys, n * n_keys, device)?,
-            bias,
+            // Finite, so that the softmax of a padded query, which nobody reads, is a number.
+            bias: (hidden * f64::from(f32::MIN / 2.0))?,
+            distances: distances.transpose()?,
         })
     }
 }

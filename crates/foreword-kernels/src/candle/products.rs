@@ -1,4 +1,5 @@
-//! Frozen matrices on a device, in their file's format, and their products, in single precision.
+//! Frozen matrices on a device, in their file's format (those stored in blocks unpacked to single precision), and their products,
+//! in single precision.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -59,7 +60,11 @@ fn part(blocks: &[Weights], cols: usize, device: &Device) -> Result<Tensor> {
     let dtype = match blocks.first().map(Weights::dtype) {
         Some(Dtype::Bf16) => DType::BF16,
         Some(Dtype::F16) => DType::F16,
-        Some(Dtype::F32) | None => DType::F32,
+        Some(dtype) if dtype.has_blocks() => {
+            let values: Vec<f32> = blocks.iter().flat_map(|block| block.to_f32().into_owned()).collect();
+            return Tensor::from_vec(values, (rows, cols), device);
+        }
+        _ => DType::F32,
     };
     match blocks {
         [block] => Tensor::from_raw_buffer(&block.packed(), dtype, &[rows, cols], device),

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::DeviceRows;
-use crate::backend::{Activation, Direction, Function, Norm, NormKind, RotaryAngles};
+use crate::backend::{Activation, Direction, Function, Norm, NormKind, Pairing, RotaryAngles};
 use crate::functions::{GELU_CUBIC, SQRT_2_OVER_PI};
 use crate::rows::RowBlock;
 
@@ -37,13 +37,70 @@ pub(super) fn norm_gradient(
     let (centred, scale) = statistics(x, norm.kind)?;
     let normed = centred.broadcast_mul(&scale)?;
     let d = dy.broadcast_mul(&norm.gain)?;
-    let d_scale = d.mul(&normed)?.mean_keepdim(1)?;
-    let through = match norm.kind {
-        NormKind::Rms { .. } => d,
+    dx.add(Some(&through_statistics(&normed, &scale, &d, norm.kind)?))
+}
+
+pub(super) fn scale(x: &mut DeviceRows, factor: f32) -> Result<()> {
+    if let Some(tensor) = x.tensor() {
+        *x = DeviceRows::of((tensor * f64::from(factor))?)?;
+    }
+    Ok(())
+}
+
+/// The first `n_heads` heads of each row as rows of their own, `[N · n_heads, width]`.
+fn heads(x: &Tensor, n_heads: usize, width: usize) -> Result<Tensor> {
+    let n = x.dims()[0];
+    x.narrow(1, 0, n_heads * width)?.contiguous()?.reshape((n * n_heads, width))
+}
+
+/// Such rows in the place of a row's first heads.
+fn in_place(rows: Tensor, x: &Tensor, end: usize) -> Result<DeviceRows> {
+    let width = x.dims()[1];
+    let rows = rows.reshape((x.dims()[0], end))?;
+    let whole = if end < width { Tensor::cat(&[rows, x.narrow(1, end, width - end)?], 1)? } else { rows };
+    DeviceRows::of(whole)
+}
+
+pub(super) fn norm_heads(
+    x: &DeviceRows,
+    n_heads: usize,
+    width: usize,
+    norm: &Norm<Tensor>,
+) -> Result<DeviceRows> {
+    let Some(tensor) = x.tensor() else { return Ok(x.clone()) };
+    let (centred, scale) = statistics(&heads(tensor, n_heads, width)?, norm.kind)?;
+    let normed = centred.broadcast_mul(&scale)?.reshape((x.n_rows(), n_heads * width))?;
+    let y = normed.broadcast_mul(&norm.gain)?;
+    let y = match &norm.bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    in_place(y, tensor, n_heads * width)
+}
+
+pub(super) fn norm_heads_gradient(
+    x: &DeviceRows,
+    n_heads: usize,
+    width: usize,
+    norm: &Norm<Tensor>,
+    dy: &DeviceRows,
+) -> Result<DeviceRows> {
+    let (Some(x), Some(dy)) = (x.tensor(), dy.tensor()) else { return Ok(dy.clone()) };
+    let (centred, scale) = statistics(&heads(x, n_heads, width)?, norm.kind)?;
+    let d = dy.narrow(1, 0, n_heads * width)?.broadcast_mul(&norm.gain)?;
+    let dx =
+        through_statistics(&centred.broadcast_mul(&scale)?, &scale, &heads(&d, n_heads, width)?, norm.kind)?;
+    in_place(dx, dy, n_heads * width)
+}
+
+/// From the gradient of normed numbers, before gain and bias, to that of what was normed.
+fn through_statistics(normed: &Tensor, scale: &Tensor, d: &Tensor, kind: NormKind) -> Result<Tensor> {
+    let d_scale = d.mul(normed)?.mean_keepdim(1)?;
+    let through = match kind {
+        NormKind::Rms { .. } => d.clone(),
         NormKind::Layer { .. } => d.broadcast_sub(&d.mean_keepdim(1)?)?,
     };
-    let gradient = through.sub(&normed.broadcast_mul(&d_scale)?)?.broadcast_mul(&scale)?;
-    dx.add(Some(&gradient))
+    through.sub(&normed.broadcast_mul(&d_scale)?)?.broadcast_mul(scale)
 }
 
 /// Rotary angles on a device, each `[N, 1, half]`.
@@ -52,13 +109,19 @@ pub(super) struct DeviceAngles {
     cos: Tensor,
     sin: Tensor,
     half: usize,
+    pairing: Pairing,
 }
 
 impl DeviceAngles {
     pub(super) fn new(angles: &RotaryAngles, device: &Device) -> Result<Self> {
         let n = angles.cos.len() / angles.half.max(1);
         let tensor = |values: &[f32]| Tensor::from_slice(values, (n, 1, angles.half), device);
-        Ok(Self { cos: tensor(&angles.cos)?, sin: tensor(&angles.sin)?, half: angles.half })
+        Ok(Self {
+            cos: tensor(&angles.cos)?,
+            sin: tensor(&angles.sin)?,
+            half: angles.half,
+            pairing: angles.pairing,
+        })
     }
 }
 
@@ -73,14 +136,24 @@ pub(super) fn rotate(
     let Some(tensor) = x.tensor() else { return Ok(()) };
     let (half, rotated) = (angles.half, n_heads * head_width);
     let heads = tensor.narrow(1, 0, rotated)?.contiguous()?.reshape((n, n_heads, head_width))?;
-    let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+    let (a, b) = match angles.pairing {
+        Pairing::Halves => (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?),
+        Pairing::Neighbours => {
+            let pairs = heads.narrow(2, 0, 2 * half)?.reshape((n, n_heads, half, 2))?;
+            let member = |i: usize| pairs.narrow(3, i, 1)?.squeeze(3)?.contiguous();
+            (member(0)?, member(1)?)
+        }
+    };
     let (a_cos, a_sin) = (a.broadcast_mul(&angles.cos)?, a.broadcast_mul(&angles.sin)?);
     let (b_cos, b_sin) = (b.broadcast_mul(&angles.cos)?, b.broadcast_mul(&angles.sin)?);
     let (a, b) = match direction {
         Direction::Forward => (a_cos.sub(&b_sin)?, b_cos.add(&a_sin)?),
         Direction::Backward => (a_cos.add(&b_sin)?, b_cos.sub(&a_sin)?),
     };
-    let mut parts = vec![a, b];
+    let mut parts = match angles.pairing {
+        Pairing::Halves => vec![a, b],
+        Pairing::Neighbours => vec![Tensor::stack(&[a, b], 3)?.reshape((n, n_heads, 2 * half))?],
+    };
     if 2 * half < head_width {
         parts.push(heads.narrow(2, 2 * half, head_width - 2 * half)?);
     }

@@ -51,26 +51,85 @@ fn own_row(attention: &View<'_>, query: usize) -> usize {
     attention.asking.map_or(query, |asking| asking[query])
 }
 
-/// The key/value rows that the last of the task's queries sees, in the order of its path.
-fn seen<'a>(attention: &View<'a>, task: &Task) -> Vec<&'a [f32]> {
-    let segment = &attention.forest.segments()[task.segment];
-    let width = attention.own.width();
-    let rows = |source: Source, rows: Range<usize>| {
-        let block = match source {
-            Source::Own => attention.own,
-            Source::Context(i) => attention.context[i],
-        };
-        block.values()[rows.start * width..rows.end * width].chunks_exact(width)
-    };
-    let above = segment.ancestors().iter().flat_map(|span| rows(span.source, span.rows.clone()));
-    let last = own_row(attention, task.queries.end - 1);
-    above.chain(rows(Source::Own, segment.rows().start..last + 1)).collect()
+/// Position of query `query`, one of segment `segment`.
+fn position(attention: &View<'_>, segment: usize, query: usize) -> usize {
+    let segment = &attention.forest.segments()[segment];
+    segment.position() + own_row(attention, query) - segment.rows().start
 }
 
-/// How many of those query `query` sees.
-fn n_seen(attention: &View<'_>, task: &Task, query: usize) -> usize {
-    let segment = &attention.forest.segments()[task.segment];
-    segment.n_above() + own_row(attention, query) - segment.rows().start + 1
+/// Key/value rows on a path, in its order.
+struct Seen<'a> {
+    rows: Vec<&'a [f32]>,
+    /// Ascending.
+    positions: Vec<usize>,
+    window: Option<usize>,
+}
+
+impl<'a> Seen<'a> {
+    /// The rows that some of the task's queries see.
+    fn of(attention: &View<'a>, task: &Task) -> Self {
+        let segment = &attention.forest.segments()[task.segment];
+        let width = attention.own.width();
+        let window = attention.shape.window;
+        let first = position(attention, task.segment, task.queries.start);
+        let end = own_row(attention, task.queries.end - 1) + 1;
+        let itself = (Source::Own, segment.rows().start..end, segment.position());
+        let above = segment.ancestors().iter().map(|span| (span.source, span.rows.clone(), span.position));
+        let (mut seen, mut positions) = (Vec::new(), Vec::new());
+        for (source, rows, position) in above.chain([itself]) {
+            let block = match source {
+                Source::Own => attention.own,
+                Source::Context(i) => attention.context[i],
+            };
+            // What lies before the window of the first query, no query sees.
+            let n_before = window.map_or(0, |window| (first + 1).saturating_sub(position + window));
+            let n_before = n_before.min(rows.len());
+            positions.extend(position + n_before..position + rows.len());
+            let rows = (rows.start + n_before) * width..rows.end * width;
+            seen.extend(block.values()[rows].chunks_exact(width));
+        }
+        Self { rows: seen, positions, window }
+    }
+
+    /// Which of them the query at `position` sees.
+    fn by(&self, position: usize) -> Range<usize> {
+        let start =
+            self.window.map_or(0, |window| self.positions.partition_point(|&p| p + window <= position));
+        start..self.positions.partition_point(|&p| p <= position)
+    }
+}
+
+/// How a product of a query and a key becomes a score where that is more than a factor.
+#[derive(Clone, Copy)]
+struct Bend {
+    scale: f32,
+    cap: Option<f32>,
+    /// Added per position from the query to the key.
+    slope: f32,
+}
+
+impl Bend {
+    /// Of a head; `None`: a factor is all.
+    fn of(attention: &View<'_>, head: usize) -> Option<Self> {
+        let AttentionShape { scale, soft_cap, .. } = attention.shape;
+        (soft_cap.is_some() || attention.slopes.is_some()).then(|| Self {
+            scale: scale as f32,
+            cap: soft_cap.map(|cap| cap as f32),
+            slope: attention.slopes.map_or(0.0, |slopes| slopes[head]),
+        })
+    }
+
+    /// The score of a key that lies `before` positions before the query.
+    fn score(self, product: f32, before: usize) -> f32 {
+        let score = product * self.scale;
+        self.cap.map_or(score, |cap| cap * (score / cap).tanh()) - self.slope * before as f32
+    }
+
+    /// ∂score / ∂product.
+    fn factor(self, score: f32, before: usize) -> f32 {
+        let tanh = self.cap.map_or(0.0, |cap| (score + self.slope * before as f32) / cap);
+        self.scale * (1.0 - tanh * tanh)
+    }
 }
 
 /// Buffers of a thread.
@@ -80,8 +139,8 @@ struct Scratch {
     panels: [Vec<f32>; 4],
     /// A number for each pair of the block: scores, probabilities, or their gradients.
     pairs: [Vec<f32>; 2],
-    /// Numbers of the queries: log-sums, and Σⱼ pⱼ dpⱼ.
-    per_query: [Vec<f32>; 2],
+    /// Numbers of the queries: log-sums, Σⱼ pⱼ dpⱼ, and slopes of a key's scores.
+    per_query: [Vec<f32>; 3],
 }
 
 thread_local! {
@@ -137,24 +196,34 @@ fn attend_block(
 ) {
     let shape = attention.shape;
     let (width, scale) = (shape.query_width(), shape.scale as f32);
-    let keys = seen(attention, task);
-    let (n_keys, n_queries) = (keys.len(), task.queries.len());
+    let keys = Seen::of(attention, task);
+    let (n_keys, n_queries) = (keys.rows.len(), task.queries.len());
     let Scratch { panels: [key_panel, value_panel, ..], pairs: [scores, _], .. } = scratch;
     for head in 0..shape.query_heads {
         let (q, k, v) = columns(&shape, head);
         if head.is_multiple_of(shape.query_heads / shape.kv_heads) {
-            columns_of(path, &keys, k, key_panel);
-            terms_of(path, &keys, v.clone(), value_panel);
+            columns_of(path, &keys.rows, k, key_panel);
+            terms_of(path, &keys.rows, v.clone(), value_panel);
         }
         let scores = cleared(scores, n_queries * n_keys);
         let queries = left(attention.queries, task.queries.start);
         multiply(path, queries, q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
+        let bend = Bend::of(attention, head);
         let mut totals = [0.0; QUERIES];
         for (i, query) in task.queries.clone().enumerate() {
-            let (seen, unseen) =
-                scores[i * n_keys..(i + 1) * n_keys].split_at_mut(n_seen(attention, task, query));
-            let (max, total) = exponentials(path, seen, scale);
-            unseen.fill(0.0);
+            let row = &mut scores[i * n_keys..(i + 1) * n_keys];
+            let position = position(attention, task.segment, query);
+            let seen = keys.by(position);
+            let mut factor = scale;
+            if let Some(bend) = bend {
+                for (score, key) in row[seen.clone()].iter_mut().zip(&keys.positions[seen.clone()]) {
+                    *score = bend.score(*score, position - key);
+                }
+                factor = 1.0;
+            }
+            let (max, total) = exponentials(path, &mut row[seen.clone()], factor);
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
             log_sums[i * shape.query_heads + head] = max + total.ln();
             totals[i] = total;
         }
@@ -210,12 +279,14 @@ struct Inputs<'a> {
     shared: &'a Rows<f32>,
 }
 
-/// Queries that see the keys `keys` of a source: all of them, or each key from its own row on.
+/// Queries of one segment that may see the keys `keys` of a source.
 #[derive(Clone)]
 struct Sight {
     keys: Range<usize>,
+    /// Of the first key.
+    position: usize,
+    segment: usize,
     queries: Range<usize>,
-    causal: bool,
 }
 
 /// Adds the gradient of a block of queries.
@@ -228,29 +299,41 @@ fn query_gradient(
 ) {
     let (shape, attention) = (inputs.shape, inputs.attention);
     let scale = shape.scale as f32;
-    let keys = seen(attention, task);
-    let (n_keys, n_queries) = (keys.len(), task.queries.len());
+    let keys = Seen::of(attention, task);
+    let (n_keys, n_queries) = (keys.rows.len(), task.queries.len());
     let Scratch { panels: [key_panel, value_panel, key_terms, _], pairs: [scores, d_scores], .. } = scratch;
     for head in 0..shape.query_heads {
         let (q, k, v) = columns(&shape, head);
         if head.is_multiple_of(shape.query_heads / shape.kv_heads) {
-            columns_of(path, &keys, k.clone(), key_panel);
-            columns_of(path, &keys, v, value_panel);
-            terms_of(path, &keys, k, key_terms);
+            columns_of(path, &keys.rows, k.clone(), key_panel);
+            columns_of(path, &keys.rows, v, value_panel);
+            terms_of(path, &keys.rows, k, key_terms);
         }
         let scores = cleared(scores, n_queries * n_keys);
         let d_scores = cleared(d_scores, n_queries * n_keys);
         let first = task.queries.start;
+        let bend = Bend::of(attention, head);
         multiply(path, left(attention.queries, first), q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
         multiply(path, left(inputs.d_output, first), q.clone(), (value_panel, n_keys), (d_scores, n_keys, 0));
         for (i, query) in task.queries.clone().enumerate() {
             let row = i * n_keys..(i + 1) * n_keys;
-            let n = n_seen(attention, task, query);
-            let (d_scores, unseen) = d_scores[row.clone()].split_at_mut(n);
-            let log_sum = inputs.attended.log_sums.row(query)[head];
-            let shared = inputs.shared.row(query)[head];
-            score_gradients(path, &scores[row][..n], d_scores, (log_sum, shared), scale);
-            unseen.fill(0.0);
+            let (scores, d_scores) = (&mut scores[row.clone()], &mut d_scores[row]);
+            let position = position(attention, task.segment, query);
+            let seen = keys.by(position);
+            d_scores[..seen.start].fill(0.0);
+            d_scores[seen.end..].fill(0.0);
+            let (scores, d_scores) = (&mut scores[seen.clone()], &mut d_scores[seen.clone()]);
+            let of_query = (inputs.attended.log_sums.row(query)[head], inputs.shared.row(query)[head]);
+            let Some(bend) = bend else {
+                score_gradients(path, scores, d_scores, of_query, scale);
+                continue;
+            };
+            let before = keys.positions[seen].iter().map(|key| position - key);
+            scores.iter_mut().zip(before.clone()).for_each(|(s, before)| *s = bend.score(*s, before));
+            score_gradients(path, scores, d_scores, of_query, 1.0);
+            for ((d, &mut score), before) in d_scores.iter_mut().zip(scores).zip(before) {
+                *d *= bend.factor(score, before);
+            }
         }
         let d_scores = Left { values: d_scores, stride: n_keys };
         let to = (&mut *d_queries, shape.query_width(), q.start);
@@ -269,15 +352,16 @@ fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut R
     for block in attention.forest.query_blocks(attention.asking) {
         let segment = &attention.forest.segments()[block.segment];
         let above = segment.ancestors().iter().filter(|span| span.source == source);
-        let above = above.map(|span| (span.rows.clone(), false));
-        let itself = (source == Source::Own).then(|| (segment.rows(), true));
-        for (keys, causal) in above.chain(itself) {
-            let first = keys.start / n_keys;
-            for (tile, sights) in per_tile[..keys.end.div_ceil(n_keys)].iter_mut().enumerate().skip(first) {
-                let keys = keys.start.max(tile * n_keys)..keys.end.min((tile + 1) * n_keys);
+        let above = above.map(|span| (span.rows.clone(), span.position));
+        let itself = (source == Source::Own).then(|| (segment.rows(), segment.position()));
+        for (all, position) in above.chain(itself) {
+            let first = all.start / n_keys;
+            for (tile, sights) in per_tile[..all.end.div_ceil(n_keys)].iter_mut().enumerate().skip(first) {
+                let keys = all.start.max(tile * n_keys)..all.end.min((tile + 1) * n_keys);
+                let position = position + keys.start - all.start;
                 for start in block.queries.clone().step_by(QUERIES) {
                     let queries = start..(start + QUERIES).min(block.queries.end);
-                    sights.push(Sight { keys: keys.clone(), queries, causal });
+                    sights.push(Sight { keys: keys.clone(), position, segment: block.segment, queries });
                 }
             }
         }
@@ -309,17 +393,23 @@ fn tile_gradient(
 ) {
     let (shape, attention) = (inputs.shape, inputs.attention);
     let (scale, width) = (shape.scale as f32, keys.width());
-    let own = |query: usize| own_row(attention, query);
-    // Queries before the first key see none of them.
-    let first = sight.queries.clone().find(|&query| !sight.causal || own(query) >= sight.keys.start);
-    let Some(first) = first else { return };
-    let queries: Vec<&[f32]> = (first..sight.queries.end).map(|query| attention.queries.row(query)).collect();
-    let d_outputs: Vec<&[f32]> = (first..sight.queries.end).map(|query| inputs.d_output.row(query)).collect();
+    let at = |query: &usize| position(attention, sight.segment, *query);
+    // Queries before the first key see none of them, nor do those whose window begins behind the last.
+    let last = sight.position + sight.keys.len() - 1;
+    let beyond = |query: &usize| shape.window.is_some_and(|window| at(query) >= last + window);
+    let asking: Vec<usize> =
+        sight.queries.clone().filter(|query| at(query) >= sight.position && !beyond(query)).collect();
+    if asking.is_empty() {
+        return;
+    }
+    let positions: Vec<usize> = asking.iter().map(at).collect();
+    let queries: Vec<&[f32]> = asking.iter().map(|&query| attention.queries.row(query)).collect();
+    let d_outputs: Vec<&[f32]> = asking.iter().map(|&query| inputs.d_output.row(query)).collect();
     let n_queries = queries.len();
     let Scratch {
         panels: [query_panel, d_output_panel, query_terms, d_output_terms],
         pairs: [scores, d_scores],
-        per_query: [log_sums, shared],
+        per_query: [log_sums, shared, factors],
     } = scratch;
     for head in 0..shape.query_heads {
         let (q, k, v) = columns(&shape, head);
@@ -329,7 +419,7 @@ fn tile_gradient(
         terms_of(path, &d_outputs, q.clone(), d_output_terms);
         let of_head = |rows: &Rows<f32>, to: &mut Vec<f32>| {
             to.clear();
-            to.extend((first..sight.queries.end).map(|query| rows.row(query)[head]));
+            to.extend(asking.iter().map(|&query| rows.row(query)[head]));
         };
         of_head(&inputs.attended.log_sums, log_sums);
         of_head(inputs.shared, shared);
@@ -339,15 +429,32 @@ fn tile_gradient(
             Left { values: &keys.values()[sight.keys.start * width..sight.keys.end * width], stride: width };
         multiply(path, rows, k.clone(), (query_panel, n_queries), (scores, n_queries, 0));
         multiply(path, rows, v.clone(), (d_output_panel, n_queries), (d_scores, n_queries, 0));
-        for (i, key) in sight.keys.clone().enumerate() {
+        let bend = Bend::of(attention, head);
+        for i in 0..sight.keys.len() {
             let row = i * n_queries..(i + 1) * n_queries;
             let (scores, d_scores) = (&mut scores[row.clone()], &mut d_scores[row]);
-            let unseeing =
-                (first..sight.queries.end).take_while(|&query| sight.causal && own(query) < key).count();
-            scores[..unseeing].fill(0.0);
-            d_scores[..unseeing].fill(0.0);
-            let of_queries = (&log_sums[unseeing..], &shared[unseeing..]);
-            pair_gradients(path, &mut scores[unseeing..], &mut d_scores[unseeing..], of_queries, scale);
+            let key = sight.position + i;
+            let start = positions.partition_point(|&query| query < key);
+            let end =
+                shape.window.map_or(n_queries, |window| positions.partition_point(|&q| q < key + window));
+            for unseeing in [0..start, end..n_queries] {
+                scores[unseeing.clone()].fill(0.0);
+                d_scores[unseeing].fill(0.0);
+            }
+            let (scores, d_scores) = (&mut scores[start..end], &mut d_scores[start..end]);
+            let of_queries = (&log_sums[start..end], &shared[start..end]);
+            let Some(bend) = bend else {
+                pair_gradients(path, scores, d_scores, of_queries, scale);
+                continue;
+            };
+            let before = positions[start..end].iter().map(|query| query - key);
+            factors.clear();
+            for (score, before) in scores.iter_mut().zip(before) {
+                *score = bend.score(*score, before);
+                factors.push(bend.factor(*score, before));
+            }
+            pair_gradients(path, scores, d_scores, of_queries, 1.0);
+            d_scores.iter_mut().zip(&*factors).for_each(|(d, factor)| *d *= factor);
         }
         let pairs = |values| Left { values, stride: n_queries };
         multiply(path, pairs(d_scores), 0..n_queries, (query_terms, k.len()), (&mut *d_keys, width, k.start));

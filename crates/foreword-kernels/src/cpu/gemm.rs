@@ -1,6 +1,6 @@
 //! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W; in single precision or in bf16.
 //!
-//! The frozen matrix stays in its file's format. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
+//! The frozen matrix stays in its file's format, blocks included. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
 //! each, is widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the
 //! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
 //! threads.
@@ -9,6 +9,7 @@ mod eight;
 mod few;
 pub(super) mod fill;
 pub(super) mod pairs;
+mod unpacked;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -47,10 +48,12 @@ pub struct FrozenMatrix {
     dtype: Option<Dtype>,
     /// Products with it are in bf16.
     pairs: bool,
+    /// By which blocks are unpacked.
+    path: Path,
 }
 
 impl FrozenMatrix {
-    pub(super) fn new(blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
+    pub(super) fn new(path: Path, blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
         let rows = blocks.iter().map(Weights::rows).sum();
         assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
         let turned = blocks.len() == 1 && blocks[0].is_turned();
@@ -59,7 +62,7 @@ impl FrozenMatrix {
         let dtype = blocks[0].dtype();
         let dtype = blocks.iter().all(|block| block.dtype() == dtype).then_some(dtype);
         let pairs = blocks.iter().all(|block| product(block.dtype()) == Dtype::Bf16);
-        Self { blocks, rows, turned, dtype, pairs }
+        Self { blocks, rows, turned, dtype, pairs, path }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -98,7 +101,11 @@ impl FrozenMatrix {
     /// The numbers `range` of line `line`, widened.
     fn read_line(&self, line: usize, range: Range<usize>, to: &mut [f32]) {
         let (block, line) = self.locate(line);
-        block.read_line(line, range, to);
+        if block.dtype().has_blocks() {
+            unpacked::read(self.path, block.dtype(), block.line_bytes(line), range, to);
+        } else {
+            block.read_line(line, range, to);
+        }
     }
 
     /// Row `row`, widened.

@@ -46,10 +46,10 @@ pub(super) const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
 /// Defines `$name`, which runs the inlined generic function `$body` compiled for the given path.
 /// `$body` takes the const parameter `FMA` first.
 macro_rules! per_path {
-    ($(#[$doc:meta])* fn $name:ident = $body:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)?) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)?) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, unsafe_code)]
-        fn $name(path: $crate::cpu::lanes::Path, $($arg: $kind),*) $(-> $result)? {
+        $vis fn $name(path: $crate::cpu::lanes::Path, $($arg: $kind),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             fn avx512($($arg: $kind),*) $(-> $result)? {

@@ -9,7 +9,7 @@ mod rowwise;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::{
-    Activation, Attended, Attention, AttentionGradient, Backend, Direction, Norm, RotaryAngles, Token,
+    Activation, Attended, Attention, AttentionGradient, Backend, Direction, HeadOf, Norm, RotaryAngles, Token,
 };
 use crate::rows::{RowBlock, Rows};
 use crate::weights::{Dtype, Weights};
@@ -123,7 +123,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
 
     fn matrix(&self, blocks: Vec<Weights>) -> FrozenMatrix {
-        FrozenMatrix::new(blocks, |stored| self.product_dtype(stored))
+        FrozenMatrix::new(self.path, blocks, |stored| self.product_dtype(stored))
     }
     fn product_dtype(&self, stored: Dtype) -> Dtype {
         match self.products {
@@ -163,6 +163,9 @@ impl Backend for Cpu {
     fn add(&self, into: &mut Rows<f32>, x: &Rows<f32>) {
         into.add(x);
     }
+    fn scale(&self, x: &mut Rows<f32>, factor: f32) {
+        x.values_mut().iter_mut().for_each(|value| *value *= factor);
+    }
     fn linear(&self, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&Vec<f32>>) -> Rows<f32> {
         let mut y = Rows::zeros(x.n_rows(), weight.rows());
         if let Some(bias) = bias {
@@ -179,6 +182,19 @@ impl Backend for Cpu {
     }
     fn norm_gradient(&self, x: &Rows<f32>, norm: &Norm<Vec<f32>>, dy: &Rows<f32>, dx: &mut Rows<f32>) {
         self.pool.install(|| rowwise::norm_gradient(self.path, x, norm, dy, dx));
+    }
+    fn norm_heads(&self, x: &Rows<f32>, n_heads: usize, width: usize, norm: &Norm<Vec<f32>>) -> Rows<f32> {
+        self.pool.install(|| rowwise::norm_heads(self.path, x, n_heads * width, width, norm))
+    }
+    fn norm_heads_gradient(
+        &self,
+        x: &Rows<f32>,
+        n_heads: usize,
+        width: usize,
+        norm: &Norm<Vec<f32>>,
+        dy: Rows<f32>,
+    ) -> Rows<f32> {
+        self.pool.install(|| rowwise::norm_heads_gradient(self.path, x, n_heads * width, width, norm, dy))
     }
     fn rotate(
         &self,
@@ -208,25 +224,26 @@ impl Backend for Cpu {
     fn activate_gradient(&self, x: &Rows<f32>, activation: Activation, dy: &Rows<f32>) -> Rows<f32> {
         self.pool.install(|| rowwise::activate_gradient(self.path, x, activation, dy))
     }
-    fn logits_at(&self, x: &Rows<f32>, head: &FrozenMatrix, pairs: &[(usize, Token)]) -> Vec<f32> {
+    fn logits_at(&self, x: &Rows<f32>, head: HeadOf<'_, Self>, pairs: &[(usize, Token)]) -> Vec<f32> {
         head::logits_at(x, head, pairs)
     }
     fn logits_at_gradient(
         &self,
-        head: &FrozenMatrix,
+        head: HeadOf<'_, Self>,
         pairs: &[(usize, Token)],
+        logits: &[f32],
         d: &[f32],
         dx: &mut Rows<f32>,
     ) {
-        head::logits_at_gradient(head, pairs, d, dx);
+        head::logits_at_gradient(head, pairs, logits, d, dx);
     }
-    fn log_sum_exp(&self, x: &Rows<f32>, head: &FrozenMatrix) -> Vec<f32> {
+    fn log_sum_exp(&self, x: &Rows<f32>, head: HeadOf<'_, Self>) -> Vec<f32> {
         self.pool.install(|| head::log_sum_exp(self.path, x, head))
     }
     fn log_sum_exp_gradient(
         &self,
         x: &Rows<f32>,
-        head: &FrozenMatrix,
+        head: HeadOf<'_, Self>,
         log_sums: &[f32],
         d: &[f32],
         dx: &mut Rows<f32>,

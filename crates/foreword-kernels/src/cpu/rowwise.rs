@@ -1,9 +1,11 @@
 //! Operations on single rows: norms, rotation, activations, and their gradients.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::lanes::{Path, dot, exp, fma, per_path, sum};
-use crate::backend::{Activation, Direction, Function, Norm, NormKind, RotaryAngles};
+use crate::backend::{Activation, Direction, Function, Norm, NormKind, Pairing, RotaryAngles};
 use crate::rows::{RowBlock, Rows};
 
 /// Rows that a thread takes at a time.
@@ -21,8 +23,69 @@ fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
 
 pub(super) fn norm(path: Path, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
     let mut y = Rows::zeros(x.n_rows(), x.width());
-    each_row(&mut y, |i, y| norm_row(path, x.row(i), norm, y));
+    each_row(&mut y, |i, y| norm_row(path, x.row(i), Part::whole(norm), y));
     y
+}
+
+pub(super) fn norm_heads(
+    path: Path,
+    x: &Rows<f32>,
+    end: usize,
+    width: usize,
+    norm: &Norm<Vec<f32>>,
+) -> Rows<f32> {
+    let mut y = x.clone();
+    each_row(&mut y, |i, y| {
+        for head in heads(end, width) {
+            norm_row(path, &x.row(i)[head.clone()], Part::of(norm, head.clone()), &mut y[head]);
+        }
+    });
+    y
+}
+
+pub(super) fn norm_heads_gradient(
+    path: Path,
+    x: &Rows<f32>,
+    end: usize,
+    width: usize,
+    norm: &Norm<Vec<f32>>,
+    dy: Rows<f32>,
+) -> Rows<f32> {
+    let mut dx = dy;
+    each_row(&mut dx, |i, dx| {
+        let mut dy = vec![0.0; width];
+        for head in heads(end, width) {
+            dy.copy_from_slice(&dx[head.clone()]);
+            dx[head.clone()].fill(0.0);
+            let part = Part::of(norm, head.clone());
+            norm_gradient_row(path, &x.row(i)[head.clone()], part, &dy, &mut dx[head]);
+        }
+    });
+    dx
+}
+
+/// Heads of `width` numbers up to number `end`.
+fn heads(end: usize, width: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..end).step_by(width).map(move |first| first..first + width)
+}
+
+/// A norm's gain and bias for some numbers of a row.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    kind: NormKind,
+    gain: &'a [f32],
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Part<'a> {
+    fn whole(norm: &'a Norm<Vec<f32>>) -> Self {
+        Self { kind: norm.kind, gain: &norm.gain, bias: norm.bias.as_deref() }
+    }
+
+    fn of(norm: &'a Norm<Vec<f32>>, numbers: Range<usize>) -> Self {
+        let bias = norm.bias.as_ref().map(|bias| &bias[numbers.clone()]);
+        Self { kind: norm.kind, gain: &norm.gain[numbers], bias }
+    }
 }
 
 pub(super) fn norm_gradient(
@@ -32,7 +95,7 @@ pub(super) fn norm_gradient(
     dy: &Rows<f32>,
     dx: &mut Rows<f32>,
 ) {
-    each_row(dx, |i, dx| norm_gradient_row(path, x.row(i), norm, dy.row(i), dx));
+    each_row(dx, |i, dx| norm_gradient_row(path, x.row(i), Part::whole(norm), dy.row(i), dx));
 }
 
 pub(super) fn rotate(
@@ -46,7 +109,11 @@ pub(super) fn rotate(
     each_row(x, |i, row| {
         let at = i * angles.half..(i + 1) * angles.half;
         let (cos, sin) = (&angles.cos[at.clone()], &angles.sin[at]);
-        rotate_row(path, &mut row[..end], width, cos, sin, direction == Direction::Backward);
+        let backward = direction == Direction::Backward;
+        match angles.pairing {
+            Pairing::Halves => rotate_row(path, &mut row[..end], width, cos, sin, backward),
+            Pairing::Neighbours => rotate_neighbours(path, &mut row[..end], width, cos, sin, backward),
+        }
     });
 }
 
@@ -67,9 +134,10 @@ pub(super) fn activate_gradient(
     dx
 }
 
-per_path!(fn norm_row = norm_row_of(x: &[f32], norm: &Norm<Vec<f32>>, y: &mut [f32]));
-per_path!(fn norm_gradient_row = norm_gradient_row_of(x: &[f32], norm: &Norm<Vec<f32>>, dy: &[f32], dx: &mut [f32]));
+per_path!(fn norm_row = norm_row_of(x: &[f32], norm: Part<'_>, y: &mut [f32]));
+per_path!(fn norm_gradient_row = norm_gradient_row_of(x: &[f32], norm: Part<'_>, dy: &[f32], dx: &mut [f32]));
 per_path!(fn rotate_row = rotate_row_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
+per_path!(fn rotate_neighbours = rotate_neighbours_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
 per_path!(fn activate_row = activate_row_of(x: &[f32], activation: Activation, y: &mut [f32]));
 per_path!(fn activate_gradient_row = activate_gradient_row_of(x: &[f32], activation: Activation, dy: &[f32], dx: &mut [f32]));
 
@@ -88,12 +156,12 @@ fn statistics<const FMA: bool>(x: &[f32], kind: NormKind) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn norm_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, y: &mut [f32]) {
+fn norm_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, y: &mut [f32]) {
     let (mean, scale) = statistics::<FMA>(x, norm.kind);
-    for ((y, &x), &gain) in y.iter_mut().zip(x).zip(&norm.gain) {
+    for ((y, &x), &gain) in y.iter_mut().zip(x).zip(norm.gain) {
         *y = (x - mean) * scale * gain;
     }
-    if let Some(bias) = &norm.bias {
+    if let Some(bias) = norm.bias {
         for (y, &bias) in y.iter_mut().zip(bias) {
             *y += bias;
         }
@@ -101,12 +169,12 @@ fn norm_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, y: &mut [f32])
 }
 
 #[inline(always)]
-fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, dy: &[f32], dx: &mut [f32]) {
+fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, dy: &[f32], dx: &mut [f32]) {
     let (mean, scale) = statistics::<FMA>(x, norm.kind);
     let n = x.len() as f32;
     let mut along = [0.0; super::lanes::LANES];
     let mut total = [0.0; super::lanes::LANES];
-    for (i, ((&x, &dy), &gain)) in x.iter().zip(dy).zip(&norm.gain).enumerate() {
+    for (i, ((&x, &dy), &gain)) in x.iter().zip(dy).zip(norm.gain).enumerate() {
         let lane = i % super::lanes::LANES;
         let d = dy * gain;
         along[lane] = fma::<FMA>(d, (x - mean) * scale, along[lane]);
@@ -117,7 +185,7 @@ fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: &Norm<Vec<f32>>, dy: &
         NormKind::Rms { .. } => 0.0,
         NormKind::Layer { .. } => sum(&total, |v| v) / n,
     };
-    for (((dx, &x), &dy), &gain) in dx.iter_mut().zip(x).zip(dy).zip(&norm.gain) {
+    for (((dx, &x), &dy), &gain) in dx.iter_mut().zip(x).zip(dy).zip(norm.gain) {
         *dx += scale * (dy * gain - d_mean - (x - mean) * scale * along);
     }
 }
@@ -128,6 +196,23 @@ fn rotate_row_of<const FMA: bool>(row: &mut [f32], width: usize, cos: &[f32], si
     for head in row.chunks_exact_mut(width) {
         let (first, second) = head.split_at_mut(cos.len());
         for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            let sin = sign * sin;
+            (*a, *b) = (fma::<FMA>(*a, cos, -(*b * sin)), fma::<FMA>(*b, cos, *a * sin));
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate_neighbours_of<const FMA: bool>(
+    row: &mut [f32],
+    width: usize,
+    cos: &[f32],
+    sin: &[f32],
+    backward: bool,
+) {
+    let sign = if backward { -1.0 } else { 1.0 };
+    for head in row.chunks_exact_mut(width) {
+        for (([a, b], &cos), &sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
             let sin = sign * sin;
             (*a, *b) = (fma::<FMA>(*a, cos, -(*b * sin)), fma::<FMA>(*b, cos, *a * sin));
         }

@@ -1,11 +1,11 @@
 //! A row's bits depend on nothing but the row and its ancestors: not on threads, batch mates or the cut into calls.
 
 use foreword_kernels::{
-    Attention, AttentionGradient, Backend, Cpu, Dtype, Forest, Parent, Path, Products, RowBlock, Rows,
-    Source, Span,
+    Attention, AttentionGradient, AttentionShape, Backend, Cpu, Dtype, Forest, Head, Parent, Path, Products,
+    RowBlock, Rows, Source, Span,
 };
 
-use crate::support::{Numbers, SHAPE};
+use crate::support::{Numbers, SHAPE, kinds};
 
 /// Few rows have code of their own, which must be the same chains of multiply-adds: up to nine rows in company, of matrices
 /// with odd sizes, in every format, stored either way round, on every path, in single precision and in bf16.
@@ -60,10 +60,11 @@ fn a_log_sum_alone_has_the_bits_it_has_among_others() {
         let mut numbers = Numbers(3);
         let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
         let x = numbers.rows(&one, 29, 600);
-        let log_sums = one.log_sum_exp(&x, &weight);
-        assert_eq!(log_sums, two.log_sum_exp(&x, &weight));
+        let head = Head { weight: &weight, bias: None, soft_cap: Some(3.0) };
+        let log_sums = one.log_sum_exp(&x, head);
+        assert_eq!(log_sums, two.log_sum_exp(&x, head));
         for i in 0..x.n_rows() {
-            assert_eq!(two.log_sum_exp(&x.select(&[i]), &weight), &log_sums[i..=i]);
+            assert_eq!(two.log_sum_exp(&x.select(&[i]), head), &log_sums[i..=i]);
         }
     }
 }
@@ -71,6 +72,12 @@ fn a_log_sum_alone_has_the_bits_it_has_among_others() {
 /// Three examples below one trunk in one call, and the same in two calls that add to the same gradient.
 #[test]
 fn the_gradient_of_a_shared_context_does_not_depend_on_the_cut_into_calls_or_on_threads() {
+    for (shape, slopes) in kinds() {
+        of_a_shared_context(shape, slopes.as_ref().map(|slopes| &slopes[..]));
+    }
+}
+
+fn of_a_shared_context(shape: AttentionShape, slopes: Option<&[f32]>) {
     let lengths = [5, 1, 11];
     let mut numbers = Numbers(4);
     let cpu = Cpu::new(1).unwrap();
@@ -92,14 +99,15 @@ fn the_gradient_of_a_shared_context_does_not_depend_on_the_cut_into_calls_or_on_
             let mut forest = Forest::new();
             for &i in *call {
                 forest.push(
-                    Parent::Context(vec![Span { source: Source::Context(0), rows: 0..19 }]),
+                    Parent::Context(vec![Span { source: Source::Context(0), rows: 0..19, position: 0 }]),
                     lengths[i],
                 );
             }
             let (queries, own, d_output) = (join(&queries), join(&own), join(&d_output));
             let context = [&trunk];
             let a = Attention {
-                shape: SHAPE,
+                shape,
+                slopes,
                 forest: &forest,
                 asking: None,
                 queries: &queries,

@@ -1,11 +1,11 @@
 //! The fast implementation, on every code path that this processor has, equals the reference in double precision.
 
 use foreword_kernels::{
-    Activation, Attention, AttentionGradient, Backend, Cpu, Direction, Dtype, Element, Function, Path,
-    Products, Reference, RowBlock, Rows, Weights,
+    Activation, Attention, AttentionGradient, Backend, Cpu, Direction, Dtype, Element, Function, Head,
+    Pairing, Path, Products, Reference, RowBlock, Rows, Weights,
 };
 
-use crate::support::{CONTEXT_ROWS, Numbers, SHAPE, distance, forest, host};
+use crate::support::{CONTEXT_ROWS, Numbers, distance, forest, host, kinds};
 
 /// All results of every operation on the same random operands, named.
 fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
@@ -45,12 +45,19 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
         b.norm_gradient(&x, &norm, &dy, &mut dx);
         keep(format!("norm {layer}"), &b.norm(&x, &norm));
         keep(format!("norm gradient {layer}"), &dx);
+        let norm = numbers.norm(b, 33, layer);
+        keep(format!("norm of heads {layer}"), &b.norm_heads(&x, 3, 11, &norm));
+        keep(format!("its gradient {layer}"), &b.norm_heads_gradient(&x, 3, 11, &norm, dy));
+        b.scale(&mut dx, 0.37);
+        keep("scale".into(), &dx);
     }
-    for direction in [Direction::Forward, Direction::Backward] {
-        let mut x = numbers.rows(b, 9, 40);
-        let angles = numbers.angles(9, 5);
-        b.rotate(&mut x, 3, 12, &angles, direction);
-        keep(format!("rotate {direction:?}"), &x);
+    for pairing in [Pairing::Halves, Pairing::Neighbours] {
+        for direction in [Direction::Forward, Direction::Backward] {
+            let mut x = numbers.rows(b, 9, 40);
+            let angles = numbers.angles(9, 5, pairing);
+            b.rotate(&mut x, 3, 12, &angles, direction);
+            keep(format!("rotate {pairing:?} {direction:?}"), &x);
+        }
     }
     for function in [Function::Silu, Function::Gelu, Function::GeluTanh, Function::Relu] {
         for gated in [false, true] {
@@ -60,25 +67,34 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             keep(format!("{activation:?} gradient"), &b.activate_gradient(&x, activation, &dy));
         }
     }
-    all.extend(head(b, &mut numbers));
+    for (bias, soft_cap) in [(false, None), (true, None), (true, Some(1.5))] {
+        all.extend(head(b, &mut numbers, bias, soft_cap));
+    }
     all.extend(attention(b, &mut numbers));
     all
 }
 
-fn head<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)> {
+fn head<B: Backend>(
+    b: &B,
+    numbers: &mut Numbers,
+    bias: bool,
+    soft_cap: Option<f64>,
+) -> Vec<(String, Vec<f64>)> {
     let wide = |values: &[B::Element]| values.iter().map(|v| v.as_f64()).collect::<Vec<_>>();
-    let head = b.matrix(vec![numbers.weights(Dtype::Bf16, 1301, 24)]);
+    let weight = b.matrix(vec![numbers.weights(Dtype::Bf16, 1301, 24)]);
+    let bias = bias.then(|| b.vector(&numbers.vec(1301)));
+    let head = Head { weight: &weight, bias: bias.as_ref(), soft_cap };
     let x = numbers.rows(b, 300, 24);
     let d: Vec<B::Element> = numbers.vec(300).into_iter().map(B::Element::of_f32).collect();
     let pairs = [(0, 1300), (3, 7), (3, 8), (299, 0)];
-    let log_sums = b.log_sum_exp(&x, &head);
+    let (log_sums, logits) = (b.log_sum_exp(&x, head), b.logits_at(&x, head, &pairs));
     let (mut dx, mut dx_at) = (numbers.rows(b, 300, 24), b.zeros(300, 24));
-    b.log_sum_exp_gradient(&x, &head, &log_sums, &d, &mut dx);
-    b.logits_at_gradient(&head, &pairs, &d[..4], &mut dx_at);
+    b.log_sum_exp_gradient(&x, head, &log_sums, &d, &mut dx);
+    b.logits_at_gradient(head, &pairs, &logits, &d[..4], &mut dx_at);
     vec![
         ("log_sum_exp".into(), wide(&log_sums)),
         ("log_sum_exp gradient".into(), host(b, &dx).into_values()),
-        ("logits_at".into(), wide(&b.logits_at(&x, &head, &pairs))),
+        ("logits_at".into(), wide(&logits)),
         ("logits_at gradient".into(), host(b, &dx_at).into_values()),
     ]
 }
@@ -87,15 +103,18 @@ fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)
     let mut all = Vec::new();
     let forest = forest();
     let asking = [0, 2, 3, 7, 13, 15, 20, 26, 27];
-    for asking in [None, Some(&asking[..])] {
+    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&asking[..]))]);
+    for ((shape, slopes), asking) in ways {
+        let slopes = slopes.as_ref().map(|slopes| &slopes[..]);
         let n = asking.map_or(forest.n_rows(), <[usize]>::len);
-        let queries = numbers.rows(b, n, SHAPE.query_width());
-        let own = numbers.rows(b, forest.n_rows(), 2 * SHAPE.kv_width());
-        let context = CONTEXT_ROWS.map(|n| numbers.rows(b, n, 2 * SHAPE.kv_width()));
+        let queries = numbers.rows(b, n, shape.query_width());
+        let own = numbers.rows(b, forest.n_rows(), 2 * shape.kv_width());
+        let context = CONTEXT_ROWS.map(|n| numbers.rows(b, n, 2 * shape.kv_width()));
         let context = [&context[0], &context[1]];
-        let d_output = numbers.rows(b, n, SHAPE.query_width());
+        let d_output = numbers.rows(b, n, shape.query_width());
         let a = Attention {
-            shape: SHAPE,
+            shape,
+            slopes,
             forest: &forest,
             asking,
             queries: &queries,
@@ -189,11 +208,12 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
         let x = numbers.rows(&cpu, 9, 24);
         let rounded = Rows::new(wide(&round(x.values())).into_values(), 24);
         let (matrix, expected) = (cpu.matrix(vec![head.clone()]), reference.matrix(vec![head]));
-        let got: Vec<f64> = cpu.log_sum_exp(&x, &matrix).into_iter().map(f64::from).collect();
-        assert!(distance(&got, &reference.log_sum_exp(&rounded, &expected)) < 2e-6);
-        let got: Vec<f64> =
-            cpu.logits_at(&x, &matrix, &[(3, 7), (8, 0)]).into_iter().map(f64::from).collect();
-        assert!(distance(&got, &reference.logits_at(&rounded, &expected, &[(3, 7), (8, 0)])) < 2e-6);
+        let of_cpu = Head { weight: &matrix, bias: None, soft_cap: None };
+        let of_reference = Head { weight: &expected, bias: None, soft_cap: None };
+        let got: Vec<f64> = cpu.log_sum_exp(&x, of_cpu).into_iter().map(f64::from).collect();
+        assert!(distance(&got, &reference.log_sum_exp(&rounded, of_reference)) < 2e-6);
+        let got: Vec<f64> = cpu.logits_at(&x, of_cpu, &[(3, 7), (8, 0)]).into_iter().map(f64::from).collect();
+        assert!(distance(&got, &reference.logits_at(&rounded, of_reference, &[(3, 7), (8, 0)])) < 2e-6);
     }
 }
 

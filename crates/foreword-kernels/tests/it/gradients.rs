@@ -1,10 +1,11 @@
 //! Every gradient of the reference is the derivative, by central differences in double precision.
 
 use foreword_kernels::{
-    Activation, Attention, AttentionGradient, Backend, Direction, Dtype, Function, Reference, RowBlock, Rows,
+    Activation, Attention, AttentionGradient, Backend, Direction, Dtype, Function, Head, Pairing, Reference,
+    RowBlock, Rows,
 };
 
-use crate::support::{CONTEXT_ROWS, Numbers, SHAPE, forest};
+use crate::support::{CONTEXT_ROWS, Numbers, SHAPE, forest, kinds};
 
 /// Compares `gradient`, the gradient of Σ f(x) · weight with respect to `x`, with differences at every 3rd number.
 fn check(name: &str, x: &Rows<f64>, gradient: &Rows<f64>, f: impl Fn(&Rows<f64>) -> f64) {
@@ -46,17 +47,22 @@ fn row_operations() {
         let mut dx = b.zeros(5, 8);
         b.norm_gradient(&x, &norm, &dy, &mut dx);
         check("norm", &x, &dx, |x| product(&b.norm(x, &norm), &dy));
+        let norm = numbers.norm(&b, 6, layer);
+        let dx = b.norm_heads_gradient(&x, 2, 3, &norm, dy.clone());
+        check("norm of heads", &x, &dx, |x| product(&b.norm_heads(x, 2, 3, &norm), &dy));
     }
 
-    let angles = numbers.angles(5, 2);
-    let dy = numbers.rows(&b, 5, 8);
-    let mut dx = dy.clone();
-    b.rotate(&mut dx, 2, 4, &angles, Direction::Backward);
-    check("rotate", &x, &dx, |x| {
-        let mut y = x.clone();
-        b.rotate(&mut y, 2, 4, &angles, Direction::Forward);
-        product(&y, &dy)
-    });
+    for pairing in [Pairing::Halves, Pairing::Neighbours] {
+        let angles = numbers.angles(5, 2, pairing);
+        let dy = numbers.rows(&b, 5, 8);
+        let mut dx = dy.clone();
+        b.rotate(&mut dx, 2, 4, &angles, Direction::Backward);
+        check("rotate", &x, &dx, |x| {
+            let mut y = x.clone();
+            b.rotate(&mut y, 2, 4, &angles, Direction::Forward);
+            product(&y, &dy)
+        });
+    }
 
     for (function, gated) in [(Function::Silu, true), (Function::GeluTanh, false), (Function::Gelu, true)] {
         let activation = Activation { function, gated };
@@ -65,17 +71,21 @@ fn row_operations() {
         check("activate", &x, &dx, |x| product(&b.activate(x, activation), &dy));
     }
 
-    let pairs = [(0, 3), (4, 0), (4, 6)];
-    let mut dx = b.zeros(5, 8);
-    b.logits_at_gradient(&weight, &pairs, &[0.5, -1.0, 2.0], &mut dx);
-    check("logits_at", &x, &dx, |x| {
-        let logits = b.logits_at(x, &weight, &pairs);
-        0.5 * logits[0] - logits[1] + 2.0 * logits[2]
-    });
-    let d = [0.3, -0.2, 1.0, 0.0, 0.7];
-    let mut dx = b.zeros(5, 8);
-    b.log_sum_exp_gradient(&x, &weight, &b.log_sum_exp(&x, &weight), &d, &mut dx);
-    check("log_sum_exp", &x, &dx, |x| b.log_sum_exp(x, &weight).iter().zip(d).map(|(l, d)| l * d).sum());
+    let bias = b.vector(&numbers.vec(7));
+    for (bias, soft_cap) in [(None, None), (Some(&bias), Some(0.8))] {
+        let head = Head { weight: &weight, bias, soft_cap };
+        let pairs = [(0, 3), (4, 0), (4, 6)];
+        let mut dx = b.zeros(5, 8);
+        b.logits_at_gradient(head, &pairs, &b.logits_at(&x, head, &pairs), &[0.5, -1.0, 2.0], &mut dx);
+        check("logits_at", &x, &dx, |x| {
+            let logits = b.logits_at(x, head, &pairs);
+            0.5 * logits[0] - logits[1] + 2.0 * logits[2]
+        });
+        let d = [0.3, -0.2, 1.0, 0.0, 0.7];
+        let mut dx = b.zeros(5, 8);
+        b.log_sum_exp_gradient(&x, head, &b.log_sum_exp(&x, head), &d, &mut dx);
+        check("log_sum_exp", &x, &dx, |x| b.log_sum_exp(x, head).iter().zip(d).map(|(l, d)| l * d).sum());
+    }
 }
 
 #[test]
@@ -84,7 +94,9 @@ fn attention() {
     let mut numbers = Numbers(2);
     let forest = forest();
     let asking = [0, 2, 3, 7, 13, 15, 20, 26, 27];
-    for asking in [None, Some(&asking[..])] {
+    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&asking[..]))]);
+    for ((shape, slopes), asking) in ways {
+        let slopes = slopes.as_ref().map(|slopes| &slopes[..]);
         let n = asking.map_or(forest.n_rows(), <[usize]>::len);
         let queries = numbers.rows(&b, n, SHAPE.query_width());
         let own = numbers.rows(&b, forest.n_rows(), 2 * SHAPE.kv_width());
@@ -92,12 +104,13 @@ fn attention() {
         let d_output = numbers.rows(&b, n, SHAPE.query_width());
         let value = |queries: &Rows<f64>, own: &Rows<f64>, first: &Rows<f64>, second: &Rows<f64>| {
             let context = [first, second];
-            let a = Attention { shape: SHAPE, forest: &forest, asking, queries, own, context: &context };
+            let a = Attention { shape, slopes, forest: &forest, asking, queries, own, context: &context };
             product(&b.attend(&a).output, &d_output)
         };
         let blocks = [&context[0], &context[1]];
         let a = Attention {
-            shape: SHAPE,
+            shape,
+            slopes,
             forest: &forest,
             asking,
             queries: &queries,

@@ -8,6 +8,7 @@
 )]
 
 mod bits;
+mod blocks;
 mod fast;
 mod gradients;
 mod support;

@@ -1,8 +1,8 @@
 //! Random operands, a forest with every kind of parent, and comparisons.
 
 use foreword_kernels::{
-    AttentionShape, Backend, Bytes, Dtype, Element, Forest, Norm, NormKind, Parent, RotaryAngles, RowBlock,
-    Rows, Source, Span, Weights,
+    AttentionShape, Backend, Bytes, Dtype, Element, Forest, Norm, NormKind, Pairing, Parent, RotaryAngles,
+    RowBlock, Rows, Source, Span, Weights,
 };
 
 /// A small generator of numbers in ±1: the tests need variety, not quality.
@@ -26,11 +26,7 @@ impl Numbers {
     /// A frozen matrix in the given format.
     pub(crate) fn weights(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Weights {
         let values = self.vec(rows * cols);
-        let bytes: Vec<u8> = match dtype {
-            Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Dtype::Bf16 => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect(),
-            Dtype::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        };
+        let bytes = dtype.encode(&values).unwrap();
         Weights::new(Bytes::new(bytes), dtype, rows, cols).unwrap()
     }
 
@@ -41,32 +37,48 @@ impl Numbers {
         Norm { kind, gain, bias }
     }
 
-    pub(crate) fn angles(&mut self, n: usize, half: usize) -> RotaryAngles {
+    pub(crate) fn angles(&mut self, n: usize, half: usize, pairing: Pairing) -> RotaryAngles {
         let angles: Vec<f32> = self.vec(n * half).iter().map(|v| v * 3.0).collect();
         RotaryAngles {
             cos: angles.iter().map(|a| a.cos()).collect(),
             sin: angles.iter().map(|a| a.sin()).collect(),
             half,
+            pairing,
         }
     }
 }
 
 pub(crate) const SHAPE: AttentionShape =
-    AttentionShape { query_heads: 4, kv_heads: 2, head_width: 12, scale: 0.3 };
+    AttentionShape { query_heads: 4, kv_heads: 2, head_width: 12, scale: 0.3, soft_cap: None, window: None };
+
+/// Every kind of attention: its shape, and what is added to scores per position.
+pub(crate) fn kinds() -> Vec<(AttentionShape, Option<[f32; 4]>)> {
+    let slopes = Some([0.5, 0.25, 0.0625, -0.125]);
+    vec![
+        (SHAPE, None),
+        (AttentionShape { window: Some(4), ..SHAPE }, None),
+        (AttentionShape { window: Some(1), ..SHAPE }, slopes),
+        (AttentionShape { soft_cap: Some(0.7), ..SHAPE }, None),
+        (SHAPE, slopes),
+        (AttentionShape { soft_cap: Some(0.7), window: Some(9), ..SHAPE }, slopes),
+    ]
+}
+
 /// Rows of the two context blocks that `forest` refers to.
 pub(crate) const CONTEXT_ROWS: [usize; 2] = [5, 9];
 
-/// Two roots, children, leaves, context parents with one and two spans: 1 + 3 + 4 + 6 + 2 + 11 + 1 rows.
+/// Two roots, children, leaves, context parents with one and two spans, one of them with hidden rows: 1 + 3 + 4 + 6 + 2 +
+/// 11 + 1 rows.
 pub(crate) fn forest() -> Forest {
-    let context = |block, rows| Span { source: Source::Context(block), rows };
+    let context = |block, rows, position| Span { source: Source::Context(block), rows, position };
     let mut forest = Forest::new();
     let root = forest.push(Parent::Root, 1);
     let other = forest.push(Parent::Root, 3);
     let child = forest.push(Parent::Segment(root), 4);
     forest.push(Parent::Segment(other), 6);
     forest.push(Parent::Segment(child), 2);
-    forest.push(Parent::Context(vec![context(0, 1..5), context(1, 2..9)]), 11);
-    forest.push(Parent::Context(vec![context(1, 0..3)]), 1);
+    forest.push(Parent::Context(vec![context(0, 1..5, 0), context(1, 2..9, 4)]), 11);
+    forest.push(Parent::ContextAt(vec![context(1, 0..3, 2)], 7), 1);
     forest
 }
 

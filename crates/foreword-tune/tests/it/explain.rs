@@ -150,7 +150,7 @@ fn next_tokens(model: &Model<Cpu>, soft: &[f32], context: &[Token]) -> Vec<(Stri
         wanted: &wanted,
         tape: Taped::Nothing,
     };
-    let logits = backend.values(&backbone.logits(&backbone.forward(input).unwrap().hidden));
+    let logits = backbone.logits(&backbone.forward(input).unwrap().hidden);
     let p = probabilities(&logits.iter().map(|&l| f64::from(l)).collect::<Vec<_>>());
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));

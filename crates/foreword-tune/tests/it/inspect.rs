@@ -54,8 +54,8 @@ fn each_number_is_recomputed() {
         let top = 4;
         let inspection = inspect(&model, &soft, Some(&init), Some(&verbalizer), top);
 
-        let table = model.backbone.table();
-        close(inspection.table_norm, model.backbone.embedding_rms() * (table.cols() as f64).sqrt());
+        let table = model.backbone.embeddings();
+        close(inspection.table_norm, model.backbone.embedding_rms() * (table.width() as f64).sqrt());
         let pairs = [(0, 1), (0, 2), (1, 2)].map(|(i, j)| cosine(&row(&soft, i), &row(&soft, j)));
         close(inspection.mean_cosine.unwrap(), pairs.iter().sum::<f64>() / 3.0);
 
@@ -66,7 +66,7 @@ fn each_number_is_recomputed() {
             close(found.norm, norm(&p));
             close(found.relative_norm, norm(&p) / inspection.table_norm);
 
-            let mut all: Vec<(f64, Token)> = (0..table.rows() as Token)
+            let mut all: Vec<(f64, Token)> = (0..table.n() as Token)
                 .filter(|&token| model.tokenizer.token(token).is_some())
                 .map(|token| (cosine(&p, &embedding(&model, token)), token))
                 .collect();

@@ -14,7 +14,7 @@ use foreword_tune::settings::{Init, Method, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::{Examples, Task, TaskError, TrainConfig, Truths, train};
 
-use crate::golden::{load, root};
+use crate::golden::{load, root, tiny_models};
 use crate::laws::task;
 
 const CONTEXTS: [&[Token]; 4] =
@@ -41,7 +41,7 @@ fn rows(model: &Model<Cpu>, tokens: &[Token]) -> SoftPrompt {
 
 #[test]
 fn a_compiled_soft_prompt_scores_with_the_same_bits() {
-    for name in ["llama-tiny", "llama-plain", "qwen2-tiny", "gpt2-tiny"] {
+    for name in tiny_models() {
         let model = load(&format!("testdata/models/{name}"), Cpu::new(2).unwrap());
         let soft = rows(&model, &[110, 111, 112]);
         for placement in PLACEMENTS {
@@ -75,7 +75,7 @@ fn what_can_not_be_compiled_is_refused() {
 #[test]
 fn the_gradient_is_that_of_the_loss() {
     const STEP: f32 = 1.0 / 512.0;
-    for name in ["llama-tiny", "gpt2-tiny"] {
+    for name in ["llama-tiny", "gpt2-tiny", "gemma2-tiny", "bloom-tiny", "mixtral-tiny"] {
         let model = load(&format!("testdata/models/{name}"), Reference::<f64>::new());
         let width = model.backbone.spec().cache_width();
         let value = |i: usize| ((i as f32 * 0.7).sin() * 256.0).round() / 512.0;

@@ -72,7 +72,7 @@ impl Arena {
             directories.push((path.clone(), prompt::read(path)?));
         }
         let model_name = model_name(&file, &directories)?;
-        let model = resolve::model(&model_name, &args.machine)?;
+        let model = resolve::model(&model_name, &args.machine, printer)?;
         let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model)?;
         let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
         let instruction = instruction(args, &file, &directories, (&task, &fields));

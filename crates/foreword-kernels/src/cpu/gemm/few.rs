@@ -1,4 +1,5 @@
-//! Products of a few rows, as in generation: the frozen matrix is read once, straight from its stored format into registers.
+//! Products of a few rows, as in generation: the frozen matrix is read once, straight from its stored format into registers
+//! (blocks by way of a small buffer: [`unpacked`]).
 //!
 //! Lines of the matrix that are columns of the product are turned eight at a time in registers; lines that are its terms
 //! are read a few at a time beside each other. Either way each number of the product is the same chain of multiply-adds
@@ -11,7 +12,7 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use super::eight::Half;
 use super::eight::{Brain, Lanes, Pair, Portable, SIDE, Single, Stored, Units};
-use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way};
+use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way, unpacked};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
@@ -22,7 +23,7 @@ const VISIT: usize = 16;
 /// Bytes of a line that are asked for ahead of their use.
 const AHEAD: usize = 512;
 /// Units whose lines are read beside each other where lines are terms.
-const BESIDE: usize = 8;
+pub(super) const BESIDE: usize = 8;
 /// The line after the last one of an odd number.
 static ZEROS: [u8; 8 * NR_MAX * PANEL_FEW_ROWS] = [0; 8 * NR_MAX * PANEL_FEW_ROWS];
 
@@ -38,10 +39,10 @@ pub(super) struct Part<'a> {
 /// Whether a product of so many rows is one of few, and there is code for the matrix's format.
 pub(super) fn applies(way: Way, side: Side<'_>, n_rows: usize) -> bool {
     n_rows <= MAX_ROWS
-        && side.matrix().dtype().is_some_and(|dtype| match way {
-            Way::Pairs(_) | Way::NativePairs => dtype == Dtype::Bf16,
-            Way::Single(path) => path != Path::Portable || dtype != Dtype::F16,
-        })
+        && match way {
+            Way::Pairs(_) | Way::NativePairs => side.matrix().dtype() == Some(Dtype::Bf16),
+            Way::Single(_) => true,
+        }
 }
 
 /// Computes a part of a product to which this [applies].
@@ -62,17 +63,18 @@ pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
         #[cfg(target_arch = "x86_64")]
         (Way::Pairs(Path::Avx512 | Path::Avx2), _) => unsafe { avx2::<Units<__m256>, Pair>(part, to) },
         #[cfg(target_arch = "x86_64")]
-        (Way::Single(Path::Avx512 | Path::Avx2), Some(dtype)) => unsafe {
+        (Way::Single(Path::Avx512 | Path::Avx2), dtype) => unsafe {
             match dtype {
-                Dtype::F32 => avx2::<__m256, Single>(part, to),
-                Dtype::Bf16 => avx2::<__m256, Brain>(part, to),
-                Dtype::F16 => avx2::<__m256, Half>(part, to),
+                Some(Dtype::F32) => avx2::<__m256, Single>(part, to),
+                Some(Dtype::Bf16) => avx2::<__m256, Brain>(part, to),
+                Some(Dtype::F16) => avx2::<__m256, Half>(part, to),
+                _ => avx2_unpacked(part, to),
             }
         },
         (Way::Pairs(_), _) => by_rows::<Units<Portable>, Pair>(part, to),
         (_, Some(Dtype::F32)) => by_rows::<Portable, Single>(part, to),
         (_, Some(Dtype::Bf16)) => by_rows::<Portable, Brain>(part, to),
-        (_, Some(Dtype::F16) | None) => unreachable!("no code for few rows of this format"),
+        _ => unpacked::by_rows::<Portable>(part, to),
     }
 }
 
@@ -80,6 +82,12 @@ pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn avx2<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
     by_rows::<L, S>(part, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2_unpacked(part: &Part<'_>, to: Target) {
+    unpacked::by_rows::<std::arch::x86_64::__m256>(part, to);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,7 +112,7 @@ fn by_rows<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
 }
 
 /// Places of row 0, 1, … of `n`, the last one as often as needed: computing a row twice changes nothing.
-fn rows<T, const N: usize>(n: usize, row: impl Fn(usize) -> T) -> [T; N] {
+pub(super) fn rows<T, const N: usize>(n: usize, row: impl Fn(usize) -> T) -> [T; N] {
     std::array::from_fn(|i| row(i.min(n - 1)))
 }
 
@@ -164,7 +172,7 @@ fn group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
 /// # Safety
 /// Every row of `a` has `n` units, and so has every line but for the last term; the processor has the instructions of `L`.
 #[inline(always)]
-unsafe fn turned_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+pub(super) unsafe fn turned_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     n: usize,
     a: [*const f32; N],
     lines: &[[&[u8]; SIDE]; G],
@@ -259,7 +267,7 @@ fn terms<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
 /// Every row of `a` has as many terms as there are lines; every line and every row of `c`, which may be the same row several
 /// times, has `n` numbers; the processor has the instructions of `L`.
 #[inline(always)]
-unsafe fn straight_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+pub(super) unsafe fn straight_lines<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     n: usize,
     a: [*const f32; N],
     lines: &[[&[u8]; 2]],

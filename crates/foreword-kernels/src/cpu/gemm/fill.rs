@@ -12,6 +12,9 @@ use super::{FrozenMatrix, KC};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
+/// Numbers of a line that are unpacked at a time.
+const PIECE: usize = 256;
+
 /// Writes the numbers `cols` of the lines `terms` to a panel: tiles `[terms, width]`, one after another; missing columns are
 /// zero.
 pub(super) fn straight(
@@ -35,6 +38,19 @@ pub(super) fn straight(
             Dtype::F16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, |to, from: &[f16]| {
                 from.convert_to_f32_slice(to);
             }),
+            _ => {
+                let mut numbers = [0.0; PIECE];
+                let (numbers, mut start) = (&mut numbers[..PIECE / width * width], cols.start);
+                let mut tiles = tiles;
+                while start < cols.end {
+                    let piece = start..(start + numbers.len()).min(cols.end);
+                    let numbers = &mut numbers[..piece.len()];
+                    matrix.read_line(line, piece.clone(), numbers);
+                    let tiles = tiles.by_ref().take(piece.len().div_ceil(width));
+                    widen(numbers, tiles, <[f32]>::clone_from_slice);
+                    start = piece.end;
+                }
+            }
         }
     }
 }
@@ -135,14 +151,20 @@ fn in_squares(
     while done + SIDE <= cols.len() {
         let lines: [(Dtype, &[u8]); SIDE] = std::array::from_fn(|i| matrix.line(cols.start + done + i));
         let (dtype, bytes) = (lines[0].0, lines.map(|(_, bytes)| bytes));
-        if lines.iter().any(|&(other, _)| other != dtype) {
-            break;
-        }
+        let same = lines.iter().all(|&(other, _)| other == dtype);
         let (bytes, terms, tile) = (&bytes, terms.clone(), &mut tile[done..]);
         match dtype {
-            Dtype::F32 => x86::squares::<Single>(bytes, terms, width, tile),
-            Dtype::Bf16 => x86::squares::<Brain>(bytes, terms, width, tile),
-            Dtype::F16 => x86::squares::<Half>(bytes, terms, width, tile),
+            Dtype::F32 if same => x86::squares::<Single>(bytes, terms, width, tile),
+            Dtype::Bf16 if same => x86::squares::<Brain>(bytes, terms, width, tile),
+            Dtype::F16 if same => x86::squares::<Half>(bytes, terms, width, tile),
+            _ => {
+                let mut numbers = [[0.0f32; KC]; SIDE];
+                for (i, numbers) in numbers.iter_mut().enumerate() {
+                    matrix.read_line(cols.start + done + i, terms.clone(), &mut numbers[..terms.len()]);
+                }
+                let bytes = numbers.each_ref().map(|numbers| bytemuck::cast_slice(numbers));
+                x86::squares::<Single>(&bytes, 0..terms.len(), width, tile);
+            }
         }
         done += SIDE;
     }

@@ -1,0 +1,90 @@
+//! Gemma 1 to 3: scaled embeddings and gains stored less 1. The second has norms before and after, soft caps and a window in
+//! every other layer; the third norms of heads, and slower rotations in the few layers without a window.
+
+use foreword_kernels::{Activation, Function, NormKind};
+use serde_json::json;
+
+use super::{Family, Names, RopeKeys, USUAL, Usual, llama, rope, usual, windows};
+use crate::config::HfConfig;
+use crate::error::BackboneError;
+use crate::spec::{Attention, Block, Embedding, Head, HeadNorms, Mlp, Norms, Spec};
+
+pub(crate) const GEMMA: Family = Family { model_type: "gemma", spec: gemma, names: |_| NAMES };
+pub(crate) const GEMMA2: Family = Family { model_type: "gemma2", spec: gemma2, names: |_| AROUND };
+pub(crate) const GEMMA3: Family = Family { model_type: "gemma3_text", spec: gemma3, names: |_| AROUND };
+
+const NAMES: Names = Names { gain_offset: 1.0, ..llama::NAMES };
+const AROUND: Names = Names {
+    attention_post_norm: "post_attention_layernorm",
+    mlp_norm: "pre_feedforward_layernorm",
+    mlp_post_norm: "post_feedforward_layernorm",
+    ..NAMES
+};
+
+fn gemma(config: &HfConfig) -> Result<Spec, BackboneError> {
+    // Older files say gelu and mean its approximation.
+    for key in ["hidden_act", "hidden_activation"] {
+        if !matches!(config.text_or_none(key)?, None | Some("gelu" | "gelu_pytorch_tanh")) {
+            return Err(config.reject(key, "only gelu_pytorch_tanh is known of this model"));
+        }
+    }
+    let spec = all(config, 8192, RopeKeys::USUAL)?;
+    let activation = Activation { function: Function::GeluTanh, gated: true };
+    Ok(Spec { mlp: Mlp { activation, ..spec.mlp }, ..spec })
+}
+
+fn gemma2(config: &HfConfig) -> Result<Spec, BackboneError> {
+    let spec = all(config, 8192, RopeKeys::USUAL)?;
+    let mut spec = capped(config, spec, [Some(50.0), Some(30.0)])?;
+    let window = config.count_or("sliding_window", Some(4096))?;
+    windows(config, &mut spec, window, |i| i.is_multiple_of(2))?;
+    config.ignore(&["cache_implementation", "hidden_act"]);
+    Ok(spec)
+}
+
+fn gemma3(config: &HfConfig) -> Result<Spec, BackboneError> {
+    const GLOBAL: RopeKeys = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::USUAL };
+    const LOCAL: RopeKeys =
+        RopeKeys { theta: ("rope_local_base_freq", 10_000.0), layers: rope::SLIDING, ..RopeKeys::USUAL };
+    let spec = all(config, 131_072, GLOBAL)?;
+    let mut spec = capped(config, spec, [None, None])?;
+    let pattern = config.count_or_none("sliding_window_pattern")?;
+    let pattern = pattern.or(config.count_or_none("_sliding_window_pattern")?).unwrap_or(6);
+    let window = config.count_or("sliding_window", Some(4096))?;
+    windows(config, &mut spec, window, |i| !(i + 1).is_multiple_of(pattern))?;
+    let local = rope::rope(config, spec.attention.head_width, &LOCAL, &mut spec.context)?;
+    for layer in spec.pattern.iter_mut().filter(|layer| layer.window.is_some()) {
+        layer.rope = Some(local.clone());
+    }
+    config.ignore(&["cache_implementation", "hidden_act"]);
+    Ok(Spec { attention: Attention { head_norms: HeadNorms::Shared, ..spec.attention }, ..spec })
+}
+
+/// What all three have in common.
+fn all(config: &HfConfig, context: usize, rope: RopeKeys) -> Result<Spec, BackboneError> {
+    config.must_be("use_bidirectional_attention", &json!(false), "rows see what is before them")?;
+    let activation = ("hidden_activation", Function::GeluTanh);
+    let norm = ("rms_norm_eps", NormKind::Rms { eps: 1e-6 });
+    let usual = usual(config, &Usual { context, tied: true, activation, norm, rope, ..USUAL })?;
+    let spec = llama::with_biases(config, usual)?;
+    let scale = f64::from((spec.hidden as f64).sqrt() as f32);
+    Ok(Spec { embedding: Embedding { scale, ..spec.embedding }, ..spec })
+}
+
+/// Norms around each half, caps on scores and logits, and scores by a width of their own.
+fn capped(config: &HfConfig, spec: Spec, defaults: [Option<f64>; 2]) -> Result<Spec, BackboneError> {
+    let cap = |key: &str, default: Option<f64>| {
+        if config.is_there(key) { config.number_or_none(key) } else { Ok(default) }
+    };
+    let scalar = config.number_or_none("query_pre_attn_scalar")?.unwrap_or(256.0);
+    Ok(Spec {
+        block: Block { norms: Norms::Around, ..spec.block },
+        attention: Attention {
+            scale: Some(1.0 / scalar.sqrt()),
+            soft_cap: cap("attn_logit_softcapping", defaults[0])?,
+            ..spec.attention
+        },
+        head: Head { soft_cap: cap("final_logit_softcapping", defaults[1])?, ..spec.head },
+        ..spec
+    })
+}

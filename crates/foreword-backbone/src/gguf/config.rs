@@ -1,0 +1,319 @@
+//! The metadata of a GGUF file as the `config.json` that its family reads: every key of the architecture is read, known to be
+//! without effect, or refused.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use foreword_kernels::Pairing;
+use serde_json::{Map, Value, json};
+
+use super::names::{self, Architecture};
+use super::{Gguf, Info};
+use crate::error::BackboneError;
+use crate::rotary::divisors;
+use crate::spec::{Rope, RopeScaling};
+
+/// Keys of an architecture that say nothing new.
+const WITHOUT_EFFECT: &[&str] =
+    &["vocab_size", "rope.scaling.finetuned", "use_parallel_residual", "tensor_data_layout"];
+/// How far a stored frequency may be from the one that is computed.
+const SAME_FREQUENCY: f32 = 1e-4;
+
+/// The keys of one architecture, remembering which were read.
+struct Keys<'g, 'a> {
+    gguf: &'g Gguf<'a>,
+    architecture: &'static str,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl Keys<'_, '_> {
+    fn key(&self, key: &str) -> String {
+        self.read.borrow_mut().insert(key.to_owned());
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn count(&self, key: &str) -> Result<Option<usize>, BackboneError> {
+        self.gguf.count(&self.key(key))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, BackboneError> {
+        self.gguf.number(&self.key(key))
+    }
+
+    fn needed<T>(&self, key: &str, value: Option<T>) -> Result<T, BackboneError> {
+        value.ok_or_else(|| self.gguf.wrong(format!("`{}.{key}` is missing", self.architecture)))
+    }
+
+    fn needed_count(&self, key: &str) -> Result<usize, BackboneError> {
+        self.needed(key, self.count(key)?)
+    }
+
+    /// Fails if a key of the architecture was not read.
+    fn finish(&self) -> Result<(), BackboneError> {
+        let read = self.read.borrow();
+        let beginning = format!("{}.", self.architecture);
+        let known = |key: &str| read.contains(key) || WITHOUT_EFFECT.contains(&key);
+        let unknown =
+            self.gguf.metadata.keys().find(|key| key.strip_prefix(&beginning).is_some_and(|key| !known(key)));
+        match unknown {
+            None => Ok(()),
+            Some(key) => Err(self.gguf.wrong(format!(
+                "`{key}` is not understood: the model might compute something else than Foreword would"
+            ))),
+        }
+    }
+}
+
+/// The `config.json` that says the same.
+pub(crate) fn translate(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<Value, BackboneError> {
+    let architecture = Architecture::of(gguf)?;
+    let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
+    let mut config = Map::new();
+    let mut set = |key: &str, value: Value| {
+        config.insert(key.to_owned(), value);
+    };
+    set("model_type", architecture.model_type.into());
+    let table = gguf.tensors.get("token_embd.weight");
+    let vocab = table.and_then(|info| info.shape.first()).copied();
+    set("vocab_size", vocab.ok_or_else(|| gguf.wrong("it has no tensor `token_embd.weight`"))?.into());
+    set("tie_word_embeddings", (!gguf.tensors.contains_key("output.weight")).into());
+    if architecture.model_type == "gpt2" {
+        gpt2(&keys, &mut set)?;
+    } else {
+        let width = heads(&keys, &mut set)?;
+        positions(&keys, bytes, width, &mut set)?;
+    }
+    own(&keys, &mut set)?;
+    keys.finish()?;
+    let ends = ends(gguf)?;
+    if !ends.is_empty() {
+        config.insert("eos_token_id".to_owned(), json!(ends));
+    }
+    Ok(Value::Object(config))
+}
+
+/// What one architecture alone says.
+fn own(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
+    let has = |tensor: &str| keys.gguf.tensors.contains_key(tensor);
+    match keys.architecture {
+        "llama" => {
+            set("attention_bias", has("blk.0.attn_q.bias").into());
+            set("mlp_bias", has("blk.0.ffn_up.bias").into());
+            if keys.count("expert_count")?.is_some_and(|n| n > 0) {
+                return Err(keys
+                    .gguf
+                    .wrong("`llama.expert_count` is above 0: mixtures of experts are not supported"));
+            }
+        }
+        "phi3" => window(keys, set)?,
+        "gemma" => set("hidden_act", "gelu_pytorch_tanh".into()),
+        "gemma2" => {
+            for cap in ["attn_logit_softcapping", "final_logit_softcapping"] {
+                if let Some(cap_at) = keys.number(cap)? {
+                    set(cap, cap_at.into());
+                }
+            }
+            window(keys, set)?;
+            scores(keys, set, 46)?;
+        }
+        "gemma3" => {
+            if let Some(pattern) = keys.count("attention.sliding_window_pattern")? {
+                set("sliding_window_pattern", pattern.into());
+            }
+            if let Some(theta) = keys.number("rope.freq_base_swa")? {
+                set("rope_local_base_freq", theta.into());
+            }
+            window(keys, set)?;
+            scores(keys, set, 62)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// How far layers with a window see.
+fn window(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
+    if let Some(window) = keys.count("attention.sliding_window")?.filter(|&window| window > 0) {
+        set("sliding_window", window.into());
+    }
+    Ok(())
+}
+
+/// The number by whose root Gemma's scores are divided. Files do not say it: it is the width of a head, but for the largest model
+/// of its generation, that of so many layers, where it is what the hidden width gives each head.
+pub(super) fn scores_by(hidden: usize, heads: usize, width: usize, layers: usize, largest: usize) -> usize {
+    if layers == largest { hidden / heads.max(1) } else { width }
+}
+
+fn scores(keys: &Keys<'_, '_>, set: &mut Set<'_>, largest: usize) -> Result<(), BackboneError> {
+    let [hidden, heads, layers] =
+        ["embedding_length", "attention.head_count", "block_count"].map(|key| keys.count(key));
+    let (hidden, heads, layers) = (hidden?.unwrap_or(0), heads?.unwrap_or(0), layers?.unwrap_or(0));
+    let width = keys.count("attention.key_length")?.or_else(|| hidden.checked_div(heads)).unwrap_or(0);
+    let by = match keys.number("attention.scale")? {
+        None => scores_by(hidden, heads, width, layers, largest) as f64,
+        // A whole number, but for the rounding of its root.
+        Some(scale) => {
+            let by = 1.0 / (scale * scale);
+            if (by - by.round()).abs() < 1e-4 * by { by.round() } else { by }
+        }
+    };
+    set("query_pre_attn_scalar", by.into());
+    Ok(())
+}
+
+/// The width of the heads whose rows of queries and keys the file stores by pairs, where it does.
+pub(crate) fn paired_width(gguf: &Gguf<'_>) -> Result<Option<usize>, BackboneError> {
+    let architecture = Architecture::of(gguf)?;
+    if !architecture.by_pairs {
+        return Ok(None);
+    }
+    let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
+    let (hidden, heads) =
+        (keys.needed_count("embedding_length")?, keys.needed_count("attention.head_count")?);
+    Ok(keys.count("attention.key_length")?.or_else(|| hidden.checked_div(heads)))
+}
+
+/// The tokens that end a text: the end token, and the end of a turn.
+fn ends(gguf: &Gguf<'_>) -> Result<Vec<usize>, BackboneError> {
+    let mut ends: Vec<usize> = Vec::new();
+    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
+        if let Some(token) = gguf.count(key)?.filter(|token| !ends.contains(token)) {
+            ends.push(token);
+        }
+    }
+    Ok(ends)
+}
+
+/// Sets a key of the configuration.
+type Set<'s> = dyn FnMut(&str, Value) + 's;
+
+fn gpt2(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
+    set("n_embd", keys.needed_count("embedding_length")?.into());
+    let heads = keys.needed_count("attention.head_count")?;
+    set("n_head", heads.into());
+    if keys.count("attention.head_count_kv")?.is_some_and(|n| n != heads) {
+        return Err(keys.gguf.wrong("`gpt2.attention.head_count_kv` is not `gpt2.attention.head_count`"));
+    }
+    set("n_layer", keys.needed_count("block_count")?.into());
+    set("n_positions", keys.needed_count("context_length")?.into());
+    set("n_inner", keys.needed_count("feed_forward_length")?.into());
+    let eps = "attention.layer_norm_epsilon";
+    set("layer_norm_epsilon", keys.needed(eps, keys.number(eps)?)?.into());
+    Ok(())
+}
+
+/// Sizes and norms of everything with rotary positions; gives back how many numbers of a head are rotated.
+fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError> {
+    let hidden = keys.needed_count("embedding_length")?;
+    let heads = keys.needed_count("attention.head_count")?;
+    let width = keys.count("attention.key_length")?;
+    let width = width.or_else(|| hidden.checked_div(heads)).unwrap_or(0);
+    let rotated = keys.count("rope.dimension_count")?.unwrap_or(width);
+    let wrong = |key: &str| {
+        let key = format!("{}.{key}", keys.architecture);
+        keys.gguf.wrong(format!("`{key}` is not {width}, the width of a head: that is not supported"))
+    };
+    if keys.count("attention.value_length")?.is_some_and(|other| other != width) {
+        return Err(wrong("attention.value_length"));
+    }
+    match keys.architecture {
+        // The family computes width · share and cuts: a half more makes sure of the rounding.
+        "phi3" if rotated < width => {
+            set("partial_rotary_factor", ((rotated as f64 + 0.5) / width as f64).into());
+        }
+        _ if rotated != width => return Err(wrong("rope.dimension_count")),
+        _ => {}
+    }
+    set("hidden_size", hidden.into());
+    set("num_attention_heads", heads.into());
+    set("num_key_value_heads", keys.count("attention.head_count_kv")?.unwrap_or(heads).into());
+    set("head_dim", width.into());
+    set("num_hidden_layers", keys.needed_count("block_count")?.into());
+    set("intermediate_size", keys.needed_count("feed_forward_length")?.into());
+    set("max_position_embeddings", keys.needed_count("context_length")?.into());
+    let eps = "attention.layer_norm_rms_epsilon";
+    set("rms_norm_eps", keys.needed(eps, keys.number(eps)?)?.into());
+    Ok(rotated)
+}
+
+/// Base and scaling of the frequencies.
+fn positions(
+    keys: &Keys<'_, '_>,
+    bytes: &[u8],
+    width: usize,
+    set: &mut Set<'_>,
+) -> Result<(), BackboneError> {
+    let theta = keys.number("rope.freq_base")?;
+    if let Some(theta) = theta {
+        set("rope_theta", theta.into());
+    }
+    let original = keys.count("rope.scaling.original_context_length")?;
+    let factor = keys.number("rope.scaling.factor")?;
+    let kind = keys.gguf.text(&keys.key("rope.scaling.type"))?;
+    if let [Some(short), Some(long)] = [names::SHORT, names::LONG].map(|name| keys.gguf.tensors.get(name)) {
+        // Both lists and the context before stretching say it all; the factor on scores follows from the contexts.
+        keys.number("rope.scaling.attn_factor")?;
+        let [short, long] = [short, long].map(|info| singles(info, bytes));
+        let long = json!({ "rope_type": "longrope", "short_factor": short, "long_factor": long });
+        set("rope_scaling", long);
+        set("original_max_position_embeddings", original.into());
+        return Ok(());
+    }
+    if let Some(info) = keys.gguf.tensors.get(names::FREQUENCIES[0]) {
+        let scaling = llama3(info, bytes, width, theta.unwrap_or(10_000.0), original);
+        let scaling = scaling.ok_or_else(|| {
+            let name = names::FREQUENCIES[0];
+            keys.gguf
+                .wrong(format!("`{name}` holds other factors than those of Llama 3: that is not supported"))
+        })?;
+        set("rope_scaling", scaling);
+        return Ok(());
+    }
+    let mut scaling = match kind.as_deref() {
+        None | Some("none") => return Ok(()),
+        Some(kind) => Map::from_iter([("rope_type".to_owned(), kind.into())]),
+    };
+    // What the family makes of it is its business.
+    if let Some(factor) = factor {
+        scaling.insert("factor".to_owned(), factor.into());
+    }
+    if let Some(original) = original.filter(|_| kind.as_deref() != Some("linear")) {
+        scaling.insert("original_max_position_embeddings".to_owned(), original.into());
+    }
+    set("rope_scaling", Value::Object(scaling));
+    Ok(())
+}
+
+/// The numbers of a tensor in single precision, each as the shortest decimal that means it.
+fn singles(info: &Info, bytes: &[u8]) -> Vec<f64> {
+    let stored = bytes.get(info.range.clone()).filter(|_| info.dtype == Ok(foreword_kernels::Dtype::F32));
+    let stored = stored.unwrap_or_default().as_chunks::<4>().0.iter();
+    stored.map(|&bytes| super::Value::Single(f32::from_le_bytes(bytes)).number().unwrap_or(0.0)).collect()
+}
+
+/// The parameters of Llama 3's scaling that give the divisors which a file stores: it keeps nothing else of them.
+fn llama3(info: &Info, bytes: &[u8], width: usize, theta: f64, original: Option<usize>) -> Option<Value> {
+    let stored: Vec<f32> = singles(info, bytes).into_iter().map(|number| number as f32).collect();
+    if stored.len() != width / 2 {
+        return None;
+    }
+    let factor = f64::from(stored.iter().copied().fold(1.0f32, f32::max));
+    // Llama's own limits; the context before stretching is a power of two.
+    let (low, high) = (1.0, 4.0);
+    let contexts = original.into_iter().chain([8192]).chain((4..24).map(|bits| 1 << bits));
+    let found = contexts.into_iter().find(|&original_context| {
+        let scaling = RopeScaling::Llama3 {
+            factor,
+            low_frequency_factor: low,
+            high_frequency_factor: high,
+            original_context,
+        };
+        let computed = divisors(&Rope { theta, width, pairing: Pairing::Halves, scaling });
+        computed.iter().zip(&stored).all(|(a, b)| (a - b).abs() <= SAME_FREQUENCY * a)
+    })?;
+    Some(json!({
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": found,
+    }))
+}

@@ -1,0 +1,240 @@
+//! Files made by hand: what other programs write, and what nobody should.
+
+use super::config::{scores_by, translate};
+use super::*;
+
+/// A file in the making.
+#[derive(Default)]
+struct File {
+    keys: Vec<Vec<u8>>,
+    tensors: Vec<(String, Vec<u64>, u32, Vec<u8>)>,
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+impl File {
+    fn key(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+        self.keys.push([&text(key)[..], &kind.to_le_bytes(), value].concat());
+        self
+    }
+
+    fn count(self, key: &str, n: u32) -> Self {
+        self.key(key, 4, &n.to_le_bytes())
+    }
+
+    fn number(self, key: &str, number: f32) -> Self {
+        self.key(key, 6, &number.to_le_bytes())
+    }
+
+    fn text(self, key: &str, value: &str) -> Self {
+        self.key(key, 8, &text(value))
+    }
+
+    fn tensor(mut self, name: &str, dims: &[u64], numbers: &[f32]) -> Self {
+        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.tensors.push((name.to_owned(), dims.to_vec(), 0, bytes));
+        self
+    }
+
+    fn bytes(&self, version: u32, alignment: usize) -> Vec<u8> {
+        let mut bytes = [&b"GGUF"[..], &version.to_le_bytes()].concat();
+        bytes.extend((self.tensors.len() as u64).to_le_bytes());
+        bytes.extend((self.keys.len() as u64).to_le_bytes());
+        bytes.extend(self.keys.concat());
+        let mut data = Vec::new();
+        for (name, dims, kind, numbers) in &self.tensors {
+            bytes.extend(text(name));
+            bytes.extend((dims.len() as u32).to_le_bytes());
+            bytes.extend(dims.iter().flat_map(|n| n.to_le_bytes()));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend((data.len() as u64).to_le_bytes());
+            data.extend(numbers);
+            data.resize(data.len().next_multiple_of(alignment), 0);
+        }
+        bytes.resize(bytes.len().next_multiple_of(alignment), 0);
+        bytes.extend(data);
+        bytes
+    }
+
+    fn config(&self) -> Result<serde_json::Value, String> {
+        let bytes = self.bytes(3, 32);
+        let gguf = Gguf::parse("x.gguf", &bytes).unwrap();
+        translate(&gguf, &bytes).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn values_of_every_type_are_read_where_they_lie() {
+    let array = |kind: u32, n: u64, items: &[u8]| [&kind.to_le_bytes()[..], &n.to_le_bytes(), items].concat();
+    let file = File::default()
+        .key("u8", 0, &[200])
+        .key("i8", 1, &[200])
+        .key("u16", 2, &[1, 2])
+        .key("i16", 3, &(-3i16).to_le_bytes())
+        .count("u32", 7)
+        .key("i32", 5, &(-5i32).to_le_bytes())
+        .number("f32", 1e-5)
+        .key("bool", 7, &[1])
+        .text("string", "naïve")
+        .key("u64", 10, &u64::MAX.to_le_bytes())
+        .key("i64", 11, &i64::MIN.to_le_bytes())
+        .key("f64", 12, &0.1f64.to_le_bytes())
+        .key("strings", 9, &array(8, 2, &[text("a"), text("")].concat()))
+        .key("same", 9, &array(4, 3, &[6u32, 6, 6].map(u32::to_le_bytes).concat()))
+        .key("other", 9, &array(4, 2, &[6u32, 7].map(u32::to_le_bytes).concat()))
+        .count("general.alignment", 64)
+        .tensor("t", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    for version in [2, 3] {
+        let bytes = file.bytes(version, 64);
+        let gguf = Gguf::parse("x.gguf", &bytes).unwrap();
+        let whole = |key: &str| gguf.get(key).and_then(Value::whole);
+        assert_eq!(["u8", "i8", "u16", "i16"].map(whole), [Some(200), Some(-56), Some(513), Some(-3)]);
+        assert_eq!(["u32", "i32"].map(whole), [Some(7), Some(-5)]);
+        assert_eq!(["u64", "i64"].map(whole), [Some(u64::MAX.into()), Some(i64::MIN.into())]);
+        // The decimal that was meant, not the single-precision number next to it.
+        assert_eq!((gguf.number("f32").unwrap(), gguf.number("f64").unwrap()), (Some(1e-5), Some(0.1)));
+        assert_eq!(gguf.flag("bool").unwrap(), Some(true));
+        assert_eq!(gguf.text("string").unwrap().as_deref(), Some("naïve"));
+        let strings = gguf.array("strings").unwrap().unwrap();
+        assert_eq!(
+            strings.items().map(|item| item.text().unwrap().into_owned()).collect::<Vec<_>>(),
+            ["a", ""]
+        );
+        assert_eq!(gguf.count("same").unwrap(), Some(6));
+        assert!(gguf.count("other").is_err() && gguf.count("i32").is_err() && gguf.flag("u8").is_err());
+        assert!(gguf.count("nothing").unwrap().is_none());
+        let tensor = &gguf.tensors["t"];
+        assert_eq!(tensor.shape, [3, 2]);
+        assert_eq!(tensor.range.start % 64, 0);
+        assert_eq!(bytes[tensor.range.clone()][..4], 1f32.to_le_bytes());
+    }
+    let says = |file: File, what: &str| {
+        let bytes = file.bytes(3, 32);
+        let error = Gguf::parse("x.gguf", &bytes).err().unwrap().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    says(File::default().key("a", 9, &array(9, 1, &array(4, 0, &[]))), "arrays of arrays");
+    says(File::default().key("a", 13, &[]), "13 is no type");
+    says(File::default().key("a", 7, &[2]), "2 is no boolean");
+    says(File::default().count("a", 1).count("a", 1), "`a` is there twice");
+    says(File::default().count("general.alignment", 48), "no power of two");
+    says(File::default().tensor("t", &[1; 5], &[0.0]), "5 dimensions");
+    says(File::default().tensor("t", &[1 << 40, 1 << 40], &[0.0]), "can't be stored");
+    says(File::default().tensor("t", &[4], &[0.0; 4]).tensor("t", &[4], &[0.0; 4]), "`t` is there twice");
+}
+
+/// The keys that all of these have.
+fn llama_like(architecture: &str) -> File {
+    let at = |key: &str| format!("{architecture}.{key}");
+    File::default()
+        .text("general.architecture", architecture)
+        .count(&at("embedding_length"), 8)
+        .count(&at("attention.head_count"), 2)
+        .count(&at("block_count"), 3)
+        .count(&at("feed_forward_length"), 16)
+        .count(&at("context_length"), 4096)
+        .number(&at("attention.layer_norm_rms_epsilon"), 1e-6)
+        .tensor("token_embd.weight", &[8, 2], &[0.0; 16])
+}
+
+#[test]
+fn the_metadata_of_other_programs_is_what_config_json_would_say() {
+    let config = llama_like("llama").count("llama.rope.dimension_count", 4).config().unwrap();
+    assert_eq!(config["model_type"], "llama");
+    assert_eq!(config["tie_word_embeddings"], true);
+    assert_eq!((config["head_dim"].as_u64(), config["rms_norm_eps"].as_f64()), (Some(4), Some(1e-6)));
+    // Llama 3's divisors alone: of 64 numbers a head, base 500,000, as 3.1 has them.
+    let rope = |original_context| crate::spec::Rope {
+        theta: 500_000.0,
+        width: 64,
+        pairing: foreword_kernels::Pairing::Halves,
+        scaling: crate::spec::RopeScaling::Llama3 {
+            factor: 32.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 4.0,
+            original_context,
+        },
+    };
+    let wide = |divisors: &[f32]| {
+        let file = llama_like("llama")
+            .number("llama.rope.freq_base", 500_000.0)
+            .count("llama.attention.key_length", 64);
+        file.count("llama.attention.value_length", 64).tensor("rope_freqs.weight", &[32], divisors)
+    };
+    for original in [8192, 2048] {
+        let config = wide(&crate::rotary::divisors(&rope(original))).config().unwrap();
+        let scaling = &config["rope_scaling"];
+        assert_eq!(
+            (scaling["factor"].as_f64(), scaling["low_freq_factor"].as_f64()),
+            (Some(32.0), Some(1.0))
+        );
+        assert_eq!(scaling["original_max_position_embeddings"], original);
+    }
+    assert!(wide(&[1.5; 32]).config().unwrap_err().contains("other factors than those of Llama 3"));
+    let long = llama_like("phi3").count("phi3.rope.scaling.original_context_length", 2048);
+    let long = long.count("phi3.rope.dimension_count", 2).number("phi3.rope.scaling.attn_factor", 1.19);
+    let long = long.tensor("rope_factors_long.weight", &[1], &[1.1]).tensor(
+        "rope_factors_short.weight",
+        &[1],
+        &[1.05],
+    );
+    let config = long.config().unwrap();
+    assert_eq!(config["rope_scaling"]["long_factor"][0], 1.1);
+    assert_eq!(
+        (
+            config["original_max_position_embeddings"].as_u64(),
+            config["rope_scaling"]["short_factor"][0].as_f64()
+        ),
+        (Some(2048), Some(1.05))
+    );
+    let config = llama_like("gemma3").count("gemma3.attention.sliding_window", 512).config().unwrap();
+    assert_eq!(
+        (config["sliding_window"].as_u64(), config["query_pre_attn_scalar"].as_f64()),
+        (Some(512), Some(4.0))
+    );
+    // Of the largest models the hidden width decides: 4,608 / 32 and 5,376 / 32.
+    assert_eq!((scores_by(4608, 32, 128, 46, 46), scores_by(5376, 32, 128, 62, 62)), (144, 168));
+    let says = |file: File, what: &str| {
+        let error = file.config().unwrap_err();
+        assert!(error.contains(what), "{error}");
+    };
+    says(llama_like("llama").count("llama.expert_count", 8), "mixtures of experts");
+    says(llama_like("llama").count("llama.rope.dimension_count", 2), "`llama.rope.dimension_count` is not 4");
+    says(llama_like("qwen2").text("qwen2.pooling_type", "mean"), "`qwen2.pooling_type` is not understood");
+    says(llama_like("mamba"), "architecture `mamba` is not supported; supported are llama");
+}
+
+#[test]
+fn tokenizers_that_are_not_known_are_refused_by_name() {
+    let strings = |texts: &[&str]| {
+        let items: Vec<u8> = texts.iter().flat_map(|t| text(t)).collect();
+        [&8u32.to_le_bytes()[..], &(texts.len() as u64).to_le_bytes(), &items].concat()
+    };
+    let file = |model: &str, pre: &str| {
+        let file = File::default().text("tokenizer.ggml.model", model).text("tokenizer.ggml.pre", pre);
+        let file = file.key("tokenizer.ggml.tokens", 9, &strings(&["a", "b", "ab", "1"]));
+        file.key("tokenizer.ggml.merges", 9, &strings(&["a b"]))
+    };
+    let json = |file: File| {
+        let bytes = file.bytes(3, 32);
+        tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).map_err(|error| error.to_string())
+    };
+    let says = |file: File, what: &str| {
+        let error = json(file).unwrap_err();
+        assert!(error.contains(what), "{error}");
+    };
+    says(file("gpt2", "tekken"), "`tokenizer.ggml.pre` is tekken");
+    says(file("t5", "default"), "`tokenizer.ggml.model` is t5; gpt2 and llama are read");
+    says(file("llama", "default"), "`tokenizer.ggml.scores` is missing");
+    says(file("gpt2", "gpt-2").count("tokenizer.ggml.bos_token_id", 9), "is 9, but there are 4 tokens");
+    // Every known way to cut texts makes a tokenizer that can be read.
+    for pre in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm", "phi-2", "command-r"] {
+        let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
+        let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json).unwrap();
+        assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
+        assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
+        assert_eq!(tokenizer.bos(), (pre == "llama-bpe").then_some(3), "{pre}");
+    }
+}

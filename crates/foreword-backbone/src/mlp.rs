@@ -1,0 +1,194 @@
+//! The second half of a layer: one MLP, or several of which each row asks a few (Shazeer et al. 2017), forward and backward.
+
+use foreword_kernels::{Activation, Backend, Element as _, RowBlock as _};
+
+use crate::backbone::Linear;
+
+/// What stands between the MLP's norm and what is added to the residual stream.
+pub(crate) enum Mlp<B: Backend> {
+    /// One for every row.
+    Dense(Expert<B>),
+    /// Several, some of which a row asks.
+    Mixture(Mixture<B>),
+}
+
+/// One MLP.
+pub(crate) struct Expert<B: Backend> {
+    /// `[H]` to `[2·I]` (gates, then values) or `[I]`.
+    pub(crate) up: Linear<B>,
+    /// `[I]` to `[H]`.
+    pub(crate) down: Linear<B>,
+}
+
+/// E experts, and the router that chooses among them.
+pub(crate) struct Mixture<B: Backend> {
+    /// `[H]` to `[E]`.
+    pub(crate) router: Linear<B>,
+    /// `[E]`.
+    pub(crate) experts: Vec<Expert<B>>,
+    /// How many a row asks.
+    pub(crate) per_row: usize,
+    /// The weights of those sum to one.
+    pub(crate) normalized: bool,
+}
+
+/// What the backward pass needs.
+pub(crate) enum MlpTape<B: Backend> {
+    /// Inside of the one, before its non-linear part, `[N, 2·I]` or `[N, I]`.
+    Dense(B::Rows),
+    /// What each expert that was asked did, and how likely the router held each of them, `[N · E]`.
+    Mixture(Vec<Asked<B>>, Vec<f64>),
+}
+
+/// An expert, the rows that asked it, and what it did for them.
+pub(crate) struct Asked<B: Backend> {
+    expert: usize,
+    /// Ascending.
+    rows: Vec<usize>,
+    /// By how much each of them counts it.
+    weights: Vec<f64>,
+    up: B::Rows,
+    /// Before the weights, `[rows.len(), H]`.
+    output: B::Rows,
+}
+
+impl<B: Backend> Mlp<B> {
+    /// `[N, H]` to `[N, H]`.
+    pub(crate) fn forward(&self, backend: &B, activation: Activation, x: &B::Rows) -> (B::Rows, MlpTape<B>) {
+        match self {
+            Self::Dense(expert) => {
+                let (output, up) = expert.forward(backend, activation, x);
+                (output, MlpTape::Dense(up))
+            }
+            Self::Mixture(mixture) => mixture.forward(backend, activation, x),
+        }
+    }
+
+    /// From the gradient of the result to that of what was read, `[N, H]`.
+    pub(crate) fn backward(
+        &self,
+        backend: &B,
+        activation: Activation,
+        tape: &MlpTape<B>,
+        dy: &B::Rows,
+    ) -> B::Rows {
+        match (self, tape) {
+            (Self::Dense(expert), MlpTape::Dense(up)) => expert.backward(backend, activation, up, dy),
+            (Self::Mixture(mixture), MlpTape::Mixture(asked, likely)) => {
+                mixture.backward(backend, activation, (asked, likely), dy)
+            }
+            _ => unreachable!("a tape of another layer"),
+        }
+    }
+}
+
+impl<B: Backend> Expert<B> {
+    fn forward(&self, backend: &B, activation: Activation, x: &B::Rows) -> (B::Rows, B::Rows) {
+        let up = self.up.run(backend, x);
+        (self.down.run(backend, &backend.activate(&up, activation)), up)
+    }
+
+    fn backward(&self, backend: &B, activation: Activation, up: &B::Rows, dy: &B::Rows) -> B::Rows {
+        let (n, hidden) = (dy.n_rows(), dy.width());
+        let inner = if activation.gated { up.width() / 2 } else { up.width() };
+        let mut d_activated = backend.zeros(n, inner);
+        backend.linear_gradient(dy, &self.down.weight, &mut d_activated);
+        let d_up = backend.activate_gradient(up, activation, &d_activated);
+        let mut dx = backend.zeros(n, hidden);
+        backend.linear_gradient(&d_up, &self.up.weight, &mut dx);
+        dx
+    }
+}
+
+impl<B: Backend> Mixture<B> {
+    fn forward(&self, backend: &B, activation: Activation, x: &B::Rows) -> (B::Rows, MlpTape<B>) {
+        let n_experts = self.experts.len();
+        let logits = backend.values(&self.router.run(backend, x));
+        let mut likely = Vec::with_capacity(logits.len());
+        let mut asked: Vec<(Vec<usize>, Vec<f64>)> = vec![Default::default(); n_experts];
+        for (row, logits) in logits.chunks_exact(n_experts).enumerate() {
+            let logits: Vec<f64> = logits.iter().map(|logit| logit.as_f64()).collect();
+            let probabilities = softmax(&logits);
+            for (expert, weight) in self.chosen(&logits, &probabilities) {
+                asked[expert].0.push(row);
+                asked[expert].1.push(weight);
+            }
+            likely.extend(probabilities);
+        }
+        let mut y = backend.zeros(x.n_rows(), x.width());
+        let mut tape = Vec::new();
+        for (expert, (rows, weights)) in
+            asked.into_iter().enumerate().filter(|(_, (rows, _))| !rows.is_empty())
+        {
+            let (output, up) = self.experts[expert].forward(backend, activation, &backend.select(x, &rows));
+            backend.scatter_add(&mut y, &rows, &weighted(backend, &output, &weights));
+            tape.push(Asked { expert, rows, weights, up, output });
+        }
+        (y, MlpTape::Mixture(tape, likely))
+    }
+
+    /// The experts that a row asks, the likeliest first, and their weights.
+    fn chosen(&self, logits: &[f64], probabilities: &[f64]) -> Vec<(usize, f64)> {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        order.truncate(self.per_row);
+        let total: f64 = order.iter().map(|&expert| probabilities[expert]).sum();
+        let total = if self.normalized { total } else { 1.0 };
+        order.into_iter().map(|expert| (expert, probabilities[expert] / total)).collect()
+    }
+
+    fn backward(
+        &self,
+        backend: &B,
+        activation: Activation,
+        (asked, likely): (&[Asked<B>], &[f64]),
+        dy: &B::Rows,
+    ) -> B::Rows {
+        let (n, n_experts) = (dy.n_rows(), self.experts.len());
+        let mut dx = backend.zeros(n, dy.width());
+        // Per row and expert its weight, and what the loss would gain by it.
+        let mut weights = vec![0.0; n * n_experts];
+        let mut gains = vec![0.0; n * n_experts];
+        for Asked { expert, rows, weights: of_rows, up, output } in asked {
+            let dy = backend.select(dy, rows);
+            let (d_values, outputs) = (backend.values(&dy), backend.values(output));
+            let pairs = d_values.chunks_exact(dy.width()).zip(outputs.chunks_exact(dy.width()));
+            for ((&row, &weight), (d, output)) in rows.iter().zip(of_rows).zip(pairs) {
+                let at = row * n_experts + expert;
+                weights[at] = weight;
+                gains[at] = d.iter().zip(output).map(|(d, y)| d.as_f64() * y.as_f64()).sum();
+            }
+            let through =
+                self.experts[*expert].backward(backend, activation, up, &weighted(backend, &dy, of_rows));
+            backend.scatter_add(&mut dx, rows, &through);
+        }
+        let mut d_logits = Vec::with_capacity(weights.len());
+        for (row, weights) in weights.chunks_exact(n_experts).enumerate() {
+            let of_row = row * n_experts..(row + 1) * n_experts;
+            let (gains, likely) = (&gains[of_row.clone()], &likely[of_row]);
+            let mean: f64 = weights.iter().zip(gains).map(|(weight, gain)| weight * gain).sum();
+            // Normalised weights are a softmax of those that were asked, the others one of all.
+            let spread = if self.normalized { weights } else { likely };
+            let d = |i: usize| weights[i] * gains[i] - spread[i] * mean;
+            d_logits.extend((0..n_experts).map(|i| B::Element::of_f64(d(i))));
+        }
+        backend.linear_gradient(&backend.rows(d_logits, n_experts), &self.router.weight, &mut dx);
+        dx
+    }
+}
+
+/// Row `i` times `weights[i]`.
+fn weighted<B: Backend>(backend: &B, rows: &B::Rows, weights: &[f64]) -> B::Rows {
+    let mut values = backend.values(rows);
+    for (row, &weight) in values.chunks_exact_mut(rows.width()).zip(weights) {
+        row.iter_mut().for_each(|value| *value = B::Element::of_f64(value.as_f64() * weight));
+    }
+    backend.rows(values, rows.width())
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let total: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / total).collect()
+}

@@ -1,0 +1,100 @@
+//! `foreword quantise`: a model as a GGUF file.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use foreword::BackboneError;
+use foreword::format::write_whole_by;
+
+use crate::args::QuantiseArgs;
+use crate::exit::{Exit, Given};
+use crate::interrupt;
+use crate::printer::Printer;
+use crate::resolve::named;
+use crate::wire::Quantised;
+use crate::words::{bytes, count};
+
+/// Runs the verb.
+pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
+    check_place(&args.file, args.force)?;
+    let files = named::files(&args.source, printer)?;
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
+        return Err(Given::wrong("OUT is the model itself").hint("give another file").into());
+    }
+    interrupt::watch().context("cannot watch for Ctrl-C")?;
+    printer.begin_bar(100, "writing");
+    let written = write_whole_by(&args.file, |out| -> Result<_> {
+        let written = files.write_gguf(args.to, out, |done| {
+            printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.file.display()));
+            !interrupt::asked()
+        });
+        written.with_context(|| format!("the model {}", args.source))
+    });
+    printer.end_bar();
+    let written = match written {
+        Err(error) if error.chain().any(|e| matches!(e.downcast_ref(), Some(BackboneError::Stopped))) => {
+            printer.say("stopped; nothing was written");
+            return Ok(Exit::Interrupted);
+        }
+        other => other?,
+    };
+    interrupt::unwatch();
+    if written.without_tokenizer {
+        printer.warn(
+            "GGUF has no words for this tokenizer: it is in the file whole, which Foreword reads, but llama.cpp will not find one",
+        );
+    }
+    printer.json(&Quantised {
+        out: args.file.display().to_string(),
+        to: args.to.as_str(),
+        bytes: written.bytes,
+        from_bytes: written.from_bytes,
+        numbers: written.formats.iter().map(|&(dtype, _, numbers)| (dtype.name(), numbers)).collect(),
+        other_format: written.narrower,
+    })?;
+    let (before, after) = (bytes(written.from_bytes), bytes(written.bytes));
+    printer.answer(&format!("{}: {after}, of {before} of weights", args.file.display()))?;
+    for (dtype, tensors, numbers) in &written.formats {
+        printer.answer(&format!(
+            "  {:<5} {} numbers in {}",
+            dtype.name(),
+            count(*numbers),
+            tensors_in_words(*tensors)
+        ))?;
+    }
+    if written.narrower > 0 {
+        printer.say(&format!(
+            "{} could not be {}: their rows are no whole blocks, so they take the next larger format.",
+            tensors_in_words(written.narrower),
+            args.to.as_str()
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn tensors_in_words(n: usize) -> String {
+    if n == 1 { "1 tensor".to_owned() } else { format!("{} tensors", count(n as u64)) }
+}
+
+/// Refuses a place that can't be written to, before any work is done.
+fn check_place(out: &Path, force: bool) -> Result<(), Given> {
+    if !named::is_gguf(out) {
+        return Err(Given::wrong(format!("{} does not end in .gguf", out.display()))
+            .hint("give the file a name that ends so: that is how it is known as a model"));
+    }
+    if out.is_dir() {
+        return Err(Given::wrong(format!("{} is a directory", out.display())));
+    }
+    if out.exists() && !force {
+        return Err(Given::wrong(format!("{} exists", out.display()))
+            .hint("give another file, or --force to replace it"));
+    }
+    let directory = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match directory {
+        Some(directory) if !directory.is_dir() => {
+            Err(Given::wrong(format!("there is no directory {} to write to", directory.display())))
+        }
+        _ => Ok(()),
+    }
+}

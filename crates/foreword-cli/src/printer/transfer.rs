@@ -1,0 +1,88 @@
+//! Bytes on their way: a bar on a terminal, and else a line now and then.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Conversation, Printer};
+use crate::words::bytes;
+
+/// Between two lines.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A transfer that is told of until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Transfer<'a> {
+    printer: &'a Printer,
+    bar: Option<ProgressBar>,
+    all: u64,
+    /// What was here before it began.
+    before: u64,
+    began: Instant,
+    told: Instant,
+}
+
+impl Printer {
+    /// Begins to tell of so many bytes, some of which are here.
+    pub(crate) fn transfer(&self, all: u64, here: u64) -> Transfer<'_> {
+        let bar = (self.conversation == Conversation::Bars).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("fetching  {bar:24} {msg}") {
+                bar.set_style(style.progress_chars("━╸─"));
+            }
+            bar.set_position(here);
+            bar
+        });
+        let began = Instant::now();
+        Transfer { printer: self, bar, all, before: here, began, told: began }
+    }
+}
+
+impl Transfer<'_> {
+    /// So many are here now.
+    pub(crate) fn arrived(&mut self, here: u64) {
+        let told = || line(here, self.all, self.before, self.began.elapsed());
+        if let Some(bar) = &self.bar {
+            bar.set_message(told());
+            bar.set_position(here);
+        } else if self.told.elapsed() >= PAUSE {
+            self.printer.say(&format!("fetching  {}", told()));
+            self.told = Instant::now();
+        }
+    }
+}
+
+impl Drop for Transfer<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What is here of all, and how long the rest takes at the rate until now.
+fn line(here: u64, all: u64, before: u64, since: Duration) -> String {
+    let rate = here.saturating_sub(before) as f64 / since.as_secs_f64().max(1e-3);
+    let left = if rate > 0.0 { all.saturating_sub(here) as f64 / rate } else { f64::INFINITY };
+    let left = match left {
+        0.0..60.0 => format!("{left:.0} s left"),
+        60.0..3_600.0 => format!("{:.0} min left", left / 60.0),
+        3_600.0..1e6 => format!("{:.1} h left", left / 3_600.0),
+        _ => "nothing comes".to_owned(),
+    };
+    format!("{} of {}, {left}", bytes(here), bytes(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_bytes_and_the_time_that_is_left() {
+        let told = |here, before, seconds| line(here, 100_000_000, before, Duration::from_secs(seconds));
+        assert_eq!(told(50_000_000, 0, 10), "50.0 MB of 100.0 MB, 10 s left");
+        assert_eq!(told(50_000_000, 40_000_000, 60), "50.0 MB of 100.0 MB, 5 min left");
+        assert_eq!(told(1_000_000, 0, 100), "1.0 MB of 100.0 MB, 2.8 h left");
+        assert_eq!(told(1_000_000, 1_000_000, 100), "1.0 MB of 100.0 MB, nothing comes");
+    }
+}

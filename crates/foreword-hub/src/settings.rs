@@ -1,0 +1,177 @@
+//! What the environment says, in the variables that Python's huggingface_hub reads.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::HubError;
+
+/// The hub, unless `HF_ENDPOINT` names another.
+const HUB: &str = "https://huggingface.co";
+
+/// Where the hub and its cache are, and how the hub is asked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The hub's address, without a slash at its end.
+    pub endpoint: String,
+    /// The directory of the cache.
+    pub cache: PathBuf,
+    /// Who asks.
+    pub token: Option<Token>,
+    /// Never ask the hub.
+    pub offline: bool,
+    /// How long to wait before a second try; twice as long before each later one.
+    pub patience: Duration,
+}
+
+/// A token, which is shown to the hub and to nobody else.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token as the hub gives it.
+    ///
+    /// # Errors
+    /// If it has characters that no token has; `origin` is where it comes from.
+    pub fn new(token: &str, origin: &'static str) -> Result<Self, HubError> {
+        let token = token.trim();
+        if token.chars().all(|c| c.is_ascii_graphic()) {
+            return Ok(Self(token.to_owned()));
+        }
+        let expected = "a token of letters, digits and underscores was expected".to_owned();
+        Err(HubError::Setting { variable: origin, found: "something else".to_owned(), expected })
+    }
+
+    /// The value of the header that shows it.
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Settings {
+    /// The environment's.
+    ///
+    /// # Errors
+    /// If a variable holds what it can't, or the file with the token can't be read.
+    pub fn from_env() -> Result<Self, HubError> {
+        Self::from_variables(&|name| std::env::var_os(name))
+    }
+
+    /// The same from variables that are looked up with `get`.
+    ///
+    /// # Errors
+    /// As [`Settings::from_env`].
+    pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, HubError> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
+        let user = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
+        let path = |name: &str| get(name).map(|value| expanded(Path::new(&value), user.as_deref()));
+        let of_user = |below: &str| user.as_ref().map(|user| user.join(below)).ok_or(HubError::NoHome);
+
+        let home = || match (path("HF_HOME"), path("XDG_CACHE_HOME")) {
+            (Some(home), _) => Ok(home),
+            (None, Some(caches)) => Ok(caches.join("huggingface")),
+            (None, None) => of_user(".cache/huggingface"),
+        };
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        let cache = cache.map_or_else(|| home().map(|home| home.join("hub")), Ok)?;
+        let token = match text("HF_TOKEN") {
+            Some(token) => Some(Token::new(&token, "HF_TOKEN")?),
+            None => match path("HF_TOKEN_PATH").map_or_else(home, Ok) {
+                Ok(place) if get("HF_TOKEN_PATH").is_some() => stored(&place)?,
+                Ok(home) => stored(&home.join("token"))?,
+                Err(_) => None,
+            },
+        };
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+            let expected = format!("an address was expected, such as {HUB}");
+            return Err(HubError::Setting { variable: "HF_ENDPOINT", found: endpoint, expected });
+        }
+        let offline = text("HF_HUB_OFFLINE")
+            .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
+        Ok(Self { endpoint, cache, token, offline, patience: Duration::from_secs(1) })
+    }
+}
+
+/// The token in a file, where there is one.
+fn stored(path: &Path) -> Result<Option<Token>, HubError> {
+    match std::fs::read_to_string(path) {
+        Ok(token) if token.trim().is_empty() => Ok(None),
+        Ok(token) => Token::new(&token, "the token file").map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(HubError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// The path with the user's directory for a `~` at its beginning.
+fn expanded(path: &Path, user: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), user) {
+        (Ok(below), Some(user)) => user.join(below),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, HubError> {
+        Settings::from_variables(&|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn the_cache_is_where_python_has_it() {
+        let cache = |variables: &[(&str, &str)]| settings(variables).unwrap().cache;
+        let home = ("HOME", "/home/u");
+        assert_eq!(cache(&[home]), Path::new("/home/u/.cache/huggingface/hub"));
+        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c")]), Path::new("/c/huggingface/hub"));
+        assert_eq!(
+            cache(&[home, ("XDG_CACHE_HOME", "/c"), ("HF_HOME", "~/hf")]),
+            Path::new("/home/u/hf/hub")
+        );
+        assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/models")]), Path::new("/models"));
+        assert_eq!(cache(&[home, ("HF_HUB_CACHE", "")]), Path::new("/home/u/.cache/huggingface/hub"));
+        assert!(matches!(settings(&[]), Err(HubError::NoHome)));
+    }
+
+    #[test]
+    fn the_token_is_the_variables_or_else_the_files_and_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), "hf_of_the_file\n").unwrap();
+        std::fs::write(dir.path().join("elsewhere"), "hf_elsewhere").unwrap();
+        let (home, elsewhere) =
+            (dir.path().display().to_string(), dir.path().join("elsewhere").display().to_string());
+        let token = |variables: &[(&str, &str)]| {
+            settings(variables).unwrap().token.map(|token| (token.header(), format!("{token:?}")))
+        };
+        let shown = |token: &str| Some((format!("Bearer {token}"), "Token(…)".to_owned()));
+        assert_eq!(token(&[("HF_HOME", &home)]), shown("hf_of_the_file"));
+        assert_eq!(token(&[("HF_HOME", &home), ("HF_TOKEN", " hf_1 ")]), shown("hf_1"));
+        assert_eq!(token(&[("HF_HOME", &home), ("HF_TOKEN_PATH", &elsewhere)]), shown("hf_elsewhere"));
+        assert_eq!(token(&[("HF_HOME", "/nowhere")]), None);
+        let error = settings(&[("HF_HOME", &home), ("HF_TOKEN", "hf_secret\nX: y")]).unwrap_err().to_string();
+        assert!(error.starts_with("HF_TOKEN is something else") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn the_endpoint_is_an_address_and_offline_is_a_word() {
+        let of = |name, value| settings(&[("HF_HOME", "/hf"), (name, value)]);
+        assert_eq!(of("HF_ENDPOINT", "http://mirror:80/hf/").unwrap().endpoint, "http://mirror:80/hf");
+        assert_eq!(of("HF_ENDPOINT", "").unwrap().endpoint, HUB);
+        let error = of("HF_ENDPOINT", "mirror").unwrap_err().to_string();
+        assert_eq!(error, "HF_ENDPOINT is mirror, an address was expected, such as https://huggingface.co");
+        assert!(["1", "ON", "yes", "True"].iter().all(|word| of("HF_HUB_OFFLINE", word).unwrap().offline));
+        assert!(["", "0", "no"].iter().all(|word| !of("HF_HUB_OFFLINE", word).unwrap().offline));
+    }
+}

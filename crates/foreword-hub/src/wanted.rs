@@ -1,0 +1,101 @@
+//! Which files of a repository are wanted: those that are read, in the one format that is read.
+
+use foreword_backbone::files::{CONFIG, GENERATION_CONFIG, INDEX, TOKENIZER, WEIGHTS};
+use foreword_format::HubName;
+
+use crate::error::HubError;
+
+/// What a model can't do without, beside its weights.
+pub(crate) const REQUIRED: [&str; 2] = [CONFIG, TOKENIZER];
+/// What is taken where it is there.
+pub(crate) const OPTIONAL: [&str; 3] = [GENERATION_CONFIG, "tokenizer_config.json", "chat_template.jinja"];
+
+/// Where the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weights {
+    /// In one file.
+    Whole,
+    /// In shards, which the index names.
+    Shards,
+}
+
+impl Weights {
+    /// The file that is or names them.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Whole => WEIGHTS,
+            Self::Shards => INDEX,
+        }
+    }
+}
+
+/// Where the weights are among the files of a repository that has all that is needed.
+pub(crate) fn weights(repository: &str, files: &[String]) -> Result<Weights, HubError> {
+    let has = |name: &str| files.iter().any(|file| file == name);
+    let no_file = |file: &str, hint: &str| HubError::NoFile {
+        repository: repository.to_owned(),
+        file: file.to_owned(),
+        hint: hint.to_owned(),
+    };
+    let ggufs = ggufs(files);
+    if !has(CONFIG) {
+        let hint = match ggufs.first() {
+            Some(file) => format!("name one of its .gguf files, as {repository}/{file}"),
+            None => "it may be no language model, or an adapter, whose base model is what to name".to_owned(),
+        };
+        return Err(no_file(CONFIG, &hint));
+    }
+    let weights = match (has(WEIGHTS), has(INDEX)) {
+        (true, _) => Weights::Whole,
+        (false, true) => Weights::Shards,
+        (false, false) => return Err(no_weights(repository, files)),
+    };
+    if !has(TOKENIZER) {
+        return Err(no_file(
+            TOKENIZER,
+            &format!(
+                "a tokenizer of the older kind becomes one in Python: \
+                 `AutoTokenizer.from_pretrained('{repository}').save_pretrained('DIR')`, beside the model's other files"
+            ),
+        ));
+    }
+    Ok(weights)
+}
+
+/// Whether a named `.gguf` file is there.
+pub(crate) fn gguf(name: &HubName, file: &str, files: &[String]) -> Result<(), HubError> {
+    if files.iter().any(|there| there == file) {
+        return Ok(());
+    }
+    let ggufs = ggufs(files);
+    let hint = match ggufs[..] {
+        [] => "it has no .gguf file at all: leave the file's name out".to_owned(),
+        _ => format!("its .gguf files are {}", ggufs.join(", ")),
+    };
+    Err(HubError::NoFile { repository: name.repository().to_owned(), file: file.to_owned(), hint })
+}
+
+fn ggufs(files: &[String]) -> Vec<&str> {
+    files.iter().map(String::as_str).filter(|file| file.ends_with(".gguf")).collect()
+}
+
+fn no_weights(repository: &str, files: &[String]) -> HubError {
+    let pickled =
+        files.iter().find(|file| file.ends_with(".bin") || file.ends_with(".pt") || file.ends_with(".pth"));
+    let ggufs = ggufs(files);
+    let (instead, hint) = match (pickled, &ggufs[..]) {
+        (_, [file, ..]) => (
+            format!("; it has {} .gguf", ggufs.len()),
+            format!("name one of its .gguf files, as {repository}/{file}"),
+        ),
+        (Some(file), _) => (
+            format!("; it has {file}, a pickle, which can run code and is never read"),
+            format!(
+                "convert it once in Python: `AutoModelForCausalLM.from_pretrained('{repository}').save_pretrained('DIR')` and \
+                 `AutoTokenizer.from_pretrained('{repository}').save_pretrained('DIR')`, then --model DIR"
+            ),
+        ),
+        (None, []) => (String::new(), "Foreword reads weights in safetensors only".to_owned()),
+    };
+    HubError::NoWeights { repository: repository.to_owned(), instead, hint }
+}
