@@ -19,8 +19,19 @@ pub struct ModelFiles {
     pub generation_config: Option<Vec<u8>>,
     /// `tokenizer.json`.
     pub tokenizer: Vec<u8>,
+    /// What the model's chats look like.
+    pub chat: ChatFiles,
     /// The safetensors files, or one GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
+}
+
+/// What a model's files say of chats, read only where a chat is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ChatFiles {
+    /// `tokenizer_config.json`, where there is one: its `chat_template`, and its special tokens.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// `chat_template.jinja`, where there is one.
+    pub template: Option<Vec<u8>>,
 }
 
 impl ModelFiles {
@@ -49,9 +60,9 @@ impl ModelFiles {
     pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(&file, bytes.as_slice())?;
         let config = gguf::config::translate(&gguf, bytes.as_slice())?.to_string().into_bytes();
-        // What else such a file may hold, `tokenizer.chat_template` for one, would be taken from `gguf` here.
         let tokenizer = gguf::tokenizer::to_json(&gguf)?;
-        Ok(Self { name, config, generation_config: None, tokenizer, weights: vec![(file, bytes)] })
+        let chat = gguf::tokenizer::chat(&gguf)?;
+        Ok(Self { name, config, generation_config: None, tokenizer, chat, weights: vec![(file, bytes)] })
     }
 
     /// The files of a Hugging Face directory, its weights in one file or in shards.
@@ -64,19 +75,28 @@ impl ModelFiles {
             return Err(BackboneError::Read { path: path.to_owned(), source });
         }
         let config = needed(path, CONFIG, "")?;
-        let generation_config = match fs::read(path.join(GENERATION_CONFIG)) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(BackboneError::Read { path: path.join(GENERATION_CONFIG), source }),
-        };
+        let generation_config = optional(path, GENERATION_CONFIG)?;
         let tokenizer = needed(path, TOKENIZER, TOKENIZER_HINT)?;
+        let chat = ChatFiles {
+            tokenizer_config: optional(path, TOKENIZER_CONFIG)?,
+            template: optional(path, CHAT_TEMPLATE)?,
+        };
         let weights = weight_files(path)?;
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =
             name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let weights = weights.collect::<Result<_, BackboneError>>()?;
-        Ok(Self { name, config, generation_config, tokenizer, weights })
+        Ok(Self { name, config, generation_config, tokenizer, chat, weights })
+    }
+}
+
+/// A file that a model need not have.
+fn optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, BackboneError> {
+    match fs::read(directory.join(name)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BackboneError::Read { path: directory.join(name), source }),
     }
 }
 
@@ -86,6 +106,10 @@ pub const CONFIG: &str = "config.json";
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// Of it, only the chat template and the special tokens are read.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// A chat template in a file of its own.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// The weights, where they are one file.
 pub const WEIGHTS: &str = "model.safetensors";
 /// Which file has which tensor, where they are several.

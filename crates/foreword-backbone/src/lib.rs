@@ -25,7 +25,7 @@ pub mod tokenizer;
 pub use backbone::{Backbone, Embeddings};
 pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
 pub use error::BackboneError;
-pub use files::ModelFiles;
+pub use files::{ChatFiles, ModelFiles};
 pub use foreword_kernels as kernels;
 pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};

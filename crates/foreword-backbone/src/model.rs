@@ -5,7 +5,7 @@ use foreword_kernels::{Backend, Token};
 use crate::backbone::Backbone;
 use crate::config::end_tokens;
 use crate::error::BackboneError;
-use crate::files::ModelFiles;
+use crate::files::{ChatFiles, ModelFiles};
 use crate::tokenizer::Tokenizer;
 
 /// A frozen model that can read text.
@@ -18,6 +18,8 @@ pub struct Model<B: Backend> {
     /// The tokens that end a text: those of `config.json`, the first of which ends the targets that are learned, then
     /// those that only `generation_config.json` names. Empty where the files name none.
     pub end_tokens: Vec<Token>,
+    /// What its files say of chats.
+    pub chat: ChatFiles,
 }
 
 impl<B: Backend> Model<B> {
@@ -35,6 +37,6 @@ impl<B: Backend> Model<B> {
         }
         // A file that names a token which the model has no embedding for can't mean it: it could never be met.
         let end_tokens = end_tokens.into_iter().filter(|&token| (token as usize) < embedded).collect();
-        Ok(Self { backbone, tokenizer, end_tokens })
+        Ok(Self { backbone, tokenizer, end_tokens, chat: files.chat.clone() })
     }
 }

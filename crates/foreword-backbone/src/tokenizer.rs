@@ -7,6 +7,10 @@
 //! encode_context("… Sentiment:") + encode_joined(" positive")
 //! ```
 
+mod marked;
+
+pub use marked::MarkedText;
+
 use crate::digest;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -128,9 +132,16 @@ impl Tokenizer {
 
     /// The tokens of a string that stands right after a context, such as a label: no special tokens. A tokenizer that
     /// puts a space in front of every text gets the string without its own, so that " positive" is the one token
-    /// "▁positive" and not a space and then "▁positive".
+    /// "▁positive" and not a space and then "▁positive"; and "positive" after a line's end, so that it has no space.
     pub fn encode_joined(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        self.encode_plain(if self.adds_space { text.strip_prefix(' ').unwrap_or(text) } else { text })
+        if let Some(rest) = text.strip_prefix(' ') {
+            return self.encode_plain(if self.adds_space { rest } else { text });
+        }
+        let (before, both) = (self.encode_plain("\n")?, self.encode_plain(&format!("\n{text}"))?);
+        match both.strip_prefix(before.as_slice()) {
+            Some(tokens) if !before.is_empty() => Ok(tokens.to_vec()),
+            _ => self.encode_plain(text),
+        }
     }
 
     /// The tokens of a text that stands alone, without special tokens.
@@ -193,10 +204,7 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, with_special: bool) -> Result<Encoding, TokenizerError> {
-        guarded(|| self.inner.encode_fast(text, with_special)).map_err(|reason| TokenizerError::Encode {
-            text: text.chars().take(40).collect(),
-            reason: reason.to_string(),
-        })
+        guarded(|| self.inner.encode_fast(text, with_special)).map_err(|reason| not_encoded(text, &reason))
     }
 
     fn without_trailing(&self, encoding: &Encoding) -> Vec<u32> {
@@ -255,6 +263,10 @@ impl Tokenizer {
         }
         Ok(None)
     }
+}
+
+fn not_encoded(text: &str, reason: &dyn std::fmt::Display) -> TokenizerError {
+    TokenizerError::Encode { text: text.chars().take(40).collect(), reason: reason.to_string() }
 }
 
 #[cfg(test)]
@@ -328,8 +340,10 @@ mod tests {
             shared("tokenizers/t5/tokenizer.json"),
         ];
         for tokenizer in tokenizers.iter().flatten() {
-            for label in [" positive", " no", " yes indeed"] {
-                let context = "Was it good? Answer:";
+            let after_words =
+                [" positive", " no", " yes indeed"].map(|label| ("Was it good? Answer:", label));
+            let after_lines = ["positive", "no", "Yes"].map(|label| ("Was it good?\n", label));
+            for (context, label) in after_words.into_iter().chain(after_lines) {
                 let mut joined = tokenizer.encode_context(context).unwrap();
                 joined.extend(tokenizer.encode_joined(label).unwrap());
                 assert_eq!(joined, tokenizer.encode_context(&format!("{context}{label}")).unwrap());

@@ -3,6 +3,7 @@
 mod calibration;
 mod compare;
 mod compile;
+mod exchange;
 mod generate;
 mod labels;
 mod models;
@@ -28,12 +29,13 @@ use foreword::train::{
 pub(crate) use calibration::{Calibrate, CalibrationArgs};
 pub(crate) use compare::CompareArgs;
 pub(crate) use compile::CompileArgs;
+pub(crate) use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
 pub(crate) use labels::Labels;
 pub(crate) use models::ModelsArgs;
 pub(crate) use quantise::QuantiseArgs;
 pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
-pub(crate) use texts::TemplateText;
+pub(crate) use texts::{Plain, TemplateText};
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
@@ -116,6 +118,15 @@ pub(crate) enum Verb {
     /// nothing to compute. PEFT loads it as PREFIX_TUNING.
     #[command(after_help = compile::EXAMPLES)]
     Compile(CompileArgs),
+    /// Make a prompt of another tool into a prompt directory
+    ///
+    /// Reads what PEFT writes for CPT and MULTITASK_PROMPT_TUNING, arrays of NumPy's, and files of torch, of which only numbers
+    /// are read and nothing is run. With --model the prompt is checked and gets a passport; without, the result is as from PEFT.
+    #[command(after_help = exchange::IMPORT_EXAMPLES)]
+    Import(Box<ImportArgs>),
+    /// Write a prompt for other tools: as an array of NumPy's, or as a directory of PEFT's
+    #[command(after_help = exchange::EXPORT_EXAMPLES)]
+    Export(ExportArgs),
     /// Write a model as a GGUF file, its matrices in fewer bits
     ///
     /// Norms, biases and positions stay in single precision, and the tokenizer goes along. Matrices whose rows are no whole blocks
@@ -159,6 +170,8 @@ impl Verb {
             Self::Explain(args) => &args.output,
             Self::Inspect(args) => &args.output,
             Self::Compile(args) => &args.output,
+            Self::Import(args) => &args.output,
+            Self::Export(args) => &args.output,
             Self::Quantise(args) => &args.output,
             Self::Similar(args) => &args.output,
             Self::Models(args) => &args.output,
@@ -322,11 +335,18 @@ pub(crate) struct FieldArgs {
 #[command(next_help_heading = "Task")]
 pub(crate) struct TaskArgs {
     /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label or target follows it. \n is a newline, \t a
-    /// tab, \\ a backslash; {{ and }} are braces
-    #[arg(long, value_name = "TEXT")]
+    /// tab, \\ a backslash; {{ and }} are braces. `chat` is the model's own chat template, in which the text is what the user
+    /// says, and the label or target what the assistant answers
+    #[arg(long, value_name = "TEXT|chat")]
     pub(crate) template: Option<TemplateText>,
-    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; or between the template's end and
-    /// the label or target
+    /// In a chat, the text around the fields in the user's message, written as a template
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<TemplateText>,
+    /// In a chat, the system message [default: none, or what the model's chat template says itself]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<Plain>,
+    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; at the beginning of a chat's system
+    /// message; or between the template's end and the label or target
     #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
     pub(crate) placement: Option<Placement>,
     /// The most tokens of template, text and label or target together; longer texts are cut. Virtual tokens do not count,
@@ -435,7 +455,7 @@ pub(crate) fn build_command() -> clap::Command {
                     format!("the first prompt's own where that is {default} or of the hub, or {default}")
                 }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
-                "template" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
+                "template" | "message" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
                 }
                 "out" if verb.get_name() == "quickstart" => crate::commands::quickstart::OUT.to_owned(),
@@ -456,7 +476,7 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 33] {
+fn defaults() -> [(&'static str, String); 34] {
     let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
     let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
@@ -471,6 +491,7 @@ fn defaults() -> [(&'static str, String); 33] {
                 Template::DEFAULT_GENERATION
             ),
         ),
+        ("message", format!("{:?}", Template::DEFAULT_MESSAGE)),
         ("placement", DEFAULT_PLACEMENT.to_string()),
         ("max_length", DEFAULT_MAX_LENGTH.to_string()),
         ("objective", DEFAULT_OBJECTIVE.to_string()),

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use foreword::chat::ChatError;
 use foreword::checkpoint::CheckpointError;
 use foreword::data::READER_THREAD;
 use foreword::format::Origin;
+use foreword::format::foreign::ForeignError;
 use foreword::init::InitError;
 use foreword::prefix::CompileError;
 use foreword::record::RecordError;
@@ -148,9 +150,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return Some(Exit::Failed);
     }
     let given = cause.is::<Given>()
+        || cause.is::<ChatError>()
         || cause.is::<CheckpointError>()
         || cause.is::<BackboneError>()
         || cause.is::<DataError>()
+        || cause.is::<ForeignError>()
         || cause.is::<SettingError>()
         || cause.is::<TaskFileError>()
         || cause.is::<TemplateError>()

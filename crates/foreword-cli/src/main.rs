@@ -61,6 +61,8 @@ fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
         Verb::Generate(args) => commands::generate::run(args, printer),
         Verb::Explain(args) => commands::explain::run(args, printer),
         Verb::Compile(args) => commands::compile::run(args, printer),
+        Verb::Import(args) => commands::import::run(args, printer),
+        Verb::Export(args) => commands::export::run(args, printer),
         Verb::Inspect(args) => commands::inspect::run(args, printer),
         Verb::Quantise(args) => commands::quantise::run(args, printer),
         Verb::Similar(args) => commands::similar::run(args, printer),

@@ -9,6 +9,7 @@ pub(crate) mod named;
 pub(crate) mod prompt;
 pub(crate) mod run;
 pub(crate) mod texts;
+pub(crate) mod wording;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -262,6 +262,26 @@ pub(crate) struct Compiled {
     pub(crate) bytes: u64,
 }
 
+/// The answer of `import`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Imported<'a> {
+    pub(crate) out: String,
+    pub(crate) format: &'a str,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) width: usize,
+    /// Whether it has one.
+    pub(crate) passport: bool,
+}
+
+/// The answer of `export`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Exported {
+    pub(crate) path: String,
+    pub(crate) to: &'static str,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) width: usize,
+}
+
 /// The answer of `quantise`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Quantised {

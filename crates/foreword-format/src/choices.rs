@@ -96,6 +96,8 @@ named_choice!(
         Front = "front",
         /// `[BOS][soft][text]`.
         AfterBos = "after-bos",
+        /// At the beginning of a chat's system message.
+        System = "system",
         /// After the template's tail, right before the label.
         Suffix = "suffix",
     }
@@ -157,7 +159,10 @@ mod tests {
             assert_eq!(serde_json::from_value::<Placement>(placement.as_str().into()).unwrap(), placement);
         }
         let message = "middle".parse::<Placement>().unwrap_err().to_string();
-        assert_eq!(message, "unknown placement \"middle\", expected one of: front, after-bos, suffix");
+        assert_eq!(
+            message,
+            "unknown placement \"middle\", expected one of: front, after-bos, system, suffix"
+        );
         assert_eq!(serde_json::from_str::<Placement>("\"middle\"").unwrap_err().to_string(), message);
     }
 }

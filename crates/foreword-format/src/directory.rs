@@ -19,7 +19,7 @@ pub const ADAPTER_FILE: &str = "adapter_config.json";
 pub const TENSORS_FILE: &str = "adapter_model.safetensors";
 /// The passport.
 pub const PASSPORT_FILE: &str = "foreword.json";
-/// What PEFT wrote before safetensors. Never read.
+/// What PEFT wrote before safetensors. Read by [`crate::foreign`] alone.
 pub const PICKLE_FILE: &str = "adapter_model.bin";
 /// Where a run keeps its checkpoint while it goes on. It may stand in a directory that is otherwise empty.
 pub const CHECKPOINT_DIR: &str = "checkpoint";

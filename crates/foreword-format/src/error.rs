@@ -68,8 +68,7 @@ pub enum FormatError {
     },
     /// The tensors are a pickle, which can run code when read.
     #[error(
-        "{path} is a pickle, and pickles are never read because they can run code; \
-         load the prompt in a current PEFT and call save_pretrained, which writes adapter_model.safetensors"
+        "{path} is a pickle, which could run code: `foreword import` makes a prompt directory of it and runs nothing"
     )]
     Pickle {
         /// The pickle.
@@ -112,7 +111,7 @@ pub enum FormatError {
 
     /// An adapter of another kind.
     #[error(
-        "{path} is a {found} adapter; only PROMPT_TUNING, P_TUNING and PREFIX_TUNING are supported, \
+        "{path} is a {found} adapter; only PROMPT_TUNING, P_TUNING and PREFIX_TUNING are read as they are, \
          whose learned rows stand before the embedded text"
     )]
     PeftType {

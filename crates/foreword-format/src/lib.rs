@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole of it. Readers trust nothing: names, sizes,
-//! shapes and finiteness are checked before memory is taken, and pickles are never read. Files are written whole or
+//! shapes and finiteness are checked before memory is taken, and pickles are read by [`foreign`] alone, which runs nothing. Files are written whole or
 //! not at all, and the same input gives the same bytes.
 //!
 //! ```
@@ -30,6 +30,7 @@ mod choices;
 pub mod digest;
 mod directory;
 mod error;
+pub mod foreign;
 mod hub_name;
 mod passport;
 mod soft_prompt;
@@ -45,8 +46,8 @@ pub use directory::{
 pub use error::{FormatError, Origin};
 pub use hub_name::HubName;
 pub use passport::{
-    BaseModel, CalibrationRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport, TaskRecord,
-    TrainingRecord,
+    BaseModel, CalibrationRecord, ChatRecord, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, Passport,
+    TaskRecord, TrainingRecord,
 };
 pub use soft_prompt::SoftPrompt;
 pub use whole::{write_whole, write_whole_by};

@@ -83,8 +83,11 @@ pub struct EmbeddingFingerprint {
 pub struct TaskRecord {
     /// Whether labels are scored or text is generated.
     pub kind: TaskKind,
-    /// The template, with `{field}` slots.
+    /// The template, with `{field}` slots; in a chat, that of the user's message.
     pub template: String,
+    /// The chat that it stands in, where it does: the model's own chat template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatRecord>,
     /// Label to the string that stands for it. Empty for generation.
     pub labels: BTreeMap<String, String>,
     /// Where the virtual tokens stand.
@@ -99,6 +102,20 @@ pub struct TaskRecord {
     pub label_field: Option<String>,
     /// The field that held the target, for generation.
     pub target_field: Option<String>,
+}
+
+/// A model's chat template, and what it wrote around every message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChatRecord {
+    /// The digest of the template's text.
+    pub template_digest: String,
+    /// The system message, where one was given.
+    pub system: Option<String>,
+    /// The text before a message.
+    pub before: String,
+    /// The text after it, up to the answer.
+    pub after: String,
 }
 
 /// How a prompt was trained.
@@ -179,6 +196,9 @@ impl Passport {
         check_version(self.format_version, path)?;
         check_digest("base_model.embeddings.digest", &self.base_model.embeddings.digest, path)?;
         check_digest("tokenizer_digest", &self.tokenizer_digest, path)?;
+        if let Some(chat) = &self.task.chat {
+            check_digest("task.chat.template_digest", &chat.template_digest, path)?;
+        }
         for record in self.training.data.values() {
             check_digest("training.data", &record.digest, path)?;
         }

@@ -42,7 +42,7 @@ pub struct Target {
 
 /// All readers. The multiples: a JSON value takes up to 32 times its text (`[0,0,…`), and a row of data that is one byte
 /// and a line break is a string, a list and a place, with as much again while lists grow.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "prompt_directory", base: MIB, multiple: 200, run: prompts::directory },
     Target { name: "adapter_config", base: MIB, multiple: 200, run: prompts::adapter_config },
     Target { name: "passport", base: MIB, multiple: 200, run: prompts::passport },
@@ -59,6 +59,8 @@ pub const TARGETS: [Target; 18] = [
     Target { name: "data_tsv", base: MIB, multiple: 200, run: data::tsv },
     Target { name: "data_parquet", base: 256 * MIB, multiple: 32 * KIB, run: data::parquet },
     Target { name: "data_packed", base: 800 * MIB, multiple: 100 * KIB, run: data::packed },
+    Target { name: "torch_file", base: 8 * MIB, multiple: 400, run: prompts::torch_file },
+    Target { name: "npy_file", base: MIB, multiple: 200, run: prompts::npy_file },
     Target { name: "template", base: MIB, multiple: 200, run: files::template },
     Target { name: "checkpoint", base: MIB, multiple: 200, run: files::checkpoint },
 ];

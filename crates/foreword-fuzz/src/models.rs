@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 
-use foreword_backbone::{Backbone, Input, ModelFiles, Quantisation, Taped};
+use foreword_backbone::{Backbone, ChatFiles, Input, ModelFiles, Quantisation, Taped};
 use foreword_kernels::{Backend, Bytes, Cpu, Forest, Parent, Reference};
 use tempfile::TempDir;
 
@@ -16,6 +16,7 @@ fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
         config: config.to_vec(),
         generation_config: None,
         tokenizer: Vec::new(),
+        chat: ChatFiles::default(),
         weights,
     }
 }

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
+use foreword::format::foreign::{from_npy, from_torch, to_npy};
 use foreword::format::{ADAPTER_FILE, PASSPORT_FILE, TENSORS_FILE};
 use foreword::{AdapterConfig, Passport, PromptDirectory, SoftPrompt};
 use tempfile::TempDir;
@@ -35,6 +36,20 @@ pub(crate) fn directory(bytes: &[u8]) {
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     });
+}
+
+pub(crate) fn torch_file(bytes: &[u8]) {
+    match from_torch(bytes) {
+        Ok(rows) => assert_eq!(from_npy(&to_npy(&rows)).ok(), Some(rows)),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+pub(crate) fn npy_file(bytes: &[u8]) {
+    match from_npy(bytes) {
+        Ok(rows) => assert_eq!(from_npy(&to_npy(&rows)).ok(), Some(rows)),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }
 
 pub(crate) fn adapter_config(bytes: &[u8]) {

@@ -57,11 +57,11 @@ pub fn demonstrations<B: Backend>(
     if task.placement == Placement::Suffix && task.method == Method::Prefix {
         return Err(TaskError::PrefixAtEnd.into());
     }
-    let n_leading = model.tokenizer.leading().len();
+    let n_leading = task.leading(model).len();
     let between = model.tokenizer.encode_plain(BETWEEN)?;
     let mut tokens: Vec<Token> = match task.placement {
-        Placement::Front => model.tokenizer.leading().to_vec(),
-        Placement::AfterBos | Placement::Suffix => Vec::new(),
+        Placement::Front => task.leading(model).to_vec(),
+        Placement::AfterBos | Placement::System | Placement::Suffix => Vec::new(),
     };
     let n_first = tokens.len();
     let mut found: Vec<Demonstration> = Vec::new();
@@ -84,7 +84,7 @@ pub fn demonstrations<B: Backend>(
             let values = values.into_iter().map(Element::as_f32).collect();
             SoftPrompt::new(values, tokens.len(), model.backbone.spec().hidden)?
         }
-        Method::Prefix => apart(model, task.placement, (&tokens, n_first), &found)?,
+        Method::Prefix => apart(model, task.above(model), (&tokens, n_first), &found)?,
     };
     Ok(Shown { start, demonstrations: found })
 }
@@ -92,18 +92,15 @@ pub fn demonstrations<B: Backend>(
 /// Keys and values of demonstrations of which none sees another, each at its place.
 fn apart<B: Backend>(
     model: &Model<B>,
-    placement: Placement,
+    above: &[Token],
     (tokens, n_first): (&[Token], usize),
     demonstrations: &[Demonstration],
 ) -> Result<SoftPrompt, InitError> {
     let backbone = &model.backbone;
     // What stands before all of them: the BOS, learned at the front and frozen after the BOS.
-    let above = match placement {
-        Placement::AfterBos => model.tokenizer.leading(),
-        Placement::Front | Placement::Suffix => &tokens[..n_first],
-    };
+    let above = [above, &tokens[..n_first]].concat();
     let n_above = above.len();
-    let all = [above, &tokens[n_first..]].concat();
+    let all = [&above[..], &tokens[n_first..]].concat();
     let mut forest = Forest::new();
     let root = forest.push(Parent::Root, n_above);
     for Demonstration { rows, .. } in demonstrations {

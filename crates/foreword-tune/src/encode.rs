@@ -1,5 +1,6 @@
 //! Examples to tokens: each row's fields in the template, tokenised whole, and cut where that is too long.
 
+use crate::chat::{Chat, ChatError};
 use crate::data::fields::slot_fields;
 use crate::data::{DataError, Dataset, Place};
 use crate::template::Template;
@@ -35,6 +36,9 @@ pub enum EncodeError {
     /// A field that the template names could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A text could not be put into its chat.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// A text could not be tokenised.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -47,6 +51,8 @@ pub struct Encoder<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The text around the fields.
     pub template: &'a Template,
+    /// The chat that this stands in, where there is one.
+    pub chat: Option<&'a Chat>,
     /// The field that `{text}` stands for; guessed where it is not stated.
     pub text_field: Option<&'a str>,
     /// The most tokens of template, text and label together, without virtual tokens.
@@ -81,7 +87,7 @@ impl Encoder<'_> {
         for row in 0..dataset.n() {
             texts.push(self.template.render_values(&values(row)?));
         }
-        let mut contexts = self.tokenizer.encode_contexts(&texts)?;
+        let mut contexts = self.tokens(&texts)?;
         drop(texts);
 
         let room = |row| self.max_length.saturating_sub(reserve(row));
@@ -89,7 +95,7 @@ impl Encoder<'_> {
             (0..contexts.len()).filter(|&row| contexts[row].len() > room(row)).collect();
         let mut cuts = Vec::with_capacity(too_long.len());
         if !too_long.is_empty() {
-            let n_template = self.tokenizer.encode_context(&self.template.render_values(&[]))?.len();
+            let n_template = self.n_tokens(&self.template.render_values(&[]))?;
             for row in too_long {
                 if n_template > room(row) {
                     let (place, reserve) = (dataset.place(row), reserve(row));
@@ -114,13 +120,27 @@ impl Encoder<'_> {
         Ok(contexts.into_iter().zip(is_cut).map(|(tokens, cut)| EncodedText { tokens, cut }).collect())
     }
 
+    fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EncodeError> {
+        match self.chat {
+            Some(chat) => Ok(chat.encode(self.tokenizer, texts)?),
+            None => Ok(self.tokenizer.encode_contexts(texts)?),
+        }
+    }
+
+    fn n_tokens(&self, text: &str) -> Result<usize, EncodeError> {
+        match self.chat {
+            Some(chat) => Ok(chat.n_tokens(self.tokenizer, text)?),
+            None => Ok(self.tokenizer.encode_context(text)?.len()),
+        }
+    }
+
     /// Searches all cuts at once, one batch of renderings a round, so that every core has work.
     fn cut(&self, mut cuts: Vec<Cut<'_>>) -> Result<Vec<(usize, Vec<u32>)>, EncodeError> {
         let mut done = Vec::with_capacity(cuts.len());
         while !cuts.is_empty() {
             let texts: Vec<String> =
                 cuts.iter().map(|cut| self.template.render_values(&cut.trial())).collect();
-            let contexts = self.tokenizer.encode_contexts(&texts)?;
+            let contexts = self.tokens(&texts)?;
             let mut unfinished = Vec::with_capacity(cuts.len());
             for (mut cut, tokens) in cuts.into_iter().zip(contexts) {
                 cut.take_result(tokens);

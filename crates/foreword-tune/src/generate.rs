@@ -16,7 +16,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use crate::data::Dataset;
 use crate::encode::EncodeError;
 use crate::pass::{Grown, Hidden, Query, micro_batches};
-use crate::task::{Examples, Task, TaskError, Truths};
+use crate::task::{Examples, Goal, Task, TaskError, Truths};
 
 /// New tokens of a text where nothing else is said and the model's context leaves as much.
 pub const DEFAULT_MAX_NEW_TOKENS: usize = 128;
@@ -158,7 +158,11 @@ impl Task {
         let query =
             |context: &'t Vec<Token>| Query { hidden: Hidden::NONE, root: 0, context, continuations: &[] };
         let queries: Vec<Query<'_>> = examples.contexts.iter().map(query).collect();
-        let writer = Writer { model, config, most, is_spaced: self.is_spaced("") };
+        let end = match &self.goal {
+            Goal::Generation(to) => Some(to.end),
+            Goal::Classification(_) => None,
+        };
+        let writer = Writer { model, end, config, most, is_spaced: self.is_spaced("") };
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(&stem, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
@@ -177,6 +181,8 @@ impl Task {
 /// Writes the texts of one batch.
 struct Writer<'a, B: Backend> {
     model: &'a Model<B>,
+    /// The token that ends the task's texts, beside those of the model.
+    end: Option<Token>,
     config: &'a GenerateConfig,
     most: usize,
     /// Texts begin with a space that stands between them and the template.
@@ -231,7 +237,7 @@ impl<B: Backend> Writer<'_, B> {
 
     /// Adds a token to a text, and sees whether it ends there.
     fn take(&self, text: &mut Text, token: Token) -> Result<(), TaskError> {
-        if self.model.end_tokens.contains(&token) {
+        if self.model.end_tokens.contains(&token) || self.end == Some(token) {
             text.finish_reason = Some(FinishReason::Stop);
             return Ok(());
         }

@@ -9,7 +9,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::prefix::{CompileError, compile};
+use crate::prefix::{CompileError, compile_below};
 use crate::settings::{Init, Method, Placement};
 use crate::task::{Task, TaskError};
 use crate::verbalizer::Verbalizer;
@@ -192,7 +192,7 @@ pub fn start<B: Backend>(
             return of_directory(&directory, dir, Method::Prefix, task.row_width(model));
         }
     }
-    Ok(compile(model, task.placement, &sources.soft_prompt(init, n_virtual, seed)?)?)
+    Ok(compile_below(model, task.above(model), &sources.soft_prompt(init, n_virtual, seed)?)?)
 }
 
 /// The rows of a directory, if they are what the method learns.

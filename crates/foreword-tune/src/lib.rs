@@ -29,6 +29,7 @@ pub mod regularize;
 pub mod similarity;
 pub mod stem;
 
+pub mod chat;
 pub mod data;
 pub mod encode;
 pub mod lint;

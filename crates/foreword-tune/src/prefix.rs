@@ -1,6 +1,6 @@
 //! Between soft prompts and KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
 
-use foreword_backbone::kernels::{Backend, Element, Forest, Parent};
+use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
 use foreword_backbone::{BackboneError, Input, Model, Taped};
 use foreword_format::{FormatError, SoftPrompt};
 
@@ -16,6 +16,9 @@ pub enum CompileError {
          only the placements front and after-bos can be compiled"
     )]
     Suffix,
+    /// Rows in a system message stand below tokens that the chat says.
+    #[error("a soft prompt with the placement system can be compiled only with the chat that it stands in")]
+    System,
     /// Rows of another width.
     #[error("the soft prompt has rows of width {found}, but the model's have width {expected}")]
     Width {
@@ -42,16 +45,30 @@ pub fn compile<B: Backend>(
     placement: Placement,
     rows: &SoftPrompt,
 ) -> Result<SoftPrompt, CompileError> {
+    match placement {
+        Placement::Front => compile_below(model, &[], rows),
+        Placement::AfterBos => compile_below(model, model.tokenizer.leading(), rows),
+        Placement::System => Err(CompileError::System),
+        Placement::Suffix => Err(CompileError::Suffix),
+    }
+}
+
+/// The same for a soft prompt that stands below these tokens, which all texts begin with ([`Task::above`]).
+///
+/// # Errors
+/// If it has another width, or is longer than the model's context.
+///
+/// [`Task::above`]: crate::task::Task::above
+pub fn compile_below<B: Backend>(
+    model: &Model<B>,
+    leading: &[Token],
+    rows: &SoftPrompt,
+) -> Result<SoftPrompt, CompileError> {
     let backbone = &model.backbone;
     let (expected, found) = (backbone.spec().hidden, rows.width());
     if expected != found {
         return Err(CompileError::Width { found, expected });
     }
-    let leading = match placement {
-        Placement::Front => &[][..],
-        Placement::AfterBos => model.tokenizer.leading(),
-        Placement::Suffix => return Err(CompileError::Suffix),
-    };
     let mut forest = Forest::new();
     let root = forest.push(Parent::Root, leading.len());
     let above = (!leading.is_empty())

@@ -6,10 +6,11 @@ use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Identity, Match, Model};
 use foreword_format::{
     AdapterConfig, BaseModel, DataRecord, EmbeddingFingerprint, FORMAT_VERSION, FormatError, HubName,
-    Passport, PromptDirectory, TaskKind, TaskRecord, TrainingRecord,
+    Passport, PromptDirectory, SoftPrompt, TaskKind, TaskRecord, TrainingRecord,
 };
 use serde_json::Value;
 
+use crate::chat::Chat;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, Method, Placement};
 use crate::stem::row_width;
@@ -161,15 +162,18 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
 /// # Errors
 /// If its template or labels can't be read, which only another tokenizer can cause.
 pub fn task<B: Backend>(record: &TaskRecord, method: Method, model: &Model<B>) -> Result<Task, RecordError> {
+    let chat = record.chat.as_ref().map(|chat| Chat::of_record(model, chat, record.placement));
+    let chat = chat.transpose().map_err(TaskError::from)?;
     let goal = match record.kind {
         TaskKind::Classification => Goal::Classification(Classification {
             verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
             objective: record.objective,
         }),
-        TaskKind::Generation => Goal::Generation(Generation::of(model)?),
+        TaskKind::Generation => Goal::Generation(Generation::of(model, chat.as_ref())?),
     };
     Ok(Task {
         template: Template::parse(&record.template)?,
+        chat,
         text_field: record.text_field.clone(),
         goal,
         method,
@@ -216,7 +220,7 @@ pub fn directory<B: Backend>(
         tensors_digest: String::new(),
         base_model: base_model(model.backbone.identity()),
         tokenizer_digest: model.tokenizer.digest().to_owned(),
-        task: task_record(run),
+        task: task_record(run.task, Some(run.truth_field)),
         training: TrainingRecord {
             method: run.task.method,
             n_virtual: rows.n_virtual(),
@@ -229,6 +233,41 @@ pub fn directory<B: Backend>(
             data: run.data.clone(),
         },
         metrics: run.metrics.clone(),
+        calibration: None,
+    };
+    Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
+}
+
+/// The directory of rows that another tool made, `format` in a word, to do a task with this model.
+///
+/// # Errors
+/// If they can't be described to PEFT.
+pub fn imported<B: Backend>(
+    model: &Model<B>,
+    task: &Task,
+    rows: SoftPrompt,
+    format: &str,
+) -> Result<PromptDirectory, RecordError> {
+    let adapter = adapter(model, (task.method, task.placement), rows.n_virtual())?;
+    let passport = Passport {
+        format_version: FORMAT_VERSION,
+        foreword_version: env!("CARGO_PKG_VERSION").to_owned(),
+        tensors_digest: String::new(),
+        base_model: base_model(model.backbone.identity()),
+        tokenizer_digest: model.tokenizer.digest().to_owned(),
+        task: task_record(task, None),
+        training: TrainingRecord {
+            method: task.method,
+            n_virtual: rows.n_virtual(),
+            width: rows.width(),
+            init: "unknown".to_owned(),
+            seed: 0,
+            settings: BTreeMap::from([("imported_from".to_owned(), format.into())]),
+            steps: 0,
+            best_step: 0,
+            data: BTreeMap::new(),
+        },
+        metrics: BTreeMap::new(),
         calibration: None,
     };
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
@@ -293,6 +332,10 @@ pub fn determinants<B: Backend>(
     ];
     all.extend(named.into_iter().map(|(name, value)| (name.to_owned(), value)));
     all.extend(labels(task).map(|(name, string)| (format!("label {name}"), string.clone().into())));
+    if let Some(chat) = &task.chat {
+        all.insert("chat template".to_owned(), chat.digest().into());
+        all.insert("system".to_owned(), chat.system().into());
+    }
     if let Goal::Generation(to) = &task.goal {
         all.insert("target_field".to_owned(), run.truth_field.into());
         all.insert("end_token".to_owned(), to.end.into());
@@ -305,12 +348,12 @@ pub fn determinants<B: Backend>(
     all
 }
 
-fn task_record(run: &Run<'_>) -> TaskRecord {
-    let task = run.task;
-    let truth_field = |kind| (task.goal.kind() == kind).then(|| run.truth_field.to_owned());
+fn task_record(task: &Task, truth_field: Option<&str>) -> TaskRecord {
+    let truth_field = |kind| truth_field.filter(|_| task.goal.kind() == kind).map(str::to_owned);
     TaskRecord {
         kind: task.goal.kind(),
         template: task.template.source().to_owned(),
+        chat: task.chat.as_ref().map(Chat::record),
         labels: labels(task).map(|(name, string)| (name.clone(), string.clone())).collect(),
         placement: task.placement,
         objective: task.objective(),

@@ -16,6 +16,7 @@ use crate::settings::{Method, Placement};
 /// |---|---|---|---|
 /// | front | | `[soft][shared tokens]` | rest of its context |
 /// | after-bos | `[leading tokens]` | `[soft][other shared tokens]` | rest of its context |
+/// | system | `[tokens before the system message]` | `[soft][other shared tokens]` | rest of its context |
 /// | suffix | `[shared tokens]` | | rest of its context (frozen), `[soft]` |
 ///
 /// Under after-bos, a context that is nothing but the leading tokens would end in the trunk; then, too, each example has
@@ -44,8 +45,8 @@ struct Frozen<B: Backend> {
 
 impl<'a, B: Backend> Stem<'a, B> {
     /// The stem of all `contexts`, each with at least one token, above which something learned by a method stands in its
-    /// place. `n_leading` is the number of special tokens that the
-    /// tokenizer puts in front (the BOS), after which the placement `after-bos` plants.
+    /// place. `n_leading` is the number of tokens after which the
+    /// placements `after-bos` and `system` plant: those that the tokenizer puts in front (the BOS), or a chat template.
     ///
     /// # Errors
     /// If the shared tokens are longer than the model's context.
@@ -63,16 +64,17 @@ impl<'a, B: Backend> Stem<'a, B> {
         let ends_in_leading = contexts.iter().any(|context| context.len() <= n_leading);
         let per_example = match placement {
             Placement::Front => false,
-            Placement::AfterBos => ends_in_leading,
+            Placement::AfterBos | Placement::System => ends_in_leading,
             Placement::Suffix => true,
         };
         assert!(!(per_example && method == Method::Prefix), "a KV prefix stands above the examples");
-        if let (Placement::AfterBos, true, Some(context)) = (placement, ends_in_leading, contexts.first()) {
+        let leads = matches!(placement, Placement::AfterBos | Placement::System);
+        if let (true, true, Some(context)) = (leads, ends_in_leading, contexts.first()) {
             shared = context[..n_leading.min(context.len())].to_vec();
         }
         let n_before = match placement {
             Placement::Front => 0,
-            Placement::AfterBos => n_leading.min(shared.len()),
+            Placement::AfterBos | Placement::System => n_leading.min(shared.len()),
             Placement::Suffix => shared.len(),
         };
         let frozen = if n_before == 0 {

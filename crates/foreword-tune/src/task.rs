@@ -5,6 +5,7 @@ use std::time::Instant;
 use foreword_backbone::kernels::{Backend, Token};
 use foreword_backbone::{BackboneError, Model};
 
+use crate::chat::{Chat, ChatError};
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, Encoder, n_cut};
 use crate::pass::{Hidden, Lesson, Query};
@@ -26,6 +27,9 @@ pub enum TaskError {
     /// A label.
     #[error(transparent)]
     Verbalizer(#[from] VerbalizerError),
+    /// The chat template.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// The model.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
@@ -35,6 +39,17 @@ pub enum TaskError {
          front or suffix"
     )]
     NoBos,
+    /// `after-bos` in a chat whose template writes none.
+    #[error(
+        "placement after-bos needs a BOS token in front of a text, and the model's chat template writes none; use front, \
+         system or suffix"
+    )]
+    NoChatBos,
+    /// `system` outside of a chat.
+    #[error(
+        "the placement system is one in a chat's system message: take the model's chat template with --template chat"
+    )]
+    NoChat,
     /// A KV prefix right before the label.
     #[error(
         "a KV prefix has no row from which a label could be read, so it can't have the placement suffix; use front or \
@@ -75,8 +90,10 @@ pub enum TaskError {
 /// A task.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// The text around the fields.
+    /// The text around the fields; in a chat, that of the user's message.
     pub template: Template,
+    /// The model's chat template around that, where the task is a chat.
+    pub chat: Option<Chat>,
     /// The field that `{text}` means; guessed where it is not stated.
     pub text_field: Option<String>,
     /// What follows the template.
@@ -127,12 +144,13 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// With the model's own end token.
+    /// With the token that ends an answer in a chat, or the model's own end token.
     ///
     /// # Errors
     /// If the model names none.
-    pub fn of<B: Backend>(model: &Model<B>) -> Result<Self, TaskError> {
-        let end = model.end_tokens.first().copied().ok_or(TaskError::NoEndToken)?;
+    pub fn of<B: Backend>(model: &Model<B>, chat: Option<&Chat>) -> Result<Self, TaskError> {
+        let end =
+            chat.and_then(Chat::end).or(model.end_tokens.first().copied()).ok_or(TaskError::NoEndToken)?;
         Ok(Self { end })
     }
 }
@@ -320,6 +338,7 @@ impl Task {
         let encoder = Encoder {
             tokenizer: &model.tokenizer,
             template: &self.template,
+            chat: self.chat.as_ref(),
             text_field: self.text_field.as_deref(),
             max_length: self.room(model, n_virtual)?,
         };
@@ -333,10 +352,14 @@ impl Task {
     }
 
     /// Whether a space is put between the template and a target: where neither the one ends in white space nor the other
-    /// begins with it, as between words.
+    /// begins with it, as between words. A chat template says itself whether it puts one there.
     #[must_use]
     pub fn is_spaced(&self, target: &str) -> bool {
-        !self.template.source().ends_with(char::is_whitespace) && !target.starts_with(char::is_whitespace)
+        let after_words = match &self.chat {
+            Some(chat) => chat.is_spaced(),
+            None => !self.template.source().ends_with(char::is_whitespace),
+        };
+        after_words && !target.starts_with(char::is_whitespace)
     }
 
     /// The tokens of every example's target, the end token last.
@@ -368,9 +391,12 @@ impl Task {
         examples: &Examples,
         n_virtual: usize,
     ) -> Result<Stem<'m, B>, TaskError> {
-        let n_leading = model.tokenizer.leading().len();
-        if self.placement == Placement::AfterBos && n_leading == 0 {
-            return Err(TaskError::NoBos);
+        let n_leading = self.leading(model).len();
+        match (self.placement, &self.chat) {
+            (Placement::AfterBos, None) if n_leading == 0 => return Err(TaskError::NoBos),
+            (Placement::AfterBos, Some(_)) if n_leading == 0 => return Err(TaskError::NoChatBos),
+            (Placement::System, None) => return Err(TaskError::NoChat),
+            _ => {}
         }
         let contexts = examples.contexts.iter().map(Vec::as_slice);
         if n_virtual == 0 {
@@ -380,13 +406,31 @@ impl Task {
         if self.method == Method::Prefix {
             match self.placement {
                 Placement::Suffix => return Err(TaskError::PrefixAtEnd),
-                Placement::AfterBos if contexts.clone().any(|context| context.len() <= n_leading) => {
+                Placement::AfterBos | Placement::System
+                    if contexts.clone().any(|context| context.len() <= n_leading) =>
+                {
                     return Err(TaskError::NothingBelow);
                 }
-                Placement::Front | Placement::AfterBos => {}
+                Placement::Front | Placement::AfterBos | Placement::System => {}
             }
         }
         Ok(Stem::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
+    }
+
+    /// The tokens that all texts begin with and that learned rows may stand after: the BOS, or under the placement system all
+    /// that a chat template writes before the system message.
+    #[must_use]
+    pub fn leading<'a, B: Backend>(&'a self, model: &'a Model<B>) -> &'a [Token] {
+        self.chat.as_ref().map_or(model.tokenizer.leading(), Chat::leading)
+    }
+
+    /// The tokens that stand before the learned rows in all texts.
+    #[must_use]
+    pub fn above<'a, B: Backend>(&'a self, model: &'a Model<B>) -> &'a [Token] {
+        match self.placement {
+            Placement::AfterBos | Placement::System => self.leading(model),
+            Placement::Front | Placement::Suffix => &[],
+        }
     }
 
     /// W, the numbers of a learned row: H, or L·2·K·D for a KV prefix.

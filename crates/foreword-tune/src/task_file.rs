@@ -96,8 +96,12 @@ table!(
     TaskTable {
         /// Classification or generation.
         kind: TaskKind,
-        /// The text around the fields, up to the label or target.
+        /// The text around the fields, up to the label or target; `chat` is the model's own chat template.
         template: String,
+        /// In a chat, the text around the fields in the user's message.
+        message: String,
+        /// In a chat, the system message.
+        system: String,
         /// From label to the string that stands for it.
         labels: BTreeMap<String, String>,
         /// What the loss of a label is.
@@ -247,6 +251,8 @@ strict = false
 [task]
 kind = "classification"
 template = "{text}\nSentiment:"
+message = "{text}"
+system = "Be brief."
 labels = { negative = " negative", positive = " positive" }
 objective = "label"
 max_length = 512
@@ -310,7 +316,7 @@ trust_region = 0.5
         let name = message("[prompt]\nplacement = \"middle\"\n");
         assert_eq!(
             name,
-            "task.toml, line 2, column 13: unknown placement \"middle\", expected one of: front, after-bos, suffix"
+            "task.toml, line 2, column 13: unknown placement \"middle\", expected one of: front, after-bos, system, suffix"
         );
         assert!(message("[train]\nsteps = -1\n").starts_with("task.toml, line 2, column 9: invalid value"));
         assert!(message("[train]\nlearning_rate = -1\n").contains("neither \"auto\" nor a number above 0"));

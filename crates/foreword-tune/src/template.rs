@@ -71,6 +71,12 @@ impl Template {
     /// The same of a task whose texts are generated.
     pub const DEFAULT_GENERATION: &str = "{text}\nOutput:";
 
+    /// The user's message of a chat that states none.
+    pub const DEFAULT_MESSAGE: &str = "{text}";
+
+    /// What is written instead of a template where the model's own chat template is meant.
+    pub const CHAT: &str = "chat";
+
     /// Reads a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let template = || source.to_owned();

@@ -104,7 +104,19 @@ impl Verbalizer {
 
     /// The strings of labels that have none of their own: a space and the label's name.
     pub fn default_strings<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> BTreeMap<String, String> {
-        names.into_iter().map(|name| (name.as_ref().to_owned(), format!(" {}", name.as_ref()))).collect()
+        Self::spaced_strings(names, true)
+    }
+
+    /// The same for a place in front of which there may be no space: a line, or an answer in a chat.
+    pub fn spaced_strings<S: AsRef<str>>(
+        names: impl IntoIterator<Item = S>,
+        is_spaced: bool,
+    ) -> BTreeMap<String, String> {
+        let space = if is_spaced { " " } else { "" };
+        names
+            .into_iter()
+            .map(|name| (name.as_ref().to_owned(), format!("{space}{}", name.as_ref())))
+            .collect()
     }
 
     /// How many labels there are, at least two.

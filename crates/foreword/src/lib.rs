@@ -9,7 +9,7 @@
 //!
 //! use foreword::settings::{Init, Method, Objective, Placement};
 //! use foreword::{
-//!     Bytes, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
+//!     Bytes, ChatFiles, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,6 +20,7 @@
 //!         config: foreword_tiny::CONFIG.to_vec(),
 //!         generation_config: None,
 //!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+//!         chat: ChatFiles::default(),
 //!         weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
 //!     },
 //!     Cpu::new(0)?,
@@ -40,6 +41,7 @@
 //! let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
 //! let task = Task {
 //!     template: Template::parse("{text}\nSentiment:")?,
+//!     chat: None,
 //!     text_field: None,
 //!     goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
 //!     method: Method::Prompt,
@@ -75,9 +77,9 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    calibration, candidates, checkpoint, context_tuning, contexts, data, demonstrations, encode, explain,
-    generate, init, inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record, regularize,
-    score, settings, similarity, stem, task, task_file, template, train, verbalizer,
+    calibration, candidates, chat, checkpoint, context_tuning, contexts, data, demonstrations, encode,
+    explain, generate, init, inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record,
+    regularize, score, settings, similarity, stem, task, task_file, template, train, verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};
@@ -91,7 +93,9 @@ pub use foreword_tune::{
 };
 
 pub use foreword_backbone as backbone;
-pub use foreword_backbone::{Backbone, BackboneError, Identity, Model, ModelFiles, Spec, Survey, Tokenizer};
+pub use foreword_backbone::{
+    Backbone, BackboneError, ChatFiles, Identity, Model, ModelFiles, Spec, Survey, Tokenizer,
+};
 pub use foreword_backbone::{TokenizerError, tokenizer};
 
 pub use foreword_format as format;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Gguf;
 use crate::error::BackboneError;
+use crate::files::ChatFiles;
 
 /// The whole `tokenizer.json`.
 pub(crate) const WHOLE: &str = "tokenizer.huggingface.json";
@@ -208,6 +209,21 @@ impl Tokens {
             "pair": around(vec![text("A"), text("B")]), "special_tokens": special_tokens,
         })
     }
+}
+
+/// What a file says of chats, as a `tokenizer_config.json` says it.
+pub(crate) fn chat(gguf: &Gguf<'_>) -> Result<ChatFiles, BackboneError> {
+    let Some(template) = gguf.text("tokenizer.chat_template")? else { return Ok(ChatFiles::default()) };
+    let mut config = json!({ "chat_template": template });
+    if let Some(tokens) = gguf.array("tokenizer.ggml.tokens")? {
+        for (name, key) in [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")] {
+            let id = gguf.count(&format!("tokenizer.ggml.{key}_token_id"))?;
+            if let Some(token) = id.and_then(|id| tokens.items().nth(id)?.text()) {
+                config[format!("{name}_token")] = token.into();
+            }
+        }
+    }
+    Ok(ChatFiles { tokenizer_config: Some(config.to_string().into_bytes()), template: None })
 }
 
 /// The `tokenizer.json` of a file.

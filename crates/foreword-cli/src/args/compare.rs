@@ -82,6 +82,8 @@ impl CompareArgs {
         (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());
         (file.data.text_field, file.data.label_field) = (self.text_field.clone(), self.label_field.clone());
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
+        file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
+        file.task.system = self.task.system.as_ref().map(|system| system.0.clone());
         file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
         file.task.max_length = self.task.max_length;
         file.prompt.placement = self.task.placement;

@@ -55,7 +55,7 @@ pub(crate) enum TemplateTextError {
     Template(#[from] TemplateError),
 }
 
-/// A template whose escapes are resolved and whose slots are well-formed.
+/// A template whose escapes are resolved and whose slots are well-formed, or `chat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateText(pub(crate) String);
 
@@ -64,7 +64,9 @@ impl FromStr for TemplateText {
 
     fn from_str(written: &str) -> Result<Self, TemplateTextError> {
         let Plain(text) = written.parse()?;
-        Template::parse(&text)?;
+        if text != Template::CHAT {
+            Template::parse(&text)?;
+        }
         Ok(Self(text))
     }
 }
@@ -79,6 +81,7 @@ mod tests {
         assert_eq!(read(r"{text}\nLabel:\t\\n"), Ok("{text}\nLabel:\t\\n".to_owned()));
         assert!(read(r"{text}\d").unwrap_err().starts_with(r"\d means nothing"));
         assert!(read("{text}\\").unwrap_err().starts_with("a backslash at the end"));
+        assert_eq!(read("chat"), Ok("chat".to_owned()));
         assert!(read("text").unwrap_err().contains("has no slot"));
     }
 }

@@ -197,6 +197,8 @@ impl TrainArgs {
         (data.text_field, data.label_field) =
             (self.fields.text_field.clone(), self.fields.label_field.clone());
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
+        file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
+        file.task.system = self.task.system.as_ref().map(|system| system.0.clone());
         file.data.target_field.clone_from(&self.fields.target_field);
         file.task.kind = self.kind;
         file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use foreword::PromptDirectory;
+use foreword::chat::Chat;
 use foreword::format::TENSORS_FILE;
-use foreword::prefix::compile;
+use foreword::prefix::{compile, compile_below};
 use foreword::record;
 use foreword::settings::{Method, Placement};
 
@@ -38,7 +39,14 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
         printer.warn(&describe(&warning));
     }
     let placement = directory.passport.as_ref().map_or(Placement::Front, |passport| passport.task.placement);
-    let rows = compile(&model, placement, &directory.rows)?;
+    let recorded = directory.passport.as_ref().and_then(|passport| passport.task.chat.as_ref());
+    let chat = recorded.map(|chat| Chat::of_record(&model, chat, placement)).transpose()?;
+    let rows = match (&chat, placement) {
+        (Some(chat), Placement::AfterBos | Placement::System) => {
+            compile_below(&model, chat.leading(), &directory.rows)?
+        }
+        _ => compile(&model, placement, &directory.rows)?,
+    };
     let (n_virtual, width) = (rows.n_virtual(), rows.width());
 
     let adapter = record::adapter(&model, (Method::Prefix, placement), n_virtual)?;

@@ -1,7 +1,7 @@
 //! `foreword inspect`: what is in a prompt directory, and where its rows lie among the model's own.
 
 use anyhow::Result;
-use foreword::format::CalibrationRecord;
+use foreword::format::{CalibrationRecord, ChatRecord};
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::record::{self, Warning};
@@ -145,7 +145,8 @@ fn facts(passport: &Passport) -> String {
     let lines = [
         ("model", model_in_words(passport)),
         ("task", format!("{}; {}", task.kind, fields.join(", "))),
-        ("template", format!("{:?}", task.template)),
+        (if task.chat.is_some() { "message" } else { "template" }, format!("{:?}", task.template)),
+        ("chat", task.chat.as_ref().map(written).unwrap_or_default()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
         (
             "length",
@@ -187,6 +188,7 @@ fn place(placement: Placement, kind: TaskKind) -> String {
     match placement {
         Placement::Front => "the soft prompt stands before all, as PEFT has it".to_owned(),
         Placement::AfterBos => "the soft prompt stands after the BOS token".to_owned(),
+        Placement::System => "the soft prompt stands at the beginning of the system message".to_owned(),
         Placement::Suffix => {
             format!("the soft prompt stands between the template's end and the {}", truth(kind))
         }
@@ -199,6 +201,11 @@ fn loss(objective: Objective, kind: TaskKind) -> &'static str {
         (Objective::Lm, TaskKind::Classification) => "the text of the true label against all texts",
         (Objective::Lm, TaskKind::Generation) => "the target and its end against all texts",
     }
+}
+
+/// What stands around a message.
+fn written(chat: &ChatRecord) -> String {
+    format!("in the model's chat template: {:?}", format!("{}{{message}}{}", chat.before, chat.after))
 }
 
 /// What follows the template.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use foreword::backbone::files::WEIGHTS;
-use foreword::{Bytes, ModelFiles};
+use foreword::{Bytes, ChatFiles, ModelFiles};
 use foreword_hub::{Event, HubName, Settings};
 
 use crate::exit::Given;
@@ -35,6 +35,7 @@ pub(crate) fn bundled() -> ModelFiles {
         config: foreword_tiny::CONFIG.to_vec(),
         generation_config: None,
         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+        chat: ChatFiles::default(),
         weights: vec![(WEIGHTS.to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use foreword::calibration::Calibration;
+use foreword::chat::Chat;
 use foreword::data::FieldIdx;
 use foreword::format::{HubName, TaskRecord};
 use foreword::generate::GenerateConfig;
@@ -21,6 +22,7 @@ use foreword::{
 
 use super::Fields;
 use super::named::is_enough;
+use super::wording::{Wording, default_strings};
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
 use crate::device::{self, Machine};
 use crate::exit::Given;
@@ -187,12 +189,14 @@ impl<'a> Asked<'a> {
             TaskKind::Classification => Template::DEFAULT,
             TaskKind::Generation => Template::DEFAULT_GENERATION,
         };
-        let template = self.task.template.as_ref().map(|template| template.0.as_str());
-        let template = template.or(recorded.map(|task| task.template.as_str())).unwrap_or(default_template);
+        let wording = Wording::find(self.task.into(), recorded, default_template)?;
+        let placement = self.task.placement.or(recorded.map(|task| task.placement));
+        let placement = placement.unwrap_or(DEFAULT_PLACEMENT);
+        let chat = wording.chat(model, placement)?;
         let (truth_field, goal) = match kind {
             TaskKind::Classification => {
                 let field = self.fields.label.or(recorded.and_then(|task| task.label_field.as_deref()));
-                let labels = self.labels(recorded, template, field, data)?;
+                let labels = self.labels(recorded, (&wording.template, chat.as_ref()), field, data)?;
                 let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
                 let recorded = recorded.filter(|task| task.kind == kind).map(|task| task.objective);
                 let objective = self.objective.or(recorded).unwrap_or(DEFAULT_OBJECTIVE);
@@ -200,18 +204,18 @@ impl<'a> Asked<'a> {
             }
             TaskKind::Generation => {
                 let field = self.fields.target.or(recorded.and_then(|task| task.target_field.as_deref()));
-                (field, Goal::Generation(Generation::of(model)?))
+                (field, Goal::Generation(Generation::of(model, chat.as_ref())?))
             }
         };
-        let placement = self.task.placement.or(recorded.map(|task| task.placement));
         let max_length = self.task.max_length.or(recorded.map(|task| task.max_length));
         let text_field = self.fields.text.or(recorded.and_then(|task| task.text_field.as_deref()));
         let task = Task {
-            template: Template::parse(template)?,
+            template: wording.template,
+            chat,
             text_field: text_field.map(str::to_owned),
             goal,
             method: directory.as_ref().map_or(DEFAULT_METHOD, PromptDirectory::method),
-            placement: placement.unwrap_or(DEFAULT_PLACEMENT),
+            placement,
             max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
         let truth_field = truth_field.map(str::to_owned);
@@ -251,7 +255,7 @@ impl<'a> Asked<'a> {
     fn labels(
         self,
         recorded: Option<&TaskRecord>,
-        template: &str,
+        (template, chat): (&Template, Option<&Chat>),
         label_field: Option<&str>,
         data: Option<&Dataset>,
     ) -> Result<BTreeMap<String, String>> {
@@ -265,8 +269,8 @@ impl<'a> Asked<'a> {
                 .into());
         };
         let truth = (TaskKind::Classification, label_field);
-        let fields = Fields::find(data, &Template::parse(template)?, self.fields.text, truth)?;
-        Ok(Verbalizer::default_strings(label_names(data, data.require(&fields.truth)?)?))
+        let fields = Fields::find(data, template, self.fields.text, truth)?;
+        Ok(default_strings(label_names(data, data.require(&fields.truth)?)?, chat))
     }
 }
 
@@ -333,6 +337,7 @@ pub(crate) fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
     let Some(labels) = task.verbalizer() else { return false };
     let strings = labels.names().iter().zip(labels.strings());
     task.template.source() == recorded.template
+        && task.chat.as_ref().map(Chat::record) == recorded.chat
         && task.placement == recorded.placement
         && strings.eq(recorded.labels.iter())
 }

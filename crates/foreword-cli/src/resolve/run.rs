@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use foreword::chat::Chat;
 use foreword::data::fields::slot_values;
 use foreword::data::split::{default_dev_share, rounds, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
@@ -20,6 +21,7 @@ use foreword::{
 };
 
 use super::begin::{self, Tried, default_init};
+use super::wording::{self, Wording, default_strings};
 use super::{Fields, data, doubts, memory};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
@@ -163,19 +165,22 @@ impl Plan {
             TaskKind::Classification => (Template::DEFAULT, &file.data.label_field),
             TaskKind::Generation => (Template::DEFAULT_GENERATION, &file.data.target_field),
         };
-        let source = file.task.template.as_deref().unwrap_or(default);
-        let template = Template::parse(source).context("the task's template")?;
+        let wording = Wording::find((&file.task).into(), None, default)?;
+        let template = wording.template.clone();
         let text = file.data.text_field.as_deref();
         let fields = Fields::find(&splits.train, &template, text, (kind, truth.as_deref()))?;
 
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = super::model(model_name, machine, printer)?;
+        let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
+        let chat = wording.chat(&model, placement)?;
         let task = Task {
             template,
             text_field: fields.text.clone(),
-            goal: goal(file, &splits.train, &fields, &model)?,
+            goal: goal(file, &splits.train, &fields, (&model, chat.as_ref()))?,
+            chat,
             method: file.prompt.method.unwrap_or(DEFAULT_METHOD),
-            placement: file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT),
+            placement,
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
         let splits = match file.data.shots {
@@ -308,7 +313,7 @@ impl Plan {
                 ),
             ),
             ("fields", self.fields.describe(&self.task.template)),
-            ("template", format!("{:?}", self.task.template.source())),
+            ("template", wording::in_words(&self.task.template, self.task.chat.as_ref())),
             ("labels", labels.unwrap_or_default()),
             ("init", self.init.to_string()),
             (
@@ -436,13 +441,18 @@ fn positive(value: usize, setting: &str) -> Result<usize> {
 }
 
 /// What the examples are to teach: the labels that are stated, or those of the training data; or to write their targets.
-fn goal(file: &TaskFile, train: &Dataset, fields: &Fields, model: &Model<Machine>) -> Result<Goal> {
+fn goal(
+    file: &TaskFile,
+    train: &Dataset,
+    fields: &Fields,
+    (model, chat): (&Model<Machine>, Option<&Chat>),
+) -> Result<Goal> {
     if fields.kind == TaskKind::Generation {
-        return Ok(Goal::Generation(Generation::of(model)?));
+        return Ok(Goal::Generation(Generation::of(model, chat)?));
     }
     let labels = match &file.task.labels {
         Some(labels) => labels.clone(),
-        None => Verbalizer::default_strings(label_names(train, train.require(&fields.truth)?)?),
+        None => default_strings(label_names(train, train.require(&fields.truth)?)?, chat),
     };
     let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
     let objective = file.task.objective.unwrap_or(DEFAULT_OBJECTIVE);
@@ -509,7 +519,7 @@ fn sizes(
     let longest = starts.iter().map(|start| start.n_virtual()).max().unwrap_or(0);
     let (n_trunk, own) = match task.placement {
         Placement::Suffix => (0, longest),
-        Placement::Front | Placement::AfterBos => {
+        Placement::Front | Placement::AfterBos | Placement::System => {
             (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
         }
     };
@@ -533,7 +543,7 @@ fn sizes(
                 let contexts = train.contexts.iter().chain(dev.iter().flat_map(|dev| &dev.contexts));
                 contexts.map(Vec::len).sum()
             }
-            Placement::Front | Placement::AfterBos => 0,
+            Placement::Front | Placement::AfterBos | Placement::System => 0,
         },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foreword::format::{BaseModel, PeftTask, TaskRecord, TrainingRecord};
+use foreword::format::{BaseModel, ChatRecord, PeftTask, TaskRecord, TrainingRecord};
 use foreword::inspect::{InspectedRow, Inspection};
 use foreword::{AdapterConfig, Passport, PromptDirectory, Verbalizer};
 use serde::Serialize;
@@ -34,11 +34,20 @@ struct Peft<'a> {
 }
 
 #[derive(Debug, Serialize)]
+struct ChatLine<'a> {
+    template_digest: &'a str,
+    system: Option<&'a str>,
+    before: &'a str,
+    after: &'a str,
+}
+
+#[derive(Debug, Serialize)]
 struct PassportLine<'a> {
     foreword_version: &'a str,
     model: &'a str,
     kind: &'static str,
     template: &'a str,
+    chat: Option<ChatLine<'a>>,
     labels: &'a BTreeMap<String, String>,
     placement: &'static str,
     objective: &'static str,
@@ -161,7 +170,7 @@ fn peft(adapter: &AdapterConfig) -> Peft<'_> {
 fn passport(passport: &Passport) -> PassportLine<'_> {
     let Passport { foreword_version, base_model: BaseModel { name, .. }, task, training, .. } = passport;
     let Passport { metrics, calibration, .. } = passport;
-    let TaskRecord { kind, template, labels, placement, objective, max_length, .. } = task;
+    let TaskRecord { kind, template, chat, labels, placement, objective, max_length, .. } = task;
     let TrainingRecord { init, seed, settings, steps, best_step, data, .. } = training;
     let verdict = Verdict::of(metrics).map(VerdictLine::of);
     PassportLine {
@@ -169,6 +178,12 @@ fn passport(passport: &Passport) -> PassportLine<'_> {
         model: name,
         kind: kind.as_str(),
         template,
+        chat: chat.as_ref().map(|ChatRecord { template_digest, system, before, after }| ChatLine {
+            template_digest,
+            system: system.as_deref(),
+            before,
+            after,
+        }),
         labels,
         placement: placement.as_str(),
         objective: objective.as_str(),

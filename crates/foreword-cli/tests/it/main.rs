@@ -21,8 +21,10 @@ mod similar;
 mod stories;
 
 mod candidates;
+mod chat;
 mod data;
 mod docs;
+mod exchange;
 mod explain;
 mod hub;
 mod lint;

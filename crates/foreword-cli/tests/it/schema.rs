@@ -103,6 +103,25 @@ pub(crate) struct Calibration {
     pub(crate) offsets: BTreeMap<String, f64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Imported {
+    pub(crate) out: String,
+    pub(crate) format: String,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) width: usize,
+    pub(crate) passport: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exported {
+    pub(crate) path: String,
+    pub(crate) to: String,
+    pub(crate) virtual_tokens: usize,
+    pub(crate) width: usize,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Classified {
@@ -140,6 +159,7 @@ pub(crate) struct Passport {
     pub(crate) model: String,
     pub(crate) kind: String,
     pub(crate) template: String,
+    pub(crate) chat: Option<Chat>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) placement: String,
     pub(crate) objective: String,
@@ -156,6 +176,15 @@ pub(crate) struct Passport {
     pub(crate) metrics: BTreeMap<String, BTreeMap<String, f64>>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) calibration: Option<Calibration>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chat {
+    pub(crate) template_digest: String,
+    pub(crate) system: Option<String>,
+    pub(crate) before: String,
+    pub(crate) after: String,
 }
 
 #[derive(Debug, Deserialize)]

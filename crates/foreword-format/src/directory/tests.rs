@@ -27,6 +27,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
         task: TaskRecord {
             kind: TaskKind::Generation,
             template: "{text}".to_owned(),
+            chat: None,
             labels: BTreeMap::new(),
             placement,
             objective: Objective::Lm,

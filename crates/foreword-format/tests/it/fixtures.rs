@@ -43,6 +43,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
         task: TaskRecord {
             kind: TaskKind::Classification,
             template: "{text}\nSentiment:".to_owned(),
+            chat: None,
             labels: [("positive", " positive"), ("negative", " negative")]
                 .map(|(label, text)| (label.to_owned(), text.to_owned()))
                 .into(),

@@ -16,6 +16,7 @@ fn task(model: &foreword_backbone::Model<Cpu>) -> Task {
     let verbalizer = Verbalizer::new(&labels, &model.tokenizer).unwrap();
     Task {
         template: Template::parse("{text}\nSentiment:").unwrap(),
+        chat: None,
         text_field: None,
         goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
         method: foreword_tune::settings::Method::Prompt,

@@ -18,7 +18,7 @@ fn encode(
     reserve: usize,
 ) -> Result<Vec<EncodedText>, String> {
     let template = Template::parse(template).unwrap();
-    let encoder = Encoder { tokenizer: &TINY, template: &template, text_field: None, max_length };
+    let encoder = Encoder { tokenizer: &TINY, template: &template, chat: None, text_field: None, max_length };
     encoder.encode(data, |_| reserve).map_err(|error| error.to_string())
 }
 
@@ -76,7 +76,8 @@ fn a_template_that_does_not_fit_is_an_error_with_the_numbers() {
 #[test]
 fn each_row_may_have_its_own_reserve() {
     let template = Template::parse(Template::DEFAULT).unwrap();
-    let encoder = Encoder { tokenizer: &TINY, template: &template, text_field: None, max_length: 40 };
+    let encoder =
+        Encoder { tokenizer: &TINY, template: &template, chat: None, text_field: None, max_length: 40 };
     let data = texts(&["so it goes ".repeat(20).as_str(), "so it goes ".repeat(20).as_str()]);
     let encoded = encoder.encode(&data, |row| [5, 25][row]).unwrap();
     assert!(encoded[0].tokens.len() > encoded[1].tokens.len() && encoded[1].tokens.len() <= 15);
@@ -93,7 +94,8 @@ fn errors_of_the_data_come_through() {
 fn no_tokens_at_all_is_an_error() {
     let Some(tokenizer) = shared_tokenizer("tokenizers/t5/tokenizer.json") else { return };
     let template = Template::parse("{text}").unwrap();
-    let encoder = Encoder { tokenizer: &tokenizer, template: &template, text_field: None, max_length: 64 };
+    let encoder =
+        Encoder { tokenizer: &tokenizer, template: &template, chat: None, text_field: None, max_length: 64 };
     let message = encoder.encode(&texts(&["a", ""]), |_| 1).unwrap_err().to_string();
     assert!(message.starts_with("example 2: no tokens at all"), "{message}");
     assert!(encode(&texts(&[""]), "{text}", 64, 1).is_ok(), "a BOS is enough");

@@ -22,6 +22,7 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
         [("bad", " bad"), ("good", " so good")].map(|(name, text)| (name.to_owned(), text.to_owned()));
     Task {
         template: Template::parse("Review: {text}\nSentiment:").unwrap(),
+        chat: None,
         text_field: None,
         goal: Goal::Classification(Classification {
             verbalizer: Verbalizer::new(&labels.into(), &model.tokenizer).unwrap(),

@@ -20,8 +20,9 @@ use crate::golden::{Golden, load, models};
 fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
     Task {
         template: Template::parse("{text}:").unwrap(),
+        chat: None,
         text_field: None,
-        goal: Goal::Generation(Generation::of(model).unwrap()),
+        goal: Goal::Generation(Generation::of(model, None).unwrap()),
         method: Method::Prompt,
         placement,
         max_length: 200,

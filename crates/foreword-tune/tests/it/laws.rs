@@ -49,6 +49,7 @@ fn naive<B: Backend>(
         let at = match placement {
             Placement::Front => 0,
             Placement::AfterBos => 1,
+            Placement::System => 2,
             Placement::Suffix => context.len(),
         };
         let score = |label: &[Token]| score_one(model, context, at, soft, label);
@@ -121,7 +122,8 @@ fn score_one<B: Backend>(
 }
 
 fn stem<B: Backend>(model: &Model<B>, placement: Placement) -> Stem<'_, B> {
-    Stem::new(&model.backbone, (Method::Prompt, placement), 1, CONTEXTS).unwrap()
+    let n_leading = if placement == Placement::System { 2 } else { 1 };
+    Stem::new(&model.backbone, (Method::Prompt, placement), n_leading, CONTEXTS).unwrap()
 }
 
 /// Which soft prompt each example stands below: all below one, or two below each of two.
@@ -130,7 +132,7 @@ const ROOTS: [[usize; 4]; 2] = [[0, 0, 0, 0], [0, 1, 1, 0]];
 fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
     let model = load(path, backend);
     let soft = soft_prompts(&model);
-    for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
+    for &placement in Placement::ALL {
         let stem = stem(&model, placement);
         for objective in [Objective::Label, Objective::Lm] {
             for roots in ROOTS {
@@ -241,6 +243,7 @@ pub(crate) fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
     let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();
     Task {
         template: Template::parse("{text}").unwrap(),
+        chat: None,
         text_field: None,
         goal: Goal::Classification(Classification {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),

@@ -99,6 +99,7 @@ fn peft_task<B: Backend>(model: &Model<B>) -> Task {
     let labels = labels.map(|(name, string)| (name.to_owned(), string.to_owned())).into();
     Task {
         template: Template::parse("{text}\nLabel:").unwrap(),
+        chat: None,
         text_field: None,
         goal: Goal::Classification(Classification {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),

@@ -36,8 +36,13 @@ fn classification_sets_are_read_as_they_are() {
         let split = stratified_split(&labels, default_dev_share(data.n()), 0);
         assert_eq!(split.train.len() + split.dev.len(), data.n());
         assert!(split.dev.len().abs_diff((data.n() / 10).min(1000)) <= 1);
-        let encoder =
-            Encoder { tokenizer: &tokenizer, template: &template, text_field: None, max_length: 256 };
+        let encoder = Encoder {
+            tokenizer: &tokenizer,
+            template: &template,
+            chat: None,
+            text_field: None,
+            max_length: 256,
+        };
         let began = std::time::Instant::now();
         let encoded = encoder.encode(&data, |_| verbalizer.n_tokens_max()).unwrap();
         assert!(encoded.iter().all(|text| text.tokens.len() + verbalizer.n_tokens_max() <= 256));

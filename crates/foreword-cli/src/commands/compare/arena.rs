@@ -11,7 +11,7 @@ use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TO
 use foreword::verbalizer::label_names;
 use foreword::{Classification, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer};
 
-use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, SourceArgs, TaskArgs, TemplateText};
+use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText};
 use crate::device::Machine;
 use crate::exit::Given;
 use crate::learn::size;
@@ -19,6 +19,7 @@ use crate::printer::Printer;
 use crate::resolve::begin::default_init;
 use crate::resolve::prompt::{Asked, AskedFields, Resolved, Verb};
 use crate::resolve::run::merged;
+use crate::resolve::wording::{Wording, default_strings, in_words};
 use crate::resolve::{self, Fields, data, prompt};
 use crate::words::count;
 
@@ -124,7 +125,7 @@ impl Arena {
             ("model", self.model_name.clone()),
             ("data", format!("{} test, {train} to draw demonstrations from", n(&self.test))),
             ("fields", self.fields.describe(&self.task.template)),
-            ("template", format!("{:?}", self.task.template.source())),
+            ("template", in_words(&self.task.template, self.task.chat.as_ref())),
         ];
         for (what, is) in lines {
             printer.say(&format!("{what:<9} {is}"));
@@ -165,7 +166,7 @@ fn model_name(file: &TaskFile, directories: &[Read]) -> Result<String> {
 
 /// No flags: the prompt's own task.
 fn own() -> TaskArgs {
-    TaskArgs { template: None, placement: None, max_length: None }
+    TaskArgs { template: None, message: None, system: None, placement: None, max_length: None }
 }
 
 fn asked<'a>(
@@ -189,9 +190,10 @@ fn task(
 ) -> Result<(Task, Fields)> {
     let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
     let recorded = first.map(|passport| &passport.task);
-    let stated = file.task.template.as_deref();
-    let template = stated.or(recorded.map(|task| task.template.as_str())).unwrap_or(Template::DEFAULT);
-    let template = Template::parse(template).context("the task's template")?;
+    let wording = Wording::find((&file.task).into(), recorded, Template::DEFAULT)?;
+    let stated = file.prompt.placement.or(recorded.map(|task| task.placement));
+    let chat = wording.chat(model, stated.unwrap_or(DEFAULT_PLACEMENT))?;
+    let template = wording.template;
     let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
     let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
     let fields = Fields::find(test, &template, text, (TaskKind::Classification, label))?;
@@ -200,13 +202,14 @@ fn task(
         Some(labels) => labels.clone(),
         None => {
             let named_by = train.unwrap_or(test);
-            Verbalizer::default_strings(label_names(named_by, named_by.require(&fields.truth)?)?)
+            default_strings(label_names(named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
         }
     };
     let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
     let max_length = file.task.max_length.or(recorded.map(|task| task.max_length));
     let task = Task {
         template,
+        chat,
         text_field: fields.text.clone(),
         goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
         method: DEFAULT_METHOD,
@@ -272,9 +275,15 @@ impl Opener<'_> {
         let (task, labels) = if recorded.is_some() {
             (own(), None)
         } else {
-            let template = Some(TemplateText(self.task.template.source().to_owned()));
-            let placement = self.file.prompt.placement;
-            (TaskArgs { template, placement, max_length: Some(self.task.max_length) }, Some(&labels))
+            let text = Some(TemplateText(self.task.template.source().to_owned()));
+            let chat = self.task.chat.as_ref();
+            let (template, message) = match chat {
+                Some(_) => (Some(TemplateText(Template::CHAT.to_owned())), text),
+                None => (text, None),
+            };
+            let system = chat.and_then(|chat| chat.system()).map(|system| Plain(system.to_owned()));
+            let (placement, max_length) = (self.file.prompt.placement, Some(self.task.max_length));
+            (TaskArgs { template, message, system, placement, max_length }, Some(&labels))
         };
         let source = SourceArgs { prompt: path.clone(), model: self.file.model.clone() };
         let fields =

@@ -246,8 +246,9 @@ fn parts(story: &Story<'_>) -> Vec<Part> {
     let (p, _, t) = story.sizes();
     let parts = match story.placement() {
         Placement::Front => vec![("p", p, true), ("E(x)", t, false)],
-        Placement::AfterBos => {
-            vec![("E(x₁)", 1, false), ("p", p, true), ("E(x₂ …)", t.saturating_sub(1), false)]
+        Placement::AfterBos | Placement::System => {
+            let above = story.ready.task.leading(&story.ready.model).len();
+            vec![("E(x₁)", above, false), ("p", p, true), ("E(x₂ …)", t.saturating_sub(above), false)]
         }
         Placement::Suffix => vec![("E(x)", t, false), ("p", p, true)],
     };

@@ -100,17 +100,27 @@ impl Story<'_> {
         match self.placement() {
             Placement::Front => "[p ; E(x)]",
             Placement::AfterBos => "[E(x₁) ; p ; E(x₂ …)]",
+            Placement::System => "[E(x₁ …) ; p ; E(… x)]",
             Placement::Suffix => "[E(x) ; p]",
         }
     }
 
     fn input(&self) -> Step {
-        let mut sentences = vec![format!(
-            "The template {:?} is put around the text, and the model reads all of it as {} tokens, which are the pieces \
+        let mut sentences = Vec::new();
+        let mut around =
+            format!("The template {:?} is put around the text", self.ready.task.template.source());
+        if let Some(chat) = &self.ready.task.chat {
+            sentences.push(format!(
+                "{around}, which makes it a user's message, and around that the model's own chat template: {:?}.",
+                chat.shown()
+            ));
+            around = "The assistant is to answer next".to_owned();
+        }
+        sentences.push(format!(
+            "{around}, and the model reads all of it as {} tokens, which are the pieces \
              of text in its vocabulary. (␣ is a space, ⏎ the end of a line.)",
-            self.ready.task.template.source(),
             count(self.told.tokens.len() as u64),
-        )];
+        ));
         if let (Some(bos), Some((first, text))) = (self.ready.model.tokenizer.bos(), self.told.tokens.first())
             && bos == *first
         {
@@ -143,6 +153,7 @@ impl Story<'_> {
         let place = match self.placement() {
             Placement::Front => "stand before them",
             Placement::AfterBos => "stand behind the first of them",
+            Placement::System => "stand at the beginning of the system message",
             Placement::Suffix => "stand behind them",
         };
         Step::new(

@@ -1,0 +1,70 @@
+//! `foreword export`: writes a prompt for other tools.
+
+use std::path::Path;
+
+use anyhow::Result;
+use foreword::format::foreign::to_npy;
+use foreword::format::write_whole;
+use foreword::{Overwrite, PromptDirectory};
+
+use crate::args::{ExportArgs, ExportFormat};
+use crate::exit::{Exit, Given};
+use crate::printer::Printer;
+use crate::resolve::prompt::read;
+use crate::wire::Exported;
+use crate::words::count;
+
+/// Runs the verb.
+pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
+    let PromptDirectory { rows, adapter, passport } = read(&args.prompt)?;
+    let (n_virtual, width) = (rows.n_virtual(), rows.width());
+    let to = match args.to {
+        ExportFormat::Npy => {
+            check_file(&args.path, args.force)?;
+            write_whole(&args.path, &to_npy(&rows))?;
+            "npy"
+        }
+        ExportFormat::Peft => {
+            if adapter.is_none() {
+                let placement =
+                    passport.map_or(String::new(), |passport| passport.task.placement.to_string());
+                return Err(Given::wrong(format!(
+                    "the prompt {} has the placement {placement}, and PEFT puts every prompt at the front",
+                    args.prompt.display()
+                ))
+                .hint("--to npy writes its rows; `foreword train --placement front` makes a prompt for PEFT")
+                .into());
+            }
+            let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if real(&args.path) == real(&args.prompt) {
+                return Err(Given::wrong("that is the prompt's own directory, whose passport would be lost")
+                    .hint("PEFT loads it as it is; give another directory for a copy without the passport")
+                    .into());
+            }
+            let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
+            PromptDirectory { rows, adapter, passport: None }.write(&args.path, overwrite)?;
+            "peft"
+        }
+    };
+    let path = args.path.display();
+    printer.json(&Exported { path: path.to_string(), to, virtual_tokens: n_virtual, width })?;
+    printer.answer(&format!("{path}: {n_virtual} virtual tokens × {} numbers", count(width as u64)))?;
+    Ok(Exit::Done)
+}
+
+/// Whether a file can be written there.
+fn check_file(path: &Path, force: bool) -> Result<()> {
+    let cannot = |why: &str| Given::wrong(format!("cannot write {}: {why}", path.display()));
+    if path.is_dir() {
+        return Err(cannot("it is a directory").hint("give the name of a file in it").into());
+    }
+    if path.exists() && !force {
+        return Err(cannot("it is there already").hint("--force replaces it").into());
+    }
+    match path.parent() {
+        Some(folder) if folder != Path::new("") && !folder.is_dir() => {
+            Err(cannot(&format!("{} is not a directory", folder.display())).into())
+        }
+        _ => Ok(()),
+    }
+}

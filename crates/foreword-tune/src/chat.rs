@@ -1,0 +1,369 @@
+//! Chats: a text as the user's message in the model's own chat template, up to where the assistant would answer.
+//!
+//! The template is rendered as transformers does it (`apply_chat_template` with a generation prompt). What it writes around
+//! the message is the frame, the same for every text; so the tokens of the frame may be special ones, while those of the
+//! message are not, whatever is spelled there.
+
+mod files;
+mod jinja;
+
+use std::sync::Arc;
+
+use foreword_backbone::kernels::{Backend, Token};
+use foreword_backbone::tokenizer::MarkedText;
+use foreword_backbone::{Model, Tokenizer, TokenizerError};
+use foreword_format::ChatRecord;
+use foreword_format::digest::sha256;
+
+use crate::settings::Placement;
+use files::ChatTemplate;
+pub use jinja::Origin;
+use jinja::{Jinja, Message};
+
+/// Stand in for what a user writes, in order to find where that goes. No template has a reason to touch these characters.
+const USER: &str = "\u{f8f0}\u{f8f1}\u{f8f2}";
+const ANSWER: &str = "\u{f8f3}\u{f8f4}\u{f8f5}";
+/// Where learned rows stand in the system message. It is in every rendering, and in no text that becomes tokens.
+const SLOT: &str = "\u{f8f6}\u{f8f7}\u{f8f8}";
+
+/// Why a text can't be put into a chat.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// A model that is not made for chats.
+    #[error(
+        "the model {model} has no chat template, neither chat_template.jinja nor `chat_template` in its \
+         tokenizer_config.json: write a template in words (--template '{{text}}\\nLabel:'), or take a model that has one"
+    )]
+    None {
+        /// The model's name.
+        model: String,
+    },
+    /// A file that is not what it should be.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file's name.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The template is not Jinja, does what can't be done, or refuses the messages.
+    #[error("the model's chat template ({origin}){line}: {reason}", line = line.map_or(String::new(), |line| format!(", line {line}")))]
+    Template {
+        /// Where it is from.
+        origin: Origin,
+        /// The line, from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The template has no place for a system message.
+    #[error(
+        "the model's chat template ({origin}) leaves the system message out{reason}: leave out `system` and the placement \
+         system, and put what it should say into `message`"
+    )]
+    NoSystem {
+        /// Where it is from.
+        origin: Origin,
+        /// What it said, as a phrase.
+        reason: String,
+    },
+    /// The place of the learned rows is not one place above all texts.
+    #[error(
+        "the model's chat template ({origin}) writes the system message {where_}, so learned rows can't stand in it: use the \
+         placement front, after-bos or suffix"
+    )]
+    Slot {
+        /// Where it is from.
+        origin: Origin,
+        /// Where the system message is.
+        where_: &'static str,
+    },
+    /// The message is not written once.
+    #[error(
+        "the model's chat template ({origin}) writes the user's message {n} times instead of once: write a template in words"
+    )]
+    Message {
+        /// Where it is from.
+        origin: Origin,
+        /// How often.
+        n: usize,
+    },
+    /// A message that is not written as others are.
+    #[error(
+        "the model's chat template ({origin}) writes something else around the message {message:?} than around others: \
+         write a template in words, or leave the text out"
+    )]
+    Unlike {
+        /// Where it is from.
+        origin: Origin,
+        /// The beginning of the message.
+        message: String,
+    },
+    /// Another template than a prompt was trained with.
+    #[error(
+        "the prompt was trained with another chat template than the model has now: it wrote {recorded:?} and now writes \
+         {here:?} around a message; put the model's files back, or take the template as it is now with --template chat"
+    )]
+    Other {
+        /// What was written around a message.
+        recorded: String,
+        /// What is written now.
+        here: String,
+    },
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// The model's chat template with a place for the user's message. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Chat(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    jinja: Jinja,
+    digest: String,
+    system: Option<String>,
+    /// With the learned rows in the system message.
+    placement: Placement,
+    frame: Frame,
+    /// The tokens before the learned rows, under after-bos and system.
+    leading: Vec<Token>,
+    is_spaced: bool,
+    end: Option<Token>,
+}
+
+/// What stands around every message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Frame {
+    /// As it is rendered, with the slot where there is one.
+    rendered: String,
+    before: String,
+    after: String,
+    /// Where learned rows stand in `before`.
+    slot: Option<usize>,
+}
+
+impl Chat {
+    /// The chat template of a model, with a system message where one is given.
+    ///
+    /// # Errors
+    /// If the model has none, it can't be read, or it has no place for the message, the system message or the learned rows.
+    pub fn new<B: Backend>(
+        model: &Model<B>,
+        system: Option<&str>,
+        placement: Placement,
+    ) -> Result<Self, ChatError> {
+        let found = files::chat_template(&model.chat)?;
+        let found = found.ok_or_else(|| ChatError::None { model: model.backbone.identity().name.clone() })?;
+        Self::of(found, &model.tokenizer, system, placement)
+    }
+
+    /// The same for a template that was found.
+    fn of(
+        found: ChatTemplate,
+        tokenizer: &Tokenizer,
+        system: Option<&str>,
+        placement: Placement,
+    ) -> Result<Self, ChatError> {
+        let ChatTemplate { source, origin, special_tokens } = found;
+        let bos = special_tokens
+            .get("bos_token")
+            .and_then(|token| token.as_str())
+            .and_then(|bos| tokenizer.id(bos));
+        let digest = sha256(source.as_bytes());
+        let jinja = Jinja::new(&source, origin, special_tokens)?;
+        let frame = Frame::find(&jinja, system, placement)?;
+        let (is_spaced, end) = answer(&jinja, tokenizer, system, placement)?;
+        let (whole, n_before) = tokenizer.encode_marked(&frame.around(""))?;
+        let n_leading = match placement {
+            Placement::System => n_before,
+            _ if !tokenizer.leading().is_empty() && whole.starts_with(tokenizer.leading()) => {
+                tokenizer.leading().len()
+            }
+            _ => usize::from(bos.is_some() && bos == whole.first().copied()),
+        };
+        let leading = whole[..n_leading].to_vec();
+        let system = system.map(str::to_owned);
+        Ok(Self(Arc::new(Inner { jinja, digest, system, placement, frame, leading, is_spaced, end })))
+    }
+
+    /// The chat that a prompt was trained with.
+    ///
+    /// # Errors
+    /// As [`Chat::new`], and if the model's template has changed what it writes.
+    pub fn of_record<B: Backend>(
+        model: &Model<B>,
+        record: &ChatRecord,
+        placement: Placement,
+    ) -> Result<Self, ChatError> {
+        let chat = Self::new(model, record.system.as_deref(), placement)?;
+        let Frame { before, after, .. } = &chat.0.frame;
+        if (before, after) != (&record.before, &record.after) {
+            let recorded = format!("{}{MESSAGE}{}", record.before, record.after);
+            return Err(ChatError::Other { recorded, here: chat.shown() });
+        }
+        Ok(chat)
+    }
+
+    /// What a prompt directory keeps of it.
+    #[must_use]
+    pub fn record(&self) -> ChatRecord {
+        let Frame { before, after, .. } = self.0.frame.clone();
+        ChatRecord { template_digest: self.0.digest.clone(), system: self.0.system.clone(), before, after }
+    }
+
+    /// The digest of the template's text.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// The system message.
+    #[must_use]
+    pub fn system(&self) -> Option<&str> {
+        self.0.system.as_deref()
+    }
+
+    /// What every text becomes, with `{message}` in the place of its own.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}{MESSAGE}{}", self.0.frame.before, self.0.frame.after)
+    }
+
+    /// A message in its chat, up to where the assistant would answer.
+    ///
+    /// # Errors
+    /// If the template refuses it, or writes something else around it than around others.
+    pub fn text(&self, message: &str) -> Result<String, ChatError> {
+        Ok(self.marked(message)?.text)
+    }
+
+    /// Whether the template puts a space before an answer.
+    #[must_use]
+    pub fn is_spaced(&self) -> bool {
+        self.0.is_spaced
+    }
+
+    /// The special token that the template puts after an answer.
+    #[must_use]
+    pub fn end(&self) -> Option<Token> {
+        self.0.end
+    }
+
+    /// The tokens before learned rows that stand after the BOS or in the system message.
+    #[must_use]
+    pub fn leading(&self) -> &[Token] {
+        &self.0.leading
+    }
+
+    /// The tokens of every message in its chat.
+    pub(crate) fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[String],
+    ) -> Result<Vec<Vec<Token>>, ChatError> {
+        let marked = messages.iter().map(|message| self.marked(message)).collect::<Result<Vec<_>, _>>()?;
+        Ok(tokenizer.encode_all_marked(&marked)?)
+    }
+
+    /// How many tokens a chat has whose message is `message`, which need not be one that the template takes.
+    pub(crate) fn n_tokens(&self, tokenizer: &Tokenizer, message: &str) -> Result<usize, ChatError> {
+        Ok(tokenizer.encode_marked(&self.0.frame.around(message))?.0.len())
+    }
+
+    fn marked(&self, message: &str) -> Result<MarkedText, ChatError> {
+        let Inner { jinja, system, placement, frame, .. } = &*self.0;
+        let messages = opening(system.as_deref(), *placement, message);
+        let rendered = jinja.render(&messages, true)?;
+        let written = rendered.strip_prefix(&frame.rendered).and_then(|rest| rest.strip_suffix(&frame.after));
+        let written = written.ok_or_else(|| ChatError::Unlike {
+            origin: jinja.origin(),
+            message: message.chars().take(40).collect(),
+        })?;
+        Ok(frame.around(written))
+    }
+}
+
+/// What stands for a message where a frame is shown.
+const MESSAGE: &str = "{message}";
+
+/// The messages of a chat in which the user has spoken.
+fn opening(system: Option<&str>, placement: Placement, message: &str) -> Vec<Message> {
+    let slot = if placement == Placement::System { SLOT } else { "" };
+    let system = match (system, slot) {
+        (None, "") => None,
+        (system, slot) => Some(Message::new("system", format!("{slot}{}", system.unwrap_or_default()))),
+    };
+    system.into_iter().chain([Message::new("user", message)]).collect()
+}
+
+impl Frame {
+    fn find(jinja: &Jinja, system: Option<&str>, placement: Placement) -> Result<Self, ChatError> {
+        let origin = jinja.origin();
+        if system.is_some() || placement == Placement::System {
+            check_system(jinja)?;
+        }
+        let rendered = jinja.render(&opening(system, placement, USER), true)?;
+        let (before, after) = match rendered.matches(USER).count() {
+            1 => rendered.split_once(USER).unwrap_or_default(),
+            n => return Err(ChatError::Message { origin, n }),
+        };
+        let mut frame = Self {
+            rendered: before.to_owned(),
+            before: before.replace(SLOT, ""),
+            after: after.to_owned(),
+            slot: None,
+        };
+        if placement == Placement::System {
+            frame.slot = match (before.matches(SLOT).count(), after.contains(SLOT)) {
+                (1, false) => before.find(SLOT),
+                (0, true) => return Err(ChatError::Slot { origin, where_: "after the user's" }),
+                _ => return Err(ChatError::Slot { origin, where_: "more than once" }),
+            };
+        }
+        Ok(frame)
+    }
+
+    fn around(&self, message: &str) -> MarkedText {
+        let plain = self.before.len()..self.before.len() + message.len();
+        MarkedText { text: format!("{}{message}{}", self.before, self.after), plain, cut: self.slot }
+    }
+}
+
+/// Whether the template writes a system message at all.
+fn check_system(jinja: &Jinja) -> Result<(), ChatError> {
+    let origin = jinja.origin();
+    let rendered = jinja.render(&opening(None, Placement::System, USER), true);
+    let with = match rendered {
+        Ok(with) => with,
+        // Whether it is the system message that is refused, a chat without one says.
+        Err(error) => match jinja.render(&opening(None, Placement::Front, USER), true) {
+            Ok(_) => return Err(ChatError::NoSystem { origin, reason: format!(" ({error})") }),
+            Err(_) => return Err(error),
+        },
+    };
+    if with.contains(SLOT) { Ok(()) } else { Err(ChatError::NoSystem { origin, reason: String::new() }) }
+}
+
+/// Whether the template puts a space before an answer, and the special token after it. Nothing where it has no answers.
+fn answer(
+    jinja: &Jinja,
+    tokenizer: &Tokenizer,
+    system: Option<&str>,
+    placement: Placement,
+) -> Result<(bool, Option<Token>), ChatError> {
+    let mut messages = opening(system, placement, USER);
+    let asked = jinja.render(&messages, true)?;
+    messages.push(Message::new("assistant", ANSWER));
+    let answered = jinja.render(&messages, false).unwrap_or_default();
+    let Some((before, after)) = answered.split_once(ANSWER) else { return Ok((false, None)) };
+    let is_spaced = before.strip_prefix(&asked).is_some_and(|joint| joint == " ");
+    let tail = MarkedText { text: after.to_owned(), plain: 0..0, cut: None };
+    let end = tokenizer.encode_marked(&tail)?.0.first().copied();
+    Ok((is_spaced, end.filter(|&end| tokenizer.is_special(end))))
+}
+
+#[cfg(test)]
+mod tests;
