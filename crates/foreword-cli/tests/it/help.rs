@@ -40,6 +40,8 @@ fn the_first_help_names_the_verbs() {
       explain      Walk through the mathematics of prompt tuning on one text, with real values
       inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
       compile      Turn a soft prompt into a KV prefix, which is never computed again
+      import       Make a prompt of another tool into a prompt directory
+      export       Write a prompt for other tools: as an array of NumPy's, or as a directory of PEFT's
       quantise     Write a model as a GGUF file, its matrices in fewer bits [alias: quantize]
       similar      Find the nearest of several tuned prompts of the same model
       models       List the models that are here: the bundled one, those in the Hugging Face cache, and
@@ -112,13 +114,20 @@ fn each_flag_tells_its_unit_and_its_default() {
           --kind <KIND>            What the examples teach [default: generation where --target-field
                                    names a target, classification otherwise] [possible values:
                                    classification, generation]
-          --template <TEXT>        The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
+          --template <TEXT|chat>   The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
                                    label or target follows it. \n is a newline, \t a tab, \\ a
-                                   backslash; {{ and }} are braces [default: "{text}\nLabel:", or
+                                   backslash; {{ and }} are braces. `chat` is the model's own chat
+                                   template, in which the text is what the user says, and the label or
+                                   target what the assistant answers [default: "{text}\nLabel:", or
                                    "{text}\nOutput:" where texts are generated]
+          --message <TEXT>         In a chat, the text around the fields in the user's message, written
+                                   as a template [default: "{text}"]
+          --system <TEXT>          In a chat, the system message [default: none, or what the model's
+                                   chat template says itself]
           --placement <PLACE>      Where the soft prompt stands: before all, as PEFT has it; after the
-                                   BOS token; or between the template's end and the label or target
-                                   [default: front] [possible values: front, after-bos, suffix]
+                                   BOS token; at the beginning of a chat's system message; or between
+                                   the template's end and the label or target [default: front] [possible
+                                   values: front, after-bos, system, suffix]
           --max-length <TOKENS>    The most tokens of template, text and label or target together;
                                    longer texts are cut. Virtual tokens do not count, but must fit into
                                    the model's context as well [default: 512]

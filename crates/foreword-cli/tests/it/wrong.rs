@@ -134,14 +134,14 @@ fn settings_that_cannot_be() {
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{text"]), @r#"
     exit 1
-    error: invalid value '{text' for '--template <TEXT>': template "{text", column 1: '{' without its '}' (write '{{' for a brace)
+    error: invalid value '{text' for '--template <TEXT|chat>': template "{text", column 1: '{' without its '}' (write '{{' for a brace)
 
     For more information, try '--help'.
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--placement", "middle"]), @r#"
     exit 1
     error: invalid value 'middle' for '--placement <PLACE>'
-      [possible values: front, after-bos, suffix]
+      [possible values: front, after-bos, system, suffix]
 
     For more information, try '--help'.
     "#);
