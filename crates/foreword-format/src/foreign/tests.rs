@@ -89,6 +89,32 @@ fn what_is_no_prompt_is_named() {
     assert!(message(&text, None).contains("Cargo.toml is nothing that can be imported"));
 }
 
+#[test]
+fn prompts_that_others_released_are_read_where_they_are() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/prompts");
+    for (name, p, w) in [
+        ("DePT/cola", 80, 768),
+        ("DePT/hotpotqa", 60, 768),
+        ("ATTEMPT/record_prefix_embeddings_2b.pt", 100, 1024),
+    ] {
+        let path = shared.join(name);
+        if !path.exists() {
+            eprintln!("skipped: {} is not here", path.display());
+            continue;
+        }
+        let found = import(&path, None).unwrap();
+        assert_eq!((found.rows.n_virtual(), found.rows.width()), (p, w), "{name}");
+        if name.starts_with("DePT") {
+            assert_eq!(found.adapter.task, Some(PeftTask::Seq2SeqLm));
+            assert_eq!(found.adapter.base_model.as_deref(), Some("t5-base"));
+        }
+        if name == "DePT/cola" {
+            let left_out = "left out: prompt_encoder.lora_embedding_A [256, 15], prompt_encoder.lora_embedding_B [15, 768]";
+            assert!(found.notes[0].starts_with(left_out), "{:?}", found.notes);
+        }
+    }
+}
+
 /// What a pickle of these instructions comes to.
 fn run(program: &[u8]) -> Result<(Vec<Node>, usize), Stopped> {
     pickle::read(&[&[0x80, 2], program].concat())
