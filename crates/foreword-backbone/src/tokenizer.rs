@@ -132,10 +132,16 @@ impl Tokenizer {
 
     /// The tokens of a string that stands right after a context, such as a label: no special tokens. A tokenizer that
     /// puts a space in front of every text gets the string without its own, so that " positive" is the one token
-    /// "▁positive" and not a space and then "▁positive"; and "positive" after a line's end, so that it has no space.
+    /// "▁positive" and not a space and then "▁positive".
     pub fn encode_joined(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        if let Some(rest) = text.strip_prefix(' ') {
-            return self.encode_plain(if self.adds_space { rest } else { text });
+        self.encode_plain(if self.adds_space { text.strip_prefix(' ').unwrap_or(text) } else { text })
+    }
+
+    /// The same of a string to which no space is put: "positive" becomes what it is after a line's end, as an answer in a chat
+    /// stands.
+    pub fn encode_verbatim(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        if text.starts_with(' ') {
+            return self.encode_joined(text);
         }
         let (before, both) = (self.encode_plain("\n")?, self.encode_plain(&format!("\n{text}"))?);
         match both.strip_prefix(before.as_slice()) {
@@ -340,13 +346,17 @@ mod tests {
             shared("tokenizers/t5/tokenizer.json"),
         ];
         for tokenizer in tokenizers.iter().flatten() {
-            let after_words =
-                [" positive", " no", " yes indeed"].map(|label| ("Was it good? Answer:", label));
-            let after_lines = ["positive", "no", "Yes"].map(|label| ("Was it good?\n", label));
-            for (context, label) in after_words.into_iter().chain(after_lines) {
+            let check = |context: &str, label: &str, tokens: Vec<u32>| {
                 let mut joined = tokenizer.encode_context(context).unwrap();
-                joined.extend(tokenizer.encode_joined(label).unwrap());
+                joined.extend(tokens);
                 assert_eq!(joined, tokenizer.encode_context(&format!("{context}{label}")).unwrap());
+            };
+            for label in [" positive", " no", " yes indeed"] {
+                check("Was it good? Answer:", label, tokenizer.encode_joined(label).unwrap());
+                check("Was it good? Answer:", label, tokenizer.encode_verbatim(label).unwrap());
+            }
+            for label in ["positive", "no", "Yes"] {
+                check("Was it good?\n", label, tokenizer.encode_verbatim(label).unwrap());
             }
         }
     }

@@ -9,6 +9,7 @@ pub(crate) fn tokenizer(bytes: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_bytes(bytes) else { return };
     for text in TEXTS {
         let _ = tokenizer.encode_joined(text);
+        let _ = tokenizer.encode_verbatim(text);
         if let Ok(ids) = tokenizer.encode_context(text) {
             let _ = tokenizer.decode(&ids);
         }

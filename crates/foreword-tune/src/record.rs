@@ -166,7 +166,7 @@ pub fn task<B: Backend>(record: &TaskRecord, method: Method, model: &Model<B>) -
     let chat = chat.transpose().map_err(TaskError::from)?;
     let goal = match record.kind {
         TaskKind::Classification => Goal::Classification(Classification {
-            verbalizer: Verbalizer::new(&record.labels, &model.tokenizer)?,
+            verbalizer: Verbalizer::answering(&record.labels, &model.tokenizer, chat.is_some())?,
             objective: record.objective,
         }),
         TaskKind::Generation => Goal::Generation(Generation::of(model, chat.as_ref())?),

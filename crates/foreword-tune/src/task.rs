@@ -373,7 +373,11 @@ impl Task {
         let target = |row| {
             let text = dataset.text(row, field)?;
             let space = if self.is_spaced(text) { " " } else { "" };
-            let tokens = model.tokenizer.encode_joined(&format!("{space}{text}"));
+            let text = format!("{space}{text}");
+            let tokens = match self.chat {
+                Some(_) => model.tokenizer.encode_verbatim(&text),
+                None => model.tokenizer.encode_joined(&text),
+            };
             let mut tokens = tokens.map_err(EncodeError::from)?;
             tokens.push(to.end);
             Ok(tokens)

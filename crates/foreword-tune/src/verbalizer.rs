@@ -83,6 +83,15 @@ pub struct Verbalizer {
 impl Verbalizer {
     /// Tokenises the string of each label. `labels`: from name to string.
     pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
+        Self::answering(labels, tokenizer, false)
+    }
+
+    /// The same where the labels may be answers in a chat, to which no tokenizer puts a space.
+    pub fn answering(
+        labels: &BTreeMap<String, String>,
+        tokenizer: &Tokenizer,
+        in_chat: bool,
+    ) -> Result<Self, VerbalizerError> {
         let names: Vec<String> = labels.keys().cloned().collect();
         if names.len() < 2 {
             return Err(VerbalizerError::TooFew { names });
@@ -90,7 +99,8 @@ impl Verbalizer {
         let mut tokens = Vec::with_capacity(names.len());
         let mut name_of: BTreeMap<Vec<u32>, &String> = BTreeMap::new();
         for (name, string) in labels {
-            let ids = tokenizer.encode_joined(string)?;
+            let ids =
+                if in_chat { tokenizer.encode_verbatim(string)? } else { tokenizer.encode_joined(string)? };
             if ids.is_empty() {
                 return Err(VerbalizerError::NoTokens { name: name.clone(), string: string.clone() });
             }

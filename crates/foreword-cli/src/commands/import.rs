@@ -106,7 +106,7 @@ fn on_model(
     let chat = wording.chat(model, placement)?;
     let goal = match labels {
         Some(labels) => Goal::Classification(Classification {
-            verbalizer: Verbalizer::new(&labels.0, &model.tokenizer)?,
+            verbalizer: Verbalizer::answering(&labels.0, &model.tokenizer, chat.is_some())?,
             objective: DEFAULT_OBJECTIVE,
         }),
         None => Goal::Generation(Generation::of(model, chat.as_ref())?),

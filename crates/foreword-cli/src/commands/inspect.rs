@@ -45,7 +45,8 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
     let model = model(args, &directory, printer)?;
     let labels = match (&model, &directory.passport) {
         (Some(model), Some(passport)) if !passport.task.labels.is_empty() => {
-            Verbalizer::new(&passport.task.labels, &model.tokenizer).ok()
+            let in_chat = passport.task.chat.is_some();
+            Verbalizer::answering(&passport.task.labels, &model.tokenizer, in_chat).ok()
         }
         _ => None,
     };

@@ -197,7 +197,7 @@ impl<'a> Asked<'a> {
             TaskKind::Classification => {
                 let field = self.fields.label.or(recorded.and_then(|task| task.label_field.as_deref()));
                 let labels = self.labels(recorded, (&wording.template, chat.as_ref()), field, data)?;
-                let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+                let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
                 let recorded = recorded.filter(|task| task.kind == kind).map(|task| task.objective);
                 let objective = self.objective.or(recorded).unwrap_or(DEFAULT_OBJECTIVE);
                 (field, Goal::Classification(Classification { verbalizer, objective }))

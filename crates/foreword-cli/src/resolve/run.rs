@@ -454,7 +454,7 @@ fn goal(
         Some(labels) => labels.clone(),
         None => default_strings(label_names(train, train.require(&fields.truth)?)?, chat),
     };
-    let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+    let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
     let objective = file.task.objective.unwrap_or(DEFAULT_OBJECTIVE);
     Ok(Goal::Classification(Classification { verbalizer, objective }))
 }

@@ -104,7 +104,7 @@ fn chats_are_what_transformers_makes_of_them() {
             assert_eq!(&found, ids.as_ref().unwrap(), "{}", case.name);
             if let Some(answered) = answered_ids {
                 let space = if chat.is_spaced() { " " } else { "" };
-                found.extend(tokenizer.encode_joined(&format!("{space}{answer}")).unwrap());
+                found.extend(tokenizer.encode_verbatim(&format!("{space}{answer}")).unwrap());
                 found.extend(chat.end().filter(|_| case.name != "sys"));
                 assert_eq!(found, answered[..found.len()], "{}", case.name);
                 n_answered += 1;

@@ -54,8 +54,11 @@ fn as_transformers_does<B: Backend>(name: &str, backend: impl Fn() -> B) {
     let margins: Vec<Vec<f64>> = serde_json::from_value(generation["margins"].clone()).unwrap();
     let all = golden.contexts();
     let of = contexts(texts.iter().map(|&text| all[text].clone()).collect());
-    let goal = task(&model, Placement::Front).goal;
+    let mut goal = task(&model, Placement::Front).goal;
     model.end_tokens.clear();
+    if let Goal::Generation(to) = &mut goal {
+        to.end = Token::MAX;
+    }
     let task = Task { goal, ..task(&golden.model(backend()).unwrap(), Placement::Front) };
     let config = GenerateConfig::default();
     let go_on = &mut |_: Event<'_>| ControlFlow::Continue(());

@@ -205,7 +205,7 @@ fn task(
             default_strings(label_names(named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
         }
     };
-    let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
+    let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
     let max_length = file.task.max_length.or(recorded.map(|task| task.max_length));
     let task = Task {
         template,
