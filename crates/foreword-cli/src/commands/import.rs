@@ -32,6 +32,7 @@ pub(crate) fn run(args: &ImportArgs, printer: &mut Printer) -> Result<Exit> {
     }
     let Foreign { rows, format, .. } = &foreign;
     let (n_virtual, width, format) = (rows.n_virtual(), rows.width(), format.clone());
+    let is_for_a_decoder = foreign.adapter.task != Some(PeftTask::Seq2SeqLm);
     let directory = match &model {
         Some(model) => on_model(args, foreign, model, printer)?,
         None => alone(args, foreign, printer)?,
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &ImportArgs, printer: &mut Printer) -> Result<Exit> {
         place.out.display(),
         count(width as u64)
     ))?;
-    if model.is_none() {
+    if model.is_none() && is_for_a_decoder {
         let (out, flags) = (place.out.display(), "--model DIR --template TEXT --labels LABELS");
         printer.say(&format!(
             "It is as from PEFT: `foreword eval --prompt {out} {flags} --data FILE` measures it."
