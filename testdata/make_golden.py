@@ -389,7 +389,7 @@ def make_golden(name, path):
             losses.setdefault(placement, {})[objective] = loss
             arrays[f"gradient.{placement}.{objective}"] = gradient
 
-    n_tokens = 64 if name in FAMILIES else GENERATED["tokens"]
+    n_tokens = 64 if name in TINY_MODELS else GENERATED["tokens"]
     generation = [greedy(model, soft, ids[text], n_tokens) for text in GENERATED["texts"]]
     facts = {
         "versions": versions(),
