@@ -7,8 +7,8 @@ use crate::error::BackboneError;
 use crate::families;
 use crate::files::ModelFiles;
 use crate::identity::Identity;
-use crate::layers::Loader;
-use crate::mlp::Mlp;
+use crate::layer::Layer;
+use crate::loader::Loader;
 use crate::rotary::{Rotary, alibi_slopes};
 use crate::spec::{Positions, Spec};
 use crate::tensors::Tensors;
@@ -32,49 +32,6 @@ pub struct Backbone<B: Backend> {
     identity: Identity,
     embedding_rms: f64,
     weight_bytes: u64,
-}
-
-/// A frozen projection.
-pub(crate) struct Linear<B: Backend> {
-    pub(crate) weight: B::Matrix,
-    pub(crate) bias: Option<B::Vector>,
-}
-
-impl<B: Backend> Linear<B> {
-    /// `[N, in]` to `[N, out]`.
-    pub(crate) fn run(&self, backend: &B, x: &B::Rows) -> B::Rows {
-        backend.linear(x, &self.weight, self.bias.as_ref())
-    }
-}
-
-/// A frozen layer, in the one layout that the decoder knows.
-pub(crate) struct Layer<B: Backend> {
-    pub(crate) attention_norm: Option<Norm<B::Vector>>,
-    /// `[H]` to `[Q·D]`.
-    pub(crate) query: Linear<B>,
-    /// `[H]` to `[2·K·D]`: keys, then values.
-    pub(crate) key_value: Linear<B>,
-    pub(crate) head_norms: Option<NormsOfHeads<B>>,
-    /// `[Q·D]` to `[H]`.
-    pub(crate) output: Linear<B>,
-    pub(crate) attention_post_norm: Option<Norm<B::Vector>>,
-    /// `None`: the one of attention, where there is one.
-    pub(crate) own_mlp_norm: Option<Norm<B::Vector>>,
-    pub(crate) mlp: Mlp<B>,
-    pub(crate) mlp_post_norm: Option<Norm<B::Vector>>,
-}
-
-impl<B: Backend> Layer<B> {
-    /// The norm before the MLP.
-    pub(crate) fn mlp_norm(&self) -> Option<&Norm<B::Vector>> {
-        self.own_mlp_norm.as_ref().or(self.attention_norm.as_ref())
-    }
-}
-
-/// Norms of queries `[Q·D]` and of keys `[K·D]`.
-pub(crate) struct NormsOfHeads<B: Backend> {
-    pub(crate) queries: Norm<B::Vector>,
-    pub(crate) keys: Norm<B::Vector>,
 }
 
 /// The embedding table in host memory, as its rows enter the network.

@@ -4,8 +4,9 @@ use foreword_kernels::{
     Attended, Attention, AttentionGradient, Backend, Direction, Forest, Norm, RotaryAngles, RowBlock,
 };
 
-use crate::backbone::{Backbone, Layer};
+use crate::backbone::Backbone;
 use crate::error::BackboneError;
+use crate::layer::Layer;
 use crate::mlp::MlpTape;
 use crate::rotary::Angles;
 use crate::spec::{HeadNorms, Positions};

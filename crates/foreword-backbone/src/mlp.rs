@@ -2,7 +2,7 @@
 
 use foreword_kernels::{Activation, Backend, Element as _, RowBlock as _};
 
-use crate::backbone::Linear;
+use crate::linear::Linear;
 
 /// What stands between the MLP's norm and what is added to the residual stream.
 pub(crate) enum Mlp<B: Backend> {

@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foreword_backbone::files::{self, INDEX, WEIGHTS};
 use foreword_format::HubName;
@@ -60,7 +61,10 @@ impl Repository {
             return Ok(());
         }
         let path = self.dir.join("refs").join(revision);
-        let beside = self.dir.join("refs").join(format!("{revision}.{}.incomplete", std::process::id()));
+        // A name of this write alone: other processes and threads may be writing the same.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+        let beside = self.dir.join("refs").join(format!("{revision}.{process}-{write}.incomplete"));
         make_parent(&path)?;
         fs::write(&beside, commit).map_err(|source| HubError::Io {
             action: "write",

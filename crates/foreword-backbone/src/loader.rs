@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use foreword_kernels::{Backend, Norm, Weights};
 
-use crate::backbone::{Layer, Linear, NormsOfHeads};
 use crate::error::BackboneError;
 use crate::families::{Names, Qkv};
+use crate::layer::{Layer, NormsOfHeads};
+use crate::linear::Linear;
 use crate::mlp::{Expert, Mlp};
 use crate::spec::{HeadNorms, Mixture, Norms, Spec};
 use crate::tensors::Tensors;
