@@ -99,7 +99,8 @@ pub struct Output<B: Backend> {
 /// What the backward pass needs to know of the forward pass.
 pub struct Tape<B: Backend> {
     wanted: Vec<usize>,
-    positions: Vec<usize>,
+    angles: Angles,
+    wanted_angles: Angles,
     /// The rows before they were normed `[N, H]`, where they were.
     entered: Option<B::Rows>,
     layers: Vec<LayerTape<B>>,
@@ -191,8 +192,9 @@ impl<B: Backend> Backbone<B> {
         let tape = (keep != Taped::Nothing).then(|| Tape {
             wanted: wanted.to_vec(),
             entered: entered.filter(|_| keep != Taped::Nothing),
+            angles,
+            wanted_angles,
             layers: tapes,
-            positions,
             last: rows,
         });
         Ok(Output { hidden, key_values, tape })
@@ -212,15 +214,13 @@ impl<B: Backend> Backbone<B> {
             Some(gradient) => gradient.layers.into_iter().map(Some).collect(),
             None => self.layers.iter().map(|_| None).collect(),
         };
-        let angles = self.rotary.angles(&tape.positions);
-        let at_wanted: Vec<usize> = tape.wanted.iter().map(|&row| tape.positions[row]).collect();
-        let wanted_angles = self.rotary.angles(&at_wanted);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let last = i + 1 == self.layers.len();
             let blocks: Vec<&B::Rows> = context.iter().map(|block| block.layer(i)).collect();
-            let query_angles = if last { &wanted_angles } else { &angles };
+            let query_angles = if last { &tape.wanted_angles } else { &tape.angles };
             let asking = last.then_some(&tape.wanted[..]);
-            let call = Call { forest, context: &blocks, asking, layer: i, angles: &angles, query_angles };
+            let angles = &tape.angles;
+            let call = Call { forest, context: &blocks, asking, layer: i, angles, query_angles };
             let targets = Targets {
                 own: key_values.layer(i),
                 d_own: d_own[i].take(),
@@ -291,8 +291,13 @@ impl<B: Backend> Backbone<B> {
             let normed_keys = self.norm_heads(&own, attention.kv_heads, &norms.keys);
             (std::mem::replace(&mut queries, normed_queries), std::mem::replace(&mut own, normed_keys))
         });
-        self.rotate(&mut own, attention.kv_heads, call.angles.layer(call.layer), Direction::Forward);
-        let query_angles = call.query_angles.layer(call.layer);
+        self.rotate(
+            &mut own,
+            attention.kv_heads,
+            self.rotary.layer(call.angles, call.layer),
+            Direction::Forward,
+        );
+        let query_angles = self.rotary.layer(call.query_angles, call.layer);
         self.rotate(&mut queries, attention.query_heads, query_angles, Direction::Forward);
         let attended = backend.attend(&call.attention(self, &queries, &own));
 
@@ -385,9 +390,14 @@ impl<B: Backend> Backbone<B> {
             return backend.zeros(0, h);
         }
 
-        let query_angles = call.query_angles.layer(call.layer);
+        let query_angles = self.rotary.layer(call.query_angles, call.layer);
         self.rotate(&mut d_queries, attention.query_heads, query_angles, Direction::Backward);
-        self.rotate(&mut d_own, attention.kv_heads, call.angles.layer(call.layer), Direction::Backward);
+        self.rotate(
+            &mut d_own,
+            attention.kv_heads,
+            self.rotary.layer(call.angles, call.layer),
+            Direction::Backward,
+        );
         if let (Some(norms), Some((queries, own))) = (&layer.head_norms, &inner.raw) {
             d_queries = self.norm_heads_gradient(queries, attention.query_heads, &norms.queries, d_queries);
             d_own = self.norm_heads_gradient(own, attention.kv_heads, &norms.keys, d_own);
@@ -487,8 +497,8 @@ struct Call<'a, B: Backend> {
     context: &'a [&'a B::Rows],
     asking: Option<&'a [usize]>,
     layer: usize,
-    angles: &'a Angles<'a>,
-    query_angles: &'a Angles<'a>,
+    angles: &'a Angles,
+    query_angles: &'a Angles,
 }
 
 impl<B: Backend> Call<'_, B> {

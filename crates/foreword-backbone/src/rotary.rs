@@ -23,19 +23,9 @@ struct Frequencies {
     pairing: Pairing,
 }
 
-/// Angles of the same rows for every layer.
+/// Angles of the same rows, for each of a model's rotations.
 #[derive(Debug)]
-pub(crate) struct Angles<'a> {
-    tables: Vec<RotaryAngles>,
-    of_layers: &'a [Option<usize>],
-}
-
-impl Angles<'_> {
-    /// `None`: the layer rotates nothing.
-    pub(crate) fn layer(&self, layer: usize) -> Option<&RotaryAngles> {
-        self.of_layers[layer].map(|i| &self.tables[i])
-    }
-}
+pub(crate) struct Angles(Vec<RotaryAngles>);
 
 impl Rotary {
     pub(crate) fn of(spec: &Spec) -> Self {
@@ -52,9 +42,13 @@ impl Rotary {
     }
 
     /// cos and sin at each position.
-    pub(crate) fn angles(&self, positions: &[usize]) -> Angles<'_> {
-        let tables = self.ropes.iter().map(|rope| rope.angles(positions)).collect();
-        Angles { tables, of_layers: &self.of_layers }
+    pub(crate) fn angles(&self, positions: &[usize]) -> Angles {
+        Angles(self.ropes.iter().map(|rope| rope.angles(positions)).collect())
+    }
+
+    /// Those of a layer; `None`: it rotates nothing.
+    pub(crate) fn layer<'a>(&self, angles: &'a Angles, layer: usize) -> Option<&'a RotaryAngles> {
+        self.of_layers[layer].map(|i| &angles.0[i])
     }
 }
 

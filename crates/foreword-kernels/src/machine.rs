@@ -264,15 +264,14 @@ impl Backend for Machine {
         norm: &Norm<Self::Vector>,
         dy: MachineRows,
     ) -> MachineRows {
-        let heads = (n_heads, head_width);
         match (self, dy) {
             (Self::Cpu(b), Kept::Host(dy)) => {
                 let norm = norm_of(norm, Kept::host);
-                Kept::Host(b.norm_heads_gradient(x.host(), heads.0, heads.1, &norm, dy))
+                Kept::Host(b.norm_heads_gradient(x.host(), n_heads, head_width, &norm, dy))
             }
             (Self::Device(b), Kept::Device(dy)) => {
                 let norm = norm_of(norm, Kept::device);
-                Kept::Device(b.norm_heads_gradient(x.device(), heads.0, heads.1, &norm, dy))
+                Kept::Device(b.norm_heads_gradient(x.device(), n_heads, head_width, &norm, dy))
             }
             _ => elsewhere(),
         }
