@@ -1,6 +1,6 @@
 """The study behind the defaults: what `foreword train` does with no flags, beside the best of a sweep, on several models and tasks.
 
-    python3 bench/study.py --data DATA --work WORK --models NAME=DIR … [--foreword PATH] [--minutes 120] [--threads 2]
+    python3 bench/study.py --data DATA --work WORK --models NAME=DIR … [--foreword PATH] [--minutes 120] [--threads 2] [--only prefix]
     python3 bench/study.py --work WORK --table             (the tables, from what has been run)
 
 DATA holds the folders sst2_sentences, ag_news, cola and sms_spam with JSONL files of "text" and "label". Of each task, drawn with a
@@ -134,6 +134,7 @@ def main():
     parser.add_argument("--foreword", default="foreword")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="WORD", help="only the runs whose names begin so: default, sweep, prefix")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def main():
     done = results(args.work)
     with open(args.work / "study.jsonl", "a", encoding="utf-8") as file:
         for (model, task), what, flags in wanted(cells):
-            if (model, task, what) in done:
+            if (model, task, what) in done or not what.startswith(args.only):
                 continue
             if time.monotonic() > end:
                 print("the minutes are over; called again, it goes on")
