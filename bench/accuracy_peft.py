@@ -5,6 +5,9 @@
         --init-text 'Classify the sentiment of the review as positive or negative.' \\
         --learning-rates 0.002 0.0065 0.02 --seeds 1 2 3 --out peft.jsonl
 
+With --trainer-defaults: what PEFT and the Trainer of transformers do where nothing is said. Rows drawn from N(0, 1), learning
+rate 5e-5 falling linearly to 0 without warm-up, 3 epochs of batches of 8; --init-text, --steps and the like do not count then.
+
 One run per learning rate and seed. Each appends one JSON line to --out when it is done; runs that are already
 there with the same settings are skipped. Everything in float32; OMP_NUM_THREADS sets the threads.
 
@@ -48,13 +51,13 @@ def main():
         for seed in args.seeds:
             settings = run_settings(args, learning_rate, seed)
             if any(record["settings"] == settings for record in finished(args.out)):
-                print(f"lr {learning_rate:g} seed {seed}: already in {args.out}")
+                print(f"lr {learning_rate} seed {seed}: already in {args.out}")
                 continue
             record = {"settings": settings, **one_run(args, task, learning_rate, seed), "versions": versions()}
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
             print(
-                f"lr {learning_rate:g} seed {seed}: test {record['test_accuracy']:.4f}, "
+                f"lr {learning_rate} seed {seed}: test {record['test_accuracy']:.4f}, "
                 f"dev {record['dev_accuracy']:.4f} at step {record['best_step']}, "
                 f"{record['seconds_per_step']:.3f} s a step",
                 flush=True,
@@ -71,9 +74,11 @@ def arguments():
     parser.add_argument("--template", default="{text}\nLabel:", help=r"\n stands for a newline")
     parser.add_argument("--labels", type=parse_labels, required=True, help="name=string,name=string")
     parser.add_argument("--label-field", default="label")
-    parser.add_argument("--init-text", required=True)
+    parser.add_argument("--init", choices=["text", "vocab", "random"], default="text", help="rows at first: --init-text's, words by chance, N(0, 1)")
+    parser.add_argument("--init-text", default="")
     parser.add_argument("--virtual-tokens", type=int, default=20)
-    parser.add_argument("--learning-rates", type=float, nargs="+", required=True)
+    parser.add_argument("--learning-rates", nargs="+", help="numbers, or shares of the root mean square of the embeddings as 3%%")
+    parser.add_argument("--trainer-defaults", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each is an order of the training data")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -84,6 +89,13 @@ def arguments():
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.template = args.template.replace("\\n", "\n")
+    if args.trainer_defaults:
+        n = len(read_jsonl(args.train))
+        args.init, args.learning_rates, args.batch_size, args.steps = "random", ["5e-5"], 8, 3 * math.ceil(n / 8)
+    if not args.learning_rates:
+        parser.error("--learning-rates or --trainer-defaults")
+    if args.init == "text" and not args.init_text:
+        parser.error("--init text wants --init-text")
     return args
 
 
@@ -96,7 +108,9 @@ def run_settings(args, learning_rate, seed):
         "template": args.template,
         "labels": args.labels,
         "label_field": args.label_field,
-        "init_text": args.init_text,
+        "init": args.init,
+        "init_text": args.init_text if args.init == "text" else None,
+        "trainer_defaults": args.trainer_defaults,
         "virtual_tokens": args.virtual_tokens,
         "learning_rate": learning_rate,
         "steps": args.steps,
@@ -120,7 +134,7 @@ def summary(args):
         devs = [run["dev_accuracy"] for run in runs]
         deviation = f" ± {statistics.stdev(tests):.4f}" if len(tests) > 1 else ""
         print(
-            f"lr {learning_rate:g}: mean test {statistics.mean(tests):.4f}{deviation}, "
+            f"lr {learning_rate}: mean test {statistics.mean(tests):.4f}{deviation}, "
             f"mean dev {statistics.mean(devs):.4f}, {len(tests)} runs"
         )
 
@@ -162,13 +176,15 @@ def one_run(args, task, learning_rate, seed):
     model = get_peft_model(base, config)
     model.eval()  # no dropout in the frozen model
     prompt = model.prompt_encoder["default"].embedding.weight
-    with torch.no_grad():
-        prompt.copy_(initial_rows(base, task.tokenizer, args.init_text, args.virtual_tokens))
+    if args.init != "random":  # N(0, 1) is what PEFT itself begins with
+        with torch.no_grad():
+            prompt.copy_(initial_rows(base, task.tokenizer, args))
 
-    optimizer = torch.optim.AdamW([prompt], lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_peak(step, args.steps))
+    optimizer = torch.optim.AdamW([prompt], lr=in_numbers(learning_rate, base), betas=(0.9, 0.999), weight_decay=0.0)
+    shape = linear_to_zero if args.trainer_defaults else share_of_peak
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: shape(step, args.steps))
     batches = batches_of(task.train, args.batch_size, seed)
-    every = max(1, args.steps // 10)
+    every = args.steps if args.trainer_defaults else max(1, args.steps // 10)
     best, losses, evaluations, seconds = None, [], [], 0.0
     for step in range(1, args.steps + 1):
         batch = next(batches)
@@ -206,11 +222,27 @@ def one_run(args, task, learning_rate, seed):
     }
 
 
-def initial_rows(base, tokenizer, text, count):
-    """-> [P, H] embedding rows of the text's tokens, tiled or cut."""
-    ids = tokenizer.plain(text)
+def initial_rows(base, tokenizer, args):
+    """-> [P, H] embedding rows of the text's tokens, tiled or cut; or of tokens by chance."""
+    table, count = base.get_input_embeddings(), args.virtual_tokens
+    if args.init == "vocab":
+        return table(torch.randint(0, table.num_embeddings, (count,)))
+    ids = tokenizer.plain(args.init_text)
     ids = (ids * math.ceil(count / len(ids)))[:count]
-    return base.get_input_embeddings()(torch.tensor(ids))
+    return table(torch.tensor(ids))
+
+
+def in_numbers(learning_rate, base):
+    """A learning rate as it stands, or as a share of the scale of the embeddings."""
+    if not learning_rate.endswith("%"):
+        return float(learning_rate)
+    rms = base.get_input_embeddings().weight.float().pow(2).mean().sqrt().item()
+    return float(learning_rate.rstrip("%")) / 100 * rms
+
+
+def linear_to_zero(step, steps):
+    """The schedule of the Trainer where nothing is said."""
+    return (steps - step) / steps
 
 
 def share_of_peak(step, steps):
