@@ -498,7 +498,7 @@ fn defaults() -> [(&'static str, String); 34] {
         ("method", DEFAULT_METHOD.to_string()),
         ("virtual_tokens", DEFAULT_VIRTUAL_TOKENS.to_string()),
         ("steps", steps.to_string()),
-        ("batch_size", batch_size.to_string()),
+        ("batch_size", format!("{batch_size}, or a quarter of the examples, at least 8, where that is less")),
         ("learning_rate", learning_rate.to_string()),
         ("schedule", schedule.to_string()),
         ("warmup", warmup.to_string()),

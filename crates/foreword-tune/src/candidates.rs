@@ -1,6 +1,6 @@
 //! Which ways to learn a run tries at once: what is stated stays, the rest is varied.
 
-use crate::settings::{Init, LearningRate};
+use crate::settings::{Init, LearningRate, Method};
 
 /// How many candidates `auto` means: one round of what is varied, lengths excepted.
 pub const AUTO: usize = 8;
@@ -23,6 +23,8 @@ pub struct Variation {
 /// What is stated, or the default, of each; only what is not stated is varied.
 #[derive(Clone, Debug)]
 pub struct Stated<'a> {
+    /// What is learned, which decides the rates that are tried.
+    pub method: Method,
     /// The init, where one is stated.
     pub init: Option<&'a Init>,
     /// What it is where none is.
@@ -47,19 +49,43 @@ enum Begin {
     Vocab,
 }
 
-/// One round: (learning rate, init, whether P is doubled). The first is what a run without candidates does. The shares
-/// are the span in which runs were seen to be best; longer prompts come last, since they cost more.
-const ROUND: [(LearningRate, Begin, bool); 10] = [
-    (LearningRate::Auto, Begin::Default, false),
-    (LearningRate::Share(0.1), Begin::Default, false),
-    (LearningRate::Auto, Begin::Labels, false),
-    (LearningRate::Share(0.1), Begin::Labels, false),
-    (LearningRate::Auto, Begin::Vocab, false),
-    (LearningRate::Share(0.1), Begin::Vocab, false),
-    (LearningRate::Share(0.01), Begin::Default, false),
-    (LearningRate::Share(0.3), Begin::Default, false),
-    (LearningRate::Auto, Begin::Default, true),
-    (LearningRate::Share(0.1), Begin::Default, true),
+/// A learning rate of the list below.
+#[derive(Clone, Copy)]
+enum Rate {
+    Auto,
+    Lower,
+    Higher,
+    Highest,
+}
+
+impl Rate {
+    /// About a third, three times and ten times what `auto` is: the span in which runs were seen to be best.
+    fn of(self, method: Method) -> LearningRate {
+        match (self, method) {
+            (Self::Auto, _) => LearningRate::Auto,
+            (Self::Lower, Method::Prompt) => LearningRate::Share(0.01),
+            (Self::Higher, Method::Prompt) => LearningRate::Share(0.1),
+            (Self::Highest, Method::Prompt) => LearningRate::Share(0.3),
+            (Self::Lower, Method::Prefix) => LearningRate::Share(0.003),
+            (Self::Higher, Method::Prefix) => LearningRate::Share(0.03),
+            (Self::Highest, Method::Prefix) => LearningRate::Share(0.1),
+        }
+    }
+}
+
+/// One round: (learning rate, init, whether P is doubled). The first is what a run without candidates does; longer prompts
+/// come last, since they cost more.
+const ROUND: [(Rate, Begin, bool); 10] = [
+    (Rate::Auto, Begin::Default, false),
+    (Rate::Higher, Begin::Default, false),
+    (Rate::Auto, Begin::Labels, false),
+    (Rate::Higher, Begin::Labels, false),
+    (Rate::Auto, Begin::Vocab, false),
+    (Rate::Higher, Begin::Vocab, false),
+    (Rate::Lower, Begin::Default, false),
+    (Rate::Highest, Begin::Default, false),
+    (Rate::Auto, Begin::Default, true),
+    (Rate::Higher, Begin::Default, true),
 ];
 
 /// The first `n` ways to learn, at most [`MOST`], no two alike: each round has another seed.
@@ -81,7 +107,7 @@ pub fn variations(n: usize, stated: &Stated<'_>) -> Vec<Variation> {
         let longer = if doubled { 2 } else { 1 };
         let variation = Variation {
             init,
-            learning_rate: stated.learning_rate.unwrap_or(rate),
+            learning_rate: stated.learning_rate.unwrap_or(rate.of(stated.method)),
             n_virtual: stated.n_virtual.unwrap_or(longer * stated.default_n_virtual),
             seed: stated.seed.wrapping_add(round),
         };
@@ -98,6 +124,7 @@ mod tests {
 
     fn stated(init: Option<&Init>) -> Stated<'_> {
         Stated {
+            method: Method::Prompt,
             init,
             default_init: Init::Text("Say which.".to_owned()),
             learning_rate: None,
@@ -131,6 +158,15 @@ mod tests {
         let same = |v: &Variation| v.learning_rate == LearningRate::Value(0.5) && v.n_virtual == 3;
         assert!(all.iter().all(same));
         assert_eq!(all.iter().map(|v| v.seed).collect::<Vec<_>>(), [7, 8, 9, 10]);
+        let prefix = variations(AUTO, &Stated { method: Method::Prefix, ..stated(None) });
+        let most = |v: &[Variation]| {
+            let shares = v.iter().filter_map(|v| match v.learning_rate {
+                LearningRate::Share(share) => Some(share),
+                LearningRate::Auto | LearningRate::Value(_) => None,
+            });
+            shares.fold(0.0, f64::max)
+        };
+        assert!(most(&prefix) < most(&variations(AUTO, &stated(None))));
         let unlabelled = Stated { has_labels: false, ..stated(None) };
         assert!(variations(30, &unlabelled).iter().all(|v| v.init != Init::Labels));
     }

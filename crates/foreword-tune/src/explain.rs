@@ -6,7 +6,7 @@ use foreword_format::SoftPrompt;
 
 use crate::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
 use crate::score::{best, probabilities};
-use crate::settings::Objective;
+use crate::settings::{Method, Objective};
 use crate::stem::Stem;
 use crate::task::{Classification, Examples, Task, TaskError};
 
@@ -165,7 +165,7 @@ pub fn walk<B: Backend>(
 /// The rate of `auto`, for this model.
 #[must_use]
 pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
-    crate::train::LEARNING_RATE_SHARE * model.backbone.embedding_rms()
+    crate::train::learning_rate_share(Method::Prompt) * model.backbone.embedding_rms()
 }
 
 /// The example.

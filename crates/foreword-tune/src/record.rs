@@ -381,7 +381,7 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, Value> {
     let config = run.config;
     let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
         config;
-    let peak = config.peak_rate(run.scale);
+    let peak = config.peak_rate(run.task.method, run.scale);
     let named: [(&str, Value); 12] = [
         ("steps", (*steps).into()),
         ("batch_size", (*batch_size).into()),

@@ -33,9 +33,8 @@ pub const DEFAULT_MAX_LENGTH: usize = 512;
 /// Tokens computed at a time where nothing else is said: enough rows to keep the products busy, few enough for the
 /// activations of one micro-batch to stay small.
 pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
-/// `auto` is this share of the embedding table's RMS: Adam's steps are about the learning rate per coordinate, so one
-/// share fits models of any scale.
-pub const LEARNING_RATE_SHARE: f64 = 0.03;
+/// Examples per update where nothing else is said and there are enough.
+pub const DEFAULT_BATCH_SIZE: usize = 32;
 /// Evaluations of a run where their distance is not given.
 const EVALUATIONS: u64 = 10;
 
@@ -84,7 +83,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             steps: 400,
-            batch_size: 32,
+            batch_size: DEFAULT_BATCH_SIZE,
             learning_rate: LearningRate::Auto,
             schedule: Schedule::Cosine,
             warmup: Warmup::Share(0.05),
@@ -108,8 +107,8 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// The learning rate in numbers, for rows of this [`scale`].
     #[must_use]
-    pub fn peak_rate(&self, scale: f64) -> f64 {
-        peak(self.learning_rate, scale)
+    pub fn peak_rate(&self, method: Method, scale: f64) -> f64 {
+        peak(self.learning_rate, method, scale)
     }
 
     /// How much of a step is in memory at a time.
@@ -125,6 +124,18 @@ impl TrainConfig {
         let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
         step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every))
     }
+}
+
+/// Examples per update for so many to learn from, where nothing else is said: a quarter of them, at least 8, at most
+/// [`DEFAULT_BATCH_SIZE`]. Of 32 examples, 8 at a time were seen to reach the loss of 32 at a time, at a quarter of the work.
+///
+/// ```
+/// # use foreword_tune::train::default_batch_size;
+/// assert_eq!([3, 24, 100, 1000].map(default_batch_size), [3, 8, 25, 32]);
+/// ```
+#[must_use]
+pub fn default_batch_size(n_train: usize) -> usize {
+    (n_train / 4).clamp(8, DEFAULT_BATCH_SIZE).min(n_train).max(1)
 }
 
 /// What happens during a run. Each event brings the progress, for whoever keeps checkpoints.
@@ -284,10 +295,20 @@ pub fn scale<B: Backend>(model: &Model<B>, method: Method, start: &[f32]) -> f64
     }
 }
 
+/// The share of the [`scale`] that `auto` is. Adam's steps are about the learning rate per coordinate, so one share fits models
+/// of any scale. A KV prefix has many more numbers, and overfits at the rate of a soft prompt.
+#[must_use]
+pub const fn learning_rate_share(method: Method) -> f64 {
+    match method {
+        Method::Prompt => 0.03,
+        Method::Prefix => 0.01,
+    }
+}
+
 /// A learning rate in numbers, for rows of this scale.
-fn peak(rate: LearningRate, scale: f64) -> f64 {
+fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
     match rate {
-        LearningRate::Auto => LEARNING_RATE_SHARE * scale,
+        LearningRate::Auto => learning_rate_share(method) * scale,
         LearningRate::Share(share) => share * scale,
         LearningRate::Value(value) => value,
     }
@@ -431,7 +452,8 @@ impl<B: Backend> Learner<'_, B> {
         let mut left = Vec::new();
         for ((&candidate, pass), seen) in going.iter().zip(&passes).zip(&seen) {
             let run = &mut progress.runs[candidate];
-            let learning_rate = share * peak(run.learning_rate.unwrap_or(config.learning_rate), run.scale());
+            let rate = run.learning_rate.unwrap_or(config.learning_rate);
+            let learning_rate = share * peak(rate, self.task.method, run.scale());
             let gradient: Vec<f32> = pass.gradient.iter().map(|d| d.as_f32()).collect();
             let mut gradient = seen.whole(gradient, progress.width, run.values.len());
             let grad_norm = clip(&mut gradient, config.max_grad_norm);

@@ -121,6 +121,7 @@ pub(super) fn tried(
         return Ok(Vec::new());
     }
     let stated = Stated {
+        method: task.method,
         init: file.prompt.init.as_ref(),
         default_init: default_init(task, fields),
         learning_rate: file.train.learning_rate,

@@ -13,7 +13,9 @@ use foreword::memory::{Estimate, Sizes};
 use foreword::regularize::Regularizers;
 use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
-use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
+use foreword::train::{
+    DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, default_batch_size,
+};
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
@@ -192,6 +194,7 @@ impl Plan {
         let init = file.prompt.init.clone().unwrap_or_else(|| default_init(&task, &fields));
         let shown = begin::shown(&init, file, (&model, &task), (&splits.train, &fields), config.seed)?;
         let splits = begin::without_shown(splits, shown.as_ref(), &task)?;
+        config.batch_size = file.train.batch_size.unwrap_or_else(|| default_batch_size(splits.train.n()));
         let start = match &shown {
             Some(shown) => shown.start.clone(),
             None => begin::start(&init, file.prompt.virtual_tokens, &model, &task, config.seed, printer)?,
@@ -296,7 +299,7 @@ impl Plan {
             let labels = labels.names().iter().zip(labels.strings());
             labels.map(|(name, string)| format!("{name} → {string:?}")).collect::<Vec<_>>().join(", ")
         });
-        let rate = self.config.peak_rate(self.scale());
+        let rate = self.config.peak_rate(self.task.method, self.scale());
         let (n_virtual, hidden) = (self.start.n_virtual(), self.start.width());
         let lines = [
             (
@@ -408,7 +411,7 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
     let micro_batch_tokens = table.micro_batch_tokens.unwrap_or(default.micro_batch_tokens);
     Ok(TrainConfig {
         steps: table.steps.unwrap_or(default.steps),
-        batch_size: table.batch_size.unwrap_or(default.batch_size),
+        batch_size: default.batch_size,
         learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
         schedule: table.schedule.unwrap_or(default.schedule),
         warmup: table.warmup.unwrap_or(default.warmup),

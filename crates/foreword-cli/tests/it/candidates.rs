@@ -263,6 +263,24 @@ fn few_examples_are_drawn_by_several_seeds_and_told_together() {
 }
 
 #[test]
+fn a_batch_is_a_quarter_of_few_examples_unless_it_is_stated() {
+    let scene = Scene::new();
+    let (model, data) = (model("llama-tiny"), sentences());
+    let batch_size = |out: &str, more: &[&str]| {
+        let args = ["train", &data, "--model", &model, "--steps", "1", "--virtual-tokens", "2", "--out", out];
+        let ran = scene.run(&[&args[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let passport = fs::read_to_string(scene.path(out).join("foreword.json")).unwrap();
+        let passport: serde_json::Value = serde_json::from_str(&passport).unwrap();
+        passport["training"]["settings"]["batch_size"].as_u64().unwrap()
+    };
+    // 24 examples, of which two are dev.
+    assert_eq!(batch_size("all", &[]), 8);
+    assert_eq!(batch_size("few", &["--limit", "6"]), 6);
+    assert_eq!(batch_size("stated", &["--batch-size", "32"]), 32);
+}
+
+#[test]
 fn a_prompt_can_begin_as_demonstrations() {
     let scene = Scene::new();
     let data = sentences();

@@ -154,7 +154,8 @@ fn each_flag_tells_its_unit_and_its_default() {
 
     Training:
           --steps <N>             How many updates are made [default: 400]
-          --batch-size <N>        Examples per step [default: 32]
+          --batch-size <N>        Examples per step [default: 32, or a quarter of the examples, at least
+                                  8, where that is less]
           --learning-rate <RATE>  The peak of AdamW's learning rate: a number, a share of the size of
                                   the learned rows (3%), or auto: a share that fits most models
                                   [default: auto]
