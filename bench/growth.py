@@ -43,7 +43,7 @@ AXES = {
     "batch": ("texts a step", "batch", [1, 4, 16, 64, 256], {}),
     "budget": ("texts a step, 2,048 tokens at a time", "batch", [1, 4, 16, 64, 256], {"at_a_time": 2048}),
     "prompts": ("prompts at once", "prompts", [1, 2, 4, 8], {}),
-    "memory": ("--memory, 128 texts a step", "memory", ["2GB", "1GB", "500MB", "300MB"], {"batch": 128}),
+    "memory": ("--memory, 128 texts a step", "memory", ["1GB", "500MB", "350MB", "250MB"], {"batch": 128}),
 }
 FLOOR = {"virtual": 1, "length": 16, "batch": 1}
 MORE_THAN_ENOUGH = 1_000_000
