@@ -250,7 +250,10 @@ def verdict(axis, found):
     grows = lambda values: f"{exponent(n[half], values[half]):.2f}"
     memory = f"memory {grows(peaks)}"
     if axis == "budget":
-        memory = f"memory {grows(peaks)}, bounded by the tokens that are computed at a time"
+        # Bounded by the tokens that are computed at a time.
+        full = next((i for i, tokens in enumerate(n) if tokens >= AXES[axis][3]["at_a_time"]), None)
+        if full is not None and peaks[full]:
+            memory = f"memory none: {n[-1] / n[full]:.1f} times the tokens take {peaks[-1] / peaks[full]:.2f} times the memory"
     return f"From {n[half][0]:,} to {n[half][-1]:,} tokens, exponents: time {grows(seconds)}, nominal work {grows(operations)}, {memory}."
 
 
