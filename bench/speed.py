@@ -140,9 +140,10 @@ class Results:
 
     def same(self, shape, texts):
         """The tokens of the texts, which rows of one file must share."""
-        self.add({"shape": shape, "what": "tokens"}, lambda: texts)
-        there = next(row for row in self.rows if row["shape"] == shape and row["what"] == "tokens")
-        if not texts.items() <= there.items():
+        if not any(row["shape"] == shape for row in self.rows):
+            self.add({"shape": shape, "what": "tokens"}, lambda: texts)
+        there = [row for row in self.rows if row["shape"] == shape and row["what"] == "tokens"]
+        if not there or not texts.items() <= there[0].items():
             sys.exit(f"{self.path} was made of other texts or --steps: remove it, or take another --work")
 
 
