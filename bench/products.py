@@ -9,7 +9,10 @@ import time
 
 import torch
 
-SHAPES = [(356, 768, 3072), (356, 3072, 768), (1300, 192, 512), (1300, 192, 1024), (32, 192, 8192), (8, 768, 3072), (4, 768, 3072), (1, 768, 3072)]
+SHAPES = [
+    (356, 768, 3072), (356, 3072, 768), (2048, 2048, 2048), (1300, 192, 512), (1300, 192, 1024), (32, 192, 8192), (8, 768, 3072),
+    (4, 768, 3072), (1, 768, 3072),
+]
 MODEL = (768, 3072, 24)
 
 
@@ -33,7 +36,7 @@ def measure(n, inputs, outputs, n_matrices, dtype):
     """Seconds that `n` rows by all matrices take, forward and gradient."""
     weights = [torch.rand(outputs, inputs, dtype=dtype) - 0.5 for _ in range(n_matrices)]
     x, dy = torch.rand(n, inputs, dtype=dtype), torch.rand(n, outputs, dtype=dtype)
-    repetitions = 40 if n_matrices == 1 else 5
+    repetitions = 40 if n_matrices * n * inputs * outputs < 2e9 else 5
     return best(lambda: [x @ weight.T for weight in weights], repetitions), best(lambda: [dy @ weight for weight in weights], repetitions)
 
 

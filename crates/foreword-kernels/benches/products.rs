@@ -4,10 +4,11 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use foreword_kernels::{Backend as _, Bytes, Cpu, Dtype, Rows, Weights};
 
-/// Rows, inputs, outputs: a step of GPT-2 and of the bundled model, a vocabulary for a batch, and generation.
-const SHAPES: [(usize, usize, usize); 8] = [
+/// Rows, inputs, outputs: a step of GPT-2, a large square, the bundled model, a vocabulary for a batch, and generation.
+const SHAPES: [(usize, usize, usize); 9] = [
     (356, 768, 3072),
     (356, 3072, 768),
+    (2048, 2048, 2048),
     (1300, 192, 512),
     (1300, 192, 1024),
     (32, 192, 8192),
