@@ -14,6 +14,7 @@ import json
 import pathlib
 import random
 import subprocess
+import sys
 
 TASKS = {
     "sst2": ("sst2_sentences/train.jsonl", "sst2_sentences/test.jsonl", "{text}\nSentiment:"),
@@ -118,7 +119,8 @@ def main():
             if not (folder / out / "foreword.json").exists():
                 steps = [] if args.steps is None else ["--steps", str(args.steps)]
                 train_one = [args.foreword, "train", "task.toml", *flags, *steps, "--out", out, "-q"]
-                subprocess.run(train_one, cwd=folder, check=True)
+                # What it says of each run is no part of the tables.
+                subprocess.run(train_one, cwd=folder, check=True, stdout=sys.stderr)
         compare = [args.foreword, "compare", "task.toml", *prompts, "--json", "-q"]
         runs = {}
         for how in ["none", "content-free", "batch"]:
