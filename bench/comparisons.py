@@ -1,10 +1,12 @@
-"""Makes the tables of docs/comparisons.md: prompts of the bundled model beside what costs no training, on four tasks.
+"""Makes the tables of docs/comparisons.md: what the bundled model learns beside what costs no training, on four tasks.
 
-    python3 bench/comparisons.py --data DATA --work WORK [--foreword PATH] [--tasks sst2 …] [--seeds 0 1]
+    python3 bench/comparisons.py --data DATA --work WORK [--foreword PATH] [--tasks sst2 …] [--seeds 0 1] [--steps N]
 
 DATA holds the folders sst2_sentences, ag_news, cola and sms_spam with JSONL files of "text" and "label". Drawn with a fixed seed:
-1,000 examples to learn from (a tenth of which Foreword keeps aside as dev) and 500 to measure on. Only the standard library is
-needed. Called again it goes on with what is missing.
+1,000 examples to learn from (a tenth of which Foreword keeps aside as dev) and 500 to measure on. Learned are a soft prompt with
+each seed, a KV prefix, and the best three of eight candidates, which are an ensemble; the first soft prompt is what the others are
+tested against. Only the standard library is needed. Called again it goes on with what is missing; for other --steps take another
+WORK.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import pathlib
 import random
 import subprocess
+import sys
 
 TASKS = {
     "sst2": ("sst2_sentences/train.jsonl", "sst2_sentences/test.jsonl", "{text}\nSentiment:"),
@@ -19,6 +22,8 @@ TASKS = {
     "cola": ("cola/train.jsonl", "cola/val.jsonl", "{text}\nLabel:"),
     "sms_spam": ("sms_spam/all.jsonl", None, "{text}\nLabel:"),
 }
+HEADINGS = ["row", "accuracy", "content-free", "batch", "macro F1", "loss", "learned numbers", "bytes", "training, s"]
+HEADINGS += ["tokens before", "ms/text", "first prompt's lead, points", "p"]
 N_TRAIN, N_TEST, DRAWN_BY = 1000, 500, 13
 
 
@@ -53,13 +58,22 @@ def prepare(data, folder, train, test, template):
     )
 
 
+def learned(seeds):
+    """What is trained, from its directory to its flags; the reference first."""
+    prompts = {f"seed-{seed}": ["--seed", str(seed)] for seed in seeds}
+    first = ["--seed", str(seeds[0])]
+    prompts["kv-prefix"] = ["--method", "prefix", *first]
+    prompts["candidates"] = ["--candidates", "8", "--ensemble", "3", *first]
+    return prompts
+
+
 def table(name, runs):
     raw = runs["none"]
     lines = [
         f"== {name}: {raw['n']} test examples, template {raw['template']!r}, instruction {raw['instruction']!r}",
         "",
-        "| row | accuracy | content-free | batch | macro F1 | loss | tokens before | ms/text | prompt's lead, points | p |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
     ]
     for at, row in enumerate(raw["rows"]):
         low, high = row["interval"]
@@ -74,7 +88,9 @@ def table(name, runs):
             lead = "{:+.1f} ({:+.1f} to {:+.1f})".format(*points)
             p = "< 0.001" if a["p"] < 0.001 else f"{a['p']:.3f}"
         accuracy = f"{percent(row['accuracy'])} ({100 * low:.1f}–{100 * high:.1f})"
-        cells = [row["name"], accuracy, *corrected, f"{row['macro_f1']:.3f}", loss, str(row["tokens_before"]), ms, lead, p]
+        seconds = "" if row["training_seconds"] is None else f"{row['training_seconds']:.0f}"
+        took = [f"{row['learned']:,}", f"{row['bytes']:,}", seconds, str(row["tokens_before"]), ms]
+        cells = [row["name"], accuracy, *corrected, f"{row['macro_f1']:.3f}", loss, *took, lead, p]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", raw["verdict"], ""])
 
@@ -90,6 +106,7 @@ def main():
     parser.add_argument("--foreword", default="foreword")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, help="steps of each run, to see that all works [default: those of train]")
     args = parser.parse_args()
     for name in args.tasks:
         train, test, template = TASKS[name]
@@ -97,11 +114,13 @@ def main():
         if not (folder / "task.toml").exists():
             prepare(args.data, folder, train, test, template)
         prompts = []
-        for seed in args.seeds:
-            prompts += ["--prompt", f"seed-{seed}"]
-            if not (folder / f"seed-{seed}" / "foreword.json").exists():
-                train_one = [args.foreword, "train", "task.toml", "--seed", str(seed), "--out", f"seed-{seed}", "-q"]
-                subprocess.run(train_one, cwd=folder, check=True)
+        for out, flags in learned(args.seeds).items():
+            prompts += ["--prompt", out]
+            if not (folder / out / "foreword.json").exists():
+                steps = [] if args.steps is None else ["--steps", str(args.steps)]
+                train_one = [args.foreword, "train", "task.toml", *flags, *steps, "--out", out, "-q"]
+                # What it says of each run is no part of the tables.
+                subprocess.run(train_one, cwd=folder, check=True, stdout=sys.stderr)
         compare = [args.foreword, "compare", "task.toml", *prompts, "--json", "-q"]
         runs = {}
         for how in ["none", "content-free", "batch"]:

@@ -80,8 +80,8 @@ pub(crate) enum Verb {
     /// Set tuned prompts beside what costs no training: one table, with intervals and paired tests
     ///
     /// Measures on the same examples: the majority class, the bare model, an instruction in words, demonstrations in context,
-    /// each prompt, and all prompts together; tests each row against the first prompt, shows what the prompt corrected and
-    /// what it spoiled, and says in a sentence whether it helped.
+    /// each prompt, with the ensemble that it leads, and all prompts together; tells what each holds, took to train and takes
+    /// per text, tests it against the first prompt, shows what that corrected and spoiled, and says whether it helped.
     #[command(after_help = compare::EXAMPLES)]
     Compare(Box<CompareArgs>),
     /// Label texts with a soft prompt

@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod memory;
 pub(crate) mod named;
+pub(crate) mod place;
 pub(crate) mod prompt;
 pub(crate) mod run;
 pub(crate) mod texts;

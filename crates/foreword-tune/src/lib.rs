@@ -21,6 +21,7 @@ pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod optimizer;
+pub mod pace;
 pub mod pass;
 pub mod prefix;
 pub mod progress;

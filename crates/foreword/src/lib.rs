@@ -78,7 +78,7 @@
 
 pub use foreword_tune::{
     calibration, candidates, chat, checkpoint, context_tuning, contexts, data, demonstrations, encode,
-    explain, generate, init, inspect, lint, memory, metrics, optimizer, pass, prefix, progress, record,
+    explain, generate, init, inspect, lint, memory, metrics, optimizer, pace, pass, prefix, progress, record,
     regularize, score, settings, similarity, stem, task, task_file, template, train, verbalizer,
 };
 

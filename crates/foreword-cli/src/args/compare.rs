@@ -27,13 +27,14 @@ pub(crate) struct CompareArgs {
     /// A task file (.toml), as `train` takes it, or the training data; flags win over the task file
     #[arg(value_name = "TASK.toml|DATA")]
     pub(crate) input: Option<PathBuf>,
-    /// A prompt directory to compare; given again, it adds another, and with two or more there is a row for all together
+    /// A prompt directory to compare, with a row more where it leads an ensemble; given again, it adds another, and with two
+    /// or more there is a row for all together
     #[arg(long = "prompt", value_name = "DIR")]
     pub(crate) prompts: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Examples to draw demonstrations and the majority class from: a .jsonl, .json, .csv, .tsv or .parquet file, also
-    /// packed (.gz, .zst)
+    /// Examples to draw demonstrations and the majority class from, and to time steps of training by: a .jsonl, .json, .csv,
+    /// .tsv or .parquet file, also packed (.gz, .zst)
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) train: Option<PathBuf>,
     /// The examples that all rows are measured on

@@ -33,15 +33,11 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
     let (ready, data) = texts.resolve(asked, printer)?;
     let shown = texts::shown_field(&ready, &data, printer)?;
     let examples = ready.examples(&data, None, printer)?;
-    printer.begin_bar(examples.n() as u64, "scoring");
+    let roots = ready.roots();
+    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.mean_log_likelihoods(
-        &ready.model,
-        &ready.roots(),
-        &examples,
-        ready.budget,
-        &mut progress,
-    )?;
+    let scores =
+        ready.task.mean_log_likelihoods(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
     printer.end_bar();
     let calibration = calibration::resolve(&args.calibration, &ready, &scores, None, printer)?;
     let labels = &ready.task.classification()?.verbalizer;

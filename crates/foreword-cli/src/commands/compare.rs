@@ -1,6 +1,7 @@
 //! `foreword compare`: tuned prompts beside what costs no training, on the same examples.
 
 mod arena;
+mod pace;
 mod rows;
 mod told;
 
@@ -8,6 +9,7 @@ use anyhow::Result;
 use foreword::Confusion;
 use foreword::explain::Costs;
 use foreword::metrics::paired::Paired;
+use foreword::settings::Method;
 
 use crate::args::CompareArgs;
 use crate::exit::Exit;
@@ -32,7 +34,7 @@ pub(crate) enum Kind {
     Demonstrations,
     /// A tuned prompt.
     Prompt,
-    /// All tuned prompts together.
+    /// Several tuned prompts together: an ensemble that was trained, or all prompts of the comparison.
     Ensemble,
 }
 
@@ -59,6 +61,8 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) kind: Kind,
+    /// What was learned for it; nothing where nothing was, or not the same for all.
+    pub(crate) method: Option<Method>,
     pub(crate) name: String,
     /// The label given to each example.
     pub(crate) given: Vec<usize>,
@@ -75,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) n_before: usize,
     /// Texts that had to be cut.
     pub(crate) n_cut: usize,
+    /// Updates made × what one takes here; nothing where that is not known.
+    pub(crate) training_seconds: Option<f64>,
     /// From text to label, measured on this run.
     pub(crate) milliseconds_per_text: Option<f64>,
 }

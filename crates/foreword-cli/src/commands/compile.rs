@@ -54,7 +54,7 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
     if let Some(passport) = &mut passport {
         let training = &mut passport.training;
         (training.method, training.width) = (Method::Prefix, width);
-        training.settings.insert("compiled_from".to_owned(), passport.tensors_digest.clone().into());
+        training.settings.insert(record::COMPILED_FROM.to_owned(), passport.tensors_digest.clone().into());
     }
     PromptDirectory { rows, adapter, passport }.write(&place.out, place.overwrite)?;
 

@@ -52,9 +52,10 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
 
     let truth = data.require(&fields.truth)?;
     let examples = ready.examples(&data, Some(truth), printer)?;
-    printer.begin_bar(examples.n() as u64, "scoring");
+    let roots = ready.roots();
+    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.scores(&ready.model, &ready.roots(), &examples, ready.budget, &mut progress)?;
+    let scores = ready.task.scores(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
     printer.end_bar();
     match ready.task.verbalizer() {
         Some(labels) => labelled(args, &ready, (&scores, &examples), labels, printer)?,

@@ -10,6 +10,7 @@ use foreword::{Overwrite, PromptDirectory};
 use crate::args::{ExportArgs, ExportFormat};
 use crate::exit::{Exit, Given};
 use crate::printer::Printer;
+use crate::resolve::place::check_file;
 use crate::resolve::prompt::read;
 use crate::wire::Exported;
 use crate::words::count;
@@ -50,21 +51,4 @@ pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
     printer.json(&Exported { path: path.to_string(), to, virtual_tokens: n_virtual, width })?;
     printer.answer(&format!("{path}: {n_virtual} virtual tokens × {} numbers", count(width as u64)))?;
     Ok(Exit::Done)
-}
-
-/// Whether a file can be written there.
-fn check_file(path: &Path, force: bool) -> Result<()> {
-    let cannot = |why: &str| Given::wrong(format!("cannot write {}: {why}", path.display()));
-    if path.is_dir() {
-        return Err(cannot("it is a directory").hint("give the name of a file in it").into());
-    }
-    if path.exists() && !force {
-        return Err(cannot("it is there already").hint("--force replaces it").into());
-    }
-    match path.parent() {
-        Some(folder) if folder != Path::new("") && !folder.is_dir() => {
-            Err(cannot(&format!("{} is not a directory", folder.display())).into())
-        }
-        _ => Ok(()),
-    }
 }

@@ -11,12 +11,18 @@ use crate::exit::{Exit, Given};
 use crate::interrupt;
 use crate::printer::Printer;
 use crate::resolve::named;
+use crate::resolve::place::check_file;
 use crate::wire::Quantised;
 use crate::words::{bytes, count};
 
 /// Runs the verb.
 pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
-    check_place(&args.file, args.force)?;
+    if !named::is_gguf(&args.file) {
+        return Err(Given::wrong(format!("{} does not end in .gguf", args.file.display()))
+            .hint("give the file a name that ends so: that is how it is known as a model")
+            .into());
+    }
+    check_file(&args.file, args.force)?;
     let files = named::files(&args.source, printer)?;
     let real = |path: &Path| path.canonicalize().ok();
     if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
@@ -75,26 +81,4 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
 
 fn tensors_in_words(n: usize) -> String {
     if n == 1 { "1 tensor".to_owned() } else { format!("{} tensors", count(n as u64)) }
-}
-
-/// Refuses a place that can't be written to, before any work is done.
-fn check_place(out: &Path, force: bool) -> Result<(), Given> {
-    if !named::is_gguf(out) {
-        return Err(Given::wrong(format!("{} does not end in .gguf", out.display()))
-            .hint("give the file a name that ends so: that is how it is known as a model"));
-    }
-    if out.is_dir() {
-        return Err(Given::wrong(format!("{} is a directory", out.display())));
-    }
-    if out.exists() && !force {
-        return Err(Given::wrong(format!("{} exists", out.display()))
-            .hint("give another file, or --force to replace it"));
-    }
-    let directory = out.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match directory {
-        Some(directory) if !directory.is_dir() => {
-            Err(Given::wrong(format!("there is no directory {} to write to", directory.display())))
-        }
-        _ => Ok(()),
-    }
 }

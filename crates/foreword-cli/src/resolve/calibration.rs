@@ -170,9 +170,10 @@ fn examples(ready: &Ready, path: &Path, labelled: bool, printer: &Printer) -> Re
 }
 
 fn score(ready: &Ready, examples: &Examples, printer: &mut Printer) -> Result<Vec<Vec<f64>>> {
-    printer.begin_bar(examples.n() as u64, "calibrating");
+    let roots = ready.roots();
+    printer.begin_bar((roots.len() * examples.n()) as u64, "calibrating");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.scores(&ready.model, &ready.roots(), examples, ready.budget, &mut progress)?;
+    let scores = ready.task.scores(&ready.model, &roots, examples, ready.budget, &mut progress)?;
     printer.end_bar();
     Ok(scores)
 }

@@ -1,15 +1,59 @@
 //! How much of a step is in memory at a time: what is asked for, or what fits.
 
 use anyhow::Result;
+use foreword::backbone::Taped;
 use foreword::contexts::ContextRoom;
 use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
+use foreword::pass::Budget;
+use foreword::settings::Placement;
 use foreword::task_file::TrainTable;
-use foreword::{Model, TrainConfig};
+use foreword::{Examples, Model, SoftPrompt, Task, TrainConfig, Truths};
 
 use crate::device::{Machine, free_bytes};
 use crate::exit::Given;
 use crate::printer::Printer;
 use crate::words::{bytes, count};
+
+/// What decides the memory that a step takes.
+pub(crate) fn sizes(
+    task: &Task,
+    (train, dev): (&Examples, Option<&Examples>),
+    starts: &[&SoftPrompt],
+    batch_size: usize,
+    model: &Model<Machine>,
+) -> Result<Sizes> {
+    let n_virtual: usize = starts.iter().map(|start| start.n_virtual()).sum();
+    let longest = starts.iter().map(|start| start.n_virtual()).max().unwrap_or(0);
+    let (n_trunk, own) = match task.placement {
+        Placement::Suffix => (0, longest),
+        Placement::Front | Placement::AfterBos | Placement::System => {
+            (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
+        }
+    };
+    let leaves = |example: usize| match (&train.truths, task.verbalizer()) {
+        (Truths::Targets(targets), _) => targets[example].len().saturating_sub(1),
+        (_, Some(labels)) => (0..labels.n()).map(|i| labels.tokens(i).len().saturating_sub(1)).sum(),
+        (_, None) => 0,
+    };
+    let contexts = train.contexts.iter().enumerate();
+    let mut lengths: Vec<usize> = contexts.map(|(i, context)| context.len() + leaves(i) + own).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let batch: usize = lengths.iter().take(batch_size).sum();
+    let n_learned = starts.iter().map(|start| start.values().len()).sum();
+    Ok(Sizes {
+        n_trunk,
+        longest: lengths.first().copied().unwrap_or(0),
+        batch: starts.len() * batch,
+        n_learned,
+        n_context: match task.placement {
+            Placement::Suffix => {
+                let contexts = train.contexts.iter().chain(dev.iter().flat_map(|dev| &dev.contexts));
+                contexts.map(Vec::len).sum()
+            }
+            Placement::Front | Placement::AfterBos | Placement::System => 0,
+        },
+    })
+}
 
 /// Sets how many tokens are computed at a time, and whether activations are computed twice; what it then takes.
 pub(crate) fn fit(
@@ -19,40 +63,44 @@ pub(crate) fn fit(
     model: &Model<Machine>,
     printer: &Printer,
 ) -> Result<Estimate> {
-    let limit = asked.memory.map(|size| size.0).or_else(|| Some(free_bytes(model)? / 2)).unwrap_or(u64::MAX);
+    let (estimate, limit) = fitted(config, asked, sizes, model);
+    if estimate.peak() > limit {
+        let (peak, limit) = (bytes(estimate.peak()), bytes(limit));
+        if asked.memory.is_some() && asked.micro_batch_tokens.is_none() {
+            return Err(Given::wrong(format!("--memory {limit} is too little: this run needs about {peak}"))
+                .hint("give it more; or a shorter --max-length or fewer --virtual-tokens, which need less")
+                .into());
+        }
+        printer
+            .warn(&format!("the run may take about {peak} of memory, more than the {limit} that it should"));
+    }
+    Ok(estimate)
+}
+
+/// The same without a word: what it then takes, and what it may take, which may be less.
+pub(crate) fn fitted(
+    config: &mut TrainConfig,
+    asked: &TrainTable,
+    sizes: Sizes,
+    model: &Model<Machine>,
+) -> (Estimate, u64) {
+    let free = || free_bytes(model).map(|free| free / 2);
+    let limit = asked.memory.map(|size| size.0).or_else(free).unwrap_or(u64::MAX);
     if asked.micro_batch_tokens.is_some() {
         let once = estimate(model, sizes, config.budget());
         config.recompute = once.peak() > limit;
     } else {
-        match within(model, sizes, limit) {
-            Ok(budget) => {
-                config.micro_batch_tokens = budget.tokens;
-                config.recompute = budget.tape == foreword::backbone::Taped::Inputs;
-            }
-            Err(least) if asked.memory.is_some() => {
-                let (limit, least) = (bytes(limit), bytes(least));
-                return Err(Given::wrong(format!(
-                    "--memory {limit} is too little: this run needs about {least}"
-                ))
-                .hint("give it more; or a shorter --max-length or fewer --virtual-tokens, which need less")
-                .into());
-            }
-            Err(_) => {
-                config.micro_batch_tokens = 1;
-                config.recompute = true;
-            }
-        }
+        // Where nothing fits, the least that there is.
+        let least = Budget { tokens: 1, tape: Taped::Inputs };
+        let budget = within(model, sizes, limit).unwrap_or(least);
+        config.micro_batch_tokens = budget.tokens;
+        config.recompute = budget.tape == Taped::Inputs;
     }
     let mut estimate = estimate(model, sizes, config.budget());
     let left = limit.saturating_sub(estimate.peak());
     estimate.contexts = context_bytes(model, sizes.n_context).min(left);
     config.context_room = ContextRoom { memory: estimate.contexts, dir: asked.context_cache_dir.clone() };
-    if estimate.peak() > limit {
-        let (peak, limit) = (bytes(estimate.peak()), bytes(limit));
-        printer
-            .warn(&format!("the run may take about {peak} of memory, more than the {limit} that it should"));
-    }
-    Ok(estimate)
+    (estimate, limit)
 }
 
 /// The plan in words.

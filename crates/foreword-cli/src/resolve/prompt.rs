@@ -10,7 +10,7 @@ use foreword::data::FieldIdx;
 use foreword::format::{HubName, TaskRecord};
 use foreword::generate::GenerateConfig;
 use foreword::record::{self, Warning};
-use foreword::settings::{Objective, TaskKind};
+use foreword::settings::{Method, Objective, TaskKind};
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
 };
@@ -157,7 +157,13 @@ impl<'a> Asked<'a> {
             self.resolve_on(&model, directory, data, printer)?;
         let mut others = Vec::new();
         if self.ensemble {
-            others = other_rows(path, &model)?;
+            let members = self::others(path, task.method, &model)?;
+            if members.is_empty() {
+                return Err(Given::wrong(format!("the prompt {} is no ensemble's", path.display()))
+                    .hint("`foreword train --candidates 8 --ensemble 3` makes one")
+                    .into());
+            }
+            others = members.into_iter().map(|(_, directory)| directory.rows.into_values()).collect();
             // It was fitted to the one prompt.
             calibration = None;
         }
@@ -274,20 +280,26 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The learned rows of an ensemble's members beside the prompt in `path`.
-fn other_rows(path: &Path, model: &Model<Machine>) -> Result<Vec<Vec<f32>>> {
-    let dirs = other_members(path);
-    if dirs.is_empty() {
-        return Err(Given::wrong(format!("the prompt {} is no ensemble's", path.display()))
-            .hint("`foreword train --candidates 8 --ensemble 3` makes one")
-            .into());
-    }
-    let rows = |dir: &PathBuf| {
-        let directory = read(dir)?;
+/// The members beside the prompt in `path` of the ensemble that it leads, checked as it was itself; none where it leads none.
+pub(crate) fn others(
+    path: &Path,
+    method: Method,
+    model: &Model<Machine>,
+) -> Result<Vec<(PathBuf, PromptDirectory)>> {
+    let other = |dir: PathBuf| {
+        let directory = read(&dir)?;
         record::check_fit(&directory, model)?;
-        anyhow::Ok(directory.rows.into_values())
+        if directory.method() != method {
+            let (one, other) = (path.display(), dir.display());
+            return Err(Given::wrong(format!(
+                "{one} and {other} are no ensemble: one is a soft prompt, the other a KV prefix"
+            ))
+            .hint("take the second away, or train again")
+            .into());
+        }
+        Ok((dir, directory))
     };
-    dirs.iter().map(rows).collect()
+    other_members(path).into_iter().map(other).collect()
 }
 
 /// The prompt directory that is there.

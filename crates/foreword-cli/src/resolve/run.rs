@@ -9,9 +9,9 @@ use foreword::chat::Chat;
 use foreword::data::fields::slot_values;
 use foreword::data::split::{default_dev_share, rounds, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
-use foreword::memory::{Estimate, Sizes};
+use foreword::memory::Estimate;
 use foreword::regularize::Regularizers;
-use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
+use foreword::settings::{Init, Method, Objective, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, default_batch_size,
@@ -19,7 +19,7 @@ use foreword::train::{
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
-    TaskFile, Template, TrainConfig, Truths, Verbalizer,
+    TaskFile, Template, TrainConfig, Verbalizer,
 };
 
 use super::begin::{self, Tried, default_init};
@@ -229,7 +229,7 @@ impl Plan {
             [] => vec![&start],
             tried => tried.iter().map(|tried| &tried.candidate.start).collect(),
         };
-        let sizes = sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
+        let sizes = memory::sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
         let estimate = memory::fit(&mut config, &file.train, sizes, &model, printer)?;
         let (data, model_name) = (records(&splits), model_name.to_owned());
         let plan = Self {
@@ -508,47 +508,6 @@ fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) ->
     let dev_rows = drawn(&dev)?;
     let dev = (!dev_rows.is_empty()).then(|| dev.take(&dev_rows));
     Ok(Splits { train: splits.train.take(&rows), dev, test: splits.test })
-}
-
-/// What decides the memory that a step takes.
-fn sizes(
-    task: &Task,
-    (train, dev): (&Examples, Option<&Examples>),
-    starts: &[&SoftPrompt],
-    batch_size: usize,
-    model: &Model<Machine>,
-) -> Result<Sizes> {
-    let n_virtual: usize = starts.iter().map(|start| start.n_virtual()).sum();
-    let longest = starts.iter().map(|start| start.n_virtual()).max().unwrap_or(0);
-    let (n_trunk, own) = match task.placement {
-        Placement::Suffix => (0, longest),
-        Placement::Front | Placement::AfterBos | Placement::System => {
-            (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
-        }
-    };
-    let leaves = |example: usize| match (&train.truths, task.verbalizer()) {
-        (Truths::Targets(targets), _) => targets[example].len().saturating_sub(1),
-        (_, Some(labels)) => (0..labels.n()).map(|i| labels.tokens(i).len().saturating_sub(1)).sum(),
-        (_, None) => 0,
-    };
-    let contexts = train.contexts.iter().enumerate();
-    let mut lengths: Vec<usize> = contexts.map(|(i, context)| context.len() + leaves(i) + own).collect();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let batch: usize = lengths.iter().take(batch_size).sum();
-    let n_learned = starts.iter().map(|start| start.values().len()).sum();
-    Ok(Sizes {
-        n_trunk,
-        longest: lengths.first().copied().unwrap_or(0),
-        batch: starts.len() * batch,
-        n_learned,
-        n_context: match task.placement {
-            Placement::Suffix => {
-                let contexts = train.contexts.iter().chain(dev.iter().flat_map(|dev| &dev.contexts));
-                contexts.map(Vec::len).sum()
-            }
-            Placement::Front | Placement::AfterBos | Placement::System => 0,
-        },
-    })
 }
 
 /// What examples are drawn by: their labels; targets are all alike.

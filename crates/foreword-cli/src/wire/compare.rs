@@ -29,6 +29,8 @@ pub(crate) struct Compared<'a> {
 #[derive(Debug, Serialize)]
 struct RowLine<'a> {
     kind: &'static str,
+    /// `prompt` or `prefix`; nothing where nothing was learned, or not the same for all.
+    method: Option<String>,
     name: &'a str,
     accuracy: f64,
     interval: (f64, f64),
@@ -38,6 +40,7 @@ struct RowLine<'a> {
     bytes: u64,
     tokens_before: usize,
     cut: usize,
+    training_seconds: Option<f64>,
     milliseconds_per_text: Option<f64>,
     per_label: BTreeMap<&'a str, LabelScores>,
     /// The reference against this row; nothing for the reference itself.
@@ -121,6 +124,7 @@ impl<'a> Compared<'a> {
 fn line<'a>(arena: &'a Arena, row: &'a Row, against: Option<Against>) -> Result<RowLine<'a>> {
     Ok(RowLine {
         kind: row.kind.as_str(),
+        method: row.method.map(|method| method.to_string()),
         name: &row.name,
         accuracy: row.labels.accuracy(),
         interval: row.labels.interval(),
@@ -130,6 +134,7 @@ fn line<'a>(arena: &'a Arena, row: &'a Row, against: Option<Against>) -> Result<
         bytes: row.bytes,
         tokens_before: row.n_before,
         cut: row.n_cut,
+        training_seconds: row.training_seconds,
         milliseconds_per_text: row.milliseconds_per_text,
         per_label: per_label(&row.labels, arena.labels()?),
         against,

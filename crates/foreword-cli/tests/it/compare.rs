@@ -27,6 +27,7 @@ struct Compared {
 #[serde(deny_unknown_fields)]
 struct Row {
     kind: String,
+    method: Option<String>,
     name: String,
     accuracy: f64,
     interval: (f64, f64),
@@ -36,6 +37,7 @@ struct Row {
     bytes: u64,
     tokens_before: u64,
     cut: u64,
+    training_seconds: Option<f64>,
     milliseconds_per_text: Option<f64>,
     per_label: BTreeMap<String, LabelScores>,
     against: Option<Against>,
@@ -96,23 +98,29 @@ fn scene(prompts: &[&str]) -> Scene {
     }
     scene.file("task.toml", "[data]\ntrain = \"train.jsonl\"\ntest = \"test.jsonl\"\n[task]\ntemplate = \"{text}\\nSentiment:\"\n");
     for (seed, prompt) in prompts.iter().enumerate() {
-        let seed = seed.to_string();
-        let args = [
-            "train",
-            "task.toml",
-            "--steps",
-            "3",
-            "--batch-size",
-            "8",
-            "--virtual-tokens",
-            "4",
-            "--seed",
-            &seed,
-        ];
-        let ran = scene.run(&[&args[..], &["--out", prompt]].concat());
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        train(&scene, prompt, &["--seed", &seed.to_string()]);
     }
     scene
+}
+
+fn train(scene: &Scene, prompt: &str, more: &[&str]) {
+    let args = ["train", "task.toml", "--steps", "3", "--batch-size", "8", "--virtual-tokens", "4"];
+    let ran = scene.run(&[&args[..], &["--out", prompt], more].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+/// The bytes of a prompt directory without what lies in directories below it.
+fn on_disk(scene: &Scene, prompt: &str) -> u64 {
+    let files = ["adapter_config.json", "adapter_model.safetensors", "foreword.json"];
+    files.iter().map(|file| fs::metadata(scene.path(prompt).join(file)).unwrap().len()).sum()
+}
+
+/// A row says what `eval` says.
+#[track_caller]
+fn same(row: &Row, report: &Report) {
+    let expected = (report.accuracy, report.macro_f1, Some(report.loss));
+    assert_eq!((row.accuracy, row.macro_f1, row.loss), expected, "{}", row.name);
+    assert_eq!(row.per_label, report.per_label);
 }
 
 fn compare(scene: &Scene, more: &[&str]) -> Compared {
@@ -134,15 +142,6 @@ fn each_row_is_what_eval_says_and_all_meet_on_the_same_examples() {
     assert_eq!((compared.n, compared.model.as_str()), (40, "foreword-tiny"));
     assert_eq!(compared.template, "{text}\nSentiment:");
     assert_eq!(compared.instruction, "Classify the text as negative or positive.");
-    let same = |row: &Row, report: &Report| {
-        assert_eq!(
-            (row.accuracy, row.macro_f1, row.loss),
-            (report.accuracy, report.macro_f1, Some(report.loss)),
-            "{}",
-            row.name
-        );
-        assert_eq!(row.per_label, report.per_label);
-    };
     let template = ["--prompt", "none", "--template", "{text}\\nSentiment:"];
     same(compared.row("bare"), &eval(&scene, &template));
     let template = [
@@ -157,9 +156,7 @@ fn each_row_is_what_eval_says_and_all_meet_on_the_same_examples() {
 
     let prompt = &compared.rows[4];
     assert_eq!((prompt.learned, prompt.tokens_before, prompt.cut), (4 * 192, 4, 0));
-    let files = ["adapter_config.json", "adapter_model.safetensors", "foreword.json"];
-    let on_disk: u64 = files.iter().map(|file| fs::metadata(scene.path("p").join(file)).unwrap().len()).sum();
-    assert_eq!(prompt.bytes, on_disk);
+    assert_eq!(prompt.bytes, on_disk(&scene, "p"));
     assert_eq!((compared.reference.as_deref(), prompt.against.is_none()), (Some("prompt p"), true));
     assert_eq!(compared.row("ensemble").learned, 2 * 4 * 192);
     assert!(compared.row("majority").loss.is_none() && compared.row("bare").bytes == 0);
@@ -186,6 +183,97 @@ fn each_row_is_what_eval_says_and_all_meet_on_the_same_examples() {
             && compared.fine_tuning.bytes > 12 * compared.fine_tuning.learned
     );
     assert!(compared.verdict.contains("help"), "{}", compared.verdict);
+}
+
+#[test]
+fn an_ensemble_is_a_row_beside_its_best_and_a_kv_prefix_is_told_apart() {
+    let scene = scene(&[]);
+    train(&scene, "e", &["--candidates", "4", "--ensemble", "2", "--keep", "last"]);
+    train(&scene, "k", &["--method", "prefix"]);
+    let compared = compare(&scene, &["--prompt", "e", "--prompt", "k", "--shots", "0"]);
+    let rows: Vec<(&str, &str, Option<&str>)> = compared.rows[3..]
+        .iter()
+        .map(|row| (row.kind.as_str(), row.name.as_str(), row.method.as_deref()))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("prompt", "prompt e", Some("prompt")),
+            ("ensemble", "prompt e, 2 together", Some("prompt")),
+            ("prompt", "KV prefix k", Some("prefix")),
+            ("ensemble", "the 2 prompts together", None),
+        ]
+    );
+    let [best, together, prefix, all] = &compared.rows[3..] else { unreachable!() };
+    same(best, &eval(&scene, &["--prompt", "e"]));
+    same(together, &eval(&scene, &["--prompt", "e", "--ensemble"]));
+    same(prefix, &eval(&scene, &["--prompt", "k"]));
+    assert_ne!(best.loss, together.loss);
+
+    // Keys and values of six layers, 64 numbers each.
+    assert_eq!((best.learned, together.learned, prefix.learned), (4 * 192, 2 * 4 * 192, 4 * 6 * 2 * 64));
+    assert_eq!((best.bytes, prefix.bytes), (on_disk(&scene, "e"), on_disk(&scene, "k")));
+    assert_eq!(together.bytes, best.bytes + on_disk(&scene, "e/member-2"));
+    assert_eq!((together.tokens_before, prefix.tokens_before), (8, 4));
+    // The members of an ensemble are no further prompts.
+    assert_eq!((all.learned, all.bytes), (best.learned + prefix.learned, best.bytes + prefix.bytes));
+
+    let [best, together, prefix, all] =
+        [best, together, prefix, all].map(|row| row.training_seconds.expect(&row.name));
+    // Both members made all three steps, which are of one sort and timed once.
+    assert!(best > 0.0 && (together - 2.0 * best).abs() < 1e-9, "{best} and {together}");
+    assert!(prefix > 0.0 && (all - (best + prefix)).abs() < 1e-9, "{prefix} and {all}");
+    assert!(compared.rows[..3].iter().all(|row| row.training_seconds == Some(0.0) && row.method.is_none()));
+}
+
+#[test]
+fn what_a_prompt_took_to_train_is_told_where_it_can_be_known() {
+    let scene = scene(&["p"]);
+    let before = fs::read(scene.path("p/foreword.json")).unwrap();
+    let ran = scene.run(&["compare", "task.toml", "--prompt", "p", "--shots", "0", "--verbose"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.lines().nth(1).unwrap().contains("on disk  training, s  ms/text"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("training, s: the steps that were made"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("timing    a step of p takes "), "{}", ran.stderr);
+    assert_eq!(fs::read(scene.path("p/foreword.json")).unwrap(), before);
+
+    // Without training data, for what was compiled or imported, and without a passport.
+    let seconds = |args: &[&str]| {
+        let ran = scene.run(&[&["compare", "--json", "--shots", "0"][..], args].concat());
+        ran.line::<Compared>().row("prompt").training_seconds
+    };
+    assert!(seconds(&["task.toml", "--prompt", "p"]) > Some(0.0));
+    assert_eq!(seconds(&["--test", "test.jsonl", "--prompt", "p"]), None);
+    assert_eq!(scene.run(&["compile", "p"]).code, 0);
+    assert_eq!(seconds(&["task.toml", "--prompt", "p-prefix"]), None);
+    let mut passport: serde_json::Value = serde_json::from_slice(&before).unwrap();
+    let batch_size = &mut passport["training"]["settings"]["batch_size"];
+    assert_eq!(*batch_size, 8);
+    *batch_size = 0.into();
+    fs::write(scene.path("p/foreword.json"), passport.to_string()).unwrap();
+    assert_eq!(seconds(&["task.toml", "--prompt", "p"]), None);
+    fs::remove_file(scene.path("p/foreword.json")).unwrap();
+    assert_eq!(seconds(&["task.toml", "--prompt", "p"]), None);
+    let ran = scene.run(&["compare", "task.toml", "--prompt", "p", "--shots", "0"]);
+    assert!(ran.code == 0 && !ran.stdout.contains("training, s"), "{}", ran.stdout);
+}
+
+#[test]
+fn directories_that_are_no_ensemble_are_refused() {
+    let scene = scene(&["p"]);
+    train(&scene, "p/member-2", &["--method", "prefix"]);
+    for args in [
+        &["compare", "task.toml", "--prompt", "p"][..],
+        &["eval", "--data", "test.jsonl", "--prompt", "p", "--ensemble"],
+    ] {
+        let ran = scene.run(args);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("are no ensemble: one is a soft prompt, the other a KV prefix"),
+            "{}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! What all rows of a comparison share: the model, the examples, and the task as it is asked without tuning.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
 use foreword::settings::{CalibrationMethod, Init, Objective, TaskKind};
+use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
-use foreword::{Classification, Dataset, Goal, Model, PromptDirectory, Task, TaskFile, Template, Verbalizer};
+use foreword::{
+    Classification, Dataset, Goal, Model, Passport, PromptDirectory, SoftPrompt, Task, TaskFile, Template,
+    Verbalizer,
+};
 
 use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText};
 use crate::device::Machine;
@@ -23,14 +27,30 @@ use crate::resolve::wording::{Wording, default_strings, in_words};
 use crate::resolve::{self, Fields, data, prompt};
 use crate::words::count;
 
-/// A tuned prompt that is compared.
+/// A tuned prompt that is compared, alone and, where it leads an ensemble, with that.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     pub(crate) path: PathBuf,
     pub(crate) task: Task,
-    pub(crate) root: Vec<f32>,
-    /// Of its directory.
+    /// The prompt itself, and the others of its ensemble; never empty.
+    pub(crate) members: Vec<Member>,
+}
+
+/// What lies in one directory.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// `[P, W]`.
+    pub(crate) rows: SoftPrompt,
+    /// On disk.
     pub(crate) bytes: u64,
+    pub(crate) passport: Option<Passport>,
+}
+
+impl Member {
+    fn of(path: &Path, directory: PromptDirectory) -> Result<Self> {
+        let bytes = size(path).with_context(|| format!("cannot read {} again", path.display()))?;
+        Ok(Self { rows: directory.rows, bytes, passport: directory.passport })
+    }
 }
 
 /// Where the rows meet.
@@ -53,6 +73,8 @@ pub(crate) struct Arena {
     pub(crate) calibrate: Option<CalibrationMethod>,
     /// Most tokens computed at a time.
     pub(crate) budget: usize,
+    /// What a step of training may take of memory.
+    pub(crate) room: TrainTable,
 }
 
 impl Arena {
@@ -82,6 +104,11 @@ impl Arena {
             .map(|(path, directory)| opener.prompt(path, directory, &test, printer))
             .collect::<Result<_>>()?;
         let budget = args.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
+        let room = TrainTable {
+            memory: file.train.memory,
+            micro_batch_tokens: args.machine.micro_batch_tokens.or(file.train.micro_batch_tokens),
+            ..TrainTable::default()
+        };
         let seed = file.train.seed.unwrap_or_default();
         let calibrate = args.calibrate.and_then(|Calibrate(method)| method);
         Ok(Self {
@@ -97,6 +124,7 @@ impl Arena {
             seed,
             calibrate,
             budget,
+            room,
         })
     }
 
@@ -289,8 +317,8 @@ impl Opener<'_> {
         let fields =
             AskedFields { text: self.fields.text.as_deref(), label: Some(&self.fields.truth), target: None };
         let asked = asked(&source, &task, labels, fields, &self.args.machine);
-        let Resolved { task, root, .. } =
-            asked.resolve_on(self.model, Some(directory), Some(test), printer)?;
+        let Resolved { task, .. } =
+            asked.resolve_on(self.model, Some(directory.clone()), Some(test), printer)?;
         let own = task.classification()?.verbalizer.names();
         if own != verbalizer.names() {
             return Err(Given::wrong(format!(
@@ -302,7 +330,10 @@ impl Opener<'_> {
             .hint("compare prompts that were trained for the labels of the test data")
             .into());
         }
-        let bytes = size(&path).with_context(|| format!("cannot read {} again", path.display()))?;
-        Ok(Prompt { path, task, root, bytes })
+        let mut members = vec![Member::of(&path, directory)?];
+        for (dir, directory) in prompt::others(&path, task.method, self.model)? {
+            members.push(Member::of(&dir, directory)?);
+        }
+        Ok(Prompt { path, task, members })
     }
 }

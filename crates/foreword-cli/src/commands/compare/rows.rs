@@ -6,10 +6,11 @@ use anyhow::Result;
 use foreword::calibration::{Calibration, content_free_examples};
 use foreword::demonstrations::{demonstrated, instructed};
 use foreword::score::{best, choice_loss, ensemble};
-use foreword::settings::CalibrationMethod;
+use foreword::settings::{CalibrationMethod, Method};
 use foreword::{Confusion, Examples, Task};
 
-use super::arena::Arena;
+use super::arena::{Arena, Prompt};
+use super::pace::Pace;
 use super::{Kind, Row};
 use crate::args::CompareArgs;
 use crate::exit::Given;
@@ -32,20 +33,21 @@ pub(super) fn all(arena: &Arena, args: &CompareArgs, printer: &mut Printer) -> R
     printer.say(&format!("instruction: {:?}", arena.instruction));
     rows.extend(demonstrations(arena, args, &examples, printer)?);
 
-    let first = rows.len();
+    let mut pace = Pace::new(arena);
+    let mut alone = Vec::with_capacity(arena.prompts.len());
     for prompt in &arena.prompts {
-        let n_learned = prompt.root.len() as u64;
-        let contender = Contender {
-            root: &prompt.root,
-            n_learned,
-            bytes: prompt.bytes,
-            n_before: prompt.root.len() / prompt.task.row_width(&arena.model),
-            ..Contender::new(Kind::Prompt, &format!("prompt {}", prompt.path.display()), &prompt.task)
-        };
-        rows.push(contender.measure(arena, printer)?.0);
+        let seconds = pace.training_seconds(prompt, printer)?;
+        alone.push(rows.len());
+        rows.push(Contender::learned(arena, prompt, 1, &seconds).measure(arena, printer)?.0);
+        let n = prompt.members.len();
+        if n > 1 {
+            rows.push(Contender::learned(arena, prompt, n, &seconds).measure(arena, printer)?.0);
+        }
     }
-    if arena.prompts.len() > 1 {
-        rows.push(together(arena, &rows[first..])?);
+    if alone.len() > 1 {
+        let alone: Vec<&Row> = alone.into_iter().map(|at| &rows[at]).collect();
+        let together = together(arena, &alone)?;
+        rows.push(together);
     }
     Ok(rows)
 }
@@ -68,6 +70,7 @@ fn row(arena: &Arena, kind: Kind, name: String, given: Vec<usize>) -> Result<Row
     let labels = Confusion::new(arena.labels()?.n(), arena.truths.iter().copied().zip(given.iter().copied()));
     Ok(Row {
         kind,
+        method: None,
         name,
         given,
         labels,
@@ -77,6 +80,7 @@ fn row(arena: &Arena, kind: Kind, name: String, given: Vec<usize>) -> Result<Row
         bytes: 0,
         n_before: 0,
         n_cut: 0,
+        training_seconds: Some(0.0),
         milliseconds_per_text: None,
     })
 }
@@ -109,18 +113,21 @@ fn demonstrations(
     Ok(Some(contender.measure(arena, printer)?.0))
 }
 
-/// All prompts together: the mean of their log-likelihoods.
-fn together(arena: &Arena, members: &[Row]) -> Result<Row> {
+/// All prompts, each by itself and then the mean of what they say.
+fn together(arena: &Arena, members: &[&Row]) -> Result<Row> {
     let scores: Vec<&[Vec<f64>]> = members.iter().map(|row| row.scores.as_slice()).collect();
     let scores = ensemble(&scores);
     let name = format!("the {} prompts together", members.len());
-    let milliseconds = members.iter().map(|row| row.milliseconds_per_text).sum();
+    let mut methods = members.iter().map(|row| row.method);
+    let first = methods.next().flatten();
     Ok(Row {
+        method: first.filter(|_| methods.all(|method| method == first)),
         n_learned: members.iter().map(|row| row.n_learned).sum(),
         bytes: members.iter().map(|row| row.bytes).sum(),
         n_before: members.iter().map(|row| row.n_before).sum(),
         n_cut: members.iter().map(|row| row.n_cut).max().unwrap_or(0),
-        milliseconds_per_text: milliseconds,
+        training_seconds: members.iter().map(|row| row.training_seconds).sum(),
+        milliseconds_per_text: members.iter().map(|row| row.milliseconds_per_text).sum(),
         ..scored(arena, Kind::Ensemble, name, scores)?
     })
 }
@@ -135,27 +142,69 @@ fn scored(arena: &Arena, kind: Kind, name: String, scores: Vec<Vec<f64>>) -> Res
 /// What is about to be measured.
 struct Contender<'a> {
     kind: Kind,
+    method: Option<Method>,
     name: String,
     task: &'a Task,
-    root: &'a [f32],
+    /// The learned rows of each that answers; those of the bare model are none.
+    roots: Vec<&'a [f32]>,
     n_learned: u64,
     bytes: u64,
     n_before: usize,
+    training_seconds: Option<f64>,
 }
 
 impl<'a> Contender<'a> {
+    /// Nothing was learned for it.
     fn new(kind: Kind, name: &str, task: &'a Task) -> Self {
-        Self { kind, name: name.to_owned(), task, root: &[], n_learned: 0, bytes: 0, n_before: 0 }
+        Self {
+            kind,
+            method: None,
+            name: name.to_owned(),
+            task,
+            roots: vec![&[]],
+            n_learned: 0,
+            bytes: 0,
+            n_before: 0,
+            training_seconds: Some(0.0),
+        }
+    }
+
+    /// A prompt, or the first `n` of the ensemble that it leads; `seconds` is what each took to train.
+    fn learned(arena: &Arena, prompt: &'a Prompt, n: usize, seconds: &[Option<f64>]) -> Self {
+        let (task, members) = (&prompt.task, &prompt.members[..n]);
+        let what = match task.method {
+            Method::Prompt => "prompt",
+            Method::Prefix => "KV prefix",
+        };
+        let path = prompt.path.display();
+        let (kind, name) = match n {
+            1 => (Kind::Prompt, format!("{what} {path}")),
+            n => (Kind::Ensemble, format!("{what} {path}, {n} together")),
+        };
+        let roots: Vec<&[f32]> = members.iter().map(|member| member.rows.values()).collect();
+        let n_learned: usize = roots.iter().map(|root| root.len()).sum();
+        Self {
+            kind,
+            method: Some(task.method),
+            name,
+            task,
+            roots,
+            n_learned: n_learned as u64,
+            bytes: members.iter().map(|member| member.bytes).sum(),
+            n_before: n_learned / task.row_width(&arena.model),
+            training_seconds: seconds.iter().take(n).copied().sum(),
+        }
     }
 
     fn measure(self, arena: &Arena, printer: &mut Printer) -> Result<(Row, Examples)> {
-        let n_virtual = self.root.len() / self.task.row_width(&arena.model);
+        let longest = self.roots.iter().map(|root| root.len()).max().unwrap_or(0);
+        let n_virtual = longest / self.task.row_width(&arena.model);
         let label = arena.label_field()?;
         let examples = self.task.examples(&arena.model, n_virtual, &arena.test, Some(label))?;
-        printer.begin_bar(examples.n() as u64, "scoring");
+        printer.begin_bar((self.roots.len() * examples.n()) as u64, "scoring");
         let mut progress = |n: usize| printer.move_bar(n as u64, || self.name.clone());
         let started = Instant::now();
-        let scores = self.task.scores(&arena.model, &[self.root], &examples, arena.budget, &mut progress)?;
+        let scores = self.task.scores(&arena.model, &self.roots, &examples, arena.budget, &mut progress)?;
         let seconds = started.elapsed().as_secs_f64() + examples.seconds;
         printer.end_bar();
         let scores = self.corrected(arena, scores)?;
@@ -164,10 +213,12 @@ impl<'a> Contender<'a> {
             printer.warn(&format!("{}: {n_cut} of {n} texts were cut to fit", self.name));
         }
         let row = Row {
+            method: self.method,
             n_learned: self.n_learned,
             bytes: self.bytes,
             n_before: self.n_before,
             n_cut: examples.n_cut,
+            training_seconds: self.training_seconds,
             milliseconds_per_text: Some(1e3 * seconds / examples.n().max(1) as f64),
             ..scored(arena, self.kind, self.name, scores)?
         };
@@ -180,7 +231,7 @@ impl<'a> Contender<'a> {
             Some(CalibrationMethod::ContentFree) => {
                 let examples = content_free_examples(self.task, &arena.model, 0)?;
                 let free =
-                    self.task.scores(&arena.model, &[self.root], &examples, arena.budget, &mut |_| {})?;
+                    self.task.scores(&arena.model, &self.roots, &examples, arena.budget, &mut |_| {})?;
                 Calibration::content_free(&free)
             }
             Some(CalibrationMethod::Batch) => Calibration::batch(&scores),

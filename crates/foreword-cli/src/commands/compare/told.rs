@@ -7,7 +7,7 @@ use super::{Arena, Comparison, Kind, LEVEL, Row};
 use crate::args::CompareArgs;
 use crate::printer::Table;
 use crate::report::labels_table;
-use crate::words::{bytes, count, in_a_line, interval, loss, percent, program, quoted_path};
+use crate::words::{bytes, count, in_a_line, interval, loss, number, percent, program, quoted_path};
 
 /// Characters of a text that are shown.
 const SHOWN: usize = 90;
@@ -31,9 +31,11 @@ pub(super) fn parts(arena: &Arena, comparison: &Comparison, flips: usize) -> Res
 
 fn table(comparison: &Comparison, truths: &[usize]) -> Table {
     let mut headings = vec![format!("{} test examples", count(truths.len() as u64))];
-    headings.extend(
-        ["accuracy", "95 % interval", "macro F1", "loss", "learned", "on disk", "ms/text"].map(str::to_owned),
-    );
+    let has_times = has_times(comparison);
+    let shared = ["accuracy", "95 % interval", "macro F1", "loss", "learned", "on disk"];
+    headings.extend(shared.map(str::to_owned));
+    headings.extend(has_times.then(|| "training, s".to_owned()));
+    headings.push("ms/text".to_owned());
     if comparison.reference.is_some() {
         headings.extend(["first prompt's lead", "p"].map(str::to_owned));
     }
@@ -45,6 +47,9 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
         cells.push(row.loss.map_or_else(String::new, loss));
         cells.push(count(row.n_learned));
         cells.push(bytes(row.bytes));
+        if has_times {
+            cells.push(row.training_seconds.map_or_else(String::new, number));
+        }
         cells.push(row.milliseconds_per_text.map_or_else(String::new, |ms| format!("{ms:.1}")));
         if let Some(paired) = comparison.against(at, truths) {
             cells.extend([lead(&paired), p_value(paired.p_value())]);
@@ -52,6 +57,11 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
         table.row(cells);
     }
     table
+}
+
+/// Whether it is known of any prompt what it took to train.
+fn has_times(comparison: &Comparison) -> bool {
+    comparison.rows.iter().any(|row| row.kind.is_tuned() && row.training_seconds.is_some())
 }
 
 /// In points, with its interval.
@@ -68,6 +78,11 @@ fn notes(arena: &Arena, comparison: &Comparison) -> Vec<String> {
     let mut notes = vec![
         "loss: cross-entropy of the choice among the labels, in nats. ms/text: measured on this run, and noisy.".to_owned(),
     ];
+    if has_times(comparison) {
+        notes.push(
+            "training, s: the steps that were made, at what one takes here, evaluations apart.".to_owned(),
+        );
+    }
     if comparison.reference.is_some() {
         notes.push(
             "lead: points of accuracy over the row, on the same examples, with its 95 % interval (Newcombe 1998, method 10); \
@@ -227,6 +242,7 @@ mod tests {
             let given: Vec<usize> = (0..100).map(|i| usize::from(i >= n_right)).collect();
             Row {
                 kind,
+                method: None,
                 name: "a row".to_owned(),
                 labels: Confusion::new(2, given.iter().map(|&given| (0, given))),
                 given,
@@ -236,6 +252,7 @@ mod tests {
                 bytes: 0,
                 n_before: 0,
                 n_cut: 0,
+                training_seconds: None,
                 milliseconds_per_text: None,
             }
         };
