@@ -70,6 +70,7 @@ pub(crate) fn code_path(path: kernels::Path) -> &'static str {
     match path {
         kernels::Path::Avx512 => "avx512",
         kernels::Path::Avx2 => "avx2",
+        kernels::Path::Neon => "neon",
         kernels::Path::Portable => "portable",
     }
 }

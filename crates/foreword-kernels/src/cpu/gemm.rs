@@ -8,6 +8,8 @@
 mod eight;
 mod few;
 pub(super) mod fill;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(super) mod pairs;
 mod unpacked;
 
@@ -169,7 +171,7 @@ impl<'a> Side<'a> {
 }
 
 /// How a product is computed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Way {
     /// In single precision: units of the sums are single terms.
     Single(Path),
@@ -214,13 +216,13 @@ impl Way {
         }
     }
 
-    /// MR, rows of a register block: with NR as above the accumulators fill the registers.
+    /// MR, rows of a register block: with NR as above the accumulators fill the registers, but for those of what is multiplied.
     fn block_height(self) -> usize {
         match self {
             Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_HEIGHT,
             Self::Single(Path::Avx512) | Self::Pairs(Path::Avx512) => 12,
-            Self::Single(Path::Avx2) | Self::Pairs(Path::Avx2) => 6,
-            Self::Single(Path::Portable) => 4,
+            Self::Single(Path::Avx2 | Path::Neon) | Self::Pairs(Path::Avx2) => 6,
+            Self::Single(Path::Portable) | Self::Pairs(Path::Neon) => 4,
         }
     }
 
@@ -451,7 +453,7 @@ impl Path {
     pub(super) fn tile_width(self) -> usize {
         match self {
             Self::Avx512 => 32,
-            Self::Avx2 | Self::Portable => 16,
+            Self::Avx2 | Self::Neon | Self::Portable => 16,
         }
     }
 }
@@ -476,6 +478,11 @@ unsafe fn block(way: Way, n: usize, block: Block) {
         Way::Single(Path::Avx512) => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
         #[cfg(target_arch = "x86_64")]
         Way::Single(Path::Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
+        #[cfg(target_arch = "aarch64")]
+        Way::Single(Path::Neon) => {
+            use neon::block_neon;
+            by_height!(block_neon: 1 2 3 4 5 6);
+        }
         Way::Single(_) => by_height!(block_portable: 1 2 3 4),
         #[cfg(target_arch = "x86_64")]
         Way::NativePairs => {
@@ -491,6 +498,11 @@ unsafe fn block(way: Way, n: usize, block: Block) {
         Way::Pairs(Path::Avx2) => {
             use pairs::block_avx2;
             by_height!(block_avx2: 1 2 3 4 5 6);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Way::Pairs(Path::Neon) => {
+            use pairs::block_neon;
+            by_height!(block_neon: 1 2 3 4);
         }
         _ => {
             use pairs::block_portable;

@@ -7,13 +7,15 @@ pub enum Path {
     Avx512,
     /// x86-64 with AVX2, FMA and F16C: 256-bit lanes, fused multiply-add.
     Avx2,
-    /// Whatever the target guarantees (SSE2 on x86-64, NEON on aarch64).
+    /// aarch64 with NEON: 128-bit lanes, fused multiply-add.
+    Neon,
+    /// Whatever the target guarantees (SSE2 on x86-64), as the compiler makes use of it.
     Portable,
 }
 
 impl Path {
     /// Every path, fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// Whether this processor can run it.
     #[must_use]
@@ -29,6 +31,10 @@ impl Path {
             }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Avx2 => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::Neon => false,
             Self::Portable => true,
         }
     }

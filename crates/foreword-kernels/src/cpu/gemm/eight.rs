@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use half::bf16;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use half::f16;
 
 use super::pairs::halves;
@@ -36,6 +36,21 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn fma(a: Self, b: Self, c: Self) -> Self;
+    /// Whether [`Self::add_fours`] is the better way to several terms of a row.
+    const BY_LANE: bool = false;
+    /// Adds the products of four numbers, each in every lane, with as many `b`, one after another.
+    ///
+    /// # Safety
+    /// The numbers are there to read; the processor has the instructions.
+    #[inline(always)]
+    unsafe fn add_fours(left: *const f32, b: [Self; 4], c: Self) -> Self {
+        let mut sum = c;
+        for (term, b) in b.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            sum = unsafe { Self::fma(Self::splat(left.add(term)), b, sum) };
+        }
+        sum
+    }
     /// The same of one number or unit, to the same bits.
     ///
     /// # Safety
@@ -83,7 +98,7 @@ pub(super) trait Stored<L>: Format {
 
 pub(super) struct Single;
 pub(super) struct Brain;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) struct Half;
 /// Two bf16 numbers.
 pub(super) struct Pair;
@@ -102,7 +117,7 @@ impl Format for Brain {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Format for Half {
     const STORED: usize = 2;
     fn one(bytes: &[u8]) -> f32 {
@@ -277,14 +292,19 @@ impl Halves for Portable {
     }
 }
 
+/// The lanes of this architecture.
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::Native;
+pub(super) type Eight = std::arch::x86_64::__m256;
+#[cfg(target_arch = "aarch64")]
+pub(super) use super::neon::{Neon as Eight, square};
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Native, square};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Brain, Half, Halves, Lanes, Pair, Single, Stored};
+    use super::{Brain, Half, Halves, Lanes, Pair, SIDE, Single, Stored};
 
     // SAFETY, for all that follows: the caller promises the memory, and the instructions of AVX2, FMA and F16C.
 
@@ -390,6 +410,52 @@ mod x86 {
                 let [low, high] =
                     [first, second].map(|from| _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())));
                 _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_slli_epi32::<16>(high)))
+            }
+        }
+    }
+
+    /// Row `i` of the target becomes number `i` of each source.
+    ///
+    /// # Safety
+    /// Eight numbers are there to read at each source, and eight rows of eight to write at the target; the processor has the
+    /// instructions.
+    #[target_feature(enable = "avx2,f16c")]
+    pub(in crate::cpu::gemm) unsafe fn square<S: Stored<__m256>>(
+        from: [*const u8; SIDE],
+        to: *mut f32,
+        stride: usize,
+    ) {
+        unsafe {
+            let [a, b, c, d, e, f, g, h] = [
+                S::eight(from[0], from[0]),
+                S::eight(from[1], from[1]),
+                S::eight(from[2], from[2]),
+                S::eight(from[3], from[3]),
+                S::eight(from[4], from[4]),
+                S::eight(from[5], from[5]),
+                S::eight(from[6], from[6]),
+                S::eight(from[7], from[7]),
+            ];
+            // Pairs of numbers, then fours, then eights change places.
+            let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let (ef0, ef1) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+            let (gh0, gh1) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+            let low = [
+                _mm256_shuffle_ps::<0x44>(ab0, cd0),
+                _mm256_shuffle_ps::<0xee>(ab0, cd0),
+                _mm256_shuffle_ps::<0x44>(ab1, cd1),
+                _mm256_shuffle_ps::<0xee>(ab1, cd1),
+            ];
+            let high = [
+                _mm256_shuffle_ps::<0x44>(ef0, gh0),
+                _mm256_shuffle_ps::<0xee>(ef0, gh0),
+                _mm256_shuffle_ps::<0x44>(ef1, gh1),
+                _mm256_shuffle_ps::<0xee>(ef1, gh1),
+            ];
+            for i in 0..4 {
+                _mm256_storeu_ps(to.add(i * stride), _mm256_permute2f128_ps::<0x20>(low[i], high[i]));
+                _mm256_storeu_ps(to.add((i + 4) * stride), _mm256_permute2f128_ps::<0x31>(low[i], high[i]));
             }
         }
     }

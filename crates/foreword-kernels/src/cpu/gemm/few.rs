@@ -9,9 +9,11 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::eight::Half;
 use super::eight::{Brain, Lanes, Pair, Portable, SIDE, Single, Stored, Units};
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way, unpacked};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
@@ -70,6 +72,15 @@ pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
                 Some(Dtype::F16) => avx2::<__m256, Half>(part, to),
                 _ => avx2_unpacked(part, to),
             }
+        },
+        #[cfg(target_arch = "aarch64")]
+        (Way::Pairs(Path::Neon), _) => by_rows::<Units<Neon>, Pair>(part, to),
+        #[cfg(target_arch = "aarch64")]
+        (Way::Single(Path::Neon), dtype) => match dtype {
+            Some(Dtype::F32) => by_rows::<Neon, Single>(part, to),
+            Some(Dtype::Bf16) => by_rows::<Neon, Brain>(part, to),
+            Some(Dtype::F16) => by_rows::<Neon, Half>(part, to),
+            _ => unpacked::by_rows::<Neon>(part, to),
         },
         (Way::Pairs(_), _) => by_rows::<Units<Portable>, Pair>(part, to),
         (_, Some(Dtype::F32)) => by_rows::<Portable, Single>(part, to),
@@ -207,6 +218,12 @@ pub(super) unsafe fn turned_lines<L: Lanes, S: Stored<L>, const N: usize, const 
                         S::fours(at(2), at(6)),
                         S::fours(at(3), at(7)),
                     ]);
+                    if L::BY_LANE {
+                        for i in 0..N {
+                            lanes[i][g] = L::add_fours(a[i].add(t), numbers, lanes[i][g]);
+                        }
+                        continue;
+                    }
                     for (j, number) in numbers.into_iter().enumerate() {
                         for i in 0..N {
                             lanes[i][g] = L::fma(L::splat(a[i].add(t + j)), number, lanes[i][g]);

@@ -3,11 +3,16 @@
 
 use std::ops::Range;
 
+use half::bf16;
+#[cfg(not(target_arch = "aarch64"))]
+use half::f16;
+#[cfg(not(target_arch = "aarch64"))]
 use half::slice::HalfFloatSliceExt as _;
-use half::{bf16, f16};
 
-#[cfg(target_arch = "x86_64")]
-use super::eight::{Brain, Half, SIDE, Single};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::eight::{Brain, Eight, Half, SIDE, Single, Stored, square};
+#[cfg(target_arch = "aarch64")]
+use super::neon::widen_halves;
 use super::{FrozenMatrix, KC};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
@@ -35,9 +40,7 @@ pub(super) fn straight(
                     *to = f32::from_bits(u32::from(from.to_bits()) << 16);
                 }
             }),
-            Dtype::F16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, |to, from: &[f16]| {
-                from.convert_to_f32_slice(to);
-            }),
+            Dtype::F16 => widen(&bytemuck::cast_slice(bytes)[cols.clone()], tiles, widen_halves),
             _ => {
                 let mut numbers = [0.0; PIECE];
                 let (numbers, mut start) = (&mut numbers[..PIECE / width * width], cols.start);
@@ -67,6 +70,12 @@ fn widen<'t, T>(numbers: &[T], tiles: impl Iterator<Item = &'t mut [f32]>, widen
     }
 }
 
+/// Widens as many numbers.
+#[cfg(not(target_arch = "aarch64"))]
+fn widen_halves(to: &mut [f32], from: &[f16]) {
+    from.convert_to_f32_slice(to);
+}
+
 /// A panel of activations whose columns are `rows`, its terms their numbers `terms`: tiles `[terms, width]`, one after another,
 /// with missing columns zero.
 pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize>, panel: &mut Vec<f32>) {
@@ -75,15 +84,15 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
     panel.resize(rows.len().next_multiple_of(width) * terms.len(), 0.0);
     for (rows, tile) in rows.chunks(width).zip(panel.chunks_exact_mut(width * terms.len())) {
         #[cfg_attr(
-            not(target_arch = "x86_64"),
-            expect(unused_mut, reason = "squares are of one architecture")
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut, reason = "squares are of two architectures")
         )]
         let mut done = 0;
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if path != Path::Portable {
             for square in rows.as_chunks::<SIDE>().0 {
                 let bytes = square.map(bytemuck::cast_slice);
-                x86::squares::<Single>(&bytes, terms.clone(), width, &mut tile[done..]);
+                squares::<Single>(&bytes, terms.clone(), width, &mut tile[done..]);
                 done += SIDE;
             }
         }
@@ -118,7 +127,7 @@ pub(super) fn transposed(
         "tile out of shape"
     );
     let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if path != Path::Portable {
         done = in_squares(matrix, cols.clone(), terms.clone(), width, tile);
     }
@@ -139,7 +148,7 @@ fn write_column(tile: &mut [f32], width: usize, j: usize, numbers: &[f32]) {
 }
 
 /// The same in squares of 8 × 8, for as many of the columns as make up whole ones; returns how many those are.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn in_squares(
     matrix: &FrozenMatrix,
     cols: Range<usize>,
@@ -154,16 +163,16 @@ fn in_squares(
         let same = lines.iter().all(|&(other, _)| other == dtype);
         let (bytes, terms, tile) = (&bytes, terms.clone(), &mut tile[done..]);
         match dtype {
-            Dtype::F32 if same => x86::squares::<Single>(bytes, terms, width, tile),
-            Dtype::Bf16 if same => x86::squares::<Brain>(bytes, terms, width, tile),
-            Dtype::F16 if same => x86::squares::<Half>(bytes, terms, width, tile),
+            Dtype::F32 if same => squares::<Single>(bytes, terms, width, tile),
+            Dtype::Bf16 if same => squares::<Brain>(bytes, terms, width, tile),
+            Dtype::F16 if same => squares::<Half>(bytes, terms, width, tile),
             _ => {
                 let mut numbers = [[0.0f32; KC]; SIDE];
                 for (i, numbers) in numbers.iter_mut().enumerate() {
                     matrix.read_line(cols.start + done + i, terms.clone(), &mut numbers[..terms.len()]);
                 }
                 let bytes = numbers.each_ref().map(|numbers| bytemuck::cast_slice(numbers));
-                x86::squares::<Single>(&bytes, 0..terms.len(), width, tile);
+                squares::<Single>(&bytes, 0..terms.len(), width, tile);
             }
         }
         done += SIDE;
@@ -171,75 +180,29 @@ fn in_squares(
     done
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Transposes the numbers `terms` of eight rows into the first eight columns of `tile`, `[terms, width]`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[allow(unsafe_code)]
-pub(super) mod x86 {
-    use std::arch::x86_64::*;
-    use std::ops::Range;
-
-    use crate::cpu::gemm::eight::{SIDE, Stored};
-
-    /// Transposes the numbers `terms` of eight rows into the first eight columns of `tile`, `[terms, width]`.
-    pub(in crate::cpu::gemm) fn squares<S: Stored<__m256>>(
-        rows: &[&[u8]; SIDE],
-        terms: Range<usize>,
-        width: usize,
-        tile: &mut [f32],
-    ) {
-        let n = terms.len();
-        assert!(rows.iter().all(|row| row.len() >= terms.end * S::SIZE), "terms beyond a row");
-        assert!(n == 0 || tile.len() >= (n - 1) * width + SIDE, "tile out of shape");
-        let whole = n - n % SIDE;
-        for term in (0..whole).step_by(SIDE) {
-            let from: [*const u8; SIDE] =
-                std::array::from_fn(|i| rows[i][(terms.start + term) * S::SIZE..].as_ptr());
-            // SAFETY: eight numbers of each row, and eight rows of the tile, are there (asserted above); this path was chosen
-            // for its instructions.
-            unsafe { square::<S>(from, tile.as_mut_ptr().add(term * width), width) };
-        }
-        for term in whole..n {
-            for (row, to) in rows.iter().zip(&mut tile[term * width..]) {
-                *to = S::one(&row[(terms.start + term) * S::SIZE..]);
-            }
-        }
+pub(super) fn squares<S: Stored<Eight>>(
+    rows: &[&[u8]; SIDE],
+    terms: Range<usize>,
+    width: usize,
+    tile: &mut [f32],
+) {
+    let n = terms.len();
+    assert!(rows.iter().all(|row| row.len() >= terms.end * S::SIZE), "terms beyond a row");
+    assert!(n == 0 || tile.len() >= (n - 1) * width + SIDE, "tile out of shape");
+    let whole = n - n % SIDE;
+    for term in (0..whole).step_by(SIDE) {
+        let from: [*const u8; SIDE] =
+            std::array::from_fn(|i| rows[i][(terms.start + term) * S::SIZE..].as_ptr());
+        // SAFETY: eight numbers of each row, and eight rows of the tile, are there (asserted above); this path was chosen
+        // for its instructions.
+        unsafe { square::<S>(from, tile.as_mut_ptr().add(term * width), width) };
     }
-
-    /// Row `i` of the target becomes number `i` of each source.
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn square<S: Stored<__m256>>(from: [*const u8; SIDE], to: *mut f32, stride: usize) {
-        // SAFETY: the caller promises eight numbers at each source, and eight rows of eight at the target.
-        unsafe {
-            let [a, b, c, d, e, f, g, h] = [
-                S::eight(from[0], from[0]),
-                S::eight(from[1], from[1]),
-                S::eight(from[2], from[2]),
-                S::eight(from[3], from[3]),
-                S::eight(from[4], from[4]),
-                S::eight(from[5], from[5]),
-                S::eight(from[6], from[6]),
-                S::eight(from[7], from[7]),
-            ];
-            // Pairs of numbers, then fours, then eights change places.
-            let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-            let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-            let (ef0, ef1) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
-            let (gh0, gh1) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
-            let low = [
-                _mm256_shuffle_ps::<0x44>(ab0, cd0),
-                _mm256_shuffle_ps::<0xee>(ab0, cd0),
-                _mm256_shuffle_ps::<0x44>(ab1, cd1),
-                _mm256_shuffle_ps::<0xee>(ab1, cd1),
-            ];
-            let high = [
-                _mm256_shuffle_ps::<0x44>(ef0, gh0),
-                _mm256_shuffle_ps::<0xee>(ef0, gh0),
-                _mm256_shuffle_ps::<0x44>(ef1, gh1),
-                _mm256_shuffle_ps::<0xee>(ef1, gh1),
-            ];
-            for i in 0..4 {
-                _mm256_storeu_ps(to.add(i * stride), _mm256_permute2f128_ps::<0x20>(low[i], high[i]));
-                _mm256_storeu_ps(to.add((i + 4) * stride), _mm256_permute2f128_ps::<0x31>(low[i], high[i]));
-            }
+    for term in whole..n {
+        for (row, to) in rows.iter().zip(&mut tile[term * width..]) {
+            *to = S::one(&row[(terms.start + term) * S::SIZE..]);
         }
     }
 }

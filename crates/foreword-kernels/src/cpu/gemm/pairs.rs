@@ -3,8 +3,9 @@
 //! A unit is the two numbers of neighbouring terms, the earlier one in the lower half; where a product has an odd number of
 //! terms, its last one is paired with zero. That is what `vdpbf16ps` multiplies. Processors without it compute the same with
 //! two multiply-adds, so that all of this but the instruction itself, in [`block_native`] and in [`super::eight`], runs on
-//! every machine; the tests of a machine without it can't say more of the instruction than that it is compiled. The two may
-//! differ in the last bits of a sum, as code paths do.
+//! every machine. By its definition the instruction is the same two multiply-adds, the later terms first, each rounded to
+//! nearest even, but with denormal numbers taken for zero and made zero: the same bits wherever all numbers are normal, as an
+//! emulator confirms. The tests ask processors for a bound only, and code paths may differ in the last bits of a sum.
 
 #![allow(unsafe_code)]
 
@@ -13,7 +14,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::eight::{SIDE, Single};
 use super::{Block, FrozenMatrix, KC, Left, Side};
 use crate::cpu::lanes::{PORTABLE_FMA, Path, fma, per_path};
@@ -146,7 +147,7 @@ fn turned(
 ) {
     assert!(terms.len() <= KC && cols.len() <= width, "tile out of shape");
     let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if path != Path::Portable {
         while done + SIDE <= cols.len() {
             let lines: [Cow<'_, [u16]>; SIDE] =
@@ -154,7 +155,7 @@ fn turned(
             // A unit moves as a number of its size.
             let bytes = lines.each_ref().map(|line| bytemuck::cast_slice(line));
             let tile: &mut [f32] = bytemuck::cast_slice_mut(&mut tile[done..]);
-            super::fill::x86::squares::<Single>(&bytes, 0..terms.len() / 2, width, tile);
+            super::fill::squares::<Single>(&bytes, 0..terms.len() / 2, width, tile);
             if terms.len() % 2 == 1 {
                 let last = terms.len() / 2 * width;
                 for (to, line) in tile[last..].iter_mut().zip(&lines) {
@@ -257,6 +258,16 @@ pub(super) unsafe fn block_avx512<const MR: usize>(block: Block) {
 ///
 /// # Safety
 /// As for `super::block`.
+#[cfg(target_arch = "aarch64")]
+pub(super) unsafe fn block_neon<const MR: usize>(block: Block) {
+    // SAFETY: the caller's promise.
+    unsafe { block_of::<MR, 16, true>(block) }
+}
+
+/// The same block without the instruction.
+///
+/// # Safety
+/// As for `super::block`.
 pub(super) unsafe fn block_portable<const MR: usize>(block: Block) {
     // SAFETY: the caller's promise.
     unsafe { block_of::<MR, NATIVE_WIDTH, PORTABLE_FMA>(block) }
@@ -290,7 +301,10 @@ unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Blo
 mod tests {
     use half::bf16;
 
+    use super::super::{Way, parallel};
     use super::*;
+    use crate::rows::Rows;
+    use crate::weights::Bytes;
 
     #[test]
     fn numbers_are_rounded_as_the_library_rounds() {
@@ -301,6 +315,94 @@ mod tests {
             let bits = u32::from(bf16::from_f32(value).to_bits());
             assert_eq!(pair(value, 0.0), bits, "{value}");
             assert_eq!(pair(0.0, value), bits << 16, "{value}");
+        }
+    }
+
+    /// Random numbers in ±1.
+    fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    fn is_native_here() -> bool {
+        Path::ALL.into_iter().any(|path| path.is_available() && is_native(path))
+    }
+
+    /// Each number of a product is one chain of pairs of multiply-adds, to the bit, whatever the means; the processor's own
+    /// instruction may round otherwise.
+    #[test]
+    fn every_way_computes_the_same_chains() {
+        let paths = Path::ALL.into_iter().filter(|&path| path.is_available());
+        let ways: Vec<Way> =
+            paths.map(Way::Pairs).chain(is_native_here().then_some(Way::NativePairs)).collect();
+        for (out, input) in [(1, 1), (75, 203), (130, 67)] {
+            let bytes = Bytes::new(Dtype::Bf16.encode(&numbers(out * input, 7)).unwrap());
+            let weights = Weights::new(bytes, Dtype::Bf16, out, input).unwrap();
+            let matrix = FrozenMatrix::new(Path::Portable, vec![weights.clone()], |_| Dtype::Bf16);
+            for n in [1, 3, 8, 19] {
+                let x = numbers(n * input, 8);
+                let units = |numbers: &[f32]| -> Vec<f32> {
+                    let pairs = numbers.chunks(2).map(|two| pair(two[0], two.get(1).copied().unwrap_or(0.0)));
+                    pairs.map(f32::from_bits).collect()
+                };
+                let chain = |x: &[f32], line: &[f32], fused: bool| {
+                    units(x).into_iter().zip(units(line)).fold(0.0, |sum, (a, b)| {
+                        if fused { dot::<true>(a, b, sum) } else { dot::<false>(a, b, sum) }
+                    })
+                };
+                let chains = |fused: bool| -> Vec<f32> {
+                    let lines = weights.to_f32();
+                    let row =
+                        |x| lines.chunks(input).map(move |line| chain(x, line, fused)).collect::<Vec<_>>();
+                    x.chunks(input).flat_map(row).collect()
+                };
+                for &way in &ways {
+                    let mut to = Rows::zeros(n, out);
+                    parallel(way, Left { values: &x, stride: input }, input, matrix.outputs(), &mut to);
+                    let expected = chains(PORTABLE_FMA || !matches!(way, Way::Pairs(Path::Portable)));
+                    let what = format!("{way:?} {out} {input} {n}");
+                    if matches!(way, Way::NativePairs) {
+                        let far = to.values().iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                        assert!(far.fold(0.0, f32::max) < 1e-6 * input as f32, "{what}");
+                    } else {
+                        assert_eq!(to.values(), expected, "{what}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of numbers of all sizes: as far off as two roundings allow, where what is denormal may count as zero.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_instruction_adds_both_products() {
+        if !is_native_here() {
+            return;
+        }
+        let sizes = numbers(5 * 4000, 9);
+        for (signs, sizes) in numbers(5 * 4000, 10).chunks(5).zip(sizes.chunks(5)) {
+            // Near each other, so that the terms of a sum meet.
+            let near = |i: usize| signs[i] * (sizes[i] * 4.0).exp2();
+            let (a, b) = (f32::from_bits(pair(near(0), near(1))), f32::from_bits(pair(near(2), near(3))));
+            for c in [near(4), near(4) * 1e-38, 0.0] {
+                let (left, right) = (halves(a), halves(b));
+                let terms = [(left.0, right.0), (left.1, right.1), (c, 1.0)]
+                    .map(|(a, b)| f64::from(a) * f64::from(b));
+                let (lines, mut sums) = ([b; NATIVE_WIDTH], [c; NATIVE_WIDTH]);
+                let (to, ldc) = (sums.as_mut_ptr(), NATIVE_WIDTH);
+                let block = Block { k: 1, a: &raw const a, lda: 1, b: lines.as_ptr(), c: to, ldc };
+                // SAFETY: a row of one unit, a row of the other side, and a row of the target; the processor has the instruction.
+                unsafe { block_native::<1>(block) };
+                let exact: f64 = terms.iter().sum();
+                let bound = terms.iter().map(|term| term.abs()).sum::<f64>() * 1.2e-7 + 4e-38;
+                for sum in sums {
+                    assert!((f64::from(sum) - exact).abs() < bound, "{left:?} · {right:?} + {c:e}: {sum:e}");
+                }
+            }
         }
     }
 }
