@@ -161,8 +161,12 @@ impl Lanes for Neon {
     fn prefetch(at: *const u8) {
         // SAFETY: a hint, which never faults.
         unsafe {
-            std::arch::asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly))
-        };
+            std::arch::asm!(
+                "prfm pldl1keep, [{at}]",
+                at = in(reg) at,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
     }
 }
 
