@@ -34,7 +34,7 @@ FIXED = ["--steps", "150", "--patience", "0"]
 # How many examples there are to learn from, virtual tokens, examples per step; and what keeps a prompt from fitting few examples alone.
 SIZES = [(n, p, 32) for n in (32, 128, 500) for p in (5, 20, 50)] + [(n, 20, b) for n in (32, 128, 500) for b in (8, 16)]
 REGULARIZERS = ["token-dropout 0.1", "noise 0.1", "ema-decay 0.95", "trust-region 0.5"]
-DEFAULT_RATE, KV_PREFIX = "3%", "prefix 3%"
+DEFAULT_RATE, KV_PREFIX = "3%", "prefix 1%"  # what `auto` is
 LM = [(rate, init) for rate in ("10%", "3%", "30%", "1%") for init in ("default", "vocab")]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
