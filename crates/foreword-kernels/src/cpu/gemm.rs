@@ -5,6 +5,7 @@
 //! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
 //! threads.
 
+mod amx;
 mod eight;
 mod few;
 pub(super) mod fill;
@@ -22,6 +23,8 @@ use super::lanes::{PORTABLE_FMA, Path, fma};
 use crate::rows::{RowBlock, Rows};
 use crate::weights::{Dtype, Weights};
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
 /// Terms of a tile: a panel takes 128 KiB (256 KiB with 32 columns), a share of the second-level cache.
 const KC: usize = 512;
 /// Tiles of a panel: neighbours in a frozen row, so that reading them uses whole cache lines, and rows of the other side
@@ -36,7 +39,7 @@ const SHARES: usize = 4;
 /// Columns of the widest tile in single precision; in bf16 they may be twice as many, with half as many units and rows.
 const NR_MAX: usize = 32;
 /// Rows of the largest register block.
-const MR_MAX: usize = 12;
+const MR_MAX: usize = 32;
 
 /// A frozen matrix `[out, in]`, stacked from blocks that stay where they are, line by line: rows of the matrix or, where it
 /// is stored transposed, its columns.
@@ -179,12 +182,16 @@ enum Way {
     Pairs(Path),
     /// In bf16, by the processor's own instruction.
     NativePairs,
+    /// In bf16, by tile registers.
+    Tiles,
 }
 
 impl Way {
     fn of(path: Path, matrix: &FrozenMatrix) -> Self {
         if !matrix.pairs {
             Self::Single(path)
+        } else if path == Path::Avx512 && amx::is_available() {
+            Self::Tiles
         } else if pairs::is_native(path) {
             Self::NativePairs
         } else {
@@ -195,7 +202,7 @@ impl Way {
     fn path(self) -> Path {
         match self {
             Self::Single(path) | Self::Pairs(path) => path,
-            Self::NativePairs => Path::Avx512,
+            Self::NativePairs | Self::Tiles => Path::Avx512,
         }
     }
 
@@ -203,7 +210,16 @@ impl Way {
     fn unit_terms(self) -> usize {
         match self {
             Self::Single(_) => 1,
-            Self::Pairs(_) | Self::NativePairs => 2,
+            Self::Pairs(_) | Self::NativePairs | Self::Tiles => 2,
+        }
+    }
+
+    /// Units of a row of so many terms; what they have more is zero.
+    fn n_units(self, n_terms: usize) -> usize {
+        match self {
+            Self::Single(_) => n_terms,
+            Self::Pairs(_) | Self::NativePairs => n_terms.div_ceil(2),
+            Self::Tiles => n_terms.div_ceil(2).next_multiple_of(amx::UNITS),
         }
     }
 
@@ -213,6 +229,7 @@ impl Way {
             // The portable way has the native shape, so that its tiles are tested wherever tests run.
             Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_WIDTH,
             Self::Single(path) | Self::Pairs(path) => path.tile_width(),
+            Self::Tiles => amx::WIDTH,
         }
     }
 
@@ -223,6 +240,7 @@ impl Way {
             Self::Single(Path::Avx512) | Self::Pairs(Path::Avx512) => 12,
             Self::Single(Path::Avx2 | Path::Neon) | Self::Pairs(Path::Avx2) => 6,
             Self::Single(Path::Portable) | Self::Pairs(Path::Neon) => 4,
+            Self::Tiles => amx::HEIGHT,
         }
     }
 
@@ -230,12 +248,19 @@ impl Way {
     fn with_units(self, left: Left<'_>, n_rows: usize, terms: usize, product: impl Fn(Left<'_>)) {
         match self {
             Self::Single(_) => product(left),
-            Self::Pairs(_) | Self::NativePairs => {
-                let values = pairs::left(self.path(), left, n_rows, terms);
-                product(Left { values: &values, stride: pairs::n_units(terms) });
+            Self::Pairs(_) | Self::NativePairs | Self::Tiles => {
+                let stride = self.n_units(terms);
+                let values = pairs::left(self.path(), left, n_rows, terms, stride);
+                product(Left { values: &values, stride });
             }
         }
     }
+}
+
+/// Whether this processor multiplies bf16 faster than single precision. Intel's `vdpbf16ps` is no faster than two multiply-adds; its
+/// tile registers are.
+pub(super) fn is_bf16_fast(path: Path) -> bool {
+    path == Path::Avx512 && (amx::is_available() || pairs::is_native(path) && !pairs::is_of_intel())
 }
 
 /// The left-hand side: `rows` rows of `stride` numbers.
@@ -388,10 +413,12 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
     }
     let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
     BUFFER.with_borrow_mut(|buffer| {
-        buffer.resize(PANEL * KC * NR_MAX, 0.0);
+        buffer.resize(PANEL * KC * NR_MAX + LINE, 0.0);
+        let first = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
+        let buffer = &mut buffer[first..];
         for start in terms.clone().step_by(depth) {
             let block = start..(start + depth).min(terms.end);
-            let n_units = block.len().div_ceil(way.unit_terms());
+            let n_units = way.n_units(block.len());
             let panel = &mut buffer[..n_tiles * n_units * width];
             side.fill(way, cols.clone(), block.clone(), width, panel);
             let first = (block.start - terms.start) / way.unit_terms();
@@ -410,6 +437,7 @@ fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_co
     );
     assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
+    let mut registers = amx::Registers::default();
     for start in (0..to.n_rows).step_by(height) {
         let n = height.min(to.n_rows - start);
         for (tile, b) in panel.chunks_exact(terms.len() * width).enumerate() {
@@ -422,12 +450,17 @@ fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_co
                 let c = to.first.add(start * to.stride + tile * width);
                 let (k, b) = (terms.len(), b.as_ptr());
                 if n_cols == width {
-                    block(way, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+                    block(way, &mut registers, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
                 } else {
                     for i in 0..n {
                         c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
                     }
-                    block(way, n, Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width });
+                    block(
+                        way,
+                        &mut registers,
+                        n,
+                        Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width },
+                    );
                     for i in 0..n {
                         edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
                     }
@@ -463,7 +496,7 @@ impl Path {
 /// # Safety
 /// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `way`.
 #[allow(unsafe_code)]
-unsafe fn block(way: Way, n: usize, block: Block) {
+unsafe fn block(way: Way, registers: &mut amx::Registers, n: usize, block: Block) {
     macro_rules! by_height {
         ($run:ident: $($mr:literal)*) => {
             match n {
@@ -484,6 +517,8 @@ unsafe fn block(way: Way, n: usize, block: Block) {
             by_height!(block_neon: 1 2 3 4 5 6);
         }
         Way::Single(_) => by_height!(block_portable: 1 2 3 4),
+        // SAFETY: the caller's promise.
+        Way::Tiles => unsafe { registers.block(n, block) },
         #[cfg(target_arch = "x86_64")]
         Way::NativePairs => {
             use pairs::block_native;

@@ -127,7 +127,7 @@ impl Backend for Cpu {
     }
     fn product_dtype(&self, stored: Dtype) -> Dtype {
         match self.products {
-            Products::Auto if stored == Dtype::Bf16 && gemm::pairs::is_native(self.path) => Dtype::Bf16,
+            Products::Auto if stored == Dtype::Bf16 && gemm::is_bf16_fast(self.path) => Dtype::Bf16,
             Products::Auto | Products::F32 => Dtype::F32,
             Products::Bf16 => Dtype::Bf16,
         }

@@ -44,6 +44,7 @@ pub(super) fn applies(way: Way, side: Side<'_>, n_rows: usize) -> bool {
         && match way {
             Way::Pairs(_) | Way::NativePairs => side.matrix().dtype() == Some(Dtype::Bf16),
             Way::Single(_) => true,
+            Way::Tiles => false,
         }
 }
 

@@ -32,6 +32,19 @@ pub(in crate::cpu) fn is_native(_: Path) -> bool {
     false
 }
 
+/// Whether Intel made this processor.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_of_intel() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+}
+
+/// Whether Intel made this processor.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn is_of_intel() -> bool {
+    false
+}
+
 /// The number nearest to `value` that bf16 can hold.
 pub(in crate::cpu) fn rounded(value: f32) -> f32 {
     f32::from_bits(u32::from(Weights::bf16_bits(value)) << 16)
@@ -63,17 +76,12 @@ fn pair_row_of<const FMA: bool>(from: &[f32], to: &mut [u32]) {
     }
 }
 
-/// Units of a row of so many terms.
-pub(super) fn n_units(n_terms: usize) -> usize {
-    n_terms.div_ceil(2)
-}
-
-/// The left-hand side of `n_rows` rows of `n_terms` in units: `[n_rows, n_units]`, each the bits of a pair.
-pub(super) fn left(path: Path, left: Left<'_>, n_rows: usize, n_terms: usize) -> Vec<f32> {
+/// The left-hand side of `n_rows` rows of `n_terms` in units: `[n_rows, n_units]`, each the bits of a pair, with zeros at the end.
+pub(super) fn left(path: Path, left: Left<'_>, n_rows: usize, n_terms: usize, n_units: usize) -> Vec<f32> {
     assert!(left.values.len() >= n_rows * left.stride && n_terms <= left.stride, "left-hand side too small");
-    let mut units = vec![0.0f32; n_rows * n_units(n_terms)];
+    let mut units = vec![0.0f32; n_rows * n_units];
     if n_terms > 0 {
-        let rows = units.par_chunks_exact_mut(n_units(n_terms)).zip(left.values.par_chunks(left.stride));
+        let rows = units.par_chunks_exact_mut(n_units).zip(left.values.par_chunks(left.stride));
         rows.with_min_len(16).for_each(|(to, from)| {
             pair_row(path, &from[..n_terms], bytemuck::cast_slice_mut(to));
         });
@@ -92,7 +100,8 @@ fn line(matrix: &FrozenMatrix, line: usize, range: Range<usize>) -> Cow<'_, [u16
     Cow::Owned(wide.into_iter().map(Weights::bf16_bits).collect())
 }
 
-/// Packs a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
+/// Packs a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero, and so are units
+/// beyond the terms.
 pub(super) fn fill(
     path: Path,
     side: Side<'_>,
@@ -102,11 +111,16 @@ pub(super) fn fill(
     panel: &mut [f32],
 ) {
     let panel: &mut [u32] = bytemuck::cast_slice_mut(panel);
+    let tile_size = panel.len() / cols.len().div_ceil(width);
+    let used = terms.len().div_ceil(2) * width;
+    for tile in panel.chunks_exact_mut(tile_size) {
+        tile[used..].fill(0);
+    }
     match side {
-        Side::Terms(matrix) => straight(matrix, cols, terms, width, panel),
+        Side::Terms(matrix) => straight(matrix, cols, terms, (tile_size, width), panel),
         Side::Columns(matrix) => {
             let starts = cols.clone().step_by(width);
-            for (start, tile) in starts.zip(panel.chunks_exact_mut(n_units(terms.len()) * width)) {
+            for (start, tile) in starts.zip(panel.chunks_exact_mut(tile_size)) {
                 let cols = start..(start + width).min(cols.end);
                 if cols.len() < width {
                     tile.fill(0);
@@ -118,14 +132,19 @@ pub(super) fn fill(
 }
 
 /// Two lines beside each other are the units of a panel's row.
-fn straight(matrix: &FrozenMatrix, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [u32]) {
-    let n = n_units(terms.len());
-    for unit in 0..n {
+fn straight(
+    matrix: &FrozenMatrix,
+    cols: Range<usize>,
+    terms: Range<usize>,
+    (tile_size, width): (usize, usize),
+    panel: &mut [u32],
+) {
+    for unit in 0..terms.len().div_ceil(2) {
         let low = line(matrix, terms.start + 2 * unit, cols.clone());
         let high = terms.start + 2 * unit + 1;
         let high =
             if high < terms.end { line(matrix, high, cols.clone()) } else { vec![0; low.len()].into() };
-        let tiles = panel.chunks_exact_mut(n * width).map(|tile| &mut tile[unit * width..][..width]);
+        let tiles = panel.chunks_exact_mut(tile_size).map(|tile| &mut tile[unit * width..][..width]);
         for ((to, low), high) in tiles.zip(low.chunks(width)).zip(high.chunks(width)) {
             let (to, missing) = to.split_at_mut(low.len());
             for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {

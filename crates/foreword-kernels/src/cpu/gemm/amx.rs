@@ -1,0 +1,247 @@
+//! Products in bf16 by the tile registers of x86-64 (AMX): 16 rows by 16 columns by 32 terms in one instruction.
+//!
+//! `tdpbf16ps` sums the earlier and the later terms of 16 units apart, each a chain of multiply-adds from zero, and adds both
+//! sums to the accumulator as one number. [`block_portable`] does the same without the instruction, so that all but the
+//! instruction is tested on every machine; the bits are the same wherever all numbers are normal.
+
+#![allow(unsafe_code)]
+
+use super::Block;
+use super::pairs::halves;
+
+/// Units that an instruction takes: of every product as many are multiplied as make up whole ones, the last of them zeros.
+pub(super) const UNITS: usize = 16;
+/// Rows of a tile register, and its columns in single precision.
+const SIDE: usize = 16;
+/// Columns of a panel's tile, and rows of its register block: two tile registers each way, so that each that is loaded is used twice.
+pub(super) const WIDTH: usize = 2 * SIDE;
+pub(super) const HEIGHT: usize = 2 * SIDE;
+
+/// The tile registers of this thread while a product uses them; where there are none, they are imitated.
+#[derive(Default)]
+pub(super) struct Registers {
+    /// Rows of the blocks that they are in shape for; 0: they are not in use.
+    n_rows: usize,
+}
+
+impl Registers {
+    /// The register block, for units: `c[n_rows, 32] += a[n_rows, k] b[k, 32]`, k a multiple of [`UNITS`], up to [`HEIGHT`] rows.
+    ///
+    /// # Safety
+    /// As for `super::block`.
+    pub(super) unsafe fn block(&mut self, n_rows: usize, block: Block) {
+        debug_assert!(block.k.is_multiple_of(UNITS) && (1..=HEIGHT).contains(&n_rows), "block out of shape");
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if is_available() {
+            if self.n_rows != n_rows {
+                native::configure(n_rows);
+                self.n_rows = n_rows;
+            }
+            // SAFETY: the caller's promise.
+            return unsafe { native::block(n_rows, block) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { block_portable(n_rows, block) }
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self.n_rows > 0 {
+            native::release();
+        }
+    }
+}
+
+/// The register block without the instruction.
+///
+/// # Safety
+/// As for `super::block`.
+unsafe fn block_portable(n_rows: usize, block: Block) {
+    let Block { k, a, lda, b, c, ldc } = block;
+    for i in 0..n_rows {
+        // SAFETY: the caller promises that all of these lie within their matrices.
+        unsafe {
+            let sums = &mut *c.add(i * ldc).cast::<[f32; WIDTH]>();
+            for start in (0..k).step_by(UNITS) {
+                let mut apart = [[0.0f32; 2]; WIDTH];
+                for unit in start..start + UNITS {
+                    let (a, b) = (*a.add(i * lda + unit), &*b.add(unit * WIDTH).cast::<[f32; WIDTH]>());
+                    for (sums, &b) in apart.iter_mut().zip(b) {
+                        *sums = add_apart(*sums, a, b);
+                    }
+                }
+                for (sum, [earlier, later]) in sums.iter_mut().zip(apart) {
+                    *sum += earlier + later;
+                }
+            }
+        }
+    }
+}
+
+/// Sums of the earlier and of the later terms, with those of one more unit. A product of two bf16 numbers is exact in single precision,
+/// so that it does not matter whether it is fused.
+#[inline(always)]
+fn add_apart([earlier, later]: [f32; 2], a: f32, b: f32) -> [f32; 2] {
+    let (a, b) = (halves(a), halves(b));
+    [earlier + a.1 * b.1, later + a.0 * b.0]
+}
+
+/// Whether this processor has tile registers that multiply bf16, and the system lets us use them.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub(in crate::cpu) fn is_available() -> bool {
+    false
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(in crate::cpu) use native::is_available;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod native {
+    use std::arch::asm;
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::sync::OnceLock;
+
+    use super::{Block, HEIGHT, SIDE, UNITS, WIDTH};
+
+    /// Whether this processor has tile registers that multiply bf16, and the system lets us use them; asks it the first time.
+    pub(in crate::cpu) fn is_available() -> bool {
+        static AVAILABLE: OnceLock<bool> = OnceLock::new();
+        *AVAILABLE.get_or_init(|| has_instructions() && is_permitted())
+    }
+
+    /// Tiles and their products of bf16, and that the system saves both parts of their state (bits 17 and 18 of XCR0).
+    fn has_instructions() -> bool {
+        #[target_feature(enable = "xsave")]
+        fn saved() -> u64 {
+            // SAFETY: the system has enabled the instruction (OSXSAVE, asked below).
+            unsafe { _xgetbv(0) }
+        }
+        let (tiles, bf16, osxsave) = (1 << 24, 1 << 22, 1 << 27);
+        __cpuid(0).eax >= 7
+            && __cpuid_count(7, 0).edx & (tiles | bf16) == tiles | bf16
+            && __cpuid(1).ecx & osxsave != 0
+            // SAFETY: a system that has enabled XSAVE has the instruction.
+            && unsafe { saved() } >> 17 & 3 == 3
+    }
+
+    /// Asks for the state of tiles, which Linux gives to a process on request only.
+    fn is_permitted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_long = 18;
+        // SAFETY: the call reads and writes no memory of ours.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    }
+
+    /// The shapes of tile registers, as the instruction that sets them reads them.
+    #[repr(C, align(64))]
+    struct Shapes {
+        palette: u8,
+        reserved: [u8; 15],
+        bytes_per_row: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    /// Brings this thread's registers in shape for blocks of so many rows.
+    pub(super) fn configure(n_rows: usize) {
+        assert!(is_available() && (1..=HEIGHT).contains(&n_rows), "tiles of {n_rows} rows");
+        let upper = n_rows.min(SIDE) as u8;
+        // A register that is not needed keeps a row.
+        let lower = n_rows.saturating_sub(SIDE).max(1) as u8;
+        let mut shapes = Shapes { palette: 1, reserved: [0; 15], bytes_per_row: [0; 16], rows: [0; 16] };
+        shapes.bytes_per_row[..8].fill((SIDE * size_of::<f32>()) as u16);
+        // Accumulators, two by two; rows; columns.
+        shapes.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, 16, 16]);
+        // SAFETY: the processor has the instruction, and the shapes are within its palette.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, preserves_flags, readonly))
+        };
+    }
+
+    /// Ends the use of this thread's registers.
+    pub(super) fn release() {
+        // SAFETY: a processor whose registers were in use has the instruction.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+
+    /// The register block of as many rows as the registers are in shape for.
+    ///
+    /// # Safety
+    /// As for `super::super::block`.
+    pub(super) unsafe fn block(n_rows: usize, block: Block) {
+        let Block { k, a, lda, b, c, ldc } = block;
+        let (lda, ldb, ldc) = (lda * 4, WIDTH * 4, ldc * 4);
+        let steps = k / UNITS;
+        if steps == 0 {
+            return;
+        }
+        if n_rows > SIDE {
+            // SAFETY: the caller's promise; each instruction reads or writes the rows that its register is configured for.
+            unsafe {
+                asm!(
+                    "tileloadd tmm0, [{c} + {ldc}]",
+                    "tileloadd tmm1, [{c} + {ldc} + 64]",
+                    "tileloadd tmm2, [{lower_c} + {ldc}]",
+                    "tileloadd tmm3, [{lower_c} + {ldc} + 64]",
+                    "2:",
+                    "tileloadd tmm6, [{b} + {ldb}]",
+                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {ldb} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{lower_a} + {lda}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, 64",
+                    "add {lower_a}, 64",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{c} + {ldc}], tmm0",
+                    "tilestored [{c} + {ldc} + 64], tmm1",
+                    "tilestored [{lower_c} + {ldc}], tmm2",
+                    "tilestored [{lower_c} + {ldc} + 64], tmm3",
+                    a = inout(reg) a => _,
+                    lower_a = inout(reg) a.byte_add(SIDE * lda) => _,
+                    b = inout(reg) b => _,
+                    steps = inout(reg) steps => _,
+                    c = in(reg) c,
+                    lower_c = in(reg) c.byte_add(SIDE * ldc),
+                    lda = in(reg) lda,
+                    ldb = in(reg) ldb,
+                    ldc = in(reg) ldc,
+                    options(nostack),
+                );
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe {
+                asm!(
+                    "tileloadd tmm0, [{c} + {ldc}]",
+                    "tileloadd tmm1, [{c} + {ldc} + 64]",
+                    "2:",
+                    "tileloadd tmm6, [{b} + {ldb}]",
+                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {ldb} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "add {a}, 64",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{c} + {ldc}], tmm0",
+                    "tilestored [{c} + {ldc} + 64], tmm1",
+                    a = inout(reg) a => _,
+                    b = inout(reg) b => _,
+                    steps = inout(reg) steps => _,
+                    c = in(reg) c,
+                    lda = in(reg) lda,
+                    ldb = in(reg) ldb,
+                    ldc = in(reg) ldc,
+                    options(nostack),
+                );
+            }
+        }
+    }
+}
