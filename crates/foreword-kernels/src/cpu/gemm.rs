@@ -244,13 +244,21 @@ impl Way {
         }
     }
 
+    /// How its left side lies in memory.
+    fn layout(self, terms: usize) -> pairs::Layout {
+        match self {
+            Self::Tiles => pairs::Layout { rows: amx::ROWS, piece: amx::UNITS },
+            _ => pairs::Layout { rows: 1, piece: self.n_units(terms).max(1) },
+        }
+    }
+
     /// Runs `product` with the left side in units of this way.
     fn with_units(self, left: Left<'_>, n_rows: usize, terms: usize, product: impl Fn(Left<'_>)) {
         match self {
             Self::Single(_) => product(left),
             Self::Pairs(_) | Self::NativePairs | Self::Tiles => {
                 let stride = self.n_units(terms);
-                let values = pairs::left(self.path(), left, n_rows, terms, stride);
+                let values = pairs::left(self.path(), left, n_rows, terms, stride, self.layout(terms));
                 product(Left { values: &values, stride });
             }
         }
@@ -431,8 +439,11 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
 #[allow(unsafe_code)]
 fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
     let (width, height) = (way.tile_width(), way.block_height());
+    let rows_together = if matches!(way, Way::Tiles) { amx::ROWS } else { 1 };
     assert!(
-        left.values.len() >= to.n_rows * left.stride && terms.end <= left.stride,
+        left.values.len() >= to.n_rows.next_multiple_of(rows_together) * left.stride
+            && terms.end <= left.stride
+            && height.is_multiple_of(rows_together),
         "left-hand side too small"
     );
     assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
@@ -446,7 +457,7 @@ fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_co
             // the target's columns of this tile belong to this call alone. At the right edge a full tile is computed in
             // `edge`.
             unsafe {
-                let a = left.values.as_ptr().add(start * left.stride + terms.start);
+                let a = left.values.as_ptr().add(start * left.stride + terms.start * rows_together);
                 let c = to.first.add(start * to.stride + tile * width);
                 let (k, b) = (terms.len(), b.as_ptr());
                 if n_cols == width {

@@ -11,11 +11,12 @@ use super::pairs::halves;
 
 /// Units that an instruction takes: of every product as many are multiplied as make up whole ones, the last of them zeros.
 pub(super) const UNITS: usize = 16;
-/// Rows of a tile register, and its columns in single precision.
-const SIDE: usize = 16;
+/// Rows of a tile register. Those of the left side lie tile by tile, `[UNITS]` of each row after another, so that loads meet neighbouring
+/// cache lines; there are as many as make up whole tiles.
+pub(super) const ROWS: usize = 16;
 /// Columns of a panel's tile, and rows of its register block: two tile registers each way, so that each that is loaded is used twice.
-pub(super) const WIDTH: usize = 2 * SIDE;
-pub(super) const HEIGHT: usize = 2 * SIDE;
+pub(super) const WIDTH: usize = 2 * 16;
+pub(super) const HEIGHT: usize = 2 * ROWS;
 
 /// The tile registers of this thread while a product uses them; where there are none, they are imitated.
 #[derive(Default)]
@@ -60,6 +61,9 @@ impl Drop for Registers {
 /// As for `super::block`.
 unsafe fn block_portable(n_rows: usize, block: Block) {
     let Block { k, a, lda, b, c, ldc } = block;
+    let at = |row: usize, unit: usize| {
+        row / ROWS * ROWS * lda + unit / UNITS * ROWS * UNITS + row % ROWS * UNITS + unit % UNITS
+    };
     for i in 0..n_rows {
         // SAFETY: the caller promises that all of these lie within their matrices.
         unsafe {
@@ -67,7 +71,7 @@ unsafe fn block_portable(n_rows: usize, block: Block) {
             for start in (0..k).step_by(UNITS) {
                 let mut apart = [[0.0f32; 2]; WIDTH];
                 for unit in start..start + UNITS {
-                    let (a, b) = (*a.add(i * lda + unit), &*b.add(unit * WIDTH).cast::<[f32; WIDTH]>());
+                    let (a, b) = (*a.add(at(i, unit)), &*b.add(unit * WIDTH).cast::<[f32; WIDTH]>());
                     for (sums, &b) in apart.iter_mut().zip(b) {
                         *sums = add_apart(*sums, a, b);
                     }
@@ -103,7 +107,7 @@ mod native {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
     use std::sync::OnceLock;
 
-    use super::{Block, HEIGHT, SIDE, UNITS, WIDTH};
+    use super::{Block, HEIGHT, ROWS, UNITS, WIDTH};
 
     /// Whether this processor has tile registers that multiply bf16, and the system lets us use them; asks it the first time.
     pub(in crate::cpu) fn is_available() -> bool {
@@ -146,11 +150,11 @@ mod native {
     /// Brings this thread's registers in shape for blocks of so many rows.
     pub(super) fn configure(n_rows: usize) {
         assert!(is_available() && (1..=HEIGHT).contains(&n_rows), "tiles of {n_rows} rows");
-        let upper = n_rows.min(SIDE) as u8;
+        let upper = n_rows.min(ROWS) as u8;
         // A register that is not needed keeps a row.
-        let lower = n_rows.saturating_sub(SIDE).max(1) as u8;
+        let lower = n_rows.saturating_sub(ROWS).max(1) as u8;
         let mut shapes = Shapes { palette: 1, reserved: [0; 15], bytes_per_row: [0; 16], rows: [0; 16] };
-        shapes.bytes_per_row[..8].fill((SIDE * size_of::<f32>()) as u16);
+        shapes.bytes_per_row[..8].fill(64);
         // Accumulators, two by two; rows; columns.
         shapes.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, 16, 16]);
         // SAFETY: the processor has the instruction, and the shapes are within its palette.
@@ -171,12 +175,12 @@ mod native {
     /// As for `super::super::block`.
     pub(super) unsafe fn block(n_rows: usize, block: Block) {
         let Block { k, a, lda, b, c, ldc } = block;
-        let (lda, ldb, ldc) = (lda * 4, WIDTH * 4, ldc * 4);
+        let (ldb, ldc) = (WIDTH * 4, ldc * 4);
         let steps = k / UNITS;
         if steps == 0 {
             return;
         }
-        if n_rows > SIDE {
+        if n_rows > ROWS {
             // SAFETY: the caller's promise; each instruction reads or writes the rows that its register is configured for.
             unsafe {
                 asm!(
@@ -186,15 +190,15 @@ mod native {
                     "tileloadd tmm3, [{lower_c} + {ldc} + 64]",
                     "2:",
                     "tileloadd tmm6, [{b} + {ldb}]",
-                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tileloadd tmm4, [{a} + {line}]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{b} + {ldb} + 64]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{lower_a} + {lda}]",
+                    "tileloadd tmm5, [{lower_a} + {line}]",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {a}, 64",
-                    "add {lower_a}, 64",
+                    "add {a}, 1024",
+                    "add {lower_a}, 1024",
                     "add {b}, 2048",
                     "dec {steps}",
                     "jnz 2b",
@@ -203,12 +207,12 @@ mod native {
                     "tilestored [{lower_c} + {ldc}], tmm2",
                     "tilestored [{lower_c} + {ldc} + 64], tmm3",
                     a = inout(reg) a => _,
-                    lower_a = inout(reg) a.byte_add(SIDE * lda) => _,
+                    lower_a = inout(reg) a.add(ROWS * lda) => _,
                     b = inout(reg) b => _,
                     steps = inout(reg) steps => _,
                     c = in(reg) c,
-                    lower_c = in(reg) c.byte_add(SIDE * ldc),
-                    lda = in(reg) lda,
+                    lower_c = in(reg) c.byte_add(ROWS * ldc),
+                    line = in(reg) 64usize,
                     ldb = in(reg) ldb,
                     ldc = in(reg) ldc,
                     options(nostack),
@@ -222,11 +226,11 @@ mod native {
                     "tileloadd tmm1, [{c} + {ldc} + 64]",
                     "2:",
                     "tileloadd tmm6, [{b} + {ldb}]",
-                    "tileloadd tmm4, [{a} + {lda}]",
+                    "tileloadd tmm4, [{a} + {line}]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{b} + {ldb} + 64]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
-                    "add {a}, 64",
+                    "add {a}, 1024",
                     "add {b}, 2048",
                     "dec {steps}",
                     "jnz 2b",
@@ -236,7 +240,7 @@ mod native {
                     b = inout(reg) b => _,
                     steps = inout(reg) steps => _,
                     c = in(reg) c,
-                    lda = in(reg) lda,
+                    line = in(reg) 64usize,
                     ldb = in(reg) ldb,
                     ldc = in(reg) ldc,
                     options(nostack),

@@ -63,27 +63,59 @@ fn pair(low: f32, high: f32) -> u32 {
     round(low) | round(high) << 16
 }
 
-per_path!(fn pair_row = pair_row_of(from: &[f32], to: &mut [u32]));
+per_path!(fn pair_rows = pair_rows_of(from: &[f32], stride: usize, n_terms: usize, layout: Layout, to: &mut [u32]));
 
+/// Writes a group of rows of `n_terms` numbers in units.
 #[inline(always)]
-fn pair_row_of<const FMA: bool>(from: &[f32], to: &mut [u32]) {
-    let (whole, rest) = from.as_chunks::<2>();
-    for (to, &[low, high]) in to.iter_mut().zip(whole) {
-        *to = pair(low, high);
-    }
-    if let (Some(to), [last]) = (to.get_mut(whole.len()), rest) {
-        *to = pair(*last, 0.0);
+fn pair_rows_of<const FMA: bool>(
+    from: &[f32],
+    stride: usize,
+    n_terms: usize,
+    layout: Layout,
+    to: &mut [u32],
+) {
+    let (n_rows, piece) = (layout.rows, layout.piece);
+    for (i, row) in from.chunks(stride).enumerate() {
+        for (j, terms) in row[..n_terms].chunks(2 * piece).enumerate() {
+            let (whole, rest) = terms.as_chunks::<2>();
+            let to = &mut to[(j * n_rows + i) * piece..][..piece];
+            for (to, &[low, high]) in to.iter_mut().zip(whole) {
+                *to = pair(low, high);
+            }
+            if let (Some(to), [last]) = (to.get_mut(whole.len()), rest) {
+                *to = pair(*last, 0.0);
+            }
+        }
     }
 }
 
-/// The left-hand side of `n_rows` rows of `n_terms` in units: `[n_rows, n_units]`, each the bits of a pair, with zeros at the end.
-pub(super) fn left(path: Path, left: Left<'_>, n_rows: usize, n_terms: usize, n_units: usize) -> Vec<f32> {
+/// How a left-hand side lies in memory: in groups of rows, and each group in pieces of its rows' units, row by row.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) rows: usize,
+    pub(super) piece: usize,
+}
+
+/// The left-hand side of `n_rows` rows of `n_terms` in units, each the bits of a pair: `n_units` a row, with zeros at the end, and
+/// whole groups of rows.
+pub(super) fn left(
+    path: Path,
+    left: Left<'_>,
+    n_rows: usize,
+    n_terms: usize,
+    n_units: usize,
+    layout: Layout,
+) -> Vec<f32> {
     assert!(left.values.len() >= n_rows * left.stride && n_terms <= left.stride, "left-hand side too small");
-    let mut units = vec![0.0f32; n_rows * n_units];
+    assert!(n_units.is_multiple_of(layout.piece) && 2 * n_units >= n_terms, "units out of shape");
+    let mut units = vec![0.0f32; n_rows.next_multiple_of(layout.rows) * n_units];
     if n_terms > 0 {
-        let rows = units.par_chunks_exact_mut(n_units).zip(left.values.par_chunks(left.stride));
-        rows.with_min_len(16).for_each(|(to, from)| {
-            pair_row(path, &from[..n_terms], bytemuck::cast_slice_mut(to));
+        let values = &left.values[..n_rows * left.stride];
+        let groups = units
+            .par_chunks_exact_mut(layout.rows * n_units)
+            .zip(values.par_chunks(layout.rows * left.stride));
+        groups.with_min_len(16usize.div_ceil(layout.rows)).for_each(|(to, from)| {
+            pair_rows(path, from, left.stride, n_terms, layout, bytemuck::cast_slice_mut(to));
         });
     }
     units
@@ -117,7 +149,7 @@ pub(super) fn fill(
         tile[used..].fill(0);
     }
     match side {
-        Side::Terms(matrix) => straight(matrix, cols, terms, (tile_size, width), panel),
+        Side::Terms(matrix) => straight(path, matrix, cols, terms, (tile_size, width), panel),
         Side::Columns(matrix) => {
             let starts = cols.clone().step_by(width);
             for (start, tile) in starts.zip(panel.chunks_exact_mut(tile_size)) {
@@ -131,8 +163,18 @@ pub(super) fn fill(
     }
 }
 
+per_path!(fn beside = beside_of(low: &[u16], high: &[u16], to: &mut [u32]));
+
+#[inline(always)]
+fn beside_of<const FMA: bool>(low: &[u16], high: &[u16], to: &mut [u32]) {
+    for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
+        *to = u32::from(low) | u32::from(high) << 16;
+    }
+}
+
 /// Two lines beside each other are the units of a panel's row.
 fn straight(
+    path: Path,
     matrix: &FrozenMatrix,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -147,9 +189,7 @@ fn straight(
         let tiles = panel.chunks_exact_mut(tile_size).map(|tile| &mut tile[unit * width..][..width]);
         for ((to, low), high) in tiles.zip(low.chunks(width)).zip(high.chunks(width)) {
             let (to, missing) = to.split_at_mut(low.len());
-            for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
-                *to = u32::from(low) | u32::from(high) << 16;
-            }
+            beside(path, low, high, to);
             missing.fill(0);
         }
     }
