@@ -175,8 +175,8 @@ fn per_task<'r>(tasks: &[Task], rows: &'r mut Rows<f32>) -> Vec<&'r mut [f32]> {
 pub(super) fn attend(path: Path, attention: &View<'_>) -> Attended<Rows<f32>> {
     let shape = attention.shape;
     let n = attention.queries.n_rows();
-    let mut output = Rows::zeros(n, shape.query_width());
-    let mut log_sums = Rows::zeros(n, shape.query_heads);
+    let mut output = super::zeros(n, shape.query_width());
+    let mut log_sums = super::zeros(n, shape.query_heads);
     let tasks = tasks(attention);
     let targets = per_task(&tasks, &mut output).into_iter().zip(per_task(&tasks, &mut log_sums));
     let work: Vec<_> = tasks.iter().zip(targets).collect();
@@ -244,7 +244,7 @@ pub(super) fn attend_gradient(
 ) {
     let shape = attention.shape;
     // Σⱼ pⱼ dpⱼ of each query and head, which is d_output · output.
-    let mut shared = Rows::zeros(d_output.n_rows(), shape.query_heads);
+    let mut shared = super::zeros(d_output.n_rows(), shape.query_heads);
     for query in 0..d_output.n_rows() {
         let heads = d_output.row(query).chunks_exact(shape.head_width);
         let heads = heads.zip(attended.output.row(query).chunks_exact(shape.head_width));

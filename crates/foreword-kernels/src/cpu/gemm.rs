@@ -278,15 +278,20 @@ pub(super) struct Left<'a> {
     pub(super) stride: usize,
 }
 
-/// y += x Wᵀ, `[N, in]` by `[out, in]`, on the threads of the current pool.
-pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, y: &mut Rows<f32>) {
-    assert_eq!(
-        (x.width(), y.width(), x.n_rows()),
-        (weight.cols(), weight.rows(), y.n_rows()),
-        "linear: shapes"
-    );
+/// x Wᵀ + b, `[N, in]` by `[out, in]`, on the threads of the current pool.
+#[allow(unsafe_code)]
+pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&[f32]>) -> Rows<f32> {
+    assert_eq!(x.width(), weight.cols(), "linear: shapes");
+    assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "linear: bias");
+    let (n, width) = (x.n_rows() * weight.rows(), weight.rows());
     let left = Left { values: x.values(), stride: x.width() };
-    parallel(Way::of(path, weight), left, x.width(), weight.outputs(), y);
+    let start = bias.map_or(Start::Zero, Start::Row);
+    let mut y = Vec::with_capacity(n);
+    let to = Target { first: y.as_mut_ptr(), stride: width, n_rows: x.n_rows() };
+    parallel(Way::of(path, weight), left, x.width(), weight.outputs(), start, to);
+    // SAFETY: there is room for them, and `parallel` wrote the start of every number and then its sum.
+    unsafe { y.set_len(n) };
+    Rows::new(y, width)
 }
 
 /// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
@@ -297,7 +302,9 @@ pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, 
         "linear gradient"
     );
     let left = Left { values: dy.values(), stride: dy.width() };
-    parallel(Way::of(path, weight), left, dy.width(), weight.inputs(), dx);
+    let stride = dx.width();
+    let to = Target::of(dx.values_mut(), stride, 0);
+    parallel(Way::of(path, weight), left, dy.width(), weight.inputs(), Start::Add, to);
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
@@ -358,15 +365,44 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
-/// `to[N, n] += left[N, terms] · tiles`, panels shared among threads.
-fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Rows<f32>) {
-    let (n, width) = (to.width(), way.tile_width());
-    if to.n_rows() == 0 {
+/// What the sums of a product start from.
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    /// What is there.
+    Add,
+    /// Nothing.
+    Zero,
+    /// The same row for all.
+    Row(&'a [f32]),
+}
+
+impl Start<'_> {
+    /// Writes it to the columns `cols`, just before their panel's turn, so that they are still in a cache.
+    #[allow(unsafe_code)]
+    fn write(self, cols: Range<usize>, to: Target) {
+        for row in 0..to.n_rows {
+            // SAFETY: rows of a target have all its columns; those of a panel belong to one thread.
+            unsafe {
+                let first = to.first.add(row * to.stride + cols.start);
+                match self {
+                    Self::Add => return,
+                    Self::Zero => first.write_bytes(0, cols.len()),
+                    Self::Row(row) => first.copy_from_nonoverlapping(row[cols.clone()].as_ptr(), cols.len()),
+                }
+            }
+        }
+    }
+}
+
+/// `to[N, stride] = start + left[N, terms] · tiles`, panels shared among threads.
+fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start<'_>, to: Target) {
+    let (n, width) = (to.stride, way.tile_width());
+    if to.n_rows == 0 {
         return;
     }
     // Enough panels for every thread to have several, so that none waits for the last.
     let (shares, widest) = match side {
-        _ if !few::applies(way, side, to.n_rows()) => (SHARES, PANEL),
+        _ if !few::applies(way, side, to.n_rows) => (SHARES, PANEL),
         Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
         // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
         Side::Terms(_) => (1, PANEL_FEW_ROWS),
@@ -374,10 +410,10 @@ fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, to: &mut Row
     let tiles = (n.div_ceil(width) / (shares * rayon::current_num_threads())).clamp(1, widest);
     let tiles = if tiles > PANEL { tiles - tiles % PANEL } else { tiles };
     let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
-    let to = Shared(Target::of(to.values_mut(), n, 0));
-    let to = &to;
+    let to = &Shared(to);
     way.with_units(left, to.0.n_rows, terms, |left| {
         panels.par_iter().for_each(|cols| {
+            start.write(cols.clone(), to.0);
             columns(way, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
         });
     });

@@ -6,6 +6,9 @@ mod head;
 mod lanes;
 mod rowwise;
 
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::backend::{
@@ -116,6 +119,22 @@ impl Cpu {
     }
 }
 
+/// Numbers that are worth a thread's turn.
+const SHARE: usize = 1 << 15;
+
+/// `[n_rows, width]` of zeros, written by all threads of the current pool.
+#[allow(unsafe_code)]
+fn zeros(n_rows: usize, width: usize) -> Rows<f32> {
+    let n = n_rows * width;
+    let mut values = Vec::with_capacity(n);
+    values.spare_capacity_mut()[..n]
+        .par_chunks_mut(SHARE)
+        .for_each(|share| share.fill(MaybeUninit::new(0.0)));
+    // SAFETY: all of them were written.
+    unsafe { values.set_len(n) };
+    Rows::new(values, width)
+}
+
 impl Backend for Cpu {
     type Element = f32;
     type Rows = Rows<f32>;
@@ -139,7 +158,7 @@ impl Backend for Cpu {
         Rows::new(values, width)
     }
     fn zeros(&self, n_rows: usize, width: usize) -> Rows<f32> {
-        Rows::zeros(n_rows, width)
+        self.pool.install(|| zeros(n_rows, width))
     }
     fn values(&self, rows: &Rows<f32>) -> Vec<f32> {
         rows.values().to_vec()
@@ -161,18 +180,17 @@ impl Backend for Cpu {
         into.scatter_add(indices, source);
     }
     fn add(&self, into: &mut Rows<f32>, x: &Rows<f32>) {
-        into.add(x);
+        assert_eq!((into.n_rows(), into.width()), (x.n_rows(), x.width()), "add: shapes");
+        self.pool.install(|| {
+            let pairs = into.values_mut().par_chunks_mut(SHARE).zip(x.values().par_chunks(SHARE));
+            pairs.for_each(|(into, x)| into.iter_mut().zip(x).for_each(|(into, x)| *into += x));
+        });
     }
     fn scale(&self, x: &mut Rows<f32>, factor: f32) {
         x.values_mut().iter_mut().for_each(|value| *value *= factor);
     }
     fn linear(&self, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&Vec<f32>>) -> Rows<f32> {
-        let mut y = Rows::zeros(x.n_rows(), weight.rows());
-        if let Some(bias) = bias {
-            y.values_mut().chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
-        }
-        self.pool.install(|| gemm::outputs(self.path, x, weight, &mut y));
-        y
+        self.pool.install(|| gemm::outputs(self.path, x, weight, bias.map(Vec::as_slice)))
     }
     fn linear_gradient(&self, dy: &Rows<f32>, weight: &FrozenMatrix, dx: &mut Rows<f32>) {
         self.pool.install(|| gemm::input_gradient(self.path, dy, weight, dx));

@@ -22,7 +22,7 @@ fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
 }
 
 pub(super) fn norm(path: Path, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
-    let mut y = Rows::zeros(x.n_rows(), x.width());
+    let mut y = super::zeros(x.n_rows(), x.width());
     each_row(&mut y, |i, y| norm_row(path, x.row(i), Part::whole(norm), y));
     y
 }
@@ -118,7 +118,7 @@ pub(super) fn rotate(
 }
 
 pub(super) fn activate(path: Path, x: &Rows<f32>, activation: Activation) -> Rows<f32> {
-    let mut y = Rows::zeros(x.n_rows(), if activation.gated { x.width() / 2 } else { x.width() });
+    let mut y = super::zeros(x.n_rows(), if activation.gated { x.width() / 2 } else { x.width() });
     each_row(&mut y, |i, y| activate_row(path, x.row(i), activation, y));
     y
 }
@@ -129,7 +129,7 @@ pub(super) fn activate_gradient(
     activation: Activation,
     dy: &Rows<f32>,
 ) -> Rows<f32> {
-    let mut dx = Rows::zeros(x.n_rows(), x.width());
+    let mut dx = super::zeros(x.n_rows(), x.width());
     each_row(&mut dx, |i, dx| activate_gradient_row(path, x.row(i), activation, dy.row(i), dx));
     dx
 }

@@ -360,7 +360,7 @@ unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Blo
 mod tests {
     use half::bf16;
 
-    use super::super::{Way, parallel};
+    use super::super::{Start, Target, Way, parallel};
     use super::*;
     use crate::rows::Rows;
     use crate::weights::Bytes;
@@ -421,7 +421,9 @@ mod tests {
                 };
                 for &way in &ways {
                     let mut to = Rows::zeros(n, out);
-                    parallel(way, Left { values: &x, stride: input }, input, matrix.outputs(), &mut to);
+                    let (left, target) =
+                        (Left { values: &x, stride: input }, Target::of(to.values_mut(), out, 0));
+                    parallel(way, left, input, matrix.outputs(), Start::Add, target);
                     let expected = chains(PORTABLE_FMA || !matches!(way, Way::Pairs(Path::Portable)));
                     let what = format!("{way:?} {out} {input} {n}");
                     if matches!(way, Way::NativePairs) {
