@@ -355,7 +355,14 @@ pub(super) fn multiply(
 ) {
     if n_cols > 0 && !to.is_empty() {
         assert!(col + n_cols <= stride, "columns beyond a row");
-        row_blocks(Way::Single(path), left, terms, panel, n_cols, Target::of(to, stride, col));
+        row_blocks(
+            Way::Single(path),
+            left,
+            terms,
+            (panel, n_cols),
+            Target::of(to, stride, col),
+            &Ahead::NOTHING,
+        );
     }
 }
 
@@ -466,14 +473,68 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
             let panel = &mut buffer[..n_tiles * n_units * width];
             side.fill(way, cols.clone(), block.clone(), width, panel);
             let first = (block.start - terms.start) / way.unit_terms();
-            row_blocks(way, left, first..first + n_units, panel, cols.len(), to);
+            let next = block.end..(block.end + depth).min(terms.end);
+            let ahead = if next.is_empty() {
+                // The panel that this thread is likely to take next.
+                Ahead::of(
+                    side,
+                    cols.end..cols.end + cols.len(),
+                    terms.start..(terms.start + depth).min(terms.end),
+                )
+            } else {
+                Ahead::of(side, cols.clone(), next)
+            };
+            row_blocks(way, left, first..first + n_units, (panel, cols.len()), to, &ahead);
         }
     });
 }
 
+/// The part of a frozen matrix that comes after a panel, which is brought nearer while that is multiplied.
+struct Ahead<'a> {
+    matrix: Option<&'a FrozenMatrix>,
+    lines: Range<usize>,
+    numbers: Range<usize>,
+}
+
+impl<'a> Ahead<'a> {
+    const NOTHING: Self = Self { matrix: None, lines: 0..0, numbers: 0..0 };
+
+    /// Of columns that may be beyond the matrix.
+    fn of(side: Side<'a>, cols: Range<usize>, terms: Range<usize>) -> Self {
+        let matrix = side.matrix();
+        let (n_lines, n_numbers) =
+            if matrix.turned { (matrix.cols(), matrix.rows()) } else { (matrix.rows(), matrix.cols()) };
+        let (lines, numbers) = match side {
+            Side::Columns(_) => (cols, terms),
+            Side::Terms(_) => (terms, cols),
+        };
+        let within = |range: Range<usize>, n: usize| range.start.min(n)..range.end.min(n);
+        Self { matrix: Some(matrix), lines: within(lines, n_lines), numbers: within(numbers, n_numbers) }
+    }
+
+    /// Asks for the share that goes with these of `n` rows.
+    fn fetch(&self, rows: Range<usize>, n: usize) {
+        let Some(matrix) = self.matrix else { return };
+        let share = |row: usize| self.lines.start + self.lines.len() * row / n;
+        for line in share(rows.start)..share(rows.end) {
+            let (dtype, bytes) = matrix.line(line);
+            let (numbers, size) = dtype.block();
+            let piece = self.numbers.start / numbers * size..self.numbers.end.div_ceil(numbers) * size;
+            fill::fetch(&bytes[piece]);
+        }
+    }
+}
+
 /// Adds the units `terms` of every row to a panel's columns.
 #[allow(unsafe_code)]
-fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_cols: usize, to: Target) {
+fn row_blocks(
+    way: Way,
+    left: Left<'_>,
+    terms: Range<usize>,
+    (panel, n_cols): (&[f32], usize),
+    to: Target,
+    ahead: &Ahead<'_>,
+) {
     let (width, height) = (way.tile_width(), way.block_height());
     let rows_together = if matches!(way, Way::Tiles) { amx::ROWS } else { 1 };
     assert!(
@@ -487,6 +548,7 @@ fn row_blocks(way: Way, left: Left<'_>, terms: Range<usize>, panel: &[f32], n_co
     let mut registers = amx::Registers::default();
     for start in (0..to.n_rows).step_by(height) {
         let n = height.min(to.n_rows - start);
+        ahead.fetch(start..start + n, to.n_rows);
         for (tile, b) in panel.chunks_exact(terms.len() * width).enumerate() {
             let n_cols = (n_cols - tile * width).min(width);
             // SAFETY: rows start..start + n of the left side and of the target exist (asserted above, and by `Target::of`);

@@ -17,6 +17,18 @@ use super::{FrozenMatrix, KC};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
+/// Asks for `bytes` in the second-level cache.
+#[allow(unsafe_code)]
+pub(super) fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: asking for memory reads none.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    let _ = bytes;
+}
+
 /// Numbers of a line that are unpacked at a time.
 const PIECE: usize = 256;
 
