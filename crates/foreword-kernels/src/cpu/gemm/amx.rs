@@ -26,6 +26,15 @@ pub(super) struct Registers {
 }
 
 impl Registers {
+    /// Brings them in shape for blocks of so many rows.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn shape(&mut self, n_rows: usize) {
+        if self.n_rows != n_rows {
+            native::configure(n_rows);
+            self.n_rows = n_rows;
+        }
+    }
+
     /// The register block, for units: `c[n_rows, 32] += a[n_rows, k] b[k, 32]`, k a multiple of [`UNITS`], up to [`HEIGHT`] rows.
     ///
     /// # Safety
@@ -34,10 +43,7 @@ impl Registers {
         debug_assert!(block.k.is_multiple_of(UNITS) && (1..=HEIGHT).contains(&n_rows), "block out of shape");
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if is_available() {
-            if self.n_rows != n_rows {
-                native::configure(n_rows);
-                self.n_rows = n_rows;
-            }
+            self.shape(n_rows);
             // SAFETY: the caller's promise.
             return unsafe { native::block(n_rows, block) };
         }
@@ -99,15 +105,20 @@ pub(in crate::cpu) fn is_available() -> bool {
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use native::few_rows;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(in crate::cpu) use native::is_available;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod native {
     use std::arch::asm;
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::ops::Range;
     use std::sync::OnceLock;
 
-    use super::{Block, HEIGHT, ROWS, UNITS, WIDTH};
+    use super::super::few::Part;
+    use super::super::{FrozenMatrix, Target};
+    use super::{Block, HEIGHT, ROWS, Registers, UNITS, WIDTH};
 
     /// Whether this processor has tile registers that multiply bf16, and the system lets us use them; asks it the first time.
     pub(in crate::cpu) fn is_available() -> bool {
@@ -246,6 +257,146 @@ mod native {
                     options(nostack),
                 );
             }
+        }
+    }
+
+    /// Lines that are worked on at a time: of four tile registers.
+    const LINES: usize = 4 * ROWS;
+    /// Terms of a line that are worked on before the other groups' turn; as many are asked for ahead.
+    const VISIT: usize = 256;
+
+    /// Memory that tiles are loaded from: a tile's row is a cache line.
+    #[derive(Clone)]
+    #[repr(C, align(64))]
+    struct Aligned<T>(T);
+
+    /// A product of few rows with lines of bf16 that are its columns, from where they lie: lines are the rows of tiles, and so are the
+    /// columns of the product, which is turned.
+    pub(in super::super) fn few_rows(part: &Part<'_>, matrix: &FrozenMatrix, to: Target) {
+        let Part { left, terms, cols, .. } = part;
+        let n_units = terms.len().div_ceil(2).next_multiple_of(UNITS);
+        assert!(
+            to.n_rows <= ROWS && left.values.len() >= ROWS * left.stride && n_units <= left.stride,
+            "few rows: shapes"
+        );
+        let mut units = vec![Aligned([[0.0f32; ROWS]; UNITS]); n_units / UNITS];
+        for (tile, from) in units.iter_mut().zip(left.values.chunks_exact(ROWS * UNITS)) {
+            for (row, from) in from.chunks_exact(UNITS).take(to.n_rows).enumerate() {
+                for (tile, &unit) in tile.0.iter_mut().zip(from) {
+                    tile[row] = unit;
+                }
+            }
+        }
+        let mut registers = Registers::default();
+        registers.shape(HEIGHT);
+        let mut scratch = Aligned([[0u16; VISIT]; LINES]);
+        for start in cols.clone().step_by(LINES) {
+            let n_lines = LINES.min(cols.end - start);
+            let line = |i: usize| &bytemuck::cast_slice::<_, u16>(matrix.line(start + i).1)[terms.clone()];
+            let lines: [&[u16]; LINES] = std::array::from_fn(|i| line(i.min(n_lines - 1)));
+            let stride = (lines[1].as_ptr().addr()).wrapping_sub(lines[0].as_ptr().addr());
+            let even = n_lines == LINES
+                && lines
+                    .windows(2)
+                    .all(|two| two[1].as_ptr().addr().wrapping_sub(two[0].as_ptr().addr()) == stride);
+            let next = cols.end.min(start + 2 * LINES).saturating_sub(start + LINES);
+            let mut sums = Aligned([[0.0f32; ROWS]; LINES]);
+            // SAFETY: rows of the target have all columns of the part, which belong to this call alone.
+            let at = |line: usize, row: usize| unsafe {
+                to.first.add(row * to.stride + start - cols.start + line)
+            };
+            for (i, sums) in sums.0.iter_mut().take(n_lines).enumerate() {
+                for (row, sum) in sums.iter_mut().take(to.n_rows).enumerate() {
+                    // SAFETY: as above.
+                    *sum = unsafe { *at(i, row) };
+                }
+            }
+            for first in (0..terms.len()).step_by(VISIT) {
+                let visit = first..(first + VISIT).min(terms.len());
+                let after = visit.end..(visit.end + VISIT).min(terms.len());
+                if after.is_empty() {
+                    (0..next).for_each(|i| fetch(line(LINES + i), 0..VISIT.min(terms.len())));
+                } else {
+                    lines[..n_lines].iter().for_each(|line| fetch(line, after.clone()));
+                }
+                let (from, stride) = if even && visit.len().is_multiple_of(2 * UNITS) {
+                    (lines[0][first..].as_ptr(), stride)
+                } else {
+                    for (to, line) in scratch.0.iter_mut().zip(&lines[..n_lines]) {
+                        to[..visit.len()].copy_from_slice(&line[visit.clone()]);
+                        to[visit.len()..].fill(0);
+                    }
+                    (scratch.0.as_ptr().cast(), VISIT * size_of::<u16>())
+                };
+                let steps = visit.len().div_ceil(2 * UNITS);
+                let units = &units[first / (2 * UNITS)..][..steps];
+                // SAFETY: there are as many lines, and units for all their terms; the registers are in shape for whole tiles.
+                unsafe { lines_by_rows(from, stride, units, &mut sums) };
+            }
+            for (i, sums) in sums.0.iter().take(n_lines).enumerate() {
+                for (row, &sum) in sums.iter().take(to.n_rows).enumerate() {
+                    // SAFETY: as above.
+                    unsafe { *at(i, row) = sum };
+                }
+            }
+        }
+    }
+
+    /// Asks for a part of a line.
+    fn fetch(line: &[u16], part: Range<usize>) {
+        crate::cpu::gemm::fill::fetch(bytemuck::cast_slice(&line[part]));
+    }
+
+    /// `sums[LINES, rows] += lines[LINES, terms] · units[terms, rows]`.
+    ///
+    /// # Safety
+    /// `from` has lines of as many terms as there are units for, `stride` bytes apart; the registers are in shape for whole tiles.
+    unsafe fn lines_by_rows(
+        from: *const u16,
+        stride: usize,
+        units: &[Aligned<[[f32; ROWS]; UNITS]>],
+        sums: &mut Aligned<[[f32; ROWS]; LINES]>,
+    ) {
+        let group = |i: usize| from.wrapping_byte_add(i * ROWS * stride);
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{sums} + {line}]",
+                "tileloadd tmm1, [{sums} + {line} + 1024]",
+                "tileloadd tmm2, [{sums} + {line} + 2048]",
+                "tileloadd tmm3, [{sums} + {line} + 3072]",
+                "2:",
+                "tileloadd tmm6, [{units} + {line}]",
+                "tileloadd tmm4, [{a} + {stride}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{b} + {stride}]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "tileloadd tmm4, [{c} + {stride}]",
+                "tdpbf16ps tmm2, tmm4, tmm6",
+                "tileloadd tmm5, [{d} + {stride}]",
+                "tdpbf16ps tmm3, tmm5, tmm6",
+                "add {a}, 64",
+                "add {b}, 64",
+                "add {c}, 64",
+                "add {d}, 64",
+                "add {units}, 1024",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{sums} + {line}], tmm0",
+                "tilestored [{sums} + {line} + 1024], tmm1",
+                "tilestored [{sums} + {line} + 2048], tmm2",
+                "tilestored [{sums} + {line} + 3072], tmm3",
+                a = inout(reg) group(0) => _,
+                b = inout(reg) group(1) => _,
+                c = inout(reg) group(2) => _,
+                d = inout(reg) group(3) => _,
+                units = inout(reg) units.as_ptr() => _,
+                steps = inout(reg) units.len() => _,
+                sums = in(reg) &raw mut *sums,
+                stride = in(reg) stride,
+                line = in(reg) 64usize,
+                options(nostack),
+            );
         }
     }
 }

@@ -14,7 +14,7 @@ use super::eight::Half;
 use super::eight::{Brain, Lanes, Pair, Portable, SIDE, Single, Stored, Units};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
-use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way, unpacked};
+use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way, amx, unpacked};
 use crate::cpu::lanes::Path;
 use crate::weights::Dtype;
 
@@ -44,7 +44,11 @@ pub(super) fn applies(way: Way, side: Side<'_>, n_rows: usize) -> bool {
         && match way {
             Way::Pairs(_) | Way::NativePairs => side.matrix().dtype() == Some(Dtype::Bf16),
             Way::Single(_) => true,
-            Way::Tiles => false,
+            // Lines that are terms would have to be brought into tiles first: that is what panels are.
+            Way::Tiles => {
+                amx::is_available()
+                    && matches!(side, Side::Columns(matrix) if matrix.dtype() == Some(Dtype::Bf16))
+            }
         }
 }
 
@@ -61,6 +65,8 @@ pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
     );
     // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions, and `Way::of` the native way.
     match (way, part.side.matrix().dtype()) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        (Way::Tiles, _) => amx::few_rows(part, part.side.matrix(), to),
         #[cfg(target_arch = "x86_64")]
         (Way::NativePairs, _) => unsafe { native(part, to) },
         #[cfg(target_arch = "x86_64")]
