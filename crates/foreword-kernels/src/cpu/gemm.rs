@@ -32,6 +32,8 @@ const KC: usize = 512;
 const PANEL: usize = 4;
 /// Tiles of a panel of few rows, at most.
 const PANEL_FEW_ROWS: usize = 64;
+/// The same where they are brought into tile registers by way of a panel.
+const PANEL_FEW_TILES: usize = 16;
 /// Of a product of few rows that has no code of its own: a tile stays in the first-level cache after it was widened.
 const KC_FEW_ROWS: usize = 128;
 /// Panels that each thread gets at least, where there are as many.
@@ -91,6 +93,10 @@ impl FrozenMatrix {
             line -= block.rows();
         }
         unreachable!("row beyond the {} of the matrix", self.rows);
+    }
+
+    fn n_lines(&self) -> usize {
+        if self.turned { self.cols() } else { self.rows }
     }
 
     fn dtype(&self) -> Option<Dtype> {
@@ -409,6 +415,7 @@ fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start
     }
     // Enough panels for every thread to have several, so that none waits for the last.
     let (shares, widest) = match side {
+        Side::Terms(_) if matches!(way, Way::Tiles) && to.n_rows <= few::MAX_ROWS => (2, PANEL_FEW_TILES),
         _ if !few::applies(way, side, to.n_rows) => (SHARES, PANEL),
         Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
         // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
@@ -474,7 +481,10 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
             side.fill(way, cols.clone(), block.clone(), width, panel);
             let first = (block.start - terms.start) / way.unit_terms();
             let next = block.end..(block.end + depth).min(terms.end);
-            let ahead = if next.is_empty() {
+            let ahead = if to.n_rows <= few::MAX_ROWS {
+                // Not enough to do meanwhile.
+                Ahead::NOTHING
+            } else if next.is_empty() {
                 // The panel that this thread is likely to take next.
                 Ahead::of(
                     side,
@@ -502,14 +512,17 @@ impl<'a> Ahead<'a> {
     /// Of columns that may be beyond the matrix.
     fn of(side: Side<'a>, cols: Range<usize>, terms: Range<usize>) -> Self {
         let matrix = side.matrix();
-        let (n_lines, n_numbers) =
-            if matrix.turned { (matrix.cols(), matrix.rows()) } else { (matrix.rows(), matrix.cols()) };
+        let n_numbers = if matrix.turned { matrix.rows() } else { matrix.cols() };
         let (lines, numbers) = match side {
             Side::Columns(_) => (cols, terms),
             Side::Terms(_) => (terms, cols),
         };
         let within = |range: Range<usize>, n: usize| range.start.min(n)..range.end.min(n);
-        Self { matrix: Some(matrix), lines: within(lines, n_lines), numbers: within(numbers, n_numbers) }
+        Self {
+            matrix: Some(matrix),
+            lines: within(lines, matrix.n_lines()),
+            numbers: within(numbers, n_numbers),
+        }
     }
 
     /// Asks for the share that goes with these of `n` rows.

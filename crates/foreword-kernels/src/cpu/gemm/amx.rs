@@ -263,7 +263,7 @@ mod native {
     /// Lines that are worked on at a time: of four tile registers.
     const LINES: usize = 4 * ROWS;
     /// Terms of a line that are worked on before the other groups' turn; as many are asked for ahead.
-    const VISIT: usize = 256;
+    const VISIT: usize = 128;
 
     /// Memory that tiles are loaded from: a tile's row is a cache line.
     #[derive(Clone)]

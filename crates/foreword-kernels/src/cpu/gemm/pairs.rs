@@ -163,12 +163,26 @@ pub(super) fn fill(
     }
 }
 
-per_path!(fn beside = beside_of(low: &[u16], high: &[u16], to: &mut [u32]));
+/// Lines between the one that is read and the one that is asked for.
+const AHEAD: usize = 8;
 
+per_path!(fn beside = beside_of(low: &[u16], high: &[u16], tile_size: usize, width: usize, panel: &mut [u32]));
+
+/// Writes units of neighbours to the first row of every tile of a panel; what they leave of the last one becomes zero.
 #[inline(always)]
-fn beside_of<const FMA: bool>(low: &[u16], high: &[u16], to: &mut [u32]) {
-    for ((to, &low), &high) in to.iter_mut().zip(low).zip(high) {
-        *to = u32::from(low) | u32::from(high) << 16;
+fn beside_of<const FMA: bool>(low: &[u16], high: &[u16], tile_size: usize, width: usize, panel: &mut [u32]) {
+    let lines = low.chunks(width).zip(high.chunks(width));
+    for (tile, (low, high)) in panel.chunks_mut(tile_size).zip(lines) {
+        let (to, missing) = tile[..width].split_at_mut(low.len());
+        missing.fill(0);
+        let (to, last) = to.as_chunks_mut::<16>();
+        let ((low, last_low), (high, last_high)) = (low.as_chunks::<16>(), high.as_chunks::<16>());
+        for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+            *to = std::array::from_fn(|i| u32::from(low[i]) | u32::from(high[i]) << 16);
+        }
+        for ((to, &low), &high) in last.iter_mut().zip(last_low).zip(last_high) {
+            *to = u32::from(low) | u32::from(high) << 16;
+        }
     }
 }
 
@@ -182,16 +196,17 @@ fn straight(
     panel: &mut [u32],
 ) {
     for unit in 0..terms.len().div_ceil(2) {
+        if matrix.dtype() == Some(Dtype::Bf16) {
+            let ahead = terms.start + 2 * unit + AHEAD;
+            for ahead in ahead..(ahead + 2).min(matrix.n_lines()) {
+                super::fill::fetch(bytemuck::cast_slice(&line(matrix, ahead, cols.clone())));
+            }
+        }
         let low = line(matrix, terms.start + 2 * unit, cols.clone());
         let high = terms.start + 2 * unit + 1;
         let high =
             if high < terms.end { line(matrix, high, cols.clone()) } else { vec![0; low.len()].into() };
-        let tiles = panel.chunks_exact_mut(tile_size).map(|tile| &mut tile[unit * width..][..width]);
-        for ((to, low), high) in tiles.zip(low.chunks(width)).zip(high.chunks(width)) {
-            let (to, missing) = to.split_at_mut(low.len());
-            beside(path, low, high, to);
-            missing.fill(0);
-        }
+        beside(path, &low, &high, tile_size, width, &mut panel[unit * width..]);
     }
 }
 
