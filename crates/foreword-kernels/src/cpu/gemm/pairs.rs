@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -108,16 +109,21 @@ pub(super) fn left(
 ) -> Vec<f32> {
     assert!(left.values.len() >= n_rows * left.stride && n_terms <= left.stride, "left-hand side too small");
     assert!(n_units.is_multiple_of(layout.piece) && 2 * n_units >= n_terms, "units out of shape");
-    let mut units = vec![0.0f32; n_rows.next_multiple_of(layout.rows) * n_units];
-    if n_terms > 0 {
-        let values = &left.values[..n_rows * left.stride];
-        let groups = units
-            .par_chunks_exact_mut(layout.rows * n_units)
-            .zip(values.par_chunks(layout.rows * left.stride));
+    let n = n_rows.next_multiple_of(layout.rows) * n_units;
+    let mut units: Vec<f32> = Vec::with_capacity(n);
+    let values = &left.values[..n_rows * left.stride];
+    if n > 0 {
+        let groups = units.spare_capacity_mut()[..n].par_chunks_exact_mut(layout.rows * n_units);
+        let groups = groups.zip(values.par_chunks(layout.rows * left.stride));
         groups.with_min_len(16usize.div_ceil(layout.rows)).for_each(|(to, from)| {
-            pair_rows(path, from, left.stride, n_terms, layout, bytemuck::cast_slice_mut(to));
+            to.fill(MaybeUninit::new(0.0));
+            // SAFETY: they are zeros now, and a unit has the size of a number.
+            let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u32>(), to.len()) };
+            pair_rows(path, from, left.stride, n_terms, layout, to);
         });
     }
+    // SAFETY: all groups were written.
+    unsafe { units.set_len(n) };
     units
 }
 
