@@ -101,10 +101,11 @@ pub(crate) struct ManArgs {
 pub(super) fn long_version() -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     format!(
-        "{}\nbuild      {build}, {} {}\ncode path  {} (the fastest that this processor can run)",
+        "{}\nbuild      {build}, {} {}\ncode path  {} (the fastest that this processor can run)\nbf16       {}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         std::env::consts::OS,
-        code_path(Path::detect())
+        code_path(Path::detect()),
+        Path::detect().fast_bf16().map_or("no faster than f32".to_owned(), |means| format!("by {means}"))
     )
 }

@@ -250,10 +250,12 @@ fn help_needs_nothing_and_bad_flags_are_the_users() {
     assert_eq!(scene.run(&["-V"]).stdout, version);
     let long = scene.run(&["--version"]).stdout;
     let lines: Vec<&str> = long.lines().collect();
-    assert!(long.starts_with(&version) && lines.len() == 3, "{long}");
+    assert!(long.starts_with(&version) && lines.len() == 4, "{long}");
     let build = if cfg!(debug_assertions) { "build      debug, " } else { "build      release, " };
     assert!(lines[1].starts_with(build) && lines[1].contains(std::env::consts::ARCH), "{long}");
-    let paths = ["avx512", "avx2", "portable"].map(|path| format!("code path  {path} ("));
+    let bf16 = ["by AMX", "by AVX-512 BF16", "no faster than f32"].map(|means| format!("bf16       {means}"));
+    assert!(bf16.iter().any(|line| lines[3] == line), "{long}");
+    let paths = ["avx512", "avx2", "neon", "portable"].map(|path| format!("code path  {path} ("));
     assert!(paths.iter().any(|path| lines[2].starts_with(path)), "{long}");
     for wrong in [&["train", "--steps", "0"][..], &["train", "--nope"], &["frobnicate"], &[]] {
         let ran = scene.run(wrong);

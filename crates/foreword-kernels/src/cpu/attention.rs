@@ -180,7 +180,7 @@ pub(super) fn attend(path: Path, attention: &View<'_>) -> Attended<Rows<f32>> {
     let tasks = tasks(attention);
     let targets = per_task(&tasks, &mut output).into_iter().zip(per_task(&tasks, &mut log_sums));
     let work: Vec<_> = tasks.iter().zip(targets).collect();
-    work.into_par_iter().for_each(|(task, (output, log_sums))| {
+    work.into_par_iter().with_max_len(1).for_each(|(task, (output, log_sums))| {
         SCRATCH.with_borrow_mut(|scratch| attend_block(path, attention, task, scratch, output, log_sums));
     });
     Attended { output, log_sums }
@@ -256,7 +256,7 @@ pub(super) fn attend_gradient(
     if let Some(d_queries) = gradient.queries.take() {
         let tasks = tasks(attention);
         let work: Vec<_> = tasks.iter().zip(per_task(&tasks, d_queries)).collect();
-        work.into_par_iter().for_each(|(task, d_queries)| {
+        work.into_par_iter().with_max_len(1).for_each(|(task, d_queries)| {
             SCRATCH.with_borrow_mut(|scratch| query_gradient(path, &inputs, task, scratch, d_queries));
         });
     }
@@ -372,7 +372,7 @@ fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut R
     };
     let width = target.width();
     let tiles = target.values_mut().par_chunks_mut(n_keys * width).zip(&per_tile).enumerate();
-    tiles.for_each(|(tile, (d_keys, sights))| {
+    tiles.with_max_len(1).for_each(|(tile, (d_keys, sights))| {
         SCRATCH.with_borrow_mut(|scratch| {
             for sight in sights {
                 let own =

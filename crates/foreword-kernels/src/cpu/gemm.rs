@@ -271,10 +271,14 @@ impl Way {
     }
 }
 
-/// Whether this processor multiplies bf16 faster than single precision. Intel's `vdpbf16ps` is no faster than two multiply-adds; its
-/// tile registers are.
-pub(super) fn is_bf16_fast(path: Path) -> bool {
-    path == Path::Avx512 && (amx::is_available() || pairs::is_native(path) && !pairs::is_of_intel())
+/// By what this processor multiplies bf16 faster than single precision, if it does. Intel's `vdpbf16ps` takes as long as two
+/// multiply-adds; its tile registers do not.
+pub(super) fn fast_bf16(path: Path) -> Option<&'static str> {
+    match path {
+        Path::Avx512 if amx::is_available() => Some("AMX"),
+        path if pairs::is_native(path) && !pairs::is_of_intel() => Some("AVX-512 BF16"),
+        _ => None,
+    }
 }
 
 /// The left-hand side: `rows` rows of `stride` numbers.
@@ -426,7 +430,7 @@ fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start
     let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
     let to = &Shared(to);
     way.with_units(left, to.0.n_rows, terms, |left| {
-        panels.par_iter().for_each(|cols| {
+        panels.par_iter().with_max_len(1).for_each(|cols| {
             start.write(cols.clone(), to.0);
             columns(way, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
         });

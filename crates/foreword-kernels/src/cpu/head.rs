@@ -97,7 +97,7 @@ pub(super) fn log_sum_exp(path: Path, x: &Rows<f32>, head: Head<'_>) -> Vec<f32>
             logits.chunks_exact(cols.len()).map(|row| max_and_sum(path, row)).collect::<Vec<_>>()
         };
         let starts: Vec<usize> = (0..n_entries).step_by(CHUNK).collect();
-        let partials: Vec<Vec<(f32, f32)>> = starts.into_par_iter().map(partial).collect();
+        let partials: Vec<Vec<(f32, f32)>> = starts.into_par_iter().with_max_len(1).map(partial).collect();
         result.extend((0..n).map(|i| {
             let max = partials.iter().map(|p| p[i].0).fold(f32::NEG_INFINITY, f32::max);
             let sum: f32 = partials.iter().map(|p| p[i].1 * (p[i].0 - max).exp()).sum();
@@ -146,7 +146,7 @@ pub(super) fn log_sum_exp_gradient(
             to
         };
         let firsts: Vec<usize> = (0..n_entries).step_by(per_strand).collect();
-        let strands: Vec<Vec<f32>> = firsts.into_par_iter().map(strand).collect();
+        let strands: Vec<Vec<f32>> = firsts.into_par_iter().with_max_len(1).map(strand).collect();
         let target = &mut dx.values_mut()[rows.start * width..rows.end * width];
         for strand in &strands {
             for (to, &from) in target.iter_mut().zip(strand) {

@@ -39,6 +39,13 @@ impl Path {
         }
     }
 
+    /// By which instructions this processor multiplies bf16 faster than single precision on this path: `AMX`, `AVX-512 BF16`, or
+    /// none.
+    #[must_use]
+    pub fn fast_bf16(self) -> Option<&'static str> {
+        super::gemm::fast_bf16(self)
+    }
+
     /// The fastest path of this processor.
     #[must_use]
     pub fn detect() -> Self {

@@ -22,7 +22,7 @@ pub use lanes::Path;
 /// In what products with frozen matrices are computed. Sums are in single precision either way, and so is all else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
-    /// In bf16 where the matrix is stored so, which then loses nothing, and the processor multiplies bf16 by itself; otherwise
+    /// In bf16 where the matrix is stored so, which then loses nothing, and the processor multiplies bf16 faster; otherwise
     /// in single precision.
     Auto,
     /// In single precision.
@@ -151,7 +151,7 @@ impl Backend for Cpu {
     }
     fn product_dtype(&self, stored: Dtype) -> Dtype {
         match self.products {
-            Products::Auto if stored == Dtype::Bf16 && gemm::is_bf16_fast(self.path) => Dtype::Bf16,
+            Products::Auto if stored == Dtype::Bf16 && self.path.fast_bf16().is_some() => Dtype::Bf16,
             Products::Auto | Products::F32 => Dtype::F32,
             Products::Bf16 => Dtype::Bf16,
         }

@@ -14,7 +14,7 @@ const GRAIN: usize = 16;
 /// Runs `f(i, row i of to)` over chunks of rows.
 fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
     let width = to.width();
-    to.values_mut().par_chunks_mut(width * GRAIN).enumerate().for_each(|(chunk, rows)| {
+    to.values_mut().par_chunks_mut(width * GRAIN).enumerate().with_max_len(1).for_each(|(chunk, rows)| {
         for (i, row) in rows.chunks_exact_mut(width).enumerate() {
             f(chunk * GRAIN + i, row);
         }

@@ -412,18 +412,19 @@ mod tests {
         Path::ALL.into_iter().any(|path| path.is_available() && is_native(path))
     }
 
-    /// Each number of a product is one chain of pairs of multiply-adds, to the bit, whatever the means; the processor's own
-    /// instruction may round otherwise.
+    /// Each number of a product is one chain of pairs of multiply-adds, or of a tile's sums, to the bit, whatever the means; the
+    /// processor's own instruction for pairs may round otherwise.
     #[test]
     fn every_way_computes_the_same_chains() {
         let paths = Path::ALL.into_iter().filter(|&path| path.is_available());
-        let ways: Vec<Way> =
-            paths.map(Way::Pairs).chain(is_native_here().then_some(Way::NativePairs)).collect();
+        let native = is_native_here().then_some(Way::NativePairs);
+        // Where there are no tile registers, they are imitated.
+        let ways: Vec<Way> = paths.map(Way::Pairs).chain(native).chain([Way::Tiles]).collect();
         for (out, input) in [(1, 1), (75, 203), (130, 67)] {
             let bytes = Bytes::new(Dtype::Bf16.encode(&numbers(out * input, 7)).unwrap());
             let weights = Weights::new(bytes, Dtype::Bf16, out, input).unwrap();
             let matrix = FrozenMatrix::new(Path::Portable, vec![weights.clone()], |_| Dtype::Bf16);
-            for n in [1, 3, 8, 19] {
+            for n in [1, 3, 8, 19, 45] {
                 let x = numbers(n * input, 8);
                 let units = |numbers: &[f32]| -> Vec<f32> {
                     let pairs = numbers.chunks(2).map(|two| pair(two[0], two.get(1).copied().unwrap_or(0.0)));
@@ -434,10 +435,19 @@ mod tests {
                         if fused { dot::<true>(a, b, sum) } else { dot::<false>(a, b, sum) }
                     })
                 };
-                let chains = |fused: bool| -> Vec<f32> {
+                // Of 16 units the earlier and the later terms apart, then both.
+                let tiles = |x: &[f32], line: &[f32]| {
+                    units(x).chunks(16).zip(units(line).chunks(16)).fold(0.0f32, |sum, (x, line)| {
+                        let apart = x.iter().zip(line).fold([0.0f32; 2], |[earlier, later], (&x, &line)| {
+                            let (x, line) = (halves(x), halves(line));
+                            [earlier + x.1 * line.1, later + x.0 * line.0]
+                        });
+                        sum + (apart[0] + apart[1])
+                    })
+                };
+                let products = |chain: &dyn Fn(&[f32], &[f32]) -> f32| -> Vec<f32> {
                     let lines = weights.to_f32();
-                    let row =
-                        |x| lines.chunks(input).map(move |line| chain(x, line, fused)).collect::<Vec<_>>();
+                    let row = |x| lines.chunks(input).map(move |line| chain(x, line)).collect::<Vec<_>>();
                     x.chunks(input).flat_map(row).collect()
                 };
                 for &way in &ways {
@@ -445,7 +455,11 @@ mod tests {
                     let (left, target) =
                         (Left { values: &x, stride: input }, Target::of(to.values_mut(), out, 0));
                     parallel(way, left, input, matrix.outputs(), Start::Add, target);
-                    let expected = chains(PORTABLE_FMA || !matches!(way, Way::Pairs(Path::Portable)));
+                    let fused = PORTABLE_FMA || !matches!(way, Way::Pairs(Path::Portable));
+                    let expected = match way {
+                        Way::Tiles => products(&tiles),
+                        _ => products(&|x, line| chain(x, line, fused)),
+                    };
                     let what = format!("{way:?} {out} {input} {n}");
                     if matches!(way, Way::NativePairs) {
                         let far = to.values().iter().zip(&expected).map(|(a, b)| (a - b).abs());
