@@ -9,9 +9,11 @@ mod amx;
 mod eight;
 mod few;
 pub(super) mod fill;
+mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(super) mod pairs;
+mod registers;
 mod unpacked;
 
 use std::cell::RefCell;
@@ -19,9 +21,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{PORTABLE_FMA, Path, fma};
+use super::lanes::Path;
 use crate::rows::{RowBlock, Rows};
-use crate::weights::{Dtype, Weights};
+pub(super) use matrix::FrozenMatrix;
+use registers::{Block, block};
 
 /// Numbers of a cache line.
 const LINE: usize = 16;
@@ -42,107 +45,6 @@ const SHARES: usize = 4;
 const NR_MAX: usize = 32;
 /// Rows of the largest register block.
 const MR_MAX: usize = 32;
-
-/// A frozen matrix `[out, in]`, stacked from blocks that stay where they are, line by line: rows of the matrix or, where it
-/// is stored transposed, its columns.
-#[derive(Debug)]
-pub struct FrozenMatrix {
-    blocks: Vec<Weights>,
-    rows: usize,
-    /// Lines are columns; then there is one block.
-    turned: bool,
-    /// The format of all blocks, where it is the same.
-    dtype: Option<Dtype>,
-    /// Products with it are in bf16.
-    pairs: bool,
-    /// By which blocks are unpacked.
-    path: Path,
-}
-
-impl FrozenMatrix {
-    pub(super) fn new(path: Path, blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
-        let rows = blocks.iter().map(Weights::rows).sum();
-        assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
-        let turned = blocks.len() == 1 && blocks[0].is_turned();
-        // No family stacks blocks that are stored transposed.
-        let blocks = if turned { blocks } else { blocks.into_iter().map(Weights::in_rows).collect() };
-        let dtype = blocks[0].dtype();
-        let dtype = blocks.iter().all(|block| block.dtype() == dtype).then_some(dtype);
-        let pairs = blocks.iter().all(|block| product(block.dtype()) == Dtype::Bf16);
-        Self { blocks, rows, turned, dtype, pairs, path }
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(super) fn cols(&self) -> usize {
-        self.blocks[0].cols()
-    }
-
-    /// The block that line `line` of the whole lies in, and its place there.
-    fn locate(&self, line: usize) -> (&Weights, usize) {
-        if self.turned {
-            return (&self.blocks[0], line);
-        }
-        let mut line = line;
-        for block in &self.blocks {
-            if line < block.rows() {
-                return (block, line);
-            }
-            line -= block.rows();
-        }
-        unreachable!("row beyond the {} of the matrix", self.rows);
-    }
-
-    fn n_lines(&self) -> usize {
-        if self.turned { self.cols() } else { self.rows }
-    }
-
-    fn dtype(&self) -> Option<Dtype> {
-        self.dtype
-    }
-
-    /// Line `line` as stored.
-    fn line(&self, line: usize) -> (Dtype, &[u8]) {
-        let (block, line) = self.locate(line);
-        (block.dtype(), block.line_bytes(line))
-    }
-
-    /// The numbers `range` of line `line`, widened.
-    fn read_line(&self, line: usize, range: Range<usize>, to: &mut [f32]) {
-        let (block, line) = self.locate(line);
-        if block.dtype().has_blocks() {
-            unpacked::read(self.path, block.dtype(), block.line_bytes(line), range, to);
-        } else {
-            block.read_line(line, range, to);
-        }
-    }
-
-    /// Row `row`, widened.
-    pub(super) fn read_row(&self, row: usize, to: &mut [f32]) {
-        if self.turned {
-            self.blocks[0].read(row, 0..self.cols(), to);
-        } else {
-            self.read_line(row, 0..self.cols(), to);
-        }
-    }
-
-    /// Whether products with it are in bf16.
-    pub(super) fn is_rounded(&self) -> bool {
-        self.pairs
-    }
-
-    /// As the right-hand side of x Wᵀ.
-    fn outputs(&self) -> Side<'_> {
-        if self.turned { Side::Terms(self) } else { Side::Columns(self) }
-    }
-
-    /// As the right-hand side of dy W.
-    fn inputs(&self) -> Side<'_> {
-        if self.turned { Side::Columns(self) } else { Side::Terms(self) }
-    }
-}
 
 /// The right-hand side of a product: what its lines are.
 #[derive(Clone, Copy)]
@@ -596,146 +498,12 @@ fn row_blocks(
     }
 }
 
-/// One register block: `c[MR, NR] += a[MR, k] b[k, NR]`.
-#[derive(Clone, Copy)]
-struct Block {
-    k: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    c: *mut f32,
-    ldc: usize,
-}
-
 impl Path {
     /// NR, columns of a tile.
     pub(super) fn tile_width(self) -> usize {
         match self {
             Self::Avx512 => 32,
             Self::Avx2 | Self::Neon | Self::Portable => 16,
-        }
-    }
-}
-
-/// Runs the register block of `n` rows.
-///
-/// # Safety
-/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `way`.
-#[allow(unsafe_code)]
-unsafe fn block(way: Way, registers: &mut amx::Registers, n: usize, block: Block) {
-    macro_rules! by_height {
-        ($run:ident: $($mr:literal)*) => {
-            match n {
-                // SAFETY: the caller's promise.
-                $($mr => unsafe { $run::<$mr>(block) },)*
-                _ => unreachable!("register block of {n} rows"),
-            }
-        };
-    }
-    match way {
-        #[cfg(target_arch = "x86_64")]
-        Way::Single(Path::Avx512) => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
-        #[cfg(target_arch = "x86_64")]
-        Way::Single(Path::Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
-        #[cfg(target_arch = "aarch64")]
-        Way::Single(Path::Neon) => {
-            use neon::block_neon;
-            by_height!(block_neon: 1 2 3 4 5 6);
-        }
-        Way::Single(_) => by_height!(block_portable: 1 2 3 4),
-        // SAFETY: the caller's promise.
-        Way::Tiles => unsafe { registers.block(n, block) },
-        #[cfg(target_arch = "x86_64")]
-        Way::NativePairs => {
-            use pairs::block_native;
-            by_height!(block_native: 1 2 3 4 5 6);
-        }
-        #[cfg(target_arch = "x86_64")]
-        Way::Pairs(Path::Avx512) => {
-            use pairs::block_avx512;
-            by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12);
-        }
-        #[cfg(target_arch = "x86_64")]
-        Way::Pairs(Path::Avx2) => {
-            use pairs::block_avx2;
-            by_height!(block_avx2: 1 2 3 4 5 6);
-        }
-        #[cfg(target_arch = "aarch64")]
-        Way::Pairs(Path::Neon) => {
-            use pairs::block_neon;
-            by_height!(block_neon: 1 2 3 4);
-        }
-        _ => {
-            use pairs::block_portable;
-            by_height!(block_portable: 1 2 3 4 5 6);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn block_avx512<const MR: usize>(block: Block) {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
-    let Block { k, a, lda, b, c, ldc } = block;
-    // SAFETY: the caller of `block` promises that all of these lie within their matrices.
-    unsafe {
-        let mut sums = [[_mm512_set1_ps(0.0); 2]; MR];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = [_mm512_loadu_ps(c.add(i * ldc)), _mm512_loadu_ps(c.add(i * ldc + 16))];
-        }
-        for term in 0..k {
-            let b0 = _mm512_loadu_ps(b.add(term * 32));
-            let b1 = _mm512_loadu_ps(b.add(term * 32 + 16));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let a = _mm512_set1_ps(*a.add(i * lda + term));
-                sums[0] = _mm512_fmadd_ps(a, b0, sums[0]);
-                sums[1] = _mm512_fmadd_ps(a, b1, sums[1]);
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            _mm512_storeu_ps(c.add(i * ldc), sums[0]);
-            _mm512_storeu_ps(c.add(i * ldc + 16), sums[1]);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code)]
-unsafe fn block_avx2<const MR: usize>(block: Block) {
-    // SAFETY: the caller of `block` promises the shapes.
-    unsafe { block_of::<MR, 16, true>(block) }
-}
-
-#[allow(unsafe_code)]
-unsafe fn block_portable<const MR: usize>(block: Block) {
-    // SAFETY: the caller of `block` promises the shapes.
-    unsafe { block_of::<MR, 16, PORTABLE_FMA>(block) }
-}
-
-/// The register block in a form that compilers turn into lanes.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Block) {
-    let Block { k, a, lda, b, c, ldc } = block;
-    // SAFETY: the caller promises that all of these lie within their matrices.
-    unsafe {
-        let mut sums = [[0.0f32; NR]; MR];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = *c.add(i * ldc).cast::<[f32; NR]>();
-        }
-        for term in 0..k {
-            let b = &*b.add(term * NR).cast::<[f32; NR]>();
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let a = *a.add(i * lda + term);
-                for (sum, &b) in sums.iter_mut().zip(b) {
-                    *sum = fma::<FMA>(a, b, *sum);
-                }
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            *c.add(i * ldc).cast::<[f32; NR]>() = *sums;
         }
     }
 }
