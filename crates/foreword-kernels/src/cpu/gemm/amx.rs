@@ -22,6 +22,7 @@ pub(super) const HEIGHT: usize = 2 * ROWS;
 #[derive(Default)]
 pub(super) struct Registers {
     /// Rows of the blocks that they are in shape for; 0: they are not in use.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     n_rows: usize,
 }
 
