@@ -152,11 +152,11 @@ impl Way {
         }
     }
 
-    /// How its left side lies in memory.
-    fn layout(self, terms: usize) -> pairs::Layout {
+    /// How its left side, so many units a row, lies in memory.
+    fn layout(self, n_units: usize) -> pairs::Layout {
         match self {
             Self::Tiles => pairs::Layout { rows: amx::ROWS, piece: amx::UNITS },
-            _ => pairs::Layout { rows: 1, piece: self.n_units(terms).max(1) },
+            _ => pairs::Layout { rows: 1, piece: n_units },
         }
     }
 
@@ -166,7 +166,7 @@ impl Way {
             Self::Single(_) => product(left),
             Self::Pairs(_) | Self::NativePairs | Self::Tiles => {
                 let stride = self.n_units(terms);
-                let values = pairs::left(self.path(), left, n_rows, terms, stride, self.layout(terms));
+                let values = pairs::left(self.path(), left, n_rows, terms, stride, self.layout(stride));
                 product(Left { values: &values, stride });
             }
         }
@@ -455,7 +455,7 @@ fn row_blocks(
     ahead: &Ahead<'_>,
 ) {
     let (width, height) = (way.tile_width(), way.block_height());
-    let rows_together = if matches!(way, Way::Tiles) { amx::ROWS } else { 1 };
+    let rows_together = way.layout(left.stride).rows;
     assert!(
         left.values.len() >= to.n_rows.next_multiple_of(rows_together) * left.stride
             && terms.end <= left.stride

@@ -112,11 +112,6 @@ impl Cpu {
         self.pool.current_num_threads()
     }
 
-    /// Runs `f` on a thread of the pool, so that what it asks of this backend needs no handing over.
-    pub fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(f)
-    }
-
     /// The code path in use.
     #[must_use]
     pub fn path(&self) -> Path {
