@@ -58,8 +58,8 @@ impl ModelFiles {
     /// # Errors
     /// As [`Self::gguf`] says.
     pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
-        let gguf = Gguf::parse(&file, bytes.as_slice())?;
-        let config = gguf::config::translate(&gguf, bytes.as_slice())?.to_string().into_bytes();
+        let gguf = Gguf::parse(&file, &bytes)?;
+        let config = gguf::config::translate(&gguf, &bytes)?.to_string().into_bytes();
         let tokenizer = gguf::tokenizer::to_json(&gguf)?;
         let chat = gguf::tokenizer::chat(&gguf)?;
         Ok(Self { name, config, generation_config: None, tokenizer, chat, weights: vec![(file, bytes)] })
@@ -188,11 +188,11 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, BackboneError> {
     let read = |source| BackboneError::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(read)?;
     if file.metadata().map_err(read)?.len() == 0 {
-        return Ok(Bytes::new(Vec::new()));
+        return Ok(Bytes::new());
     }
     // SAFETY: the mapping is read-only and is never handed out as anything but bytes, which have no invalid values. If
     // another process cuts the file short while it is mapped, the system ends this process; that is the usual price of
     // mapped weights, and no memory is written.
     let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
-    Ok(Bytes::new(mapped))
+    Ok(Bytes::from_owner(mapped))
 }

@@ -67,7 +67,7 @@ impl Survey {
         Self {
             family: family(&files.config),
             parameters: spec.as_ref().ok().map(|spec| spec.n_parameters() as u64),
-            bytes: files.weights.iter().map(|(_, bytes)| bytes.as_slice().len() as u64).sum(),
+            bytes: files.weights.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
             refused: spec.err(),
         }
     }
@@ -103,7 +103,7 @@ fn numbers(path: &Path) -> Result<u64, BackboneError> {
         file: path.display().to_string(),
         detail: error.to_string(),
     };
-    let (_, metadata) = SafeTensors::read_metadata(bytes.as_slice()).map_err(|error| bad(&error))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(&error))?;
     let product = |shape: &[usize]| shape.iter().fold(1u64, |n, &dim| n.saturating_mul(dim as u64));
     Ok(metadata.tensors().values().fold(0u64, |n, tensor| n.saturating_add(product(&tensor.shape))))
 }

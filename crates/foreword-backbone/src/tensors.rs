@@ -30,19 +30,15 @@ impl Tensors {
     pub(crate) fn read(files: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
         let mut tensors = BTreeMap::new();
         if let [(file, bytes)] = files
-            && gguf::is_gguf(bytes.as_slice())
+            && gguf::is_gguf(bytes)
         {
             return Self::of_gguf(file, bytes, names);
         }
         for (file, bytes) in files {
-            let all = bytes.as_slice();
             let bad = |detail: String| BackboneError::Safetensors { file: file.clone(), detail };
-            let parsed = SafeTensors::deserialize(all).map_err(|error| bad(error.to_string()))?;
+            let parsed = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
             for (name, view) in parsed.iter() {
-                let start = view.data().as_ptr() as usize - all.as_ptr() as usize;
-                let range = start..start + view.data().len();
-                let bytes =
-                    bytes.slice(range).ok_or_else(|| bad(format!("tensor `{name}` leaves the file")))?;
+                let bytes = bytes.slice_ref(view.data());
                 let dtype = match view.dtype() {
                     safetensors::Dtype::F32 => Ok(Dtype::F32),
                     safetensors::Dtype::BF16 => Ok(Dtype::Bf16),
@@ -63,7 +59,7 @@ impl Tensors {
     /// The tensors of a GGUF file by the family's names for them. Those that the family has no name for keep theirs, and so are
     /// left over in the end.
     fn of_gguf(file: &str, bytes: &Bytes, names: &Names) -> Result<Self, BackboneError> {
-        let gguf = Gguf::parse(file, bytes.as_slice())?;
+        let gguf = Gguf::parse(file, bytes)?;
         let head_width = gguf::config::paired_width(&gguf)?;
         let mut tensors = BTreeMap::new();
         for (&name, info) in &gguf.tensors {
@@ -73,7 +69,7 @@ impl Tensors {
             }
             let ours = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
             let paired = head_width.filter(|_| gguf::names::is_query_or_key(name));
-            let bytes = bytes.slice(info.range.clone()).unwrap_or_else(|| Bytes::new(Vec::new()));
+            let bytes = bytes.get(info.range.clone()).map_or_else(Bytes::new, |range| bytes.slice_ref(range));
             let stored = Stored { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, paired };
             if tensors.insert(ours, stored).is_some() {
                 return Err(gguf.wrong(format!("tensor `{name}` is there twice")));
@@ -145,7 +141,7 @@ impl Tensors {
             Err(found) => return Err(BackboneError::TensorDtype { name, found }),
         };
         let (rows, cols) = if let [rows, cols] = *shape { (rows, cols) } else { (1, shape.iter().product()) };
-        self.n_bytes += stored.bytes.as_slice().len() as u64;
+        self.n_bytes += stored.bytes.len() as u64;
         let paired = stored.paired.filter(|&width| width > 0);
         if paired.is_some_and(|width| !width.is_multiple_of(2) || !shape[0].is_multiple_of(width)) {
             return Err(BackboneError::TensorShape { name, found: stored.shape, expected: shape.to_vec() });
@@ -165,7 +161,7 @@ impl Tensors {
         let same = |stored: &Stored| {
             stored.shape == [table.rows(), table.cols()]
                 && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
-                && stored.bytes.as_slice() == table.bytes()
+                && stored.bytes == table.bytes()
         };
         self.left.get(name).is_some_and(|stored| !same(stored))
     }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::tiny;
 
 fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
-    let weights = vec![("model.safetensors".to_owned(), Bytes::new(weights.to_vec()))];
+    let weights = vec![("model.safetensors".to_owned(), Bytes::copy_from_slice(weights))];
     ModelFiles {
         name: "tiny".to_owned(),
         config: config.to_vec(),
@@ -57,13 +57,13 @@ pub(crate) fn config(bytes: &[u8]) {
 
 /// A GGUF file: its configuration and tokenizer are made, the model runs, and is written again.
 pub(crate) fn gguf(bytes: &[u8]) {
-    let bytes = Bytes::new(bytes.to_vec());
+    let bytes = Bytes::copy_from_slice(bytes);
     let Ok(files) = ModelFiles::of_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
     crate::tokenizers::tokenizer(&files.tokenizer);
     load(&files, Cpu::new(1).expect("a thread is started"));
     let mut again = Vec::new();
     if files.write_gguf(Quantisation::F32, &mut again, |_| true).is_ok() {
-        let again = ModelFiles::of_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::new(again));
+        let again = ModelFiles::of_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::from(again));
         again.expect("what was written can be read");
     }
 }

@@ -1,5 +1,7 @@
 //! Rates of the products with frozen matrices, forward and input gradient; `bench/products.py` has PyTorch's for the same shapes.
 
+use std::cell::LazyCell;
+
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use foreword_kernels::{Backend as _, Bytes, Cpu, Dtype, Products, Rows, Weights};
@@ -32,40 +34,54 @@ fn rows(cpu: &Cpu, n: usize, width: usize) -> Rows<f32> {
 /// The formats, those in blocks only where rows are whole ones.
 const FORMATS: [Dtype; 6] = [Dtype::F32, Dtype::Bf16, Dtype::Q8_0, Dtype::Q6K, Dtype::Q4K, Dtype::Q4_0];
 
-/// `[out, input]` in each format.
-fn formats(out: usize, input: usize) -> Vec<(&'static str, Weights)> {
-    let values: Vec<f32> = (0..input * out).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect();
-    let fits = |dtype: &Dtype| input.is_multiple_of(dtype.block().0);
-    let weights = FORMATS.into_iter().filter(fits).filter_map(|dtype| {
-        Some((dtype.name(), Weights::new(Bytes::new(dtype.encode(&values)?), dtype, out, input).ok()?))
-    });
-    weights.collect()
+/// `n_matrices` of `[out, input]` in each format that they fit, made when they are first asked for.
+fn formats(
+    out: usize,
+    input: usize,
+    n_matrices: usize,
+) -> impl Iterator<Item = (Dtype, LazyCell<Vec<Weights>, impl FnOnce() -> Vec<Weights>>)> {
+    let fits = move |dtype: &Dtype| input.is_multiple_of(dtype.block().0);
+    FORMATS.into_iter().filter(fits).map(move |dtype| {
+        let weights = LazyCell::new(move || {
+            let values: Vec<f32> =
+                (0..input * out).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect();
+            let weights = || Weights::new(Bytes::from(dtype.encode(&values)?), dtype, out, input).ok();
+            (0..n_matrices).filter_map(|_| weights()).collect()
+        });
+        (dtype, weights)
+    })
 }
 
-/// `n` rows by all matrices, forward and gradient.
-fn measure(group: &mut BenchmarkGroup<'_, WallTime>, cpu: &Cpu, n: usize, name: &str, all: &[Weights]) {
-    let (out, input) = (all[0].rows(), all[0].cols());
-    let matrices: Vec<_> = all.iter().map(|weights| cpu.matrix(vec![weights.clone()])).collect();
+/// `n` rows by all matrices `[out, input]` of each format, forward and gradient.
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    cpu: &Cpu,
+    (n, input, out): (usize, usize, usize),
+    n_matrices: usize,
+    throughput: impl Fn(Dtype) -> Throughput,
+) {
     let (x, dy) = (rows(cpu, n, input), rows(cpu, n, out));
-    group.bench_function(BenchmarkId::new("forward", name), |bencher| {
-        bencher.iter(|| matrices.iter().map(|matrix| cpu.linear(&x, matrix, None)).collect::<Vec<_>>());
-    });
     let mut dx = cpu.zeros(n, input);
-    group.bench_function(BenchmarkId::new("gradient", name), |bencher| {
-        bencher.iter(|| matrices.iter().for_each(|matrix| cpu.linear_gradient(&dy, matrix, &mut dx)));
-    });
+    for (dtype, weights) in formats(out, input, n_matrices) {
+        let matrices =
+            LazyCell::new(|| weights.iter().map(|w| cpu.matrix(vec![w.clone()])).collect::<Vec<_>>());
+        group.throughput(throughput(dtype));
+        group.bench_function(BenchmarkId::new("forward", dtype.name()), |bencher| {
+            bencher.iter(|| matrices.iter().map(|matrix| cpu.linear(&x, matrix, None)).collect::<Vec<_>>());
+        });
+        group.bench_function(BenchmarkId::new("gradient", dtype.name()), |bencher| {
+            bencher.iter(|| matrices.iter().for_each(|matrix| cpu.linear_gradient(&dy, matrix, &mut dx)));
+        });
+    }
 }
 
 fn products(criterion: &mut Criterion) {
     let Some(cpu) = cpu() else { return };
     for (n, input, out) in SHAPES {
         let mut group = criterion.benchmark_group(format!("{n}x{input}x{out}"));
-        // Elements are multiply-adds counted as two operations: criterion's Gelem/s are GFLOP/s.
-        group.throughput(Throughput::Elements((2 * n * input * out) as u64));
         group.sample_size(20);
-        for (name, weights) in formats(out, input) {
-            measure(&mut group, &cpu, n, name, &[weights]);
-        }
+        // Elements are multiply-adds counted as two operations: criterion's Gelem/s are GFLOP/s.
+        measure(&mut group, &cpu, (n, input, out), 1, |_| Throughput::Elements((2 * n * input * out) as u64));
         group.finish();
     }
 }
@@ -77,13 +93,10 @@ fn generation(criterion: &mut Criterion) {
     for n in [1, 4, 8] {
         let mut group = criterion.benchmark_group(format!("{n}x{input}x{out} from memory"));
         group.sample_size(20);
-        for format in 0..formats(out, input).len() {
-            let all: Vec<(&str, Weights)> =
-                (0..n_matrices).map(|_| formats(out, input).swap_remove(format)).collect();
-            let (name, all): (Vec<&str>, Vec<Weights>) = all.into_iter().unzip();
-            group.throughput(Throughput::Bytes((n_matrices * all[0].bytes().len()) as u64));
-            measure(&mut group, &cpu, n, name[0], &all);
-        }
+        measure(&mut group, &cpu, (n, input, out), n_matrices, |dtype| {
+            let (numbers, bytes) = dtype.block();
+            Throughput::Bytes((n_matrices * input * out / numbers * bytes) as u64)
+        });
         group.finish();
     }
 }

@@ -24,6 +24,9 @@ mod cpu;
 mod machine;
 mod reference;
 
+/// Memory shared between weights: a mapped file, bytes compiled into the program, or an owned copy.
+pub use bytes::Bytes;
+
 pub use backend::{
     Activation, Attended, Attention, AttentionGradient, AttentionShape, Backend, Direction, Function, Head,
     HeadOf, Norm, NormKind, Pairing, RotaryAngles, Token,
@@ -36,4 +39,4 @@ pub use forest::{Forest, Parent, QueryBlock, Segment, Source, Span};
 pub use machine::{Kept, Machine, MachineRows};
 pub use reference::Reference;
 pub use rows::{Element, RowBlock, Rows};
-pub use weights::{Bytes, Dtype, Weights, WeightsError};
+pub use weights::{Dtype, Weights, WeightsError};

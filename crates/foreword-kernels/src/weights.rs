@@ -2,45 +2,9 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use half::{bf16, f16};
-
-/// Memory shared between weights: a mapped file, bytes compiled into the program, or an owned copy.
-#[derive(Clone)]
-pub struct Bytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
-    range: Range<usize>,
-}
-
-impl Bytes {
-    /// All bytes of `owner`.
-    pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        let range = 0..owner.as_ref().len();
-        Self { owner: Arc::new(owner), range }
-    }
-
-    /// The part `range` of these bytes, sharing their memory; `None` where it leaves them.
-    #[must_use]
-    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
-        let start = self.range.start.checked_add(range.start)?;
-        let end = self.range.start.checked_add(range.end)?;
-        (start <= end && end <= self.range.end)
-            .then(|| Self { owner: Arc::clone(&self.owner), range: start..end })
-    }
-
-    /// The bytes themselves.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.range.clone()]
-    }
-}
-
-impl std::fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Bytes({})", self.range.len())
-    }
-}
 
 /// How a number of a frozen matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,7 +125,9 @@ pub struct Weights {
     cols: usize,
     /// Lines are columns.
     turned: bool,
-    /// Numbers from one line to the next.
+    /// Bytes of a line.
+    line_size: usize,
+    /// Bytes from one line to the next.
     stride: usize,
     /// Width of the heads whose rows are stored by pairs.
     paired: Option<usize>,
@@ -180,7 +146,7 @@ impl Aligned {
     fn copy(bytes: &[u8]) -> Bytes {
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Bytes::new(Self(words, bytes.len()))
+        Bytes::from_owner(Self(words, bytes.len()))
     }
 }
 
@@ -191,14 +157,12 @@ impl Weights {
     /// # Errors
     /// If the bytes are not exactly `rows · cols` numbers, or a row is no whole number of blocks.
     pub fn new(bytes: Bytes, dtype: Dtype, rows: usize, cols: usize) -> Result<Self, WeightsError> {
-        let expected = dtype.bytes(cols).and_then(|row| row.checked_mul(rows));
-        let n_bytes = bytes.as_slice().len();
-        if expected != Some(n_bytes) {
-            return Err(WeightsError { shape: (rows, cols), dtype, n_bytes });
-        }
-        let aligned = (bytes.as_slice().as_ptr() as usize).is_multiple_of(dtype.alignment());
-        let bytes = if aligned { bytes } else { Aligned::copy(bytes.as_slice()) };
-        Ok(Self { bytes, dtype, rows, cols, turned: false, stride: cols, paired: None })
+        let n_bytes = bytes.len();
+        let line_size = dtype.bytes(cols).filter(|line| line.checked_mul(rows) == Some(n_bytes));
+        let line_size = line_size.ok_or(WeightsError { shape: (rows, cols), dtype, n_bytes })?;
+        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.alignment());
+        let bytes = if aligned { bytes } else { Aligned::copy(&bytes) };
+        Ok(Self { bytes, dtype, rows, cols, turned: false, line_size, stride: line_size, paired: None })
     }
 
     /// An owned single-precision matrix `[values.len() / cols, cols]`.
@@ -213,8 +177,8 @@ impl Weights {
             values.len()
         );
         let bytes = Aligned::copy(bytemuck::cast_slice(values));
-        let (dtype, rows) = (Dtype::F32, values.len() / cols);
-        Self { bytes, dtype, rows, cols, turned: false, stride: cols, paired: None }
+        let (dtype, rows, line_size) = (Dtype::F32, values.len() / cols, 4 * cols);
+        Self { bytes, dtype, rows, cols, turned: false, line_size, stride: line_size, paired: None }
     }
 
     /// Number of rows: the outputs of a linear layer, or the entries of a table.
@@ -238,14 +202,14 @@ impl Weights {
     /// The bytes that hold it, in the stored format and order.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.as_slice()
+        &self.bytes
     }
 
     /// Its numbers row after row in the stored format, which has no blocks: the bytes that hold it, or a copy where they lie
     /// otherwise.
     #[cfg(feature = "candle")]
     pub(crate) fn packed(&self) -> Cow<'_, [u8]> {
-        if !self.turned && self.stride == self.cols && self.paired.is_none() {
+        if !self.turned && self.stride == self.line_size && self.paired.is_none() {
             return Cow::Borrowed(self.bytes());
         }
         let size = self.dtype.block().1;
@@ -264,11 +228,6 @@ impl Weights {
         self.turned
     }
 
-    /// Numbers of a line.
-    fn line_len(&self) -> usize {
-        if self.turned { self.rows } else { self.cols }
-    }
-
     /// The bytes of line `line`, a row or, where the matrix is turned, a column.
     pub(crate) fn line_bytes(&self, line: usize) -> &[u8] {
         let line = match self.paired {
@@ -278,14 +237,7 @@ impl Weights {
                 first + 2 * (i % half) + i / half
             }
         };
-        let start = self.offset(line * self.stride);
-        &self.bytes()[start..start + self.offset(self.line_len())]
-    }
-
-    /// Where number `n` begins, which is the first of a block.
-    fn offset(&self, n: usize) -> usize {
-        let (numbers, bytes) = self.dtype.block();
-        n / numbers * bytes
+        &self.bytes[line * self.stride..][..self.line_size]
     }
 
     /// Writes the numbers `range` of line `line` to `to`, widened to single precision (exact for every format).
@@ -374,15 +326,15 @@ impl Weights {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {:?}", self.shape());
         let cut = |row: usize| self.paired.is_some_and(|width| !row.is_multiple_of(width));
         assert!(!cut(range.start) && !cut(range.end), "rows {range:?} cut a head");
-        let numbers = if self.turned {
+        let (bytes, line_size) = if self.turned {
+            let size = self.dtype.block().1;
             let last_line = self.cols.saturating_sub(1) * self.stride;
-            range.start..last_line + range.end
+            (range.start * size..last_line + range.end * size, range.len() * size)
         } else {
-            range.start * self.stride..range.end * self.stride
+            (range.start * self.stride..range.end * self.stride, self.line_size)
         };
-        let shared = self.bytes.slice(self.offset(numbers.start)..self.offset(numbers.end));
-        let bytes = shared.unwrap_or_else(|| Aligned::copy(&[]));
-        Self { bytes, rows: range.len(), ..self.clone() }
+        let bytes = self.bytes.slice(bytes.start.min(self.bytes.len())..bytes.end.min(self.bytes.len()));
+        Self { bytes, rows: range.len(), line_size, ..self.clone() }
     }
 
     /// The number nearest to `value` that bf16 can hold, as its bits: the form in which tables of different formats are

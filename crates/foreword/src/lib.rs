@@ -21,7 +21,7 @@
 //!         generation_config: None,
 //!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
 //!         chat: ChatFiles::default(),
-//!         weights: vec![("model.safetensors".to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
+//!         weights: vec![("model.safetensors".to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
 //!     },
 //!     Cpu::new(0)?,
 //! )?;

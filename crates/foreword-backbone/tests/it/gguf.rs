@@ -63,7 +63,7 @@ fn written(files: &ModelFiles, to: Quantisation) -> Vec<u8> {
 }
 
 fn of(name: &str, bytes: Vec<u8>) -> ModelFiles {
-    ModelFiles::of_gguf(name.to_owned(), "model.gguf".to_owned(), Bytes::new(bytes)).unwrap()
+    ModelFiles::of_gguf(name.to_owned(), "model.gguf".to_owned(), Bytes::from(bytes)).unwrap()
 }
 
 /// The same file without the whole `tokenizer.json`: the key becomes another one.
@@ -306,7 +306,7 @@ fn the_same_table_is_known_in_every_format_and_another_one_is_not() {
 fn damaged_files_are_errors_that_say_where() {
     let bytes = written(&source("llama-tiny"), Quantisation::Q8_0);
     let open = |bytes: &[u8]| {
-        let files = ModelFiles::of_gguf("x".to_owned(), "x.gguf".to_owned(), Bytes::new(bytes.to_vec()));
+        let files = ModelFiles::of_gguf("x".to_owned(), "x.gguf".to_owned(), Bytes::copy_from_slice(bytes));
         files.and_then(|files| Model::load(&files, Cpu::new(1).unwrap())).map_err(|error| error.to_string())
     };
     assert!(open(&bytes).is_ok());

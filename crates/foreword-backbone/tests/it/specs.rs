@@ -101,7 +101,7 @@ fn files(config: &Map<String, Value>) -> Option<[ModelFiles; 2]> {
     let files = |tensors: &Tensors, noise| {
         let mut files = ModelFiles::directory(&root().join("testdata/models/llama-tiny")).unwrap();
         files.config = serde_json::to_vec(config).unwrap();
-        files.weights = vec![("model.safetensors".into(), Bytes::new(tensors.file(noise)))];
+        files.weights = vec![("model.safetensors".into(), Bytes::from(tensors.file(noise)))];
         files
     };
     loop {

@@ -36,7 +36,7 @@ pub(crate) fn bundled() -> ModelFiles {
         generation_config: None,
         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
         chat: ChatFiles::default(),
-        weights: vec![(WEIGHTS.to_owned(), Bytes::new(foreword_tiny::WEIGHTS))],
+        weights: vec![(WEIGHTS.to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
     }
 }
 

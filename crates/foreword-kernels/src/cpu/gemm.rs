@@ -14,6 +14,7 @@ mod matrix;
 mod neon;
 pub(super) mod pairs;
 mod registers;
+mod shares;
 mod unpacked;
 
 use std::cell::RefCell;
@@ -25,6 +26,7 @@ use super::lanes::Path;
 use crate::rows::{RowBlock, Rows};
 pub(super) use matrix::FrozenMatrix;
 use registers::{Block, block};
+use shares::{Part, Shares};
 
 /// Numbers of a cache line.
 const LINE: usize = 16;
@@ -227,13 +229,13 @@ pub(super) fn some_outputs(
     cols: Range<usize>,
     to: &mut [f32],
 ) {
-    to.fill(0.0);
     let stride = cols.len();
     let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
     way.with_units(x, target.n_rows, weight.cols(), |x| {
         for panel in panels(stride, way.tile_width(), PANEL) {
             let of_matrix = cols.start + panel.start..cols.start + panel.end;
-            columns(way, x, 0..weight.cols(), weight.outputs(), of_matrix, target.offset(panel.start));
+            let to = target.offset(panel.start);
+            columns(way, x, 0..weight.cols(), weight.outputs(), of_matrix, Start::Zero, to);
         }
     });
 }
@@ -251,7 +253,7 @@ pub(super) fn some_input_gradient(
     way.with_units(dy, target.n_rows, rows.len(), |dy| {
         for panel in panels(stride, way.tile_width(), PANEL) {
             let to = target.offset(panel.start);
-            columns(way, dy, rows.clone(), weight.inputs(), panel, to);
+            columns(way, dy, rows.clone(), weight.inputs(), panel, Start::Add, to);
         }
     });
 }
@@ -272,6 +274,7 @@ pub(super) fn multiply(
             left,
             terms,
             (panel, n_cols),
+            Start::Add,
             Target::of(to, stride, col),
             &Ahead::NOTHING,
         );
@@ -284,7 +287,7 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
-/// What the sums of a product start from.
+/// What the sums of a product, or of some of its columns, start from.
 #[derive(Clone, Copy)]
 enum Start<'a> {
     /// What is there.
@@ -296,29 +299,37 @@ enum Start<'a> {
 }
 
 impl Start<'_> {
-    /// Writes it to the columns `cols`, just before their panel's turn, so that they are still in a cache.
+    /// Of some of the columns.
+    fn of(self, cols: Range<usize>) -> Self {
+        match self {
+            Self::Row(row) => Self::Row(&row[cols]),
+            other => other,
+        }
+    }
+
+    /// Writes it to the first `n_cols` columns of a target.
     #[allow(unsafe_code)]
-    fn write(self, cols: Range<usize>, to: Target) {
+    fn write(self, n_cols: usize, to: Target) {
         for row in 0..to.n_rows {
-            // SAFETY: rows of a target have all its columns; those of a panel belong to one thread.
+            // SAFETY: rows of a target have all columns of a part of it; those belong to one thread.
             unsafe {
-                let first = to.first.add(row * to.stride + cols.start);
+                let first = to.first.add(row * to.stride);
                 match self {
                     Self::Add => return,
-                    Self::Zero => first.write_bytes(0, cols.len()),
-                    Self::Row(row) => first.copy_from_nonoverlapping(row[cols.clone()].as_ptr(), cols.len()),
+                    Self::Zero => first.write_bytes(0, n_cols),
+                    Self::Row(row) => first.copy_from_nonoverlapping(row[..n_cols].as_ptr(), n_cols),
                 }
             }
         }
     }
 }
 
-/// `to[N, stride] = start + left[N, terms] · tiles`, panels shared among threads.
+/// `to[N, stride] = start + left[N, terms] · tiles`, shared among threads.
 fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start<'_>, to: Target) {
-    let (n, width) = (to.stride, way.tile_width());
     if to.n_rows == 0 {
         return;
     }
+    let n_threads = rayon::current_num_threads();
     // Enough panels for every thread to have several, so that none waits for the last.
     let (shares, widest) = match side {
         Side::Terms(_) if matches!(way, Way::Tiles) && to.n_rows <= few::MAX_ROWS => (2, PANEL_FEW_TILES),
@@ -327,14 +338,15 @@ fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start
         // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
         Side::Terms(_) => (1, PANEL_FEW_ROWS),
     };
-    let tiles = (n.div_ceil(width) / (shares * rayon::current_num_threads())).clamp(1, widest);
-    let tiles = if tiles > PANEL { tiles - tiles % PANEL } else { tiles };
-    let panels: Vec<Range<usize>> = panels(n, width, tiles).collect();
+    let (n_cols, n_rows, width, height) = (to.stride, to.n_rows, way.tile_width(), way.block_height());
+    let tiles = n_cols.div_ceil(width).div_ceil(shares * n_threads).clamp(1, widest);
+    let parts = Shares { n_cols, n_rows, width, height, tiles, n_threads }.parts();
     let to = &Shared(to);
-    way.with_units(left, to.0.n_rows, terms, |left| {
-        panels.par_iter().with_max_len(1).for_each(|cols| {
-            start.write(cols.clone(), to.0);
-            columns(way, left, 0..terms, side, cols.clone(), to.0.offset(cols.start));
+    way.with_units(left, n_rows, terms, |left| {
+        parts.par_iter().with_max_len(1).for_each(|Part { rows, cols }| {
+            let left = Left { values: &left.values[rows.start * left.stride..], stride: left.stride };
+            let to = to.0.rows(rows.clone()).offset(cols.start);
+            columns(way, left, 0..terms, side, cols.clone(), start.of(cols.clone()), to);
         });
     });
 }
@@ -347,9 +359,9 @@ struct Target {
     n_rows: usize,
 }
 
-/// A target whose columns are written by several threads, each its own.
+/// A target that several threads write to, each its own part.
 struct Shared(Target);
-// SAFETY: `parallel` hands every column to exactly one thread.
+// SAFETY: `parallel` hands every number to exactly one thread.
 #[allow(unsafe_code)]
 unsafe impl Sync for Shared {}
 
@@ -357,6 +369,11 @@ impl Target {
     fn of(values: &mut [f32], stride: usize, col: usize) -> Self {
         assert!(values.len().is_multiple_of(stride) && col < stride, "target out of shape");
         Self { n_rows: values.len() / stride, first: values.as_mut_ptr(), stride }.offset(col)
+    }
+
+    fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.n_rows, "rows beyond a target");
+        Self { first: self.first.wrapping_add(rows.start * self.stride), n_rows: rows.len(), ..self }
     }
 
     fn offset(self, col: usize) -> Self {
@@ -368,11 +385,25 @@ thread_local! {
     static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Adds all terms to the columns `cols` of the product, which start at `to`.
-fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: Range<usize>, to: Target) {
+/// The columns `cols` of the product, which begin at `to`: their start and all terms.
+fn columns(
+    way: Way,
+    left: Left<'_>,
+    terms: Range<usize>,
+    side: Side<'_>,
+    cols: Range<usize>,
+    start: Start<'_>,
+    to: Target,
+) {
     let width = way.tile_width();
     let n_tiles = cols.len().div_ceil(width);
-    if few::applies(way, side, to.n_rows) {
+    let is_of_few = few::applies(way, side, to.n_rows);
+    // Else the first block of terms brings it along.
+    let is_written = is_of_few || terms.is_empty() || matches!(way, Way::Tiles);
+    if is_written {
+        start.write(cols.len(), to);
+    }
+    if is_of_few {
         return few::multiply(way, &few::Part { left, side, terms, cols }, to);
     }
     let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
@@ -380,8 +411,9 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
         buffer.resize(PANEL * KC * NR_MAX + LINE, 0.0);
         let first = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
         let buffer = &mut buffer[first..];
-        for start in terms.clone().step_by(depth) {
-            let block = start..(start + depth).min(terms.end);
+        for first in terms.clone().step_by(depth) {
+            let start = if is_written || first > terms.start { Start::Add } else { start };
+            let block = first..(first + depth).min(terms.end);
             let n_units = way.n_units(block.len());
             let panel = &mut buffer[..n_tiles * n_units * width];
             side.fill(way, cols.clone(), block.clone(), width, panel);
@@ -400,7 +432,7 @@ fn columns(way: Way, left: Left<'_>, terms: Range<usize>, side: Side<'_>, cols: 
             } else {
                 Ahead::of(side, cols.clone(), next)
             };
-            row_blocks(way, left, first..first + n_units, (panel, cols.len()), to, &ahead);
+            row_blocks(way, left, first..first + n_units, (panel, cols.len()), start, to, &ahead);
         }
     });
 }
@@ -444,13 +476,17 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Adds the units `terms` of every row to a panel's columns.
+/// What sums start from that start from nothing.
+static NOTHING: [f32; 2 * NR_MAX] = [0.0; 2 * NR_MAX];
+
+/// A panel's columns: their start and the units `terms` of every row.
 #[allow(unsafe_code)]
 fn row_blocks(
     way: Way,
     left: Left<'_>,
     terms: Range<usize>,
     (panel, n_cols): (&[f32], usize),
+    start: Start<'_>,
     to: Target,
     ahead: &Ahead<'_>,
 ) {
@@ -463,34 +499,46 @@ fn row_blocks(
         "left-hand side too small"
     );
     assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
+    assert!(!matches!(start, Start::Row(row) if row.len() < n_cols), "start too short");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
     let mut registers = amx::Registers::default();
-    for start in (0..to.n_rows).step_by(height) {
-        let n = height.min(to.n_rows - start);
-        ahead.fetch(start..start + n, to.n_rows);
+    for first in (0..to.n_rows).step_by(height) {
+        let n = height.min(to.n_rows - first);
+        ahead.fetch(first..first + n, to.n_rows);
         for (tile, b) in panel.chunks_exact(terms.len() * width).enumerate() {
-            let n_cols = (n_cols - tile * width).min(width);
-            // SAFETY: rows start..start + n of the left side and of the target exist (asserted above, and by `Target::of`);
-            // the target's columns of this tile belong to this call alone. At the right edge a full tile is computed in
-            // `edge`.
+            let col = tile * width;
+            let n_cols = (n_cols - col).min(width);
+            // SAFETY: rows first..first + n of the left side and of the target exist (asserted above, and by `Target::of`);
+            // the target's columns of this tile belong to this call alone, and a start has as many (asserted above). At the
+            // right edge a full tile is computed in `edge`.
             unsafe {
-                let a = left.values.as_ptr().add(start * left.stride + terms.start * rows_together);
-                let c = to.first.add(start * to.stride + tile * width);
-                let (k, b) = (terms.len(), b.as_ptr());
+                let a = left.values.as_ptr().add(first * left.stride + terms.start * rows_together);
+                let c = to.first.add(first * to.stride + col);
+                let (from, ldf) = match start {
+                    Start::Add => (c.cast_const(), to.stride),
+                    Start::Zero => (NOTHING.as_ptr(), 0),
+                    Start::Row(row) => (row.as_ptr().add(col), 0),
+                };
+                let whole = Block {
+                    k: terms.len(),
+                    a,
+                    lda: left.stride,
+                    b: b.as_ptr(),
+                    from,
+                    ldf,
+                    c,
+                    ldc: to.stride,
+                };
                 if n_cols == width {
-                    block(way, &mut registers, n, Block { k, a, lda: left.stride, b, c, ldc: to.stride });
+                    block(way, &mut registers, n, whole);
                 } else {
+                    let to = edge.as_mut_ptr();
                     for i in 0..n {
-                        c.add(i * to.stride).copy_to_nonoverlapping(edge.as_mut_ptr().add(i * width), n_cols);
+                        from.add(i * ldf).copy_to_nonoverlapping(to.add(i * width), n_cols);
                     }
-                    block(
-                        way,
-                        &mut registers,
-                        n,
-                        Block { k, a, lda: left.stride, b, c: edge.as_mut_ptr(), ldc: width },
-                    );
+                    block(way, &mut registers, n, Block { from: to, ldf: width, c: to, ldc: width, ..whole });
                     for i in 0..n {
-                        edge.as_ptr().add(i * width).copy_to_nonoverlapping(c.add(i * to.stride), n_cols);
+                        to.add(i * width).copy_to_nonoverlapping(c.add(i * whole.ldc), n_cols);
                     }
                 }
             }

@@ -33,7 +33,7 @@ fn blocks_hold_the_numbers_that_ggml_reads_and_any_part_of_a_row_can_be_read() {
     for dtype in BLOCKS {
         let bytes = golden.take(dtype.bytes(Golden::N).unwrap());
         let numbers = golden.numbers();
-        let weights = Weights::new(Bytes::new(bytes), dtype, 2, 256).unwrap();
+        let weights = Weights::new(Bytes::from(bytes), dtype, 2, 256).unwrap();
         assert_eq!(*weights.to_f32(), numbers, "{dtype:?}");
         for range in [0..1, 0..256, 31..32, 31..33, 1..255, 32..64, 40..41, 17..200, 224..256, 5..5] {
             let mut part = vec![f32::NAN; range.len()];
@@ -68,20 +68,20 @@ fn what_is_written_is_as_near_as_the_format_allows() {
     let others = [(Dtype::F16, 3e-4), (Dtype::Bf16, 2e-3)];
     for (dtype, bound) in BLOCKS.into_iter().zip(blocks).chain(others) {
         let bytes = dtype.encode(&values).unwrap();
-        let weights = Weights::new(Bytes::new(bytes.clone()), dtype, 64, 256).unwrap();
+        let weights = Weights::new(Bytes::from(bytes.clone()), dtype, 64, 256).unwrap();
         let kept: Vec<f64> = weights.to_f32().iter().copied().map(f64::from).collect();
         let error = distance(&kept, &wide);
         assert!(error < bound && error > bound / 2.0, "{dtype:?}: {error}");
         // What was read is written as it was, but for the search's own rounding.
         let again =
-            Weights::new(Bytes::new(dtype.encode(&weights.to_f32()).unwrap()), dtype, 64, 256).unwrap();
+            Weights::new(Bytes::from(dtype.encode(&weights.to_f32()).unwrap()), dtype, 64, 256).unwrap();
         let again: Vec<f64> = again.to_f32().iter().copied().map(f64::from).collect();
         assert!(distance(&again, &kept) < error, "{dtype:?} drifts");
     }
     for dtype in BLOCKS {
         for special in [vec![0.0; 256], vec![0.25; 256], vec![-0.25; 256], vec![1e-30; 256]] {
             let bytes = dtype.encode(&special).unwrap();
-            let read = Weights::new(Bytes::new(bytes), dtype, 1, 256).unwrap();
+            let read = Weights::new(Bytes::from(bytes), dtype, 1, 256).unwrap();
             let far = read.to_f32().iter().zip(&special).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(far <= 0.01, "{dtype:?} {}: {far}", special[0]);
         }
@@ -94,7 +94,8 @@ fn rows_that_are_no_whole_blocks_are_refused() {
     for dtype in BLOCKS {
         let (numbers, bytes) = dtype.block();
         let of = |n_bytes: usize, rows, cols| {
-            Weights::new(Bytes::new(vec![0u8; n_bytes]), dtype, rows, cols).map_err(|error| error.to_string())
+            Weights::new(Bytes::from(vec![0u8; n_bytes]), dtype, rows, cols)
+                .map_err(|error| error.to_string())
         };
         assert!(of(2 * bytes, 2, numbers).is_ok());
         assert!(of(2 * bytes + 1, 2, numbers).is_err());

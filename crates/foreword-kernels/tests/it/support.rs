@@ -27,7 +27,7 @@ impl Numbers {
     pub(crate) fn weights(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Weights {
         let values = self.vec(rows * cols);
         let bytes = dtype.encode(&values).unwrap();
-        Weights::new(Bytes::new(bytes), dtype, rows, cols).unwrap()
+        Weights::new(Bytes::from(bytes), dtype, rows, cols).unwrap()
     }
 
     pub(crate) fn norm<B: Backend>(&mut self, backend: &B, width: usize, layer: bool) -> Norm<B::Vector> {

@@ -67,7 +67,7 @@ impl Drop for Registers {
 /// # Safety
 /// As for `super::block`.
 unsafe fn block_portable(n_rows: usize, block: Block) {
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, c, ldc, .. } = block;
     let at = |row: usize, unit: usize| {
         row / ROWS * ROWS * lda + unit / UNITS * ROWS * UNITS + row % ROWS * UNITS + unit % UNITS
     };
@@ -186,7 +186,7 @@ mod native {
     /// # Safety
     /// As for `super::super::block`.
     pub(super) unsafe fn block(n_rows: usize, block: Block) {
-        let Block { k, a, lda, b, c, ldc } = block;
+        let Block { k, a, lda, b, c, ldc, .. } = block;
         let (ldb, ldc) = (WIDTH * 4, ldc * 4);
         let steps = k / UNITS;
         if steps == 0 {

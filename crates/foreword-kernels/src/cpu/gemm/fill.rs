@@ -21,10 +21,14 @@ use crate::weights::Dtype;
 #[allow(unsafe_code)]
 pub(super) fn fetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
+    if let Some(last) = bytes.last() {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: asking for memory reads none.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        let mut line = (bytes.as_ptr().addr() & !63) as *const i8;
+        while line.addr() <= std::ptr::from_ref(last).addr() {
+            // SAFETY: asking for memory reads none.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
+            line = line.wrapping_add(64);
+        }
     }
     let _ = bytes;
 }

@@ -22,13 +22,13 @@ const WIDTH: usize = 4;
 /// # Safety
 /// As for `super::block`.
 pub(super) unsafe fn block_neon<const MR: usize>(block: Block) {
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
     // SAFETY: the caller of `block` promises that all of these lie within their matrices.
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); WIDTH]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = vld1q_f32(c.add(i * ldc + v * 4));
+                *sum = vld1q_f32(from.add(i * ldf + v * 4));
             }
         }
         let whole = k - k % 4;

@@ -64,27 +64,32 @@ fn pair(low: f32, high: f32) -> u32 {
     round(low) | round(high) << 16
 }
 
-per_path!(fn pair_rows = pair_rows_of(from: &[f32], stride: usize, n_terms: usize, layout: Layout, to: &mut [u32]));
+per_path!(fn pair_rows = pair_rows_of(
+    from: &[f32], stride: usize, n_terms: usize, layout: Layout, to: &mut [MaybeUninit<u32>]
+));
 
-/// Writes a group of rows of `n_terms` numbers in units.
+/// Writes a group of rows of `n_terms` numbers in units: whole pieces, with zeros after the terms and for rows that are missing.
 #[inline(always)]
 fn pair_rows_of<const FMA: bool>(
     from: &[f32],
     stride: usize,
     n_terms: usize,
     layout: Layout,
-    to: &mut [u32],
+    to: &mut [MaybeUninit<u32>],
 ) {
-    let (n_rows, piece) = (layout.rows, layout.piece);
-    for (i, row) in from.chunks(stride).enumerate() {
-        for (j, terms) in row[..n_terms].chunks(2 * piece).enumerate() {
-            let (whole, rest) = terms.as_chunks::<2>();
-            let to = &mut to[(j * n_rows + i) * piece..][..piece];
-            for (to, &[low, high]) in to.iter_mut().zip(whole) {
-                *to = pair(low, high);
+    for (j, pieces) in to.chunks_exact_mut(layout.rows * layout.piece).enumerate() {
+        let mut rows = from.chunks(stride);
+        for to in pieces.chunks_exact_mut(layout.piece) {
+            let row = rows.next().map_or(&[][..], |row| &row[..n_terms]);
+            let terms = row.get(2 * layout.piece * j..).unwrap_or_default();
+            let (whole, last) = terms[..terms.len().min(2 * layout.piece)].as_chunks::<2>();
+            let (units, rest) = to.split_at_mut(whole.len());
+            for (to, &[low, high]) in units.iter_mut().zip(whole) {
+                to.write(pair(low, high));
             }
-            if let (Some(to), [last]) = (to.get_mut(whole.len()), rest) {
-                *to = pair(*last, 0.0);
+            rest.fill(MaybeUninit::new(0));
+            if let (Some(to), &[last]) = (rest.first_mut(), last) {
+                to.write(pair(last, 0.0));
             }
         }
     }
@@ -116,9 +121,8 @@ pub(super) fn left(
         let groups = units.spare_capacity_mut()[..n].par_chunks_exact_mut(layout.rows * n_units);
         let groups = groups.zip(values.par_chunks(layout.rows * left.stride));
         groups.with_min_len(16usize.div_ceil(layout.rows)).for_each(|(to, from)| {
-            to.fill(MaybeUninit::new(0.0));
-            // SAFETY: they are zeros now, and a unit has the size of a number.
-            let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u32>(), to.len()) };
+            // SAFETY: a unit has the size and alignment of a number, and neither has to be there yet.
+            let (_, to, _) = unsafe { to.align_to_mut::<MaybeUninit<u32>>() };
             pair_rows(path, from, left.stride, n_terms, layout, to);
         });
     }
@@ -258,7 +262,7 @@ fn turned(
 pub(super) const NATIVE_WIDTH: usize = 64;
 pub(super) const NATIVE_HEIGHT: usize = 6;
 
-/// The register block, for units: `c[MR, 64] += a[MR, k] b[k, 64]`.
+/// The register block, for units: `c[MR, 64] = from[MR, 64] + a[MR, k] b[k, 64]`.
 ///
 /// # Safety
 /// As for `super::block`; the processor multiplies pairs by itself.
@@ -268,14 +272,14 @@ pub(super) unsafe fn block_native<const MR: usize>(block: Block) {
     use std::arch::x86_64::{
         __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
     // SAFETY: the caller of `block` promises that all of these lie within their matrices; a unit moves as a number of its size.
     unsafe {
         let units = |numbers: __m512| std::mem::transmute::<__m512, __m512bh>(numbers);
         let mut sums = [[_mm512_set1_ps(0.0); 4]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_loadu_ps(c.add(i * ldc + v * 16));
+                *sum = _mm512_loadu_ps(from.add(i * ldf + v * 16));
             }
         }
         for unit in 0..k {
@@ -355,12 +359,12 @@ pub(super) unsafe fn block_portable<const MR: usize>(block: Block) {
 
 #[inline(always)]
 unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Block) {
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
     // SAFETY: the caller promises that all of these lie within their matrices.
     unsafe {
         let mut sums = [[0.0f32; NR]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = *c.add(i * ldc).cast::<[f32; NR]>();
+            *sums = *from.add(i * ldf).cast::<[f32; NR]>();
         }
         for unit in 0..k {
             let b = &*b.add(unit * NR).cast::<[f32; NR]>();
@@ -384,7 +388,7 @@ mod tests {
     use super::super::{Start, Target, Way, parallel};
     use super::*;
     use crate::rows::Rows;
-    use crate::weights::Bytes;
+    use bytes::Bytes;
 
     #[test]
     fn numbers_are_rounded_as_the_library_rounds() {
@@ -421,7 +425,7 @@ mod tests {
         // Where there are no tile registers, they are imitated.
         let ways: Vec<Way> = paths.map(Way::Pairs).chain(native).chain([Way::Tiles]).collect();
         for (out, input) in [(1, 1), (75, 203), (130, 67)] {
-            let bytes = Bytes::new(Dtype::Bf16.encode(&numbers(out * input, 7)).unwrap());
+            let bytes = Bytes::from(Dtype::Bf16.encode(&numbers(out * input, 7)).unwrap());
             let weights = Weights::new(bytes, Dtype::Bf16, out, input).unwrap();
             let matrix = FrozenMatrix::new(Path::Portable, vec![weights.clone()], |_| Dtype::Bf16);
             for n in [1, 3, 8, 19, 45] {
@@ -490,7 +494,8 @@ mod tests {
                     .map(|(a, b)| f64::from(a) * f64::from(b));
                 let (lines, mut sums) = ([b; NATIVE_WIDTH], [c; NATIVE_WIDTH]);
                 let (to, ldc) = (sums.as_mut_ptr(), NATIVE_WIDTH);
-                let block = Block { k: 1, a: &raw const a, lda: 1, b: lines.as_ptr(), c: to, ldc };
+                let (a, b) = (&raw const a, lines.as_ptr());
+                let block = Block { k: 1, a, lda: 1, b, from: to, ldf: ldc, c: to, ldc };
                 // SAFETY: a row of one unit, a row of the other side, and a row of the target; the processor has the instruction.
                 unsafe { block_native::<1>(block) };
                 let exact: f64 = terms.iter().sum();

@@ -5,13 +5,16 @@ use super::neon;
 use super::{Way, amx, pairs};
 use crate::cpu::lanes::{PORTABLE_FMA, Path, fma};
 
-/// One register block: `c[MR, NR] += a[MR, k] b[k, NR]`.
+/// One register block: `c[MR, NR] = from[MR, NR] + a[MR, k] b[k, NR]`, where `from` may be `c`.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub(super) k: usize,
     pub(super) a: *const f32,
     pub(super) lda: usize,
     pub(super) b: *const f32,
+    pub(super) from: *const f32,
+    /// 0 where all rows start from the same.
+    pub(super) ldf: usize,
     pub(super) c: *mut f32,
     pub(super) ldc: usize,
 }
@@ -19,7 +22,8 @@ pub(super) struct Block {
 /// Runs the register block of `n` rows.
 ///
 /// # Safety
-/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `c` has `n` rows of NR to read and write; the processor can run `way`.
+/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `from` has `n` rows of NR to read and `c` to write; the processor can run `way`. For
+/// [`Way::Tiles`], `from` is `c`.
 #[allow(unsafe_code)]
 pub(super) unsafe fn block(way: Way, registers: &mut amx::Registers, n: usize, block: Block) {
     macro_rules! by_height {
@@ -76,12 +80,12 @@ pub(super) unsafe fn block(way: Way, registers: &mut amx::Registers, n: usize, b
 #[allow(unsafe_code)]
 unsafe fn block_avx512<const MR: usize>(block: Block) {
     use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
     // SAFETY: the caller of `block` promises that all of these lie within their matrices.
     unsafe {
         let mut sums = [[_mm512_set1_ps(0.0); 2]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = [_mm512_loadu_ps(c.add(i * ldc)), _mm512_loadu_ps(c.add(i * ldc + 16))];
+            *sums = [_mm512_loadu_ps(from.add(i * ldf)), _mm512_loadu_ps(from.add(i * ldf + 16))];
         }
         for term in 0..k {
             let b0 = _mm512_loadu_ps(b.add(term * 32));
@@ -117,12 +121,12 @@ unsafe fn block_portable<const MR: usize>(block: Block) {
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Block) {
-    let Block { k, a, lda, b, c, ldc } = block;
+    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
     // SAFETY: the caller promises that all of these lie within their matrices.
     unsafe {
         let mut sums = [[0.0f32; NR]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
-            *sums = *c.add(i * ldc).cast::<[f32; NR]>();
+            *sums = *from.add(i * ldf).cast::<[f32; NR]>();
         }
         for term in 0..k {
             let b = &*b.add(term * NR).cast::<[f32; NR]>();
