@@ -368,8 +368,8 @@ impl<B: Backend> Backbone<B> {
         }
         let d_half =
             self.half_backward(&d_middle, inner.attention_half.as_ref(), layer.attention_post_norm.as_ref());
-        let mut d_attended = backend.zeros(n_asking, attention.query_width());
-        backend.linear_gradient(d_half.as_ref().unwrap_or(&d_middle), &layer.output.weight, &mut d_attended);
+        let d_half = d_half.as_ref().unwrap_or(&d_middle);
+        let d_attended = backend.linear_gradient(d_half, &layer.output.weight, None);
         if parallel {
             let asked = call.asking.map(|asking| backend.select(input, asking));
             let reading = asked.as_ref().unwrap_or(input);
@@ -447,9 +447,8 @@ impl<B: Backend> Backbone<B> {
         d_input: &mut B::Rows,
     ) {
         let backend = &self.backend;
-        let mut d_normed = backend.zeros(input.n_rows(), self.spec.hidden);
-        backend.linear_gradient(d_queries, &layer.query.weight, &mut d_normed);
-        backend.linear_gradient(d_own, &layer.key_value.weight, &mut d_normed);
+        let d_normed = backend.linear_gradient(d_queries, &layer.query.weight, None);
+        let d_normed = backend.linear_gradient(d_own, &layer.key_value.weight, Some(d_normed));
         self.add_norm_gradient(layer.attention_norm.as_ref(), input, &d_normed, d_input);
     }
 

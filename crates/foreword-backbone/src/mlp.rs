@@ -89,14 +89,9 @@ impl<B: Backend> Expert<B> {
     }
 
     fn backward(&self, backend: &B, activation: Activation, up: &B::Rows, dy: &B::Rows) -> B::Rows {
-        let (n, hidden) = (dy.n_rows(), dy.width());
-        let inner = if activation.gated { up.width() / 2 } else { up.width() };
-        let mut d_activated = backend.zeros(n, inner);
-        backend.linear_gradient(dy, &self.down.weight, &mut d_activated);
+        let d_activated = backend.linear_gradient(dy, &self.down.weight, None);
         let d_up = backend.activate_gradient(up, activation, &d_activated);
-        let mut dx = backend.zeros(n, hidden);
-        backend.linear_gradient(&d_up, &self.up.weight, &mut dx);
-        dx
+        backend.linear_gradient(&d_up, &self.up.weight, None)
     }
 }
 
@@ -172,8 +167,7 @@ impl<B: Backend> Mixture<B> {
             let d = |i: usize| weights[i] * gains[i] - spread[i] * mean;
             d_logits.extend((0..n_experts).map(|i| B::Element::of_f64(d(i))));
         }
-        backend.linear_gradient(&backend.rows(d_logits, n_experts), &self.router.weight, &mut dx);
-        dx
+        backend.linear_gradient(&backend.rows(d_logits, n_experts), &self.router.weight, Some(dx))
     }
 }
 

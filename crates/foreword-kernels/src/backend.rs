@@ -222,8 +222,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// x Wᵀ + b: `[N, in]` to `[N, out]`.
     fn linear(&self, x: &Self::Rows, weight: &Self::Matrix, bias: Option<&Self::Vector>) -> Self::Rows;
-    /// dx += dy W: `[N, out]` to `[N, in]`.
-    fn linear_gradient(&self, dy: &Self::Rows, weight: &Self::Matrix, dx: &mut Self::Rows);
+    /// dy W, added to `dx` where there is one: `[N, out]` to `[N, in]`.
+    fn linear_gradient(&self, dy: &Self::Rows, weight: &Self::Matrix, dx: Option<Self::Rows>) -> Self::Rows;
 
     /// The norm of each row.
     fn norm(&self, x: &Self::Rows, norm: &Norm<Self::Vector>) -> Self::Rows;

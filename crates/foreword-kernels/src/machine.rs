@@ -39,6 +39,18 @@ impl<H, D> Kept<H, D> {
             Self::Device(_) => elsewhere(),
         }
     }
+    fn into_host(self) -> H {
+        match self {
+            Self::Host(it) => it,
+            Self::Device(_) => elsewhere(),
+        }
+    }
+    fn into_device(self) -> D {
+        match self {
+            Self::Device(it) => it,
+            Self::Host(_) => elsewhere(),
+        }
+    }
     fn host_mut(&mut self) -> &mut H {
         match self {
             Self::Host(it) => it,
@@ -212,10 +224,17 @@ impl Backend for Machine {
             Self::Device(b) => Kept::Device(b.linear(x.device(), weight.device(), bias.map(Kept::device))),
         }
     }
-    fn linear_gradient(&self, dy: &MachineRows, weight: &Self::Matrix, dx: &mut MachineRows) {
+    fn linear_gradient(
+        &self,
+        dy: &MachineRows,
+        weight: &Self::Matrix,
+        dx: Option<MachineRows>,
+    ) -> MachineRows {
         match self {
-            Self::Cpu(b) => b.linear_gradient(dy.host(), weight.host(), dx.host_mut()),
-            Self::Device(b) => b.linear_gradient(dy.device(), weight.device(), dx.device_mut()),
+            Self::Cpu(b) => Kept::Host(b.linear_gradient(dy.host(), weight.host(), dx.map(Kept::into_host))),
+            Self::Device(b) => {
+                Kept::Device(b.linear_gradient(dy.device(), weight.device(), dx.map(Kept::into_device)))
+            }
         }
     }
     fn norm(&self, x: &MachineRows, norm: &Norm<Self::Vector>) -> MachineRows {

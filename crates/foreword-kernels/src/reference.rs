@@ -73,6 +73,15 @@ fn dot<T: Element>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).map(|(&a, &b)| a * b).sum()
 }
 
+/// dx += dy W.
+fn add_product<T: Element>(dy: &Rows<T>, weight: &Rows<T>, dx: &mut Rows<T>) {
+    for i in 0..dy.n_rows() {
+        for o in 0..weight.n_rows() {
+            axpy(dx.row_mut(i), dy.row(i)[o], weight.row(o));
+        }
+    }
+}
+
 fn axpy<T: Element>(y: &mut [T], a: T, x: &[T]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += a * x;
@@ -139,12 +148,10 @@ impl<T: Element> Backend for Reference<T> {
         }
         y
     }
-    fn linear_gradient(&self, dy: &Rows<T>, weight: &Rows<T>, dx: &mut Rows<T>) {
-        for i in 0..dy.n_rows() {
-            for o in 0..weight.n_rows() {
-                axpy(dx.row_mut(i), dy.row(i)[o], weight.row(o));
-            }
-        }
+    fn linear_gradient(&self, dy: &Rows<T>, weight: &Rows<T>, dx: Option<Rows<T>>) -> Rows<T> {
+        let mut dx = dx.unwrap_or_else(|| Rows::zeros(dy.n_rows(), weight.width()));
+        add_product(dy, weight, &mut dx);
+        dx
     }
 
     fn norm(&self, x: &Rows<T>, norm: &Norm<Vec<T>>) -> Rows<T> {
@@ -348,7 +355,7 @@ impl<T: Element> Backend for Reference<T> {
                 *logit = (*logit - log_sums[i]).exp() * d[i] * cap_slope(*logit, head.soft_cap);
             }
         }
-        self.linear_gradient(&logits, head.weight, dx);
+        add_product(&logits, head.weight, dx);
     }
 }
 

@@ -87,9 +87,8 @@ fn run(backbone: &Backbone<Cpu>) -> [Vec<f32>; 2] {
     let backend = backbone.backend();
     let logits = backbone.logits(&output.hidden);
     // A gradient that reaches every row: the logits themselves.
-    let mut d_hidden = backend.zeros(tokens.len(), backbone.spec().hidden);
     let d_logits = backend.rows(logits.clone(), backbone.spec().vocab);
-    backend.linear_gradient(&d_logits, backbone.head().weight, &mut d_hidden);
+    let d_hidden = backend.linear_gradient(&d_logits, backbone.head().weight, None);
     let gradient = Gradient {
         forest: &forest,
         context: &[],

@@ -15,7 +15,7 @@ pub(crate) type Machine = Cpu;
 pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
     match device {
         Device::Auto | Device::Cpu => {
-            Ok(Cpu::new(n_threads).context("cannot start threads")?.with_products(dtype))
+            Ok(Cpu::on_this_thread(n_threads).context("cannot start threads")?.with_products(dtype))
         }
         Device::Cuda(_) => Err(not_built(device, "cuda").into()),
         Device::Metal => Err(not_built(device, "metal").into()),

@@ -29,7 +29,7 @@ pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<
 
 fn opened(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
     let cpu = || {
-        let cpu = Cpu::new(n_threads).context("cannot start threads")?;
+        let cpu = Cpu::on_this_thread(n_threads).context("cannot start threads")?;
         Ok(Machine::Cpu(cpu.with_products(dtype)))
     };
     let asked = |opened: Result<Candle, DeviceError>| {

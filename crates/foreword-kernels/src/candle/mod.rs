@@ -195,8 +195,10 @@ impl Backend for Candle {
     fn linear(&self, x: &DeviceRows, weight: &DeviceMatrix, bias: Option<&Tensor>) -> DeviceRows {
         self.done(self.product(x, weight, bias))
     }
-    fn linear_gradient(&self, dy: &DeviceRows, weight: &DeviceMatrix, dx: &mut DeviceRows) {
-        self.done(self.product_gradient(dy, weight, dx));
+    fn linear_gradient(&self, dy: &DeviceRows, weight: &DeviceMatrix, dx: Option<DeviceRows>) -> DeviceRows {
+        let mut dx = dx.unwrap_or_else(|| self.zeros(dy.n_rows(), weight.cols()));
+        self.done(self.product_gradient(dy, weight, &mut dx));
+        dx
     }
     fn norm(&self, x: &DeviceRows, norm: &Norm<Tensor>) -> DeviceRows {
         self.done(rowwise::norm(x, norm))

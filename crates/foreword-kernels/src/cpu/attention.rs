@@ -13,7 +13,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::gemm::fill::{columns_of, terms_of};
-use super::gemm::{Left, multiply};
+use super::gemm::{Left, Start, multiply};
 use super::lanes::{Path, dot, exp, per_path, sum};
 use crate::backend::{Attended, Attention, AttentionGradient, AttentionShape};
 use crate::forest::Source;
@@ -147,11 +147,12 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Zeros, `n` of them.
-fn cleared(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    buffer.clear();
-    buffer.resize(n, 0.0);
-    buffer
+/// Room for `n` numbers, which are anything yet.
+fn room(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if buffer.len() < n {
+        buffer.resize(n, 0.0);
+    }
+    &mut buffer[..n]
 }
 
 /// Rows from `first` on, as the left side of a product.
@@ -205,9 +206,9 @@ fn attend_block(
             columns_of(path, &keys.rows, k, key_panel);
             terms_of(path, &keys.rows, v.clone(), value_panel);
         }
-        let scores = cleared(scores, n_queries * n_keys);
+        let scores = room(scores, n_queries * n_keys);
         let queries = left(attention.queries, task.queries.start);
-        multiply(path, queries, q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
+        multiply(path, queries, q.clone(), (key_panel, n_keys), Start::Zero, (scores, n_keys, 0));
         let bend = Bend::of(attention, head);
         let mut totals = [0.0; QUERIES];
         for (i, query) in task.queries.clone().enumerate() {
@@ -228,7 +229,7 @@ fn attend_block(
             totals[i] = total;
         }
         let weights = Left { values: scores, stride: n_keys };
-        multiply(path, weights, 0..n_keys, (value_panel, v.len()), (output, width, q.start));
+        multiply(path, weights, 0..n_keys, (value_panel, v.len()), Start::Add, (output, width, q.start));
         for (row, total) in output.chunks_exact_mut(width).zip(totals) {
             row[q.clone()].iter_mut().for_each(|value| *value /= total);
         }
@@ -245,13 +246,14 @@ pub(super) fn attend_gradient(
     let shape = attention.shape;
     // Σⱼ pⱼ dpⱼ of each query and head, which is d_output · output.
     let mut shared = super::zeros(d_output.n_rows(), shape.query_heads);
-    for query in 0..d_output.n_rows() {
+    let heads = shared.values_mut().par_chunks_mut(shape.query_heads).enumerate();
+    heads.with_min_len(QUERIES).for_each(|(query, shared)| {
         let heads = d_output.row(query).chunks_exact(shape.head_width);
         let heads = heads.zip(attended.output.row(query).chunks_exact(shape.head_width));
-        for (shared, (d, output)) in shared.row_mut(query).iter_mut().zip(heads) {
+        for (shared, (d, output)) in shared.iter_mut().zip(heads) {
             *shared = dot::<false>(d, output);
         }
-    }
+    });
     let inputs = Inputs { shape, attention, attended, d_output, shared: &shared };
     if let Some(d_queries) = gradient.queries.take() {
         let tasks = tasks(attention);
@@ -309,12 +311,26 @@ fn query_gradient(
             columns_of(path, &keys.rows, v, value_panel);
             terms_of(path, &keys.rows, k, key_terms);
         }
-        let scores = cleared(scores, n_queries * n_keys);
-        let d_scores = cleared(d_scores, n_queries * n_keys);
+        let scores = room(scores, n_queries * n_keys);
+        let d_scores = room(d_scores, n_queries * n_keys);
         let first = task.queries.start;
         let bend = Bend::of(attention, head);
-        multiply(path, left(attention.queries, first), q.clone(), (key_panel, n_keys), (scores, n_keys, 0));
-        multiply(path, left(inputs.d_output, first), q.clone(), (value_panel, n_keys), (d_scores, n_keys, 0));
+        multiply(
+            path,
+            left(attention.queries, first),
+            q.clone(),
+            (key_panel, n_keys),
+            Start::Zero,
+            (scores, n_keys, 0),
+        );
+        multiply(
+            path,
+            left(inputs.d_output, first),
+            q.clone(),
+            (value_panel, n_keys),
+            Start::Zero,
+            (d_scores, n_keys, 0),
+        );
         for (i, query) in task.queries.clone().enumerate() {
             let row = i * n_keys..(i + 1) * n_keys;
             let (scores, d_scores) = (&mut scores[row.clone()], &mut d_scores[row]);
@@ -337,7 +353,7 @@ fn query_gradient(
         }
         let d_scores = Left { values: d_scores, stride: n_keys };
         let to = (&mut *d_queries, shape.query_width(), q.start);
-        multiply(path, d_scores, 0..n_keys, (key_terms, q.len()), to);
+        multiply(path, d_scores, 0..n_keys, (key_terms, q.len()), Start::Add, to);
     }
 }
 
@@ -423,12 +439,12 @@ fn tile_gradient(
         };
         of_head(&inputs.attended.log_sums, log_sums);
         of_head(inputs.shared, shared);
-        let scores = cleared(scores, sight.keys.len() * n_queries);
-        let d_scores = cleared(d_scores, sight.keys.len() * n_queries);
+        let scores = room(scores, sight.keys.len() * n_queries);
+        let d_scores = room(d_scores, sight.keys.len() * n_queries);
         let rows =
             Left { values: &keys.values()[sight.keys.start * width..sight.keys.end * width], stride: width };
-        multiply(path, rows, k.clone(), (query_panel, n_queries), (scores, n_queries, 0));
-        multiply(path, rows, v.clone(), (d_output_panel, n_queries), (d_scores, n_queries, 0));
+        multiply(path, rows, k.clone(), (query_panel, n_queries), Start::Zero, (scores, n_queries, 0));
+        multiply(path, rows, v.clone(), (d_output_panel, n_queries), Start::Zero, (d_scores, n_queries, 0));
         let bend = Bend::of(attention, head);
         for i in 0..sight.keys.len() {
             let row = i * n_queries..(i + 1) * n_queries;
@@ -457,12 +473,20 @@ fn tile_gradient(
             d_scores.iter_mut().zip(&*factors).for_each(|(d, factor)| *d *= factor);
         }
         let pairs = |values| Left { values, stride: n_queries };
-        multiply(path, pairs(d_scores), 0..n_queries, (query_terms, k.len()), (&mut *d_keys, width, k.start));
+        multiply(
+            path,
+            pairs(d_scores),
+            0..n_queries,
+            (query_terms, k.len()),
+            Start::Add,
+            (&mut *d_keys, width, k.start),
+        );
         multiply(
             path,
             pairs(scores),
             0..n_queries,
             (d_output_terms, v.len()),
+            Start::Add,
             (&mut *d_keys, width, v.start),
         );
     }

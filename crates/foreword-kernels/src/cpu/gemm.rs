@@ -193,32 +193,43 @@ pub(super) struct Left<'a> {
 }
 
 /// x Wᵀ + b, `[N, in]` by `[out, in]`, on the threads of the current pool.
-#[allow(unsafe_code)]
 pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&[f32]>) -> Rows<f32> {
     assert_eq!(x.width(), weight.cols(), "linear: shapes");
     assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "linear: bias");
-    let (n, width) = (x.n_rows() * weight.rows(), weight.rows());
-    let left = Left { values: x.values(), stride: x.width() };
     let start = bias.map_or(Start::Zero, Start::Row);
-    let mut y = Vec::with_capacity(n);
-    let to = Target { first: y.as_mut_ptr(), stride: width, n_rows: x.n_rows() };
-    parallel(Way::of(path, weight), left, x.width(), weight.outputs(), start, to);
-    // SAFETY: there is room for them, and `parallel` wrote the start of every number and then its sum.
-    unsafe { y.set_len(n) };
-    Rows::new(y, width)
+    product(Way::of(path, weight), x, weight.outputs(), weight.rows(), start)
 }
 
-/// dx += dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
-pub(super) fn input_gradient(path: Path, dy: &Rows<f32>, weight: &FrozenMatrix, dx: &mut Rows<f32>) {
-    assert_eq!(
-        (dy.width(), dx.width(), dy.n_rows()),
-        (weight.rows(), weight.cols(), dx.n_rows()),
-        "linear gradient"
-    );
+/// dx + dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
+pub(super) fn input_gradient(
+    path: Path,
+    dy: &Rows<f32>,
+    weight: &FrozenMatrix,
+    dx: Option<Rows<f32>>,
+) -> Rows<f32> {
+    assert_eq!(dy.width(), weight.rows(), "linear gradient: shapes");
+    let way = Way::of(path, weight);
+    let Some(mut dx) = dx else { return product(way, dy, weight.inputs(), weight.cols(), Start::Zero) };
+    assert_eq!((dx.n_rows(), dx.width()), (dy.n_rows(), weight.cols()), "linear gradient: shapes");
     let left = Left { values: dy.values(), stride: dy.width() };
     let stride = dx.width();
     let to = Target::of(dx.values_mut(), stride, 0);
-    parallel(Way::of(path, weight), left, dy.width(), weight.inputs(), Start::Add, to);
+    parallel(way, left, dy.width(), weight.inputs(), Start::Add, to);
+    dx
+}
+
+/// start + left · side, `[N, width]`.
+#[allow(unsafe_code)]
+fn product(way: Way, left: &Rows<f32>, side: Side<'_>, width: usize, start: Start<'_>) -> Rows<f32> {
+    assert!(!matches!(start, Start::Add), "nothing to add to");
+    let n = left.n_rows() * width;
+    let mut values = Vec::with_capacity(n);
+    let to = Target { first: values.as_mut_ptr(), stride: width, n_rows: left.n_rows() };
+    let terms = left.width();
+    parallel(way, Left { values: left.values(), stride: terms }, terms, side, start, to);
+    // SAFETY: there is room for them, and `parallel` wrote every number.
+    unsafe { values.set_len(n) };
+    Rows::new(values, width)
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
@@ -258,13 +269,14 @@ pub(super) fn some_input_gradient(
     });
 }
 
-/// `to[N, n_cols] += left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
+/// `to[N, n_cols] = start + left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
 /// `stride` numbers, `to`. The panel is one of [`fill`]'s.
 pub(super) fn multiply(
     path: Path,
     left: Left<'_>,
     terms: Range<usize>,
     (panel, n_cols): (&[f32], usize),
+    start: Start<'_>,
     (to, stride, col): (&mut [f32], usize, usize),
 ) {
     if n_cols > 0 && !to.is_empty() {
@@ -274,7 +286,7 @@ pub(super) fn multiply(
             left,
             terms,
             (panel, n_cols),
-            Start::Add,
+            start,
             Target::of(to, stride, col),
             &Ahead::NOTHING,
         );
@@ -289,7 +301,7 @@ fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<us
 
 /// What the sums of a product, or of some of its columns, start from.
 #[derive(Clone, Copy)]
-enum Start<'a> {
+pub(super) enum Start<'a> {
     /// What is there.
     Add,
     /// Nothing.

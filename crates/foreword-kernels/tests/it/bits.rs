@@ -24,16 +24,17 @@ fn a_product_row_alone_has_the_bits_it_has_among_others() {
                     let (x, dy) = (numbers.rows(&one, 29, input), numbers.rows(&one, 29, out));
                     let start = numbers.rows(&one, 29, input);
                     let product = |cpu: &Cpu, rows: &[usize]| {
-                        let mut dx = start.select(rows);
-                        cpu.linear_gradient(&dy.select(rows), &weight, &mut dx);
-                        (cpu.linear(&x.select(rows), &weight, None), dx)
+                        let (dy, start) = (dy.select(rows), start.select(rows));
+                        let added = cpu.linear_gradient(&dy, &weight, Some(start));
+                        let dx = cpu.linear_gradient(&dy, &weight, None);
+                        (cpu.linear(&x.select(rows), &weight, None), added, dx)
                     };
                     let every: Vec<usize> = (0..29).collect();
                     let all = product(&one, &every);
                     assert_eq!(all, product(&two, &every));
                     for n in 1..=9 {
                         for rows in every.windows(n).step_by(7) {
-                            let expected = (all.0.select(rows), all.1.select(rows));
+                            let expected = (all.0.select(rows), all.1.select(rows), all.2.select(rows));
                             assert_eq!(
                                 product(&one, rows),
                                 expected,
@@ -129,4 +130,22 @@ fn of_a_shared_context(shape: AttentionShape, slopes: Option<&[f32]>) {
     assert_eq!(together, run(2, &[&[0, 1, 2]]));
     assert_eq!(together, run(2, &[&[0], &[1, 2]]));
     assert_eq!(together, run(1, &[&[0, 1], &[2]]));
+}
+
+/// A pool that the calling thread is one of computes the same, and a second one on the same thread is one that it isn't part of.
+#[test]
+fn the_calling_thread_may_be_one_of_the_pool() {
+    let mut numbers = Numbers(11);
+    let weights = numbers.weights(Dtype::F32, 75, 203);
+    let product = |cpu: &Cpu, x: &Rows<f32>| cpu.linear(x, &cpu.matrix(vec![weights.clone()]), None);
+    let apart = Cpu::new(2).unwrap();
+    let x = numbers.rows(&apart, 29, 203);
+    let expected = product(&apart, &x);
+    let on_one_thread = || {
+        for n_threads in [1, 2] {
+            let cpu = Cpu::on_this_thread(n_threads).unwrap();
+            assert_eq!((product(&cpu, &x), cpu.n_threads()), (expected.clone(), n_threads));
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(on_one_thread).join().unwrap());
 }

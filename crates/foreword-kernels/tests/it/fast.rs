@@ -22,15 +22,15 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             let bias = b.vector(&numbers.vec(out));
             keep(format!("linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
             let dy = numbers.rows(b, n, out);
-            let mut dx = numbers.rows(b, n, input);
-            b.linear_gradient(&dy, &weight, &mut dx);
+            let dx = numbers.rows(b, n, input);
+            let dx = b.linear_gradient(&dy, &weight, Some(dx));
             keep(format!("linear gradient {dtype:?} {n} {input} {out}"), &dx);
             keep(format!("embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
             // Stored the other way round, and a part of its outputs.
             let turned = numbers.weights(dtype, input, out + 3).transposed();
             let weight = b.matrix(vec![turned.row_range(1..out + 1)]);
             keep(format!("turned linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
-            b.linear_gradient(&dy, &weight, &mut dx);
+            let dx = b.linear_gradient(&dy, &weight, Some(dx));
             keep(format!("turned gradient {dtype:?} {n} {input} {out}"), &dx);
             keep(format!("turned embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
             let stack = [turned.row_range(0..out), turned.row_range(out..out + 3)];
@@ -181,13 +181,13 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
                     let exact = |weights: &Weights, x: &[f32], dy: &[f32]| {
                         let weight = reference.matrix(vec![weights.clone()]);
                         let rows = |values: &[f32], width| Rows::new(wide(values).into_values(), width);
-                        let mut dx = rows(&start, input);
-                        reference.linear_gradient(&rows(dy, out), &weight, &mut dx);
+                        let start = rows(&start, input);
+                        let dx = reference.linear_gradient(&rows(dy, out), &weight, Some(start));
                         [reference.linear(&rows(x, input), &weight, None), dx].map(Rows::into_values)
                     };
                     let weight = cpu.matrix(vec![weights.clone()]);
-                    let mut dx = Rows::new(start.clone(), input);
-                    cpu.linear_gradient(&Rows::new(dy.clone(), out), &weight, &mut dx);
+                    let (dy_rows, start) = (Rows::new(dy.clone(), out), Rows::new(start.clone(), input));
+                    let dx = cpu.linear_gradient(&dy_rows, &weight, Some(start));
                     let y = cpu.linear(&Rows::new(x.clone(), input), &weight, None);
                     let got = [host(&cpu, &y), host(&cpu, &dx)].map(Rows::into_values);
                     let of_rounded = exact(&rounded, &round(&x), &round(&dy));

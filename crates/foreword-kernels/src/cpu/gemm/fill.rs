@@ -96,7 +96,6 @@ fn widen_halves(to: &mut [f32], from: &[f16]) {
 /// with missing columns zero.
 pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize>, panel: &mut Vec<f32>) {
     let width = path.tile_width();
-    panel.clear();
     panel.resize(rows.len().next_multiple_of(width) * terms.len(), 0.0);
     for (rows, tile) in rows.chunks(width).zip(panel.chunks_exact_mut(width * terms.len())) {
         #[cfg_attr(
@@ -104,6 +103,9 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
             expect(unused_mut, reason = "squares are of two architectures")
         )]
         let mut done = 0;
+        if rows.len() < width {
+            tile.fill(0.0);
+        }
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if path != Path::Portable {
             for square in rows.as_chunks::<SIDE>().0 {
@@ -121,7 +123,6 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
 /// A panel of activations whose terms are `rows`, its columns their numbers `cols`, in the same layout.
 pub(in crate::cpu) fn terms_of(path: Path, rows: &[&[f32]], cols: Range<usize>, panel: &mut Vec<f32>) {
     let width = path.tile_width();
-    panel.clear();
     panel.resize(cols.len().next_multiple_of(width) * rows.len(), 0.0);
     for (term, row) in rows.iter().enumerate() {
         let tiles = panel.chunks_exact_mut(rows.len() * width).map(|tile| &mut tile[term * width..][..width]);
