@@ -512,6 +512,7 @@ fn row_blocks(
     );
     assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
     assert!(!matches!(start, Start::Row(row) if row.len() < n_cols), "start too short");
+    assert!(matches!(start, Start::Add) || !matches!(way, Way::Tiles), "tiles add to what is there");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
     let mut registers = amx::Registers::default();
     for first in (0..to.n_rows).step_by(height) {
