@@ -196,9 +196,7 @@ impl Backend for Candle {
         self.done(self.product(x, weight, bias))
     }
     fn linear_gradient(&self, dy: &DeviceRows, weight: &DeviceMatrix, dx: Option<DeviceRows>) -> DeviceRows {
-        let mut dx = dx.unwrap_or_else(|| self.zeros(dy.n_rows(), weight.cols()));
-        self.done(self.product_gradient(dy, weight, &mut dx));
-        dx
+        self.done(self.product_gradient(dy, weight, dx))
     }
     fn norm(&self, x: &DeviceRows, norm: &Norm<Tensor>) -> DeviceRows {
         self.done(rowwise::norm(x, norm))

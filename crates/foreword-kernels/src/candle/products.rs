@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Candle, DeviceRows};
-use crate::backend::Token;
+use crate::backend::{Backend as _, Token};
 use crate::rows::RowBlock;
 use crate::weights::{Dtype, Weights};
 
@@ -115,10 +115,11 @@ impl Candle {
         &self,
         dy: &DeviceRows,
         weight: &DeviceMatrix,
-        dx: &mut DeviceRows,
-    ) -> Result<()> {
+        dx: Option<DeviceRows>,
+    ) -> Result<DeviceRows> {
+        let mut dx = dx.unwrap_or_else(|| self.zeros(dy.n_rows(), weight.cols));
         assert_eq!(dy.n_rows(), dx.n_rows(), "gradients of a product differ in rows");
-        let Some(dy) = dy.tensor() else { return Ok(()) };
+        let Some(dy) = dy.tensor() else { return Ok(dx) };
         let mut start = 0;
         for piece in weight.pieces(self.piece(weight)) {
             let piece = piece?;
@@ -127,6 +128,6 @@ impl Candle {
             dx.add(Some(&part.matmul(&piece)?))?;
             start += n;
         }
-        Ok(())
+        Ok(dx)
     }
 }
