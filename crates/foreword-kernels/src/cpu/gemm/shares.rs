@@ -37,8 +37,8 @@ impl Shares {
         let cols = |tiles: Range<usize>| tiles.start * width..(tiles.end * width).min(n_cols);
 
         let n_parts = n_whole.div_ceil(tiles).next_multiple_of(n_threads).min(n_whole);
-        let whole =
-            (0..n_parts).map(|part| Part { rows: 0..n_rows, cols: cols(piece(part, n_parts, n_whole)) });
+        let whole = |part| Part { rows: 0..n_rows, cols: cols(piece(part, n_parts, n_whole)) };
+        let whole: Vec<Part> = (0..n_parts).map(whole).collect();
         let cut: Vec<Part> = (0..n_cut * n_cuts)
             .map(|part| {
                 let (tile, blocks) = (n_whole + part / n_cuts, piece(part % n_cuts, n_cuts, blocks));
@@ -48,10 +48,6 @@ impl Shares {
                 }
             })
             .collect();
-        if cut.is_empty() {
-            return whole.collect();
-        }
-        let whole: Vec<Part> = whole.collect();
         let of = |thread: usize| {
             [&whole, &cut].map(|parts| &parts[piece(thread, n_threads, parts.len())]).concat()
         };
