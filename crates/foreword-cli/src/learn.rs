@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
-use foreword::settings::{Init, Method};
+use foreword::settings::{Init, Keep, Method};
 use foreword::{
     Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Population, Progress, TrainConfig,
 };
@@ -33,12 +33,16 @@ pub(crate) struct Learned {
     pub(crate) population: Population,
     /// How many of them were written.
     pub(crate) members: usize,
+    /// Whether what is written was chosen by dev.
+    pub(crate) is_chosen: bool,
     pub(crate) method: Method,
     pub(crate) dev: Compared,
     pub(crate) test: Compared,
     /// Of the whole run, evaluations included.
     pub(crate) seconds: f64,
-    /// Of the prompt directory.
+    /// Numbers that were learned and written, of all members.
+    pub(crate) n_learned: u64,
+    /// Of the prompt directory, and of the other members'.
     pub(crate) bytes: u64,
     /// Where the lines go, for more of them.
     pub(crate) log: Option<Log>,
@@ -248,15 +252,19 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         seconds,
         peak_memory_bytes: peak_bytes(),
     });
+    let n_learned: usize = members.iter().map(|outcome| outcome.soft_prompt.values().len()).sum();
     let (members, log, unwritten) = (members.len(), teller.log, teller.unwritten);
+    let is_chosen = plan.config.keep == Keep::Best || population.outcomes.len() > 1;
     Ok(Learned {
         outcome,
         population,
         members,
+        is_chosen,
         method: plan.task.method,
         dev,
         test,
         seconds,
+        n_learned: n_learned as u64,
         bytes,
         log,
         unwritten,
@@ -365,10 +373,11 @@ fn majority(plan: &Plan, examples: &Examples) -> Option<Evaluation> {
     // The first of equals.
     let given = (0..n_labels).rev().max_by_key(|&label| counts[label]).unwrap_or(0);
     let labels = Confusion::new(n_labels, examples.labels().iter().map(|&truth| (truth, given)));
-    Some(Evaluation { n: labels.n(), loss: f64::NAN, labels: Some(labels) })
+    let right = examples.labels().iter().map(|&truth| truth == given).collect();
+    Some(Evaluation { n: labels.n(), loss: f64::NAN, labels: Some(labels), right })
 }
 
-/// Writes the prompt directory, and those of the ensemble's other members below it: the size of the first in bytes.
+/// Writes the prompt directory, and those of the ensemble's other members below it: their size in bytes.
 fn write(
     plan: &Plan,
     population: &Population,
@@ -386,7 +395,12 @@ fn write(
         ];
         for (suffix, evaluation) in named {
             if let Some(evaluation) = evaluation {
-                metrics.insert(format!("{split}{suffix}"), numbers(evaluation));
+                let mut numbers = numbers(evaluation);
+                let paired = compared.tuned.as_ref().and_then(|tuned| tuned.against(evaluation));
+                if let Some(paired) = paired.filter(|_| !suffix.is_empty()) {
+                    numbers.insert("p_value".to_owned(), paired.p_value());
+                }
+                metrics.insert(format!("{split}{suffix}"), numbers);
             }
         }
     }
@@ -404,7 +418,8 @@ fn write(
         record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;
     }
     forget_members(&place.out, members.len())?;
-    size(&place.out).with_context(|| format!("cannot read {} again", place.out.display()))
+    let dirs = (0..members.len()).map(|member| member_dir(&place.out, member));
+    dirs.map(|dir| size(&dir).with_context(|| format!("cannot read {} again", dir.display()))).sum()
 }
 
 /// The metrics of the passport: those that are numbers.

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::args::OutputArgs;
 use crate::exit::Unwritten;
+use crate::words::in_a_line;
 
 pub(crate) use transfer::Transfer;
 
@@ -277,13 +278,15 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table with these headings.
-    pub(crate) fn new<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
-        Self { rows: vec![headings.into_iter().map(Into::into).collect()] }
+    pub(crate) fn new<S: AsRef<str>>(headings: impl IntoIterator<Item = S>) -> Self {
+        let mut table = Self { rows: Vec::new() };
+        table.row(headings);
+        table
     }
 
-    /// Adds a row.
-    pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+    /// Adds a row, each cell in a line.
+    pub(crate) fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(|cell| in_a_line(cell.as_ref())).collect());
     }
 }
 

@@ -3,60 +3,79 @@
 use std::collections::BTreeMap;
 
 use foreword::Passport;
+use foreword::metrics::paired::is_chance;
 use foreword::metrics::wilson;
+use foreword::record::IMPORTED_FROM;
 
 use crate::printer::Table;
-use crate::words::{count, interval, loss, percent, perplexity};
+use crate::words::{count, interval, learned, loss, percent, perplexity};
 
 /// The splits of a passport, in the order in which they are told.
 const SPLITS: [&str; 2] = ["dev", "test"];
+/// What a prompt is held against: the name in the metrics, and in words.
+const BASELINES: [(&str, &str); 2] = [
+    ("bare", "the bare model with the same template"),
+    ("majority", "always giving the most frequent label"),
+];
 
-/// A recorded prompt against the bare model with the same template.
+/// A recorded prompt against the best of what costs no training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Verdict {
     /// The test set, or else dev, on which the prompt was chosen.
     pub(crate) split: &'static str,
     pub(crate) n: u64,
+    /// The best of [`BASELINES`], by its name in the metrics.
+    pub(crate) baseline: &'static str,
     pub(crate) by: Measure,
 }
 
 /// What a verdict goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Measure {
-    /// The accuracy of a classification, with its 95 % interval.
-    Accuracy { tuned: f64, interval: (f64, f64), bare: f64 },
+    /// The accuracy of a classification, with its 95 % interval and how often chance gives such a difference.
+    Accuracy { tuned: f64, interval: (f64, f64), baseline: f64, p_value: Option<f64> },
     /// The loss of a token of a target.
-    Loss { tuned: f64, bare: f64 },
+    Loss { tuned: f64, baseline: f64 },
 }
 
 impl Verdict {
-    /// From the metrics of a passport, where they have both.
+    /// From the metrics of a passport, where they have both a prompt's and the bare model's.
     pub(crate) fn of(metrics: &BTreeMap<String, BTreeMap<String, f64>>) -> Option<Self> {
         SPLITS.into_iter().rev().find_map(|split| {
             let (tuned, bare) = (metrics.get(split)?, metrics.get(&format!("{split}.bare"))?);
             let n = tuned.get("n")?.round() as u64;
-            let by = match (tuned.get("accuracy"), bare.get("accuracy")) {
-                (Some(&tuned), Some(&bare)) => {
-                    let interval = wilson((tuned * n as f64).round() as u64, n);
-                    Measure::Accuracy { tuned, interval, bare }
-                }
-                _ => Measure::Loss { tuned: *tuned.get("loss")?, bare: *bare.get("loss")? },
+            let (Some(&accuracy), Some(_)) = (tuned.get("accuracy"), bare.get("accuracy")) else {
+                let by = Measure::Loss { tuned: *tuned.get("loss")?, baseline: *bare.get("loss")? };
+                return Some(Self { split, n, baseline: BASELINES[0].0, by });
             };
-            Some(Self { split, n, by })
+            let baselines = BASELINES.into_iter().filter_map(|(name, _)| {
+                let metrics = metrics.get(&format!("{split}.{name}"))?;
+                Some((name, *metrics.get("accuracy")?, metrics.get("p_value").copied()))
+            });
+            // The first of equals.
+            let best = baselines.reduce(|best, other| if other.1 > best.1 { other } else { best });
+            let (baseline, of_baseline, p_value) = best?;
+            let interval = wilson((accuracy * n as f64).round() as u64, n);
+            let by = Measure::Accuracy { tuned: accuracy, interval, baseline: of_baseline, p_value };
+            Some(Self { split, n, baseline, by })
         })
     }
 
-    pub(crate) fn beats_bare(&self) -> bool {
+    pub(crate) fn beats_baseline(&self) -> bool {
         match self.by {
-            Measure::Accuracy { tuned, bare, .. } => tuned > bare,
-            Measure::Loss { tuned, bare } => tuned < bare,
+            Measure::Accuracy { tuned, baseline, .. } => tuned > baseline,
+            Measure::Loss { tuned, baseline } => tuned < baseline,
         }
     }
 
-    /// Whether a lead in accuracy may be chance. A loss is a mean over many tokens, which has no such interval.
+    /// Whether a lead in accuracy may be chance; where no test is recorded, whether the intervals of the two overlap. A loss
+    /// is a mean over many tokens, which has no such interval.
     pub(crate) fn may_be_chance(&self) -> bool {
         match self.by {
-            Measure::Accuracy { interval, bare, .. } => interval.0 <= bare,
+            Measure::Accuracy { p_value: Some(p_value), .. } => is_chance(p_value),
+            Measure::Accuracy { interval, baseline, .. } => {
+                interval.0 <= wilson((baseline * self.n as f64).round() as u64, self.n).1
+            }
             Measure::Loss { .. } => false,
         }
     }
@@ -65,31 +84,31 @@ impl Verdict {
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (n, split) = (count(self.n), self.split);
-        if !self.beats_bare() {
+        let named = BASELINES.into_iter().find(|(name, _)| *name == self.baseline);
+        let than = named.map_or("", |(_, in_words)| in_words);
+        if !self.beats_baseline() {
             return write!(
                 f,
-                "On the {n} {split} examples it is no better than the bare model with the same template: as it stands, it \
-                 was not worth it."
+                "On the {n} {split} examples it is no better than {than}: as it stands, it was not worth it."
             );
         }
         let (points, own) = match self.by {
-            Measure::Accuracy { tuned, interval, bare } => (100.0 * (tuned - bare), self::interval(interval)),
-            Measure::Loss { tuned, bare } => {
+            Measure::Accuracy { tuned, interval, baseline, .. } => {
+                (100.0 * (tuned - baseline), self::interval(interval))
+            }
+            Measure::Loss { tuned, baseline } => {
                 return write!(
                     f,
-                    "On the {n} {split} examples it makes the targets likelier than the bare model with the same template \
-                     does: {} against {} nats a token (perplexity {} against {}).",
+                    "On the {n} {split} examples it makes the targets likelier than {than} does: {} against {} nats a token \
+                     (perplexity {} against {}).",
                     loss(tuned),
-                    loss(bare),
+                    loss(baseline),
                     perplexity(tuned),
-                    perplexity(bare)
+                    perplexity(baseline)
                 );
             }
         };
-        write!(
-            f,
-            "On the {n} {split} examples it beats the bare model with the same template by {points:.1} points"
-        )?;
+        write!(f, "On the {n} {split} examples it beats {than} by {points:.1} points")?;
         if self.may_be_chance() {
             write!(f, ", which on so few may be chance (95 % interval of its accuracy: {own}).")
         } else {
@@ -98,13 +117,18 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// The format that a prompt was imported from, of whose training nothing is known.
+pub(crate) fn imported_from(passport: &Passport) -> Option<&str> {
+    passport.training.settings.get(IMPORTED_FROM)?.as_str()
+}
+
 /// What a passport says of how good the prompt is: the table with its baselines, and what it comes to.
 pub(crate) fn recorded(passport: &Passport) -> String {
     let is_labelled = passport.metrics.values().any(|metrics| metrics.contains_key("accuracy"));
     let headings = ["", "examples", "loss", "accuracy", "macro F1"];
     let mut table = Table::new(headings.into_iter().take(if is_labelled { 5 } else { 3 }));
-    let kinds =
-        [(".majority", "majority class"), (".bare", "bare model, same template"), ("", "this soft prompt")];
+    let this = format!("this {}", learned(passport.training.method));
+    let kinds = [(".majority", "majority class"), (".bare", "bare model, same template"), ("", &this)];
     for split in SPLITS {
         for (suffix, name) in kinds {
             let Some(metrics) = passport.metrics.get(&format!("{split}{suffix}")) else { continue };
@@ -136,7 +160,7 @@ pub(crate) fn recorded(passport: &Passport) -> String {
             lines.push("Whether it beats the bare model is not recorded; `foreword eval` tells.".to_owned());
         }
     }
-    if passport.training.best_step == 0 {
+    if passport.training.best_step == 0 && imported_from(passport).is_none() {
         lines.push(
             "No step was better than the init, so the prompt is its init: nothing was learned.".to_owned(),
         );
@@ -148,20 +172,49 @@ pub(crate) fn recorded(passport: &Passport) -> String {
 mod tests {
     use super::*;
 
-    /// What metrics of this many examples come to.
-    fn told(split: &str, n: f64, tuned: f64, bare: f64) -> String {
-        let scores = |accuracy| BTreeMap::from([("accuracy".to_owned(), accuracy), ("n".to_owned(), n)]);
-        let metrics = [(split.to_owned(), scores(tuned)), (format!("{split}.bare"), scores(bare))];
-        Verdict::of(&metrics.into()).map_or_else(String::new, |verdict| verdict.to_string())
+    /// What metrics of this many examples come to; the baselines with their tests.
+    fn told(split: &str, n: f64, tuned: f64, baselines: &[(&str, f64, Option<f64>)]) -> String {
+        let scores = |accuracy, p_value: Option<f64>| {
+            let p_value = p_value.map(|p_value| ("p_value".to_owned(), p_value));
+            let always = [("accuracy".to_owned(), accuracy), ("n".to_owned(), n)];
+            always.into_iter().chain(p_value).collect::<BTreeMap<_, _>>()
+        };
+        let baselines = baselines
+            .iter()
+            .map(|&(name, accuracy, p_value)| (format!("{split}.{name}"), scores(accuracy, p_value)));
+        let metrics = baselines.chain([(split.to_owned(), scores(tuned, None))]).collect();
+        Verdict::of(&metrics).map_or_else(String::new, |verdict| verdict.to_string())
     }
 
     #[test]
     fn a_prompt_is_praised_only_where_it_is_better_and_not_by_chance() {
-        assert!(told("test", 200.0, 0.5, 0.5).contains("no better than the bare model"));
-        assert!(told("test", 200.0, 0.81, 0.77).contains("by 4.0 points, which on so few may be chance"));
-        assert!(told("dev", 2000.0, 0.81, 0.77).starts_with("On the 2,000 dev examples it beats"));
-        assert!(told("dev", 2000.0, 0.81, 0.77).contains("more than chance gives"));
-        assert_eq!(told("train", 10.0, 1.0, 0.0), "");
+        let bare = |n, tuned, bare, p_value| told("test", n, tuned, &[("bare", bare, p_value)]);
+        assert!(bare(200.0, 0.5, 0.5, Some(1.0)).contains("no better than the bare model"));
+        assert!(bare(200.0, 0.81, 0.77, Some(0.2)).contains("by 4.0 points, which on so few may be chance"));
+        assert!(bare(200.0, 0.81, 0.77, Some(0.04)).contains("more than chance gives"));
+        // Without a test, by both intervals.
+        assert!(bare(200.0, 0.81, 0.75, None).contains("may be chance"));
+        assert!(bare(12.0, 0.5, 0.25, None).contains("may be chance"));
+        assert!(bare(2000.0, 0.81, 0.75, None).contains("more than chance gives"));
+        assert!(
+            told("dev", 2000.0, 0.81, &[("bare", 0.7, None)])
+                .starts_with("On the 2,000 dev examples it beats")
+        );
+        assert_eq!(told("train", 10.0, 1.0, &[("bare", 0.0, None)]), "");
+    }
+
+    #[test]
+    fn a_prompt_is_held_against_the_better_baseline() {
+        let told =
+            |tuned| told("test", 500.0, tuned, &[("bare", 0.72, Some(1e-6)), ("majority", 0.84, Some(0.3))]);
+        assert!(
+            told(0.81).contains("no better than always giving the most frequent label"),
+            "{}",
+            told(0.81)
+        );
+        assert!(
+            told(0.85).contains("beats always giving the most frequent label by 1.0 points, which on so few")
+        );
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
         lines
             .push("No step was better than the init, so the prompt is its init: nothing was learned.".into());
     }
-    if split == "dev" {
+    if split == "dev" && learned.is_chosen {
         lines.push(
             "The prompt was chosen on these examples, so expect a little less on others; --test FILE tells."
                 .into(),
@@ -113,9 +113,8 @@ fn verdict(tuned: &Evaluation, baselines: &[(&str, &Evaluation)]) -> Option<Stri
                 .to_owned(),
         );
     }
-    let low = tuned.labels.as_ref()?.interval().0;
-    let close =
-        baselines.iter().filter(|(_, other)| other.accuracy().is_some_and(|accuracy| low <= accuracy));
+    let is_close = |other| tuned.against(other).is_some_and(|paired| paired.may_be_chance());
+    let close = baselines.iter().filter(|(_, other)| is_close(other));
     let close: Vec<String> = close.map(|(name, _)| format!("{name:?}")).collect();
     let n = count(tuned.n);
     (!close.is_empty()).then(|| {
@@ -156,7 +155,7 @@ pub(crate) fn candidates(plan: &Plan, learned: &Learned) -> Option<Table> {
 pub(crate) fn costs(plan: &Plan, learned: &Learned) -> String {
     format!(
         "{} numbers learned, {} frozen; {} bytes on disk; {}",
-        count(plan.n_learned() as u64),
+        count(learned.n_learned),
         count(plan.model.backbone.spec().n_parameters() as u64),
         count(learned.bytes),
         seconds(learned.seconds)

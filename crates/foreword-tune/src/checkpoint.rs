@@ -15,7 +15,7 @@ use crate::train::Ended;
 /// The one key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
 /// Version of the file that is written and read.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// Why a checkpoint can't be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ struct CandidateHeader {
     scale: Option<f64>,
     best: Option<(u64, f64)>,
     since_best: u64,
-    evaluated: Option<u64>,
+    evaluated: Option<(u64, f64)>,
     n_updates: u64,
     left: Option<(Left, u64)>,
 }

@@ -49,6 +49,11 @@ pub enum InitError {
         /// The model's.
         expected: usize,
     },
+    /// There are no labels to begin from.
+    #[error(
+        "the init labels takes the labels' words, and this task has none; write what is to be done with text:…"
+    )]
+    NoLabels,
     /// Demonstrations are no sentence that can be written down.
     #[error("demonstrations are drawn from training examples, of which there are none here")]
     NeedsExamples,
@@ -129,12 +134,10 @@ impl<'a> Sources<'a> {
                 self.embed(tokens.into_iter().cycle().take(n_virtual))
             }
             Init::Labels => {
-                let mut tokens: Vec<Token> = Vec::new();
-                for i in 0..self.verbalizer.map_or(0, Verbalizer::n) {
-                    tokens.extend(self.verbalizer.map_or(&[][..], |v| v.tokens(i)));
-                }
+                let verbalizer = self.verbalizer.ok_or(InitError::NoLabels)?;
+                let tokens = (0..verbalizer.n()).flat_map(|label| verbalizer.tokens(label).iter().copied());
                 let sampled = std::iter::repeat_with(|| self.sample(&mut rng));
-                self.embed(tokens.into_iter().chain(sampled).take(n_virtual))
+                self.embed(tokens.chain(sampled).take(n_virtual))
             }
             Init::Vocab => self.embed(std::iter::repeat_with(|| self.sample(&mut rng)).take(n_virtual)),
             Init::Random => {

@@ -193,7 +193,8 @@ fn contradictions(train: &Part<'_>) -> Option<Finding> {
     (n > 0).then_some(Finding::Contradictions { n, shown })
 }
 
-fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
+/// Texts of another part that are in the training data too, where there are any.
+pub fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
     let mut first = HashMap::new();
     for (row, text) in train.texts.iter().enumerate() {
         first.entry(text).or_insert(row);

@@ -4,6 +4,8 @@ pub mod paired;
 pub mod reliability;
 pub mod text;
 
+use paired::Paired;
+
 /// Two-sided 95 % quantile of the normal distribution.
 const Z_95: f64 = 1.959_963_984_540_054;
 
@@ -17,6 +19,8 @@ pub struct Evaluation {
     pub loss: f64,
     /// Labels given against the true ones; `None` where texts are generated.
     pub labels: Option<Confusion>,
+    /// For each example whether its label was given; empty where texts are generated.
+    pub right: Vec<bool>,
 }
 
 impl Evaluation {
@@ -24,6 +28,13 @@ impl Evaluation {
     #[must_use]
     pub fn accuracy(&self) -> Option<f64> {
         self.labels.as_ref().map(Confusion::accuracy)
+    }
+
+    /// This one and another on the same examples; `None` where texts are generated.
+    #[must_use]
+    pub fn against(&self, other: &Self) -> Option<Paired> {
+        let of = || self.right.iter().copied().zip(other.right.iter().copied());
+        (self.labels.is_some() && other.labels.is_some()).then(|| Paired::of(of()))
     }
 }
 

@@ -50,8 +50,8 @@ pub(crate) struct Running {
     pub(crate) init: Option<Vec<f32>>,
     pub(crate) best: Option<Best>,
     pub(crate) since_best: u64,
-    /// Updates made at the last evaluation.
-    pub(crate) evaluated: Option<u64>,
+    /// Updates made at the last evaluation, and the loss that it found.
+    pub(crate) evaluated: Option<(u64, f64)>,
     /// Why and after how many updates it left.
     pub(crate) left: Option<(Ended, u64)>,
 }
@@ -93,7 +93,7 @@ impl Running {
 
     /// Takes note of an evaluation, and of the rows if they are the best so far.
     pub(crate) fn evaluated_to(&mut self, step: u64, loss: f64) -> bool {
-        self.evaluated = Some(step);
+        self.evaluated = Some((step, loss));
         let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
         if best {
             self.best = Some(Best { values: self.shown().to_vec(), step, loss });
@@ -104,8 +104,14 @@ impl Running {
         best
     }
 
-    fn best_loss(&self) -> f64 {
-        self.best.as_ref().map_or(f64::INFINITY, |best| best.loss)
+    /// What it is ranked by: the loss of the rows that are kept; of equals, which were the init of both, the other one.
+    fn merit(&self, keep: Keep) -> [f64; 2] {
+        let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.loss);
+        let last = self.evaluated.map_or(f64::INFINITY, |(_, loss)| loss);
+        match keep {
+            Keep::Best => [best, last],
+            Keep::Last => [last, best],
+        }
     }
 
     /// Whether it may still be the outcome.
@@ -188,38 +194,48 @@ impl Progress {
         let n = self.runs.len().div_ceil(config.survivors).next_power_of_two().ilog2();
         let mut leaving = Vec::new();
         while self.halvings < u64::from(n) && self.step >= config.steps >> (u64::from(n) - self.halvings) {
-            // All begin alike: an evaluation of the inits tells nothing.
+            // An evaluation of the inits tells nothing of how they learn.
             if self.step == 0 {
                 break;
             }
             self.halvings += 1;
-            let ranked: Vec<usize> = self.ranked().into_iter().filter(|c| !leaving.contains(c)).collect();
+            let ranked: Vec<usize> =
+                self.ranked(config.keep).into_iter().filter(|c| !leaving.contains(c)).collect();
             let stay = ranked.len().div_ceil(2).max(config.survivors).min(ranked.len());
             leaving.extend_from_slice(&ranked[stay..]);
         }
         leaving
     }
 
-    /// The candidates that may be the outcome, by their best evaluation, the first of equals first.
-    fn ranked(&self) -> Vec<usize> {
-        let mut ranked: Vec<usize> = (0..self.runs.len()).filter(|&c| self.runs[c].counts()).collect();
-        ranked.sort_by(|&a, &b| self.runs[a].best_loss().total_cmp(&self.runs[b].best_loss()));
-        ranked
+    /// The candidates that may be the outcome, the best first, and the first of equals.
+    fn ranked(&self, keep: Keep) -> Vec<usize> {
+        self.sorted((0..self.runs.len()).filter(|&c| self.runs[c].counts()), keep)
+    }
+
+    fn sorted(&self, candidates: impl Iterator<Item = usize>, keep: Keep) -> Vec<usize> {
+        let mut sorted: Vec<usize> = candidates.collect();
+        sorted.sort_by(|&a, &b| {
+            let [a, b] = [a, b].map(|candidate| self.runs[candidate].merit(keep));
+            a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]))
+        });
+        sorted
     }
 
     /// What it all came to; `ended` is what those that are still there came to.
     pub(crate) fn into_population(self, keep: Keep, ended: Ended) -> Result<Population, TrainError> {
-        let mut survivors = self.ranked();
+        let mut survivors = self.ranked(keep);
         if survivors.is_empty() {
             // All diverged: each has still its best rows.
-            survivors = (0..self.runs.len()).collect();
-            survivors.sort_by(|&a, &b| self.runs[a].best_loss().total_cmp(&self.runs[b].best_loss()));
+            survivors = self.sorted(0..self.runs.len(), keep);
             survivors.truncate(1);
         }
         let (width, step) = (self.width, self.step);
         let outcome = |run: Running| {
             let (ended, steps) = run.left.unwrap_or((ended, step));
-            let dev_loss = run.best.as_ref().map(|best| best.loss);
+            let dev_loss = match keep {
+                Keep::Best => run.best.as_ref().map(|best| best.loss),
+                Keep::Last => run.evaluated.map(|(_, loss)| loss),
+            };
             let last = run.average.unwrap_or(run.values);
             let (values, best_step) = match run.best {
                 Some(best) if keep == Keep::Best => (best.values, best.step),
@@ -231,5 +247,45 @@ impl Progress {
         };
         let outcomes = self.runs.into_iter().map(outcome).collect::<Result<_, TrainError>>()?;
         Ok(Population { outcomes, survivors })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candidates with these losses of the init and of an evaluation after it.
+    fn progress(losses: &[[f64; 2]]) -> Progress {
+        let mut runs = Vec::new();
+        for [init, later] in losses {
+            let mut run = Running::new(vec![0.0; 2], None, None);
+            run.evaluated_to(0, *init);
+            run.evaluated_to(4, *later);
+            runs.push(run);
+        }
+        Progress { width: 2, step: 4, halvings: 0, runs }
+    }
+
+    #[test]
+    fn what_has_not_yet_beaten_its_init_is_ranked_by_how_it_does_now() {
+        let same_init = progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]);
+        assert_eq!(same_init.ranked(Keep::Best), [2, 0, 1, 3]);
+        let config = TrainConfig { steps: 16, ..TrainConfig::default() };
+        assert_eq!(
+            progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]).halve(&config),
+            [1, 3]
+        );
+        // One that has beaten it comes before all.
+        assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);
+    }
+
+    #[test]
+    fn where_the_last_rows_are_kept_their_loss_counts() {
+        let made = || progress(&[[0.5, 0.6], [0.9, 0.55]]);
+        assert_eq!((made().ranked(Keep::Best), made().ranked(Keep::Last)), (vec![0, 1], vec![1, 0]));
+        for (keep, dev_loss) in [(Keep::Best, 0.5), (Keep::Last, 0.6)] {
+            let population = made().into_population(keep, Ended::Finished).unwrap();
+            assert_eq!(population.outcomes[0].dev_loss, Some(dev_loss));
+        }
     }
 }

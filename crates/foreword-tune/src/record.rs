@@ -21,6 +21,8 @@ use crate::verbalizer::{Verbalizer, VerbalizerError};
 
 /// The setting of a KV prefix that was not learned but compiled: the digest of the soft prompt that it is.
 pub const COMPILED_FROM: &str = "compiled_from";
+/// The setting of rows that another tool made: the format that they came in.
+pub const IMPORTED_FROM: &str = "imported_from";
 
 /// Why a recorded soft prompt can't be used with a model.
 #[derive(Debug, thiserror::Error)]
@@ -265,7 +267,7 @@ pub fn imported<B: Backend>(
             width: rows.width(),
             init: "unknown".to_owned(),
             seed: 0,
-            settings: BTreeMap::from([("imported_from".to_owned(), format.into())]),
+            settings: BTreeMap::from([(IMPORTED_FROM.to_owned(), format.into())]),
             steps: 0,
             best_step: 0,
             data: BTreeMap::new(),

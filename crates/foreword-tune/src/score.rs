@@ -95,11 +95,10 @@ impl Task {
     /// What scores of examples whose truths are known come to.
     #[must_use]
     pub fn judge(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
-        let labels = self.verbalizer().map(|verbalizer| {
-            let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
-            Confusion::new(verbalizer.n(), pairs)
-        });
-        Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(scores, examples), labels }
+        let given = || examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
+        let labels = self.verbalizer().map(|verbalizer| Confusion::new(verbalizer.n(), given()));
+        let right = labels.iter().flat_map(|_| given()).map(|(truth, given)| truth == given).collect();
+        Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(scores, examples), labels, right }
     }
 
     fn mean_loss(&self, scores: &[Vec<f64>], examples: &Examples) -> f64 {

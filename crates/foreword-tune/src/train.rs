@@ -506,7 +506,7 @@ impl<B: Backend> Dev<'_, B> {
     ) -> Result<ControlFlow<()>, TrainError> {
         let mut flow = ControlFlow::Continue(());
         for candidate in progress.going() {
-            if progress.runs[candidate].evaluated == Some(progress.step) {
+            if progress.runs[candidate].evaluated.is_some_and(|(step, _)| step == progress.step) {
                 continue;
             }
             let step = progress.step;

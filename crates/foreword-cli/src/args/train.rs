@@ -156,13 +156,14 @@ pub(crate) struct TrainingArgs {
     /// What all that is drawn by chance is drawn from: the same seed gives the same prompt, bit for bit
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Try this many ways to learn at once and keep the best on dev, or auto: learning rates, inits and seeds are varied,
-    /// as far as they are not stated. The worse half leaves early, and half of the rest each time after twice as many steps
+    /// Try this many ways to learn at once and keep the best on dev, or auto: learning rates, inits and lengths are varied, as
+    /// far as they are not stated, then seeds, from --seed on. The worse half leaves early, and half of the rest each time
+    /// after twice as many steps
     #[arg(long, value_name = "N")]
     pub(crate) candidates: Option<CandidateCount>,
     /// Let this many of the candidates learn to the end, and write them all, to answer together: the best to --out and the
     /// others below it
-    #[arg(long, value_name = "N", value_parser = at_least_one(), requires = "candidates")]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) ensemble: Option<usize>,
 }
 

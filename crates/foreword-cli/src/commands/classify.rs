@@ -89,10 +89,10 @@ fn answer(text: &str, scored: &Scored<'_>, labels: &Verbalizer, printer: &mut Pr
             log_likelihoods: names().zip(scores.iter().copied()).collect(),
         })?,
         Answers::Text => {
-            let width = names().map(|name| name.chars().count()).max().unwrap_or(0);
+            let width = names().map(|name| in_a_line(name).chars().count()).max().unwrap_or(0);
             let width = width.max(if scored.abstains { ABSTAINED.chars().count() } else { 0 });
             let (probability, text) = (percent(probabilities[best(probabilities)]), in_a_line(text));
-            let label = label.unwrap_or(ABSTAINED);
+            let label = label.map_or_else(|| ABSTAINED.to_owned(), in_a_line);
             printer.answer(&format!("{label:<width$}  {probability:>7}  {text}"))?;
         }
     }

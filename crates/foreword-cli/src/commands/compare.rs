@@ -18,9 +18,6 @@ use crate::wire::Compared;
 
 pub(crate) use arena::Arena;
 
-/// Differences that chance makes more seldom than this are taken for more.
-const LEVEL: f64 = 0.05;
-
 /// What gives the labels of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -12,6 +12,7 @@ use foreword::settings::{Method, Placement};
 
 use crate::args::{CompileArgs, PlaceArgs, SourceArgs};
 use crate::exit::{Exit, Given};
+use crate::members::other_members;
 use crate::printer::Printer;
 use crate::resolve;
 use crate::resolve::prompt::{describe, model_name, read};
@@ -37,6 +38,12 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
     let model = resolve::model(&model_name(&source, Some(&directory))?, &args.machine, printer)?;
     for warning in record::check_fit(&directory, &model)? {
         printer.warn(&describe(&warning));
+    }
+    let others = other_members(&args.prompt).len();
+    if others > 0 {
+        printer.warn(&format!(
+            "the prompt leads an ensemble: it is compiled alone, without the {others} below it"
+        ));
     }
     let placement = directory.passport.as_ref().map_or(Placement::Front, |passport| passport.task.placement);
     let recorded = directory.passport.as_ref().and_then(|passport| passport.task.chat.as_ref());
@@ -73,7 +80,10 @@ pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
         bytes(after),
         bytes(before)
     ))?;
-    printer.say("It gives what the soft prompt gave, and its virtual tokens are never computed again.");
+    printer.say(
+        "It gives what the soft prompt gives, to the bit where both are asked with the same --dtype and --device, and its \
+         virtual tokens are never computed again.",
+    );
     Ok(Exit::Done)
 }
 

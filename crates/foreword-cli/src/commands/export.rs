@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use foreword::format::foreign::to_npy;
 use foreword::format::write_whole;
+use foreword::settings::Method;
 use foreword::{Overwrite, PromptDirectory};
 
 use crate::args::{ExportArgs, ExportFormat};
@@ -17,10 +18,18 @@ use crate::words::count;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
-    let PromptDirectory { rows, adapter, passport } = read(&args.prompt)?;
+    let directory = read(&args.prompt)?;
+    let method = directory.method();
+    let PromptDirectory { rows, adapter, passport } = directory;
     let (n_virtual, width) = (rows.n_virtual(), rows.width());
     let to = match args.to {
         ExportFormat::Npy => {
+            if method == Method::Prefix {
+                printer.warn(
+                    "an .npy file does not say that these rows are keys and values, and `import` takes them for a soft prompt's; \
+                     --to peft says it",
+                );
+            }
             check_file(&args.path, args.force)?;
             write_whole(&args.path, &to_npy(&rows))?;
             "npy"

@@ -13,12 +13,12 @@ use crate::args::{InspectArgs, MachineArgs};
 use crate::device::Machine;
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
-use crate::recorded::recorded;
+use crate::recorded::{imported_from, recorded};
 use crate::resolve;
 use crate::resolve::named::files_at_hand;
 use crate::resolve::prompt::{describe, recorded_name};
 use crate::wire::Inspected;
-use crate::words::{WAYWARD, count, learned, quoted_path, visible};
+use crate::words::{WAYWARD, count, in_a_line, learned, quoted_path, visible};
 
 /// Labels beyond which a table has a column for the nearest one only.
 const MOST_COLUMNS: usize = 4;
@@ -140,12 +140,19 @@ fn facts(passport: &Passport) -> String {
     let field = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} in {name:?}"));
     let fields = [("text", &task.text_field), ("label", &task.label_field), ("target", &task.target_field)];
     let fields: Vec<String> = fields.into_iter().filter_map(|(what, name)| field(what, name)).collect();
-    let labels = task.labels.iter().map(|(name, text)| format!("{name} → {text:?}"));
+    let labels = task.labels.iter().map(|(name, text)| format!("{} → {text:?}", in_a_line(name)));
     let examples = |split| training.data.get(split).map(|data| format!("{} {split}", count(data.examples)));
     let data: Vec<String> = ["train", "dev", "test"].into_iter().filter_map(examples).collect();
     let lines = [
         ("model", model_in_words(passport)),
-        ("task", format!("{}; {}", task.kind, fields.join(", "))),
+        (
+            "task",
+            if fields.is_empty() {
+                task.kind.to_string()
+            } else {
+                format!("{}; {}", task.kind, fields.join(", "))
+            },
+        ),
         (if task.chat.is_some() { "message" } else { "template" }, format!("{:?}", task.template)),
         ("chat", task.chat.as_ref().map(written).unwrap_or_default()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
@@ -157,10 +164,18 @@ fn facts(passport: &Passport) -> String {
                 truth(task.kind)
             ),
         ),
-        ("placement", format!("{}: {}", task.placement, place(task.placement, task.kind))),
+        (
+            "placement",
+            format!(
+                "{}: the {} {}",
+                task.placement,
+                learned(training.method),
+                place(task.placement, task.kind)
+            ),
+        ),
         ("objective", format!("{}: {}", task.objective, loss(task.objective, task.kind))),
-        ("data", format!("{} examples", data.join(", "))),
-        ("init", training.init.clone()),
+        ("data", if data.is_empty() { String::new() } else { format!("{} examples", data.join(", ")) }),
+        ("init", in_a_line(&training.init)),
         ("steps", steps(passport)),
         ("settings", settings(passport)),
         ("corrected", passport.calibration.as_ref().map_or_else(String::new, corrected)),
@@ -187,12 +202,10 @@ fn model_in_words(passport: &Passport) -> String {
 
 fn place(placement: Placement, kind: TaskKind) -> String {
     match placement {
-        Placement::Front => "the soft prompt stands before all, as PEFT has it".to_owned(),
-        Placement::AfterBos => "the soft prompt stands after the BOS token".to_owned(),
-        Placement::System => "the soft prompt stands at the beginning of the system message".to_owned(),
-        Placement::Suffix => {
-            format!("the soft prompt stands between the template's end and the {}", truth(kind))
-        }
+        Placement::Front => "stands before all, as PEFT has it".to_owned(),
+        Placement::AfterBos => "stands after the BOS token".to_owned(),
+        Placement::System => "stands at the beginning of the system message".to_owned(),
+        Placement::Suffix => format!("stands between the template's end and the {}", truth(kind)),
     }
 }
 
@@ -219,6 +232,9 @@ fn truth(kind: TaskKind) -> &'static str {
 
 fn steps(passport: &Passport) -> String {
     let training = &passport.training;
+    if let Some(format) = imported_from(passport) {
+        return format!("not known: it was imported from {format}");
+    }
     let kept = match training.best_step {
         0 => "the init, than which no step was better, is kept".to_owned(),
         step => format!("the prompt of step {} is kept", count(step)),

@@ -39,8 +39,16 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
         printer.answer(&line)?;
     }
     printer.answer(&report::costs(&plan, &learned))?;
-    let (program, flags) = (program(), report::flags_of(&plan));
-    printer.say(&format!("The prompt is in {}. Try:", plan.place.out.display()));
+    let (program, mut flags) = (program(), report::flags_of(&plan));
+    let out = plan.place.out.display();
+    if learned.members > 1 {
+        printer.say(&format!(
+            "The best prompt is in {out}, the others of its ensemble are below it; --ensemble asks all. Try:"
+        ));
+        flags.push_str(" --ensemble");
+    } else {
+        printer.say(&format!("The prompt is in {out}. Try:"));
+    }
     if plan.task.template.slots().count() == 1 {
         let verb = match plan.fields.kind {
             TaskKind::Classification => "classify",

@@ -56,6 +56,14 @@ pub(super) fn start(
             "{error}; its rows are only where learning begins, but may be no better than noise"
         ));
     }
+    if let Init::Text(text) = init {
+        let (n, taken) = (model.tokenizer.encode_plain(text)?.len(), start.n_virtual());
+        if n > taken {
+            printer.say(&format!(
+                "the init has {n} tokens, of which the first {taken} are taken; --virtual-tokens {n} takes all"
+            ));
+        }
+    }
     if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
         let found = start.n_virtual();
         printer.warn(&format!(

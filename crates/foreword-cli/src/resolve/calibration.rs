@@ -102,6 +102,13 @@ pub(crate) fn check_save(ready: &Ready, dir: &Path) -> Result<()> {
             .hint("give --prompt DIR, or leave --save-calibration out")
             .into());
     }
+    if !ready.others.is_empty() {
+        return Err(Given::wrong(
+            "a calibration is stored with one prompt, and this one is fitted to the ensemble that it leads",
+        )
+        .hint("leave out --ensemble, or --save-calibration")
+        .into());
+    }
     let directory = prompt::read(dir)?;
     let Some(passport) = &directory.passport else {
         return Err(Given::wrong(format!(

@@ -1,7 +1,8 @@
 //! What is doubtful in a run's data, told before it is learned from.
 
 use anyhow::Result;
-use foreword::lint::{Part, cut, lint};
+use foreword::lint::{Part, cut, lint, overlap};
+use foreword::task::Truths;
 use foreword::{Dataset, Examples, Task};
 
 use crate::exit::Given;
@@ -9,6 +10,23 @@ use crate::printer::Printer;
 
 /// A part of the data by its name, as it was read and in tokens, where there is such a part.
 pub(crate) type Read<'a> = (&'static str, Option<&'a Dataset>, Option<&'a Examples>);
+
+/// Warns of test texts, whose labels are these, that are in the training data too.
+pub(crate) fn tell_overlap(
+    train: &Dataset,
+    (test, labels): (&Dataset, &[usize]),
+    task: &Task,
+    printer: &Printer,
+) -> Result<()> {
+    let text_field = task.text_field.as_deref();
+    let truths = [Truths::Unknown, Truths::Labels(labels.to_vec())];
+    let train = Part::new("training", train, &task.template, text_field, &truths[0])?;
+    let test = Part::new("test", test, &task.template, text_field, &truths[1])?;
+    if let Some(finding) = overlap(&train, &test) {
+        printer.warn(&finding.to_string());
+    }
+    Ok(())
+}
 
 /// Warns of what is doubtful; with `strict` that is an error. `room`: the most tokens of template, text and label.
 pub(crate) fn tell(

@@ -63,6 +63,16 @@ pub(crate) fn fit(
     model: &Model<Machine>,
     printer: &Printer,
 ) -> Result<Estimate> {
+    if let Some(dir) = asked.context_cache_dir.as_ref().filter(|dir| !dir.is_dir()) {
+        return Err(Given::wrong(format!("--context-cache-dir {} is no directory", dir.display()))
+            .hint("give one that is there; the file in it goes with the run")
+            .into());
+    }
+    if asked.context_cache_dir.is_some() && sizes.n_context == 0 {
+        printer.warn(
+            "--context-cache-dir is for the placement suffix: in this run no text is read before the prompt",
+        );
+    }
     let (estimate, limit) = fitted(config, asked, sizes, model);
     if estimate.peak() > limit {
         let (peak, limit) = (bytes(estimate.peak()), bytes(limit));

@@ -31,7 +31,7 @@ use crate::printer::Printer;
 use crate::words::{count, learned};
 
 /// The name of no prompt: the bare model.
-const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 /// A soft prompt ready for use.
 #[derive(Debug)]
@@ -164,8 +164,17 @@ impl<'a> Asked<'a> {
                     .into());
             }
             others = members.into_iter().map(|(_, directory)| directory.rows.into_values()).collect();
-            // It was fitted to the one prompt.
-            calibration = None;
+            if task.verbalizer().is_none() {
+                return Err(Given::wrong(
+                    "an ensemble is the mean of what its members say of the labels, and this prompt writes texts",
+                )
+                .hint("leave --ensemble out")
+                .into());
+            }
+            if calibration.take().is_some() {
+                printer
+                    .say("the calibration in foreword.json was fitted to the prompt alone, and is left out");
+            }
         }
         let budget = self.machine.micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS);
         if let Some(device) = device::told(model.backbone.backend()) {

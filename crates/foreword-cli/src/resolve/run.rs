@@ -30,7 +30,7 @@ use crate::checkpoints;
 use crate::device::{self, Machine};
 use crate::exit::{self, Given};
 use crate::printer::Printer;
-use crate::words::count;
+use crate::words::{count, in_a_line};
 
 /// The examples of a run as they were read.
 #[derive(Debug)]
@@ -125,6 +125,9 @@ fn nearest(out: &Path) -> PathBuf {
     existing.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
+/// Different values up to which a field whose name was guessed is taken for labels, however few examples there are.
+const MOST_GUESSED: usize = 20;
+
 /// Everything a run needs.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -185,6 +188,13 @@ impl Plan {
             placement,
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
+        if config.survivors > 1 && task.verbalizer().is_none() {
+            return Err(Given::wrong(
+                "an ensemble is the mean of what its members say of the labels, and a generation has none",
+            )
+            .hint("leave --ensemble out: --candidates alone keeps the best prompt")
+            .into());
+        }
         let splits = match file.data.shots {
             Some(shots) => few(splits, positive(shots, "shots")?, &task, &fields, config.seed)?,
             None => with_dev(splits, &task, &fields, config.seed, printer)?,
@@ -297,7 +307,10 @@ impl Plan {
         let n = |examples: &Option<Examples>| count(examples.as_ref().map_or(0, Examples::n) as u64);
         let labels = self.task.verbalizer().map(|labels| {
             let labels = labels.names().iter().zip(labels.strings());
-            labels.map(|(name, string)| format!("{name} → {string:?}")).collect::<Vec<_>>().join(", ")
+            labels
+                .map(|(name, string)| format!("{} → {string:?}", in_a_line(name)))
+                .collect::<Vec<_>>()
+                .join(", ")
         });
         let rate = self.config.peak_rate(self.task.method, self.scale());
         let (n_virtual, hidden) = (self.start.n_virtual(), self.start.width());
@@ -318,7 +331,7 @@ impl Plan {
             ("fields", self.fields.describe(&self.task.template)),
             ("template", wording::in_words(&self.task.template, self.task.chat.as_ref())),
             ("labels", labels.unwrap_or_default()),
-            ("init", self.init.to_string()),
+            ("init", in_a_line(&self.init.to_string())),
             (
                 "learning",
                 format!(
@@ -341,7 +354,22 @@ impl Plan {
 
 /// The task file's settings, or none, with the flags' in their place; the data where the positional names it.
 pub(crate) fn settings(args: &TrainArgs) -> Result<TaskFile> {
-    merged(args.input.as_ref(), args.flags())
+    let mut file = merged(args.input.as_ref(), args.flags())?;
+    // A flag wins over what the task file says of the same thing.
+    if args.data.limit.is_some() {
+        file.data.shots = None;
+    }
+    if args.data.shots.is_some() {
+        file.data.limit = None;
+    }
+    if file.data.shots.is_some() && file.data.limit.is_some() {
+        return Err(Given::wrong(
+            "the task file has both shots and limit, which say how many examples to take",
+        )
+        .hint("leave one of them out")
+        .into());
+    }
+    Ok(file)
 }
 
 /// The same for any verb that takes a task file.
@@ -455,11 +483,30 @@ fn goal(
     }
     let labels = match &file.task.labels {
         Some(labels) => labels.clone(),
-        None => default_strings(label_names(train, train.require(&fields.truth)?)?, chat),
+        None => {
+            let names = label_names(train, train.require(&fields.truth)?)?;
+            if file.task.kind.is_none() && file.data.label_field.is_none() {
+                refuse_texts(names.len(), train.n(), &fields.truth)?;
+            }
+            default_strings(names, chat)
+        }
     };
     let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
     let objective = file.task.objective.unwrap_or(DEFAULT_OBJECTIVE);
     Ok(Goal::Classification(Classification { verbalizer, objective }))
+}
+
+/// What hardly ever comes twice is no label, and nobody has said that it is.
+fn refuse_texts(n_labels: usize, n: usize, field: &str) -> Result<()> {
+    if n_labels <= MOST_GUESSED || 2 * n_labels <= n {
+        return Ok(());
+    }
+    let (n_labels, n) = (count(n_labels as u64), count(n as u64));
+    Err(Given::wrong(format!("the field {field:?} has {n_labels} different values in {n} examples: they are hardly labels"))
+        .hint(format!(
+            "--target-field {field} teaches to write them; --label-field names the field with the label, {field:?} too"
+        ))
+        .into())
 }
 
 /// Cuts a dev set off the training data where none is given.
@@ -472,7 +519,7 @@ fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &P
     let split = split_texts(&texts, &labels, default_dev_share(labels.len()), seed);
     if split.dev.is_empty() {
         printer.warn(
-            "there are too few examples to cut a dev set from, so the last prompt is kept, not the best",
+            "no label has enough examples, of different texts, to keep some aside as dev: the last prompt is kept, not the best",
         );
         return Ok(splits);
     }

@@ -75,27 +75,41 @@ enum VerdictLine {
         split: &'static str,
         accuracy: f64,
         interval: (f64, f64),
-        bare: f64,
-        beats_bare: bool,
+        baseline: &'static str,
+        baseline_accuracy: f64,
+        beats_baseline: bool,
+        p_value: Option<f64>,
         may_be_chance: bool,
     },
     Loss {
         split: &'static str,
         loss: f64,
-        bare: f64,
-        beats_bare: bool,
+        baseline: &'static str,
+        baseline_loss: f64,
+        beats_baseline: bool,
     },
 }
 
 impl VerdictLine {
     fn of(verdict: Verdict) -> Self {
-        let (split, beats_bare) = (verdict.split, verdict.beats_bare());
+        let (split, baseline, beats_baseline) = (verdict.split, verdict.baseline, verdict.beats_baseline());
         match verdict.by {
-            Measure::Accuracy { tuned: accuracy, interval, bare } => {
+            Measure::Accuracy { tuned: accuracy, interval, baseline: baseline_accuracy, p_value } => {
                 let may_be_chance = verdict.may_be_chance();
-                Self::Accuracy { split, accuracy, interval, bare, beats_bare, may_be_chance }
+                Self::Accuracy {
+                    split,
+                    accuracy,
+                    interval,
+                    baseline,
+                    baseline_accuracy,
+                    beats_baseline,
+                    p_value,
+                    may_be_chance,
+                }
             }
-            Measure::Loss { tuned: loss, bare } => Self::Loss { split, loss, bare, beats_bare },
+            Measure::Loss { tuned: loss, baseline: baseline_loss } => {
+                Self::Loss { split, loss, baseline, baseline_loss, beats_baseline }
+            }
         }
     }
 }

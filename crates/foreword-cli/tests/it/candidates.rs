@@ -118,6 +118,21 @@ fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
     let run = scene.train("p", "8", &["--test", &sentences(), "--candidates", "4", "--ensemble", "3"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains("ensemble of 3"), "{}", run.stdout);
+    // What is told counts all three, and how to ask them.
+    let dirs = ["p", "p/member-2", "p/member-3"];
+    let written = dirs.map(|dir| PromptDirectory::read(&scene.path(dir)).unwrap().rows.values().len());
+    let files = ["adapter_config.json", "adapter_model.safetensors", "foreword.json"];
+    let size =
+        |dir| files.map(|file| fs::metadata(scene.path(dir).join(file)).unwrap().len()).iter().sum::<u64>();
+    let (numbers, bytes) = (written.iter().sum::<usize>(), dirs.map(size).iter().sum::<u64>());
+    let told = run.stdout.replace(',', "");
+    assert!(told.contains(&format!("{numbers} numbers learned")), "{numbers}: {}", run.stdout);
+    assert!(told.contains(&format!("{bytes} bytes on disk")), "{bytes}: {}", run.stdout);
+    assert!(
+        run.stderr.contains("--ensemble --data") && run.stderr.contains("--ensemble asks all"),
+        "{}",
+        run.stderr
+    );
     let rows = |dir: &str| PromptDirectory::read(&scene.path(dir)).unwrap().rows;
     assert!(rows("p") != rows("p/member-2") && rows("p/member-2") != rows("p/member-3"));
     assert!(!scene.path("p/member-4").exists());
@@ -144,6 +159,29 @@ fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
     assert_eq!(single.code, 1);
     assert!(single.stderr.contains("p/member-2 is no ensemble's"), "{}", single.stderr);
 
+    // A correction is of one prompt.
+    let ensemble =
+        ["eval", "--prompt", "p", "--ensemble", "--model", &llama, "--data", &sentences()].map(str::to_owned);
+    let ensemble: Vec<&str> = ensemble.iter().map(String::as_str).collect();
+    let refused = scene.run(&[&ensemble[..], &["--calibrate", "batch", "--save-calibration"]].concat());
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("hint: leave out --ensemble, or --save-calibration"),
+        "{}",
+        refused.stderr
+    );
+    let one = ["eval", "--prompt", "p", "--model", &llama, "--data", &sentences(), "--calibrate", "batch"]
+        .map(str::to_owned);
+    let one: Vec<&str> = one.iter().map(String::as_str).chain(["--save-calibration"]).collect();
+    assert_eq!(scene.run(&one).code, 0);
+    let left_out = scene.run(&ensemble);
+    assert!(
+        left_out.stderr.contains("was fitted to the prompt alone, and is left out"),
+        "{}",
+        left_out.stderr
+    );
+    assert_eq!(left_out.stdout, measured.stdout);
+
     let smaller = scene.train("p", "8", &["--candidates", "3", "--ensemble", "2", "--force"]);
     assert_eq!(smaller.code, 0, "{}", smaller.stderr);
     assert!(scene.path("p/member-2").exists() && !scene.path("p/member-3").exists());
@@ -151,6 +189,10 @@ fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
     let more = scene.train("x", "8", &["--candidates", "3", "--ensemble", "4"]);
     assert_eq!(more.code, 1);
     assert!(more.stderr.contains("an ensemble of 4 can't be found among 3 candidates"), "{}", more.stderr);
+    let one = scene.train("x", "8", &["--ensemble", "4"]);
+    assert!(one.code == 1 && one.stderr.contains("hint: ask for more --candidates"), "{}", one.stderr);
+    let writing = scene.train("x", "8", &["--candidates", "3", "--ensemble", "2", "--target-field", "label"]);
+    assert!(writing.code == 1 && writing.stderr.contains("hint: leave --ensemble out"), "{}", writing.stderr);
     assert!(!scene.path("x").exists());
 }
 

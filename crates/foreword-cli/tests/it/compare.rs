@@ -301,6 +301,49 @@ fn rows_without_tuning_are_corrected_on_request_and_prompts_are_not() {
 }
 
 #[test]
+fn a_stored_correction_counts_in_a_comparison_too() {
+    let scene = scene(&["p"]);
+    let raw = compare(&scene, &["--prompt", "p"]);
+    let corrected = eval(&scene, &["--prompt", "p", "--calibrate", "batch", "--save-calibration"]);
+    let ran = scene.run(&["compare", "task.toml", "--prompt", "p"]);
+    assert!(
+        ran.stdout.contains("the prompt p is corrected as its foreword.json says, by batch: "),
+        "{}",
+        ran.stdout
+    );
+    let compared = compare(&scene, &["--prompt", "p"]);
+    same(compared.row("prompt"), &corrected);
+    assert_ne!(compared.row("prompt").loss, raw.row("prompt").loss);
+    assert_eq!(compared.row("bare").loss, raw.row("bare").loss);
+}
+
+#[test]
+fn what_makes_a_comparison_unfair_is_told() {
+    let scene = scene(&["p"]);
+    let warned = |more: &[&str], with: &str| {
+        let ran = scene.run(&[&["compare", "task.toml", "--shots", "0"][..], more].concat());
+        assert!(ran.stderr.contains(with), "{}", ran.stderr);
+        ran
+    };
+    let own = "warning: the prompt p was trained with the label texts \" negative\", \" positive\", and is measured so";
+    warned(&["--prompt", "p", "--labels", "negative= bad,positive= good"], own);
+    warned(
+        &["--prompt", "p", "--placement", "suffix"],
+        "was trained with the placement front, and is measured so",
+    );
+    let overlap = "warning: 40 of 40 test examples are also in the training data";
+    let ran =
+        warned(&["--test", "train.jsonl", "--template", "{text} It was", "--max-length", "64"], overlap);
+    assert!(
+        ran.stderr.contains("--template '{text} It was' --max-length 64 --out tuned-prompt"),
+        "{}",
+        ran.stderr
+    );
+    let none = warned(&["--prompt", "none"], "hint: leave it out");
+    assert_eq!(none.code, 1);
+}
+
+#[test]
 fn several_of_the_same_prompt_are_that_prompt() {
     let scene = scene(&["p"]);
     let one = compare(&scene, &["--prompt", "p"]);

@@ -36,6 +36,13 @@ fn a_prompt_goes_out_as_npy_and_comes_back_to_answer_alike() {
         fs::read(scene.path("p").join("adapter_model.safetensors")).unwrap(),
         fs::read(scene.path("q").join("adapter_model.safetensors")).unwrap()
     );
+    // How it was trained is not known, and not guessed.
+    let inspected = scene.run(&["inspect", "q", "--model", &model]).stdout;
+    assert!(inspected.contains("steps     not known: it was imported from npy"), "{inspected}");
+    assert!(
+        inspected.contains("task      classification\n") && !inspected.contains("No step was better"),
+        "{inspected}"
+    );
     // Without the passport, it is what PEFT reads.
     assert_eq!(scene.run(&["export", "p", "--to", "peft", "r"]).code, 0);
     assert!(!scene.path("r").join("foreword.json").exists());

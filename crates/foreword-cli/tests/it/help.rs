@@ -100,7 +100,6 @@ fn each_flag_tells_its_unit_and_its_default() {
           --shots <N>            Learn from this many examples of each label, and choose by as many
                                  others: five runs, whose examples the seeds 13, 21, 42, 87 and 100
                                  draw, or one where --seed is given. Their mean and deviation is told
-                                 [default: 4]
           --strict               Where the data is doubtful (duplicates, contradictory or rare labels,
                                  test texts that are learned from, cut texts, …), end with an error
                                  instead of a warning
@@ -176,9 +175,9 @@ fn each_flag_tells_its_unit_and_its_default() {
           --seed <N>              What all that is drawn by chance is drawn from: the same seed gives
                                   the same prompt, bit for bit [default: 0]
           --candidates <N>        Try this many ways to learn at once and keep the best on dev, or auto:
-                                  learning rates, inits and seeds are varied, as far as they are not
-                                  stated. The worse half leaves early, and half of the rest each time
-                                  after twice as many steps [default: 1]
+                                  learning rates, inits and lengths are varied, as far as they are not
+                                  stated, then seeds, from --seed on. The worse half leaves early, and
+                                  half of the rest each time after twice as many steps [default: 1]
           --ensemble <N>          Let this many of the candidates learn to the end, and write them all,
                                   to answer together: the best to --out and the others below it
                                   [default: 1]

@@ -50,9 +50,14 @@ fn a_prompt_is_told_with_its_rows_where_the_model_is_given() {
     assert_eq!((passport.target_field, passport.data["test"]), (None, 24));
     let verdict = passport.verdict.unwrap();
     assert_eq!((verdict.split.as_str(), verdict.accuracy), ("test", passport.metrics["test"]["accuracy"]));
-    assert_eq!(verdict.bare, passport.metrics["test.bare"]["accuracy"]);
-    assert_eq!(verdict.beats_bare, verdict.accuracy > verdict.bare);
-    assert_eq!(verdict.may_be_chance, verdict.interval.0 <= verdict.bare);
+    let [bare, majority] = ["test.bare", "test.majority"].map(|name| passport.metrics[name]["accuracy"]);
+    assert_eq!(verdict.baseline_accuracy, bare.max(majority));
+    assert_eq!(verdict.baseline, if majority > bare { "majority" } else { "bare" });
+    assert_eq!(verdict.beats_baseline, verdict.accuracy > verdict.baseline_accuracy);
+    let of_baseline = &passport.metrics[&format!("test.{}", verdict.baseline)];
+    assert_eq!(verdict.p_value, Some(of_baseline["p_value"]));
+    assert_eq!(verdict.may_be_chance, of_baseline["p_value"] >= 0.05);
+    assert!(verdict.interval.0 <= verdict.accuracy && verdict.accuracy <= verdict.interval.1);
 
     let rows = beside.rows.unwrap();
     assert_eq!((rows.model.as_str(), rows.tokens.len()), ("llama-tiny", 4));

@@ -193,8 +193,10 @@ pub(crate) struct Verdict {
     pub(crate) split: String,
     pub(crate) accuracy: f64,
     pub(crate) interval: (f64, f64),
-    pub(crate) bare: f64,
-    pub(crate) beats_bare: bool,
+    pub(crate) baseline: String,
+    pub(crate) baseline_accuracy: f64,
+    pub(crate) beats_baseline: bool,
+    pub(crate) p_value: Option<f64>,
     pub(crate) may_be_chance: bool,
 }
 

@@ -2,6 +2,9 @@
 
 use super::wilson;
 
+/// Leads that chance gives at least this often are said to be chance's, perhaps.
+const LEVEL: f64 = 0.05;
+
 /// How often two classifiers are right on the same examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paired {
@@ -92,6 +95,18 @@ impl Paired {
         }
         (2.0 * tail).min(1.0)
     }
+
+    /// Whether the difference may be chance: [`is_chance`] of [`Paired::p_value`].
+    #[must_use]
+    pub fn may_be_chance(&self) -> bool {
+        is_chance(self.p_value())
+    }
+}
+
+/// Whether what chance gives this often is taken for chance: 1 in 20 times or more.
+#[must_use]
+pub fn is_chance(p_value: f64) -> bool {
+    p_value >= LEVEL
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
-use foreword::settings::{CalibrationMethod, Init, Objective, TaskKind};
+use foreword::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
@@ -21,10 +22,10 @@ use crate::exit::Given;
 use crate::learn::size;
 use crate::printer::Printer;
 use crate::resolve::begin::default_init;
-use crate::resolve::prompt::{Asked, AskedFields, Resolved, Verb};
+use crate::resolve::prompt::{Asked, AskedFields, NONE, Resolved, Verb};
 use crate::resolve::run::merged;
 use crate::resolve::wording::{Wording, default_strings, in_words};
-use crate::resolve::{self, Fields, data, prompt};
+use crate::resolve::{self, Fields, data, doubts, prompt};
 use crate::words::count;
 
 /// A tuned prompt that is compared, alone and, where it leads an ensemble, with that.
@@ -32,6 +33,8 @@ use crate::words::count;
 pub(crate) struct Prompt {
     pub(crate) path: PathBuf,
     pub(crate) task: Task,
+    /// The correction of its probabilities that is stored with it.
+    pub(crate) calibration: Option<Calibration>,
     /// The prompt itself, and the others of its ensemble; never empty.
     pub(crate) members: Vec<Member>,
 }
@@ -66,6 +69,8 @@ pub(crate) struct Arena {
     /// The true label of each test example.
     pub(crate) truths: Vec<usize>,
     pub(crate) prompts: Vec<Prompt>,
+    /// Where learned rows stand, if that is stated; a prompt's own place counts.
+    placement: Option<Placement>,
     /// Of the row with an instruction.
     pub(crate) instruction: String,
     pub(crate) seed: u64,
@@ -91,12 +96,22 @@ impl Arena {
         let train = file.data.train.as_deref().map(data::read).transpose()?;
         let mut directories = Vec::with_capacity(args.prompts.len());
         for path in &args.prompts {
+            if path == Path::new(NONE) {
+                return Err(Given::wrong(
+                    "--prompt none is the bare model, which has a row in every comparison",
+                )
+                .hint("leave it out")
+                .into());
+            }
             directories.push((path.clone(), prompt::read(path)?));
         }
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
         let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model)?;
         let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
+        if let Some(train) = &train {
+            doubts::tell_overlap(train, (&test, &truths), &task, printer)?;
+        }
         let instruction = instruction(args, &file, &directories, (&task, &fields));
         let opener = Opener { file: &file, model: &model, task: &task, fields: &fields, args };
         let prompts = directories
@@ -120,6 +135,7 @@ impl Arena {
             test,
             truths,
             prompts,
+            placement: file.prompt.placement,
             instruction,
             seed,
             calibrate,
@@ -158,17 +174,39 @@ impl Arena {
         for (what, is) in lines {
             printer.say(&format!("{what:<9} {is}"));
         }
-        for prompt in
-            self.prompts.iter().filter(|prompt| prompt.task.template.source() != self.task.template.source())
-        {
-            let (path, template) = (prompt.path.display(), prompt.task.template.source());
-            printer.warn(&format!(
-                "the prompt {path} has a template of its own, {template:?}, and is measured with it"
-            ));
+        for prompt in &self.prompts {
+            let own = self.own(prompt);
+            if !own.is_empty() {
+                let (path, own) = (prompt.path.display(), own.join(" and "));
+                printer.warn(&format!("the prompt {path} was trained with {own}, and is measured so"));
+            }
         }
         if self.train.is_none() {
             printer.say("no training data: the rows of the majority class and of demonstrations are left out (--train)");
         }
+    }
+}
+
+impl Arena {
+    /// What a prompt has otherwise than the rows without tuning, or than a flag says.
+    fn own(&self, prompt: &Prompt) -> Vec<String> {
+        let mut own = Vec::new();
+        let (template, shared) = (prompt.task.template.source(), self.task.template.source());
+        if template != shared {
+            own.push(format!("the template {template:?}"));
+        }
+        let strings = |task: &Task| task.verbalizer().map(|labels| labels.strings().to_vec());
+        if let Some(strings) = strings(&prompt.task).filter(|own| Some(own) != strings(&self.task).as_ref()) {
+            own.push(format!(
+                "the label texts {}",
+                strings.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let placement = prompt.task.placement;
+        if self.placement.is_some_and(|stated| stated != placement) {
+            own.push(format!("the placement {placement}"));
+        }
+        own
     }
 }
 
@@ -317,7 +355,7 @@ impl Opener<'_> {
         let fields =
             AskedFields { text: self.fields.text.as_deref(), label: Some(&self.fields.truth), target: None };
         let asked = asked(&source, &task, labels, fields, &self.args.machine);
-        let Resolved { task, .. } =
+        let Resolved { task, calibration, .. } =
             asked.resolve_on(self.model, Some(directory.clone()), Some(test), printer)?;
         let own = task.classification()?.verbalizer.names();
         if own != verbalizer.names() {
@@ -334,6 +372,6 @@ impl Opener<'_> {
         for (dir, directory) in prompt::others(&path, task.method, self.model)? {
             members.push(Member::of(&dir, directory)?);
         }
-        Ok(Prompt { path, task, members })
+        Ok(Prompt { path, task, calibration, members })
     }
 }

@@ -151,6 +151,8 @@ struct Contender<'a> {
     bytes: u64,
     n_before: usize,
     training_seconds: Option<f64>,
+    /// The correction that is stored with it.
+    calibration: Option<&'a Calibration>,
 }
 
 impl<'a> Contender<'a> {
@@ -166,6 +168,7 @@ impl<'a> Contender<'a> {
             bytes: 0,
             n_before: 0,
             training_seconds: Some(0.0),
+            calibration: None,
         }
     }
 
@@ -193,6 +196,8 @@ impl<'a> Contender<'a> {
             bytes: members.iter().map(|member| member.bytes).sum(),
             n_before: n_learned / task.row_width(&arena.model),
             training_seconds: seconds.iter().take(n).copied().sum(),
+            // It was fitted to the one prompt.
+            calibration: prompt.calibration.as_ref().filter(|_| n == 1),
         }
     }
 
@@ -225,8 +230,11 @@ impl<'a> Contender<'a> {
         Ok((row, examples))
     }
 
-    /// The scores as they are, or corrected where that is asked for and nothing was learned.
+    /// The scores as they are, or corrected: as is stored with a prompt, or where nothing was learned, as is asked for.
     fn corrected(&self, arena: &Arena, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
+        if let Some(calibration) = self.calibration {
+            return Ok(scores.iter().map(|scores| calibration.apply(scores)).collect());
+        }
         let calibration = match arena.calibrate.filter(|_| !self.kind.is_tuned()) {
             Some(CalibrationMethod::ContentFree) => {
                 let examples = content_free_examples(self.task, &arena.model, 0)?;

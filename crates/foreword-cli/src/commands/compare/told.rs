@@ -3,10 +3,11 @@
 use anyhow::Result;
 use foreword::metrics::paired::Paired;
 
-use super::{Arena, Comparison, Kind, LEVEL, Row};
+use super::{Arena, Comparison, Kind, Row};
 use crate::args::CompareArgs;
 use crate::printer::Table;
 use crate::report::labels_table;
+use crate::resolve::calibration::in_words;
 use crate::words::{bytes, count, in_a_line, interval, loss, number, percent, program, quoted_path};
 
 /// Characters of a text that are shown.
@@ -15,7 +16,7 @@ const SHOWN: usize = 90;
 /// All but the verdict.
 pub(super) fn parts(arena: &Arena, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
     let mut parts = vec![String::new(), table(comparison, &arena.truths).to_string()];
-    parts.extend(notes(arena, comparison));
+    parts.extend(notes(arena, comparison)?);
     parts.push(format!("\n{}", per_label(arena, comparison)?));
     parts.push(String::new());
     if comparison.reference.is_some() {
@@ -67,14 +68,20 @@ fn has_times(comparison: &Comparison) -> bool {
 /// In points, with its interval.
 fn lead(paired: &Paired) -> String {
     let (low, high) = paired.interval();
-    format!("{:+.1} ({:+.1} to {:+.1})", 100.0 * paired.difference(), 100.0 * low, 100.0 * high)
+    format!("{} ({} to {})", points(paired.difference()), points(low), points(high))
+}
+
+/// A difference of shares in points, with its sign but where it is nothing.
+fn points(difference: f64) -> String {
+    let points = format!("{:+.1}", 100.0 * difference);
+    if points == "-0.0" { "+0.0".to_owned() } else { points }
 }
 
 fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-fn notes(arena: &Arena, comparison: &Comparison) -> Vec<String> {
+fn notes(arena: &Arena, comparison: &Comparison) -> Result<Vec<String>> {
     let mut notes = vec![
         "loss: cross-entropy of the choice among the labels, in nats. ms/text: measured on this run, and noisy.".to_owned(),
     ];
@@ -93,6 +100,12 @@ fn notes(arena: &Arena, comparison: &Comparison) -> Vec<String> {
     if let Some(method) = arena.calibrate {
         notes.push(format!("the rows without tuning are corrected by {method} calibration."));
     }
+    for prompt in &arena.prompts {
+        if let Some(calibration) = &prompt.calibration {
+            let (path, how) = (prompt.path.display(), in_words(calibration, arena.labels()?.names()));
+            notes.push(format!("the prompt {path} is corrected as its foreword.json says, {how}."));
+        }
+    }
     let before = |row: &&Row| row.n_before > 0;
     let tokens = comparison
         .rows
@@ -103,7 +116,7 @@ fn notes(arena: &Arena, comparison: &Comparison) -> Vec<String> {
     if !tokens.is_empty() {
         notes.push(format!("tokens before each text: {}.", tokens.join(", ")));
     }
-    notes
+    Ok(notes)
 }
 
 /// Label by label: without anything learned, and with the first prompt.
@@ -135,7 +148,12 @@ fn flipped(
         let given = [bare, tuned].into_iter().flatten().map(|row| row.given[example]);
         let wrong = given.filter(|&given| given != truth).map(|given| names[given].as_str());
         let wrong = wrong.collect::<Vec<_>>().join(", ");
-        lines.push(format!("  {}, not {wrong}: {}", names[truth], shortened(arena.text(example)?)));
+        lines.push(format!(
+            "  {}, not {}: {}",
+            in_a_line(&names[truth]),
+            in_a_line(&wrong),
+            shortened(arena.text(example)?)
+        ));
     }
     Ok(lines.join("\n"))
 }
@@ -179,7 +197,7 @@ pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
     };
     let (points, p) = (100.0 * paired.difference(), p_value(paired.p_value()));
     let (low, high) = paired.interval();
-    let (low, high) = (100.0 * low, 100.0 * high);
+    let (low, high) = (self::points(low), self::points(high));
     let examples = count(paired.n());
     if paired.difference() <= 0.0 {
         let behind = match paired.only_second - paired.only_first {
@@ -198,15 +216,15 @@ pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
              nothing was learned{losses}."
         );
     }
-    if paired.p_value() < LEVEL {
+    if !paired.may_be_chance() {
         format!(
             "It helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", the best \
-             row without tuning (95 % interval {low:+.1} to {high:+.1}, p {p})."
+             row without tuning (95 % interval {low} to {high}, p {p})."
         )
     } else {
         format!(
             "It may have helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", \
-             the best row without tuning, which may be chance (95 % interval {low:+.1} to {high:+.1}, p {p})."
+             the best row without tuning, which may be chance (95 % interval {low} to {high}, p {p})."
         )
     }
 }
@@ -225,7 +243,7 @@ pub(super) fn how_to_train(args: &CompareArgs, arena: &Arena) -> Vec<String> {
     };
     vec![
         "No prompt was given, and compare trains none. To make one, and compare again:".to_owned(),
-        format!("  {program} train {data}{model} --out tuned-prompt"),
+        format!("  {program} train {data}{model}{} --out tuned-prompt", args.shared_with_train()),
         format!("  {} --prompt tuned-prompt", crate::words::this_command()),
     ]
 }

@@ -1,0 +1,147 @@
+//! The defaults that the help tells, each from its one home.
+
+use clap::CommandFactory as _;
+use foreword::Template;
+use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
+use foreword::train::{
+    DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
+    DEFAULT_VIRTUAL_TOKENS, TrainConfig,
+};
+
+use super::{LowArgs, compare};
+
+/// The command line with its defaults told, each from its one home.
+pub(crate) fn build_command() -> clap::Command {
+    let defaults = defaults();
+    LowArgs::command().mut_subcommands(|mut verb| {
+        let is_of_a_prompt =
+            matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect" | "compare");
+        for (name, default) in &defaults {
+            // Flags of these names mean something else elsewhere.
+            let only = match *name {
+                "shots" => "compare",
+                "ensemble" => "train",
+                _ => verb.get_name(),
+            };
+            // Some say so themselves.
+            let is_bare = |arg: &clap::Arg| {
+                arg.get_id() == *name
+                    && !arg.get_help().is_some_and(|help| help.to_string().contains("[default:"))
+            };
+            if only != verb.get_name() || !verb.get_arguments().any(is_bare) {
+                continue;
+            }
+            let default = match *name {
+                "model" if is_of_a_prompt => {
+                    format!("the first prompt's own where that is {default} or of the hub, or {default}")
+                }
+                "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
+                "template" | "message" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
+                    format!("the prompt's own, or {default}")
+                }
+                "out" if verb.get_name() == "quickstart" => crate::commands::quickstart::OUT.to_owned(),
+                _ => default.clone(),
+            };
+            verb = verb.mut_arg(name, |arg| {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                arg.help(format!("{help} [default: {default}]"))
+            });
+        }
+        // A negative number is a wrong value, which the flag's own message is about.
+        verb.mut_args(|arg| {
+            let takes_value = !arg.is_positional() && arg.get_action().takes_values();
+            if takes_value { arg.allow_negative_numbers(true) } else { arg }
+        })
+    })
+}
+
+fn defaults() -> [(&'static str, String); 34] {
+    let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
+    let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
+    let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
+        TrainConfig::default();
+    [
+        ("model", foreword_tiny::NAME.to_owned()),
+        (
+            "template",
+            format!(
+                "{:?}, or {:?} where texts are generated",
+                Template::DEFAULT,
+                Template::DEFAULT_GENERATION
+            ),
+        ),
+        ("message", format!("{:?}", Template::DEFAULT_MESSAGE)),
+        ("placement", DEFAULT_PLACEMENT.to_string()),
+        ("max_length", DEFAULT_MAX_LENGTH.to_string()),
+        ("objective", DEFAULT_OBJECTIVE.to_string()),
+        ("method", DEFAULT_METHOD.to_string()),
+        ("virtual_tokens", DEFAULT_VIRTUAL_TOKENS.to_string()),
+        ("steps", steps.to_string()),
+        ("batch_size", format!("{batch_size}, or a quarter of the examples, at least 8, where that is less")),
+        ("learning_rate", learning_rate.to_string()),
+        ("schedule", schedule.to_string()),
+        ("warmup", warmup.to_string()),
+        ("max_grad_norm", max_grad_norm.to_string()),
+        ("weight_decay", weight_decay.to_string()),
+        ("patience", patience.to_string()),
+        ("keep", keep.to_string()),
+        ("seed", seed.to_string()),
+        ("candidates", "1".to_owned()),
+        ("ensemble", survivors.to_string()),
+        ("token_dropout", regularizers.token_dropout.to_string()),
+        ("noise", regularizers.noise.to_string()),
+        ("ema_decay", regularizers.ema_decay.to_string()),
+        ("trust_region", regularizers.trust_region.to_string()),
+        ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
+        ("max_new_tokens", format!("{DEFAULT_MAX_NEW_TOKENS}, or half of what fits where that is less")),
+        ("temperature", temperature.to_string()),
+        ("top_k", top_k.to_string()),
+        ("top_p", top_p.to_string()),
+        ("repetition_penalty", repetition_penalty.to_string()),
+        ("shots", compare::DEFAULT_SHOTS.to_string()),
+        ("flips", compare::DEFAULT_FLIPS.to_string()),
+        ("top", foreword::inspect::DEFAULT_TOP.to_string()),
+        ("out", "the name of the task file or data, with -prompt".to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_belongs_to_a_flag() {
+        let command = build_command();
+        for (name, _) in defaults() {
+            let has = |verb: &clap::Command| verb.get_arguments().any(|arg| arg.get_id() == name);
+            assert!(command.get_subcommands().any(has), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_default_is_told_twice() {
+        for verb in build_command().get_subcommands() {
+            for arg in verb.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let told = help.matches("[default:").count();
+                let by_clap = !arg.get_default_values().is_empty() && !arg.is_hide_default_value_set();
+                let (verb, flag) = (verb.get_name(), arg.get_id());
+                assert!(told + usize::from(by_clap) <= 1, "{verb} {flag}: {help}");
+                assert!(told == 0 || arg.get_action().takes_values(), "{verb} {flag} is a switch: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_default_is_that_of_its_own_verb() {
+        let command = build_command();
+        let help = |verb: &str, flag: &str| {
+            let arg = command.find_subcommand(verb)?.get_arguments().find(|arg| arg.get_id() == flag)?;
+            arg.get_help().map(ToString::to_string)
+        };
+        assert!(help("compare", "shots").unwrap().contains("[default: 4]"));
+        assert!(!help("train", "shots").unwrap().contains("[default:"));
+        assert!(help("train", "ensemble").unwrap().contains("[default: 1]"));
+        assert!(!help("eval", "ensemble").unwrap().contains("[default:"));
+    }
+}
