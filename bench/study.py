@@ -28,16 +28,17 @@ import time
 from comparisons import TASKS, prepare, read, write
 
 N_TRAIN, N_DEV, N_TEST = 500, 300, 1000
-RATES = ["6%", "10%", "1%", "30%", "0.3%", "3%"]  # the likelier ones first, for when the minutes are over
+RATES = ["3%", "10%", "30%", "1%", "0.3%", "6%"]  # the likelier ones first, for when the minutes are over
 INITS = ["default", "labels", "vocab"]
-FINALISTS = ["6%"]
+FINALISTS = ["3%"]
 SEEDS = range(5)
 FIXED = ["--steps", "150", "--patience", "0"]
+FULL = ["3%", "6%", "10%"]  # with all at its default, steps too
 # How many examples there are to learn from, virtual tokens, examples per step; and what keeps a prompt from fitting few examples alone.
 SIZES = [(n, p, 32) for n in (32, 128, 500) for p in (5, 20, 50)] + [(n, 20, b) for n in (32, 128, 500) for b in (8, 16)]
 REGULARIZERS = ["token-dropout 0.1", "noise 0.1", "ema-decay 0.95", "trust-region 0.5"]
-DEFAULT_RATE, KV_PREFIX = "3%", "prefix 1%"  # what `auto` is
-LM = [(rate, init) for init in ("default", "vocab") for rate in ("10%", "3%", "30%")]
+DEFAULT_RATE = "6%"  # what `auto` is
+LM = [("10%", "default"), ("3%", "default"), ("30%", "default"), ("10%", "vocab")]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -73,6 +74,9 @@ def runs_of_a_cell():
                 yield f"default {seed}", ["--seed", str(seed)]
                 for rate in FINALISTS:
                     yield f"finalist {rate} {seed}", ["--learning-rate", rate, "--seed", str(seed)]
+    for seed in SEEDS:
+        for rate in FULL:
+            yield f"full {rate} {seed}", ["--learning-rate", rate, "--seed", str(seed)]
     for seed in SEEDS:  # the same run, but the test set is what is looked at on the way
         yield f"watched {seed}", ["--seed", str(seed), "--dev", "test.jsonl"]
     for seed in SEEDS:
@@ -129,7 +133,7 @@ def peft(args, model, folder, what, tried):
 def run(args, model, folder, what, flags):
     with tempfile.TemporaryDirectory() as scratch:
         command = [args.foreword, "train", "task.toml", "--model", model, "--json", "-q", "--threads", str(args.threads)]
-        command += ["--out", scratch + "/prompt", *FIXED, *flags]
+        command += ["--out", scratch + "/prompt", *([] if what.startswith("full") else FIXED), *flags]
         ran = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if ran.returncode != 0:
             return {"error": ran.stderr.strip()[-300:]}
@@ -166,6 +170,7 @@ def table(done):
             if f"sweep {rate} default" in of:
                 of[f"finalist {rate} 0"] = of[f"sweep {rate} default"]
     print_rates(runs)
+    print_means(runs)
     print_defaults(runs)
     print_seeds(runs)
     print_keeps(runs)
@@ -196,6 +201,19 @@ def print_rates(runs):
         print("| " + " | ".join(line) + " |")
 
 
+def print_means(runs):
+    """By learning rate and init the mean test accuracy, and loss on dev, of the cells that have the whole sweep."""
+    whole = [of for of in runs.values() if all(f"sweep {rate} {init}" in of for rate in RATES for init in INITS)]
+    if not whole:
+        return
+    print(f"\nMeans of {len(whole)} cells: test accuracy, and in brackets the loss on dev\n")
+    print("| | " + " | ".join(by_size(RATES)) + " |\n" + "|---" * (1 + len(RATES)) + "|")
+    for init in INITS:
+        cells = [[of[f"sweep {rate} {init}"] for of in whole] for rate in by_size(RATES)]
+        means = [(statistics.mean(row["test"] for row in rows), statistics.mean(row["dev_loss"] for row in rows)) for rows in cells]
+        print(f"| {init} | " + " | ".join(f"{percent(test)} ({loss:.3f})" for test, loss in means) + " |")
+
+
 def print_defaults(runs):
     """A line for each cell: the defaults beside the best of the sweep and beside PEFT, and over all cells what they lead by."""
     print("\n| model, task | majority | PEFT, defaults | PEFT, best | defaults | best of sweep | defaults / best |\n" + "|---" * 7 + "|")
@@ -223,7 +241,7 @@ def print_defaults(runs):
 
 def print_seeds(runs):
     """What was run with several seeds, a column each, and what each leads the defaults by."""
-    columns = ["default", *(f"finalist {rate}" for rate in FINALISTS), "suffix"]
+    columns = ["default", *(f"finalist {rate}" for rate in FINALISTS), "suffix", *(f"full {rate}" for rate in FULL)]
     print("\n| model, task | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|")
     for cell, of in runs.items():
         print(f"| {', '.join(cell)} | " + " | ".join(spread(seeds(of, what)) for what in columns) + " |")
@@ -304,7 +322,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peft", metavar="PYTHON", help="an interpreter with torch, transformers and peft")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="only the runs whose names begin so: default, finalist, sweep, watched, suffix, prefix, lm, size, regularizer, peft")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="only the runs whose names begin so: default, finalist, sweep, full, watched, suffix, prefix, lm, size, regularizer, peft")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     if not (args.work or (args.results and args.table)) or not (args.data or args.table):

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
-use foreword::settings::{Init, Keep, Method};
+use foreword::settings::{Init, Keep, Method, Placement};
 use foreword::{
     Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Population, Progress, TrainConfig,
 };
@@ -36,6 +36,7 @@ pub(crate) struct Learned {
     /// Whether what is written was chosen by dev.
     pub(crate) is_chosen: bool,
     pub(crate) method: Method,
+    pub(crate) placement: Placement,
     pub(crate) dev: Compared,
     pub(crate) test: Compared,
     /// Of the whole run, evaluations included.
@@ -48,6 +49,13 @@ pub(crate) struct Learned {
     pub(crate) log: Option<Log>,
     /// A line of the answer or the log that could not be written.
     pub(crate) unwritten: Option<Unwritten>,
+}
+
+impl Learned {
+    /// Whether the prompt stands before the text and might as well stand behind it, from where it could look at it.
+    pub(crate) fn could_stand_behind(&self) -> bool {
+        self.method == Method::Prompt && matches!(self.placement, Placement::Front | Placement::AfterBos)
+    }
 }
 
 /// A split's evaluations, where there was a split and time for them.
@@ -261,6 +269,7 @@ pub(crate) fn learn(plan: &Plan, log: Option<Log>, printer: &mut Printer) -> Res
         members,
         is_chosen,
         method: plan.task.method,
+        placement: plan.task.placement,
         dev,
         test,
         seconds,

@@ -77,7 +77,7 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
     baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
-    let verdict = verdict(tuned, &baselines);
+    let verdict = verdict(tuned, &baselines, learned.could_stand_behind());
     let tuned_name = format!("tuned {}", words::learned(learned.method));
     baselines.push((&tuned_name, tuned));
     let ensemble = format!("ensemble of {}", count(learned.members as u64));
@@ -98,7 +98,11 @@ pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec
 }
 
 /// What the table does not show at once: that the prompt is no better, or not surely so.
-fn verdict(tuned: &Evaluation, baselines: &[(&str, &Evaluation)]) -> Option<String> {
+fn verdict(
+    tuned: &Evaluation,
+    baselines: &[(&str, &Evaluation)],
+    could_stand_behind: bool,
+) -> Option<String> {
     let better = |a: f64, b: f64| a.partial_cmp(&b) == Some(std::cmp::Ordering::Greater);
     let beaten = match tuned.accuracy() {
         Some(accuracy) => {
@@ -107,11 +111,11 @@ fn verdict(tuned: &Evaluation, baselines: &[(&str, &Evaluation)]) -> Option<Stri
         None => baselines.iter().all(|(_, other)| better(other.loss, tuned.loss)),
     };
     if !beaten {
-        return Some(
+        let suffix = if could_stand_behind { " --placement suffix," } else { "" };
+        return Some(format!(
             "The tuned prompt is no better than the best row above it: as it stands, this run was not worth it. More \
-             examples, more steps, another template or a larger model may change that."
-                .to_owned(),
-        );
+             examples, more steps,{suffix} another template or a larger model may change that."
+        ));
     }
     let is_close = |other| tuned.against(other).is_some_and(|paired| paired.may_be_chance());
     let close = baselines.iter().filter(|(_, other)| is_close(other));

@@ -59,12 +59,12 @@ enum Rate {
 }
 
 impl Rate {
-    /// About a third, three times and ten times what `auto` is: the span in which runs were seen to be best.
+    /// From a third of what `auto` is to five or ten times as much: the span in which runs were seen to be best.
     fn of(self, method: Method) -> LearningRate {
         match (self, method) {
             (Self::Auto, _) => LearningRate::Auto,
-            (Self::Lower, Method::Prompt) => LearningRate::Share(0.01),
-            (Self::Higher, Method::Prompt) => LearningRate::Share(0.1),
+            (Self::Lower, Method::Prompt) => LearningRate::Share(0.02),
+            (Self::Higher, Method::Prompt) => LearningRate::Share(0.15),
             (Self::Highest, Method::Prompt) => LearningRate::Share(0.3),
             (Self::Lower, Method::Prefix) => LearningRate::Share(0.003),
             (Self::Higher, Method::Prefix) => LearningRate::Share(0.03),

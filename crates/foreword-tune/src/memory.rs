@@ -55,7 +55,11 @@ pub struct Sizes {
 pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> Estimate {
     let spec = model.backbone.spec();
     let rows = (budget.tokens.min(sizes.batch).max(sizes.longest) + sizes.n_trunk) as u64;
-    let per_row = per_row(spec, budget.tape);
+    let mut per_row = per_row(spec, budget.tape);
+    if sizes.n_context > 0 {
+        // Keys and values of frozen contexts: as they come out of the cache, put together, and as the pass takes them.
+        per_row += 3 * spec.cache_width() as u64;
+    }
     Estimate {
         weights: model.backbone.weight_bytes(),
         activations: SINGLE * rows * per_row,

@@ -300,7 +300,7 @@ pub fn scale<B: Backend>(model: &Model<B>, method: Method, start: &[f32]) -> f64
 #[must_use]
 pub const fn learning_rate_share(method: Method) -> f64 {
     match method {
-        Method::Prompt => 0.03,
+        Method::Prompt => 0.06,
         Method::Prefix => 0.01,
     }
 }

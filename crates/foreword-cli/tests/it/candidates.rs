@@ -99,7 +99,7 @@ fn candidates_leave_by_halves_and_the_best_is_written() {
     assert!(done.best_step <= 16 && done.dev.is_some() && done.test.is_some());
     assert!(done.seconds > 0.0 && done.peak_memory_bytes.is_none_or(|bytes| bytes > 0));
     let passport = fs::read_to_string(scene.path("p/foreword.json")).unwrap();
-    assert!(passport.contains("\"candidates\": [") && passport.contains("learning rate 10%"), "{passport}");
+    assert!(passport.contains("\"candidates\": [") && passport.contains("learning rate 15%"), "{passport}");
 
     // For people: a table that says which was best.
     let told = scene.train("q", "16", &["--candidates", "4", "--patience", "0"]);

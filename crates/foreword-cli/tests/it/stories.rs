@@ -237,3 +237,35 @@ fn a_closed_pipe_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_run_that_was_not_worth_it_says_what_to_try() {
+    let scene = Scene::new();
+    // Nothing in the texts says which label they have.
+    let rows: Vec<String> = (0..24).map(|i| format!("the same {i},{}", ["up", "down"][i % 2])).collect();
+    scene.file("train.csv", format!("text,label\n{}\n", rows.join("\n")));
+    let llama = model("llama-tiny");
+    let said = |more: &[&str]| {
+        let args = [
+            "train",
+            "train.csv",
+            "--model",
+            &llama,
+            "--steps",
+            "1",
+            "--learning-rate",
+            "1e-9",
+            "--out",
+            "p",
+        ];
+        let ran = scene.run(&[&args[..], &["--virtual-tokens", "2", "--force"], more].concat());
+        assert!(
+            ran.stdout.contains("this run was not worth it. More examples, more steps,"),
+            "{}",
+            ran.stdout
+        );
+        ran.stdout.contains("--placement suffix")
+    };
+    assert!(said(&[]));
+    assert!(!said(&["--placement", "suffix"]) && !said(&["--method", "prefix"]));
+}
