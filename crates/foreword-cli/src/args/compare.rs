@@ -6,7 +6,7 @@ use clap::Args;
 use foreword::TaskFile;
 
 use super::calibration::calibrate_answers;
-use super::texts::Plain;
+use super::texts::{Plain, written};
 use crate::words::quoted;
 
 use super::{Calibrate, LabelArgs, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
@@ -81,18 +81,14 @@ pub(crate) struct CompareArgs {
 impl CompareArgs {
     /// The flags that `train` takes too and that decide what is measured, as they are to be written, each after a space.
     pub(crate) fn shared_with_train(&self) -> String {
-        let text = |text: &str| quoted(&text.replace('\n', "\\n"));
-        let labels = self.labels.labels.as_ref().map(|labels| {
-            let labels = labels.0.iter().map(|(name, string)| format!("{name}={string}"));
-            text(&labels.collect::<Vec<_>>().join(","))
-        });
+        let text = |text: &str| quoted(&written(text, ""));
         let flags = [
             ("--text-field", self.text_field.as_deref().map(quoted)),
             ("--label-field", self.label_field.as_deref().map(quoted)),
             ("--template", self.task.template.as_ref().map(|template| text(&template.0))),
             ("--message", self.task.message.as_ref().map(|message| text(&message.0))),
             ("--system", self.task.system.as_ref().map(|system| text(&system.0))),
-            ("--labels", labels),
+            ("--labels", self.labels.labels.as_ref().map(|labels| quoted(&labels.to_string()))),
             ("--placement", self.task.placement.map(|placement| placement.to_string())),
             ("--max-length", self.task.max_length.map(|tokens| tokens.to_string())),
         ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::texts::{EscapeError, escaped};
+use super::texts::{EscapeError, escaped, written};
 
 /// What can be wrong with `--labels`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,14 @@ impl FromStr for Labels {
             }
         }
         Ok(Self(labels))
+    }
+}
+
+impl std::fmt::Display for Labels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part =
+            |(name, text): (&String, &String)| format!("{}={}", written(name, ",="), written(text, ",="));
+        f.write_str(&self.0.iter().map(part).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -112,6 +120,16 @@ mod tests {
         );
         assert_eq!(read(r"a=x\,y,b=1\=2\\\n"), pairs([("a", "x,y"), ("b", "1=2\\\n")]));
         assert_eq!(read("a=,b= b"), pairs([("a", ""), ("b", " b")]));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for labels in
+            ["negative= negative,positive= positive", r"a=x\,y,b=1\=2\\\n", r"a\,=\t,b\==", r"c=\\n"]
+        {
+            let labels: Labels = labels.parse().unwrap();
+            assert_eq!(labels.to_string().parse(), Ok(labels));
+        }
     }
 
     #[test]

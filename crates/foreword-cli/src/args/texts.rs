@@ -27,6 +27,20 @@ pub(super) fn escaped(next: Option<char>, literal: &str) -> Result<char, EscapeE
     }
 }
 
+/// A text as it is to be written, those in `literal` with a backslash: what [`escaped`] makes a text of again.
+pub(super) fn written(text: &str, literal: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => written.push_str(r"\n"),
+            '\t' => written.push_str(r"\t"),
+            c if c == '\\' || literal.contains(c) => written.extend(['\\', c]),
+            c => written.push(c),
+        }
+    }
+    written
+}
+
 /// A text whose escapes are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plain(pub(crate) String);

@@ -339,6 +339,19 @@ fn what_makes_a_comparison_unfair_is_told() {
         "{}",
         ran.stderr
     );
+    let labels = [r"negative=\, bad", r"positive=\= good"].join(",");
+    let ran = scene.run(&[
+        "compare",
+        "task.toml",
+        "--shots",
+        "0",
+        "--template",
+        r"{text}\nSo:",
+        "--labels",
+        &labels,
+    ]);
+    let recipe = ["--template '{text}", r"\nSo:' --labels '", &labels, "' --out tuned-prompt"].concat();
+    assert!(ran.stderr.contains(&recipe), "{recipe} in {}", ran.stderr);
     let none = warned(&["--prompt", "none"], "hint: leave it out");
     assert_eq!(none.code, 1);
 }
