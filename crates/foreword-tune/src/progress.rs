@@ -268,13 +268,10 @@ mod tests {
 
     #[test]
     fn what_has_not_yet_beaten_its_init_is_ranked_by_how_it_does_now() {
-        let same_init = progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]);
+        let mut same_init = progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]);
         assert_eq!(same_init.ranked(Keep::Best), [2, 0, 1, 3]);
         let config = TrainConfig { steps: 16, ..TrainConfig::default() };
-        assert_eq!(
-            progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]).halve(&config),
-            [1, 3]
-        );
+        assert_eq!(same_init.halve(&config), [1, 3]);
         // One that has beaten it comes before all.
         assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);
     }

@@ -95,9 +95,11 @@ impl Task {
     /// What scores of examples whose truths are known come to.
     #[must_use]
     pub fn judge(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
-        let given = || examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
-        let labels = self.verbalizer().map(|verbalizer| Confusion::new(verbalizer.n(), given()));
-        let right = labels.iter().flat_map(|_| given()).map(|(truth, given)| truth == given).collect();
+        // None where texts are generated.
+        let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
+        let pairs: Vec<(usize, usize)> = pairs.collect();
+        let right = pairs.iter().map(|(truth, given)| truth == given).collect();
+        let labels = self.verbalizer().map(|verbalizer| Confusion::new(verbalizer.n(), pairs));
         Evaluation { n: examples.truths.n() as u64, loss: self.mean_loss(scores, examples), labels, right }
     }
 

@@ -185,9 +185,7 @@ impl Arena {
             printer.say("no training data: the rows of the majority class and of demonstrations are left out (--train)");
         }
     }
-}
 
-impl Arena {
     /// What a prompt has otherwise than the rows without tuning, or than a flag says.
     fn own(&self, prompt: &Prompt) -> Vec<String> {
         let mut own = Vec::new();

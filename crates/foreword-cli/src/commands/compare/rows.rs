@@ -232,20 +232,20 @@ impl<'a> Contender<'a> {
 
     /// The scores as they are, or corrected: as is stored with a prompt, or where nothing was learned, as is asked for.
     fn corrected(&self, arena: &Arena, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
-        if let Some(calibration) = self.calibration {
-            return Ok(scores.iter().map(|scores| calibration.apply(scores)).collect());
-        }
-        let calibration = match arena.calibrate.filter(|_| !self.kind.is_tuned()) {
+        let fitted = match arena.calibrate.filter(|_| !self.kind.is_tuned()) {
             Some(CalibrationMethod::ContentFree) => {
                 let examples = content_free_examples(self.task, &arena.model, 0)?;
                 let free =
                     self.task.scores(&arena.model, &self.roots, &examples, arena.budget, &mut |_| {})?;
-                Calibration::content_free(&free)
+                Some(Calibration::content_free(&free))
             }
-            Some(CalibrationMethod::Batch) => Calibration::batch(&scores),
-            Some(CalibrationMethod::Temperature) | None => return Ok(scores),
+            Some(CalibrationMethod::Batch) => Some(Calibration::batch(&scores)),
+            Some(CalibrationMethod::Temperature) | None => None,
         };
-        let calibration = calibration.map_err(|error| Given::wrong(error.to_string()))?;
-        Ok(scores.iter().map(|scores| calibration.apply(scores)).collect())
+        let fitted = fitted.transpose().map_err(|error| Given::wrong(error.to_string()))?;
+        Ok(match self.calibration.or(fitted.as_ref()) {
+            Some(calibration) => scores.iter().map(|scores| calibration.apply(scores)).collect(),
+            None => scores,
+        })
     }
 }
