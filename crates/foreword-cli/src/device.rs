@@ -2,6 +2,10 @@
 
 use std::str::FromStr;
 
+use anyhow::Result;
+use foreword::Cpu;
+use foreword::kernels::{CODE_PATH_VARIABLE, CpuError, Products};
+
 #[cfg_attr(feature = "candle", path = "device/gpu.rs")]
 #[cfg_attr(not(feature = "candle"), path = "device/cpu_only.rs")]
 mod imp;
@@ -9,7 +13,6 @@ mod imp;
 pub(crate) use imp::{Machine, failure, free_bytes, in_words, open, told};
 
 use crate::exit::Given;
-use crate::words::code_path;
 
 /// `--device`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +60,21 @@ impl std::fmt::Display for Device {
 }
 
 /// The processor in words.
-fn processor(cpu: &foreword::Cpu) -> String {
-    let (path, n) = (code_path(cpu.path()), cpu.n_threads());
+fn processor(cpu: &Cpu) -> String {
+    let (path, n) = (cpu.path().instruction_set(), cpu.n_threads());
     let threads = if n == 1 { "thread" } else { "threads" };
     format!("code path {path}, {n} {threads}")
+}
+
+/// The processor, with this thread as one of its threads.
+fn open_processor(n_threads: usize, dtype: Products) -> Result<Cpu> {
+    match Cpu::on_this_thread(n_threads) {
+        Ok(cpu) => Ok(cpu.with_products(dtype)),
+        Err(CpuError::CodePath(error)) => Err(Given::wrong(format!("{CODE_PATH_VARIABLE}: {error}"))
+            .hint(format!("unset {CODE_PATH_VARIABLE} to use the fastest code path"))
+            .into()),
+        Err(CpuError::Threads(error)) => Err(anyhow::Error::new(error).context("cannot start threads")),
+    }
 }
 
 /// The error of a device that this build knows nothing of.

@@ -65,16 +65,6 @@ pub(crate) fn rough(n: u64) -> String {
 pub(crate) const WAYWARD: &str = "Nearest tokens are no explanation: prompts trained with cross-entropy can drift far beyond the \
     norms of the vocabulary, and a prompt within 2 % of the best can sit next to any text.";
 
-/// The name of a code path.
-pub(crate) fn code_path(path: kernels::Path) -> &'static str {
-    match path {
-        kernels::Path::Avx512 => "avx512",
-        kernels::Path::Avx2 => "avx2",
-        kernels::Path::Neon => "neon",
-        kernels::Path::Portable => "portable",
-    }
-}
-
 /// A token's text with its spaces and line ends to be seen.
 pub(crate) fn visible(token: &str) -> String {
     let mut visible = String::with_capacity(token.len());

@@ -16,4 +16,4 @@ pub use cache::{Cached, cached};
 pub use error::HubError;
 pub use fetch::{Event, Fetched, fetch, find};
 pub use foreword_format::HubName;
-pub use settings::{Settings, Token};
+pub use settings::{Settings, Token, cache_dir};

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +56,48 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The directory of the cache that the environment names; `None` where it names none: neither `HF_HOME` nor `HOME` is set.
+#[must_use]
+pub fn cache_dir() -> Option<PathBuf> {
+    Place::from_variables(&|name| std::env::var_os(name)).cache()
+}
+
+/// Directories, as the environment names them.
+struct Place<'a> {
+    get: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The user's own.
+    user: Option<PathBuf>,
+}
+
+impl<'a> Place<'a> {
+    fn from_variables(get: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
+        let place = Self { get, user: None };
+        let user = place.get("HOME").or_else(|| place.get("USERPROFILE")).map(PathBuf::from);
+        Self { user, ..place }
+    }
+
+    /// A variable that is not empty.
+    fn get(&self, name: &str) -> Option<OsString> {
+        (self.get)(name).filter(|value| !value.is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(|value| expanded(Path::new(&value), self.user.as_deref()))
+    }
+
+    /// Where huggingface_hub keeps everything.
+    fn home(&self) -> Option<PathBuf> {
+        let of_caches = || self.path("XDG_CACHE_HOME").map(|caches| caches.join("huggingface"));
+        let of_user = || self.user.as_ref().map(|user| user.join(".cache/huggingface"));
+        self.path("HF_HOME").or_else(of_caches).or_else(of_user)
+    }
+
+    fn cache(&self) -> Option<PathBuf> {
+        let cache = self.path("HF_HUB_CACHE").or_else(|| self.path("HUGGINGFACE_HUB_CACHE"));
+        cache.or_else(|| self.home().map(|home| home.join("hub")))
+    }
+}
+
 impl Settings {
     /// The environment's.
     ///
@@ -69,26 +112,16 @@ impl Settings {
     /// # Errors
     /// As [`Settings::from_env`].
     pub fn from_variables(get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, HubError> {
-        let get = |name: &str| get(name).filter(|value| !value.is_empty());
-        let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
-        let user = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
-        let path = |name: &str| get(name).map(|value| expanded(Path::new(&value), user.as_deref()));
-        let of_user = |below: &str| user.as_ref().map(|user| user.join(below)).ok_or(HubError::NoHome);
-
-        let home = || match (path("HF_HOME"), path("XDG_CACHE_HOME")) {
-            (Some(home), _) => Ok(home),
-            (None, Some(caches)) => Ok(caches.join("huggingface")),
-            (None, None) => of_user(".cache/huggingface"),
-        };
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
-        let cache = cache.map_or_else(|| home().map(|home| home.join("hub")), Ok)?;
+        let place = Place::from_variables(get);
+        let text = |name: &str| place.get(name).map(|value| value.to_string_lossy().into_owned());
+        let cache = place.cache().ok_or(HubError::NoHome)?;
         let token = match text("HF_TOKEN") {
             Some(token) => Some(Token::new(&token, "HF_TOKEN")?),
-            None => match path("HF_TOKEN_PATH").map_or_else(home, Ok) {
-                Ok(place) if get("HF_TOKEN_PATH").is_some() => stored(&place)?,
-                Ok(home) => stored(&home.join("token"))?,
-                Err(_) => None,
-            },
+            None => {
+                let file =
+                    place.path("HF_TOKEN_PATH").or_else(|| place.home().map(|home| home.join("token")));
+                file.map(|file| stored(&file)).transpose()?.flatten()
+            }
         };
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
@@ -107,7 +140,8 @@ fn stored(path: &Path) -> Result<Option<Token>, HubError> {
     match std::fs::read_to_string(path) {
         Ok(token) if token.trim().is_empty() => Ok(None),
         Ok(token) => Token::new(&token, "the token file").map(Some),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // A home that is no directory, such as /dev/null, holds no token either.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(source) => Err(HubError::Io { action: "read", path: path.to_owned(), source }),
     }
 }
@@ -143,6 +177,7 @@ mod tests {
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/models")]), Path::new("/models"));
         assert_eq!(cache(&[home, ("HF_HUB_CACHE", "")]), Path::new("/home/u/.cache/huggingface/hub"));
         assert!(matches!(settings(&[]), Err(HubError::NoHome)));
+        assert_eq!(settings(&[("HOME", "/dev/null")]).unwrap().token.map(|token| token.header()), None);
     }
 
     #[test]

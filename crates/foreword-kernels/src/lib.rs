@@ -33,7 +33,9 @@ pub use backend::{
 };
 #[cfg(feature = "candle")]
 pub use candle::{Candle, DeviceError, DeviceMatrix, DeviceRows};
-pub use cpu::{Cpu, Path, Products, UnknownProducts};
+pub use cpu::{
+    CODE_PATH_VARIABLE, CodePath, CodePathError, Cpu, CpuError, InstructionSet, Products, UnknownProducts,
+};
 pub use forest::{Forest, Parent, QueryBlock, Segment, Source, Span};
 #[cfg(feature = "candle")]
 pub use machine::{Kept, Machine, MachineRows};

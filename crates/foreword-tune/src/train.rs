@@ -475,7 +475,9 @@ impl<B: Backend> Learner<'_, B> {
         }
         progress.step = step;
         let tokenising = self.train.seconds * lessons.len() as f64 / self.train.n() as f64;
-        let examples_per_second = lessons.len() as f64 / (started.elapsed().as_secs_f64() + tokenising);
+        // A clock that stands still must not make it infinite.
+        let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
+        let examples_per_second = lessons.len() as f64 / seconds;
         for (candidate, loss, learning_rate, grad_norm) in made {
             let made = Made { step, loss, learning_rate, grad_norm, examples_per_second };
             flow = both(flow, on_event(Event::Step { candidate, made, progress }));

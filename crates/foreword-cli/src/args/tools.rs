@@ -4,26 +4,34 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::Shell;
-use foreword::kernels::Path;
+use foreword::kernels::{CODE_PATH_VARIABLE, CodePath};
 
 use super::OutputArgs;
-use crate::words::code_path;
 
 /// The variables that are heeded, in the words of the help.
 pub(super) const ENVIRONMENT: &str = "Environment:
-  FOREWORD_THREADS  Threads to compute with, where --threads does not say
-  HF_ENDPOINT       Where the Hugging Face hub is, if not at https://huggingface.co
-  HF_HOME           Where its cache and its token lie, if not in ~/.cache/huggingface
-  HF_HUB_CACHE      Where its cache lies, if not in the folder hub of HF_HOME
-  HF_HUB_OFFLINE    If it is 1: the hub is never asked, only its cache
-  HF_TOKEN          Your token, for models that are gated or private
-  NO_COLOR          Anything but nothing: no colours, not even on a terminal
-  TERM              If it is dumb: neither colours nor progress bars";
+  FOREWORD_CODE_PATH  Processor instructions to use: portable, avx2, avx512, avx512bf16, amx or neon
+  FOREWORD_THREADS    Threads to compute with, where --threads does not say
+  HF_ENDPOINT         Where the Hugging Face hub is, if not at https://huggingface.co
+  HF_HOME             Where its cache and its token lie, if not in ~/.cache/huggingface
+  HF_HUB_CACHE        Where its cache lies, if not in the folder hub of HF_HOME
+  HF_HUB_OFFLINE      If it is 1: the hub is never asked, only its cache
+  HF_TOKEN            Your token, for models that are gated or private
+  NO_COLOR            Anything but nothing: no colours, not even on a terminal
+  TERM                If it is dumb: neither colours nor progress bars";
 
 /// Those of them that stand for no flag.
 #[cfg(test)]
-pub(super) const OF_NO_FLAG: [&str; 7] =
-    ["HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "NO_COLOR", "TERM"];
+pub(super) const OF_NO_FLAG: [&str; 8] = [
+    "FOREWORD_CODE_PATH",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "NO_COLOR",
+    "TERM",
+];
 
 pub(super) const EXPLAIN_EXAMPLES: &str = "Examples:
   foreword explain                                          (after foreword quickstart)
@@ -100,12 +108,26 @@ pub(crate) struct ManArgs {
 /// `--version`, with what an answer may depend on.
 pub(super) fn long_version() -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let available = || {
+        let names: Vec<_> =
+            CodePath::all_available().into_iter().map(|path| path.instruction_set().as_str()).collect();
+        names.join(", ")
+    };
+    let (path, bf16) = match CodePath::from_env() {
+        Ok(path) if std::env::var_os(CODE_PATH_VARIABLE).is_none_or(|name| name.is_empty()) => {
+            (format!("{} (the fastest of {})", path.instruction_set(), available()), path.fast_bf16())
+        }
+        Ok(path) => (
+            format!("{} (set by {CODE_PATH_VARIABLE}, of {})", path.instruction_set(), available()),
+            path.fast_bf16(),
+        ),
+        Err(error) => (format!("none ({CODE_PATH_VARIABLE}: {error})"), None),
+    };
+    let bf16 = bf16.map_or("no faster than f32".to_owned(), |means| format!("by {means}"));
     format!(
-        "{}\nbuild      {build}, {} {}\ncode path  {} (the fastest that this processor can run)\nbf16       {}",
+        "{}\nbuild      {build}, {} {}\ncode path  {path}\nbf16       {bf16}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         std::env::consts::OS,
-        code_path(Path::detect()),
-        Path::detect().fast_bf16().map_or("no faster than f32".to_owned(), |means| format!("by {means}"))
     )
 }

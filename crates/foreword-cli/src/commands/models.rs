@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use foreword::Survey;
 use foreword::backbone::files::{CONFIG, WEIGHTS};
-use foreword_hub::{Cached, Settings, cached};
+use foreword_hub::{Cached, cache_dir, cached};
 
 use crate::args::ModelsArgs;
 use crate::exit::{Exit, Given};
@@ -22,8 +22,10 @@ const DEEPEST: usize = 6;
 pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
     let files = bundled();
     let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), Survey::of(&files))];
-    let cache = Settings::from_env()?.cache;
-    models.extend(cached(&cache).iter().map(of_cache));
+    let cache = cache_dir();
+    if let Some(cache) = &cache {
+        models.extend(cached(cache).iter().map(of_cache));
+    }
     if let Some(dir) = &args.dir {
         if !dir.is_dir() {
             return Err(Given::wrong(format!("{} is not a directory", dir.display()))
@@ -58,7 +60,10 @@ pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
     if !refused.is_empty() {
         printer.answer(&format!("\nNot supported:\n{}", refused.join("\n")))?;
     }
-    printer.say(&format!("the Hugging Face cache is {}", cache.display()));
+    printer.say(&match cache {
+        Some(cache) => format!("the Hugging Face cache is {}", cache.display()),
+        None => "there is no Hugging Face cache: neither HF_HOME nor HOME is set".to_owned(),
+    });
     Ok(Exit::Done)
 }
 

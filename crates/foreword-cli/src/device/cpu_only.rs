@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use foreword::kernels::Products;
 use foreword::{Cpu, Model};
 
@@ -14,9 +14,7 @@ pub(crate) type Machine = Cpu;
 /// The machine that was asked for.
 pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
     match device {
-        Device::Auto | Device::Cpu => {
-            Ok(Cpu::on_this_thread(n_threads).context("cannot start threads")?.with_products(dtype))
-        }
+        Device::Auto | Device::Cpu => super::open_processor(n_threads, dtype),
         Device::Cuda(_) => Err(not_built(device, "cuda").into()),
         Device::Metal => Err(not_built(device, "metal").into()),
     }

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use foreword::Model;
 use foreword::kernels::{Candle, DeviceError, Products};
-use foreword::{Cpu, Model};
 
 use super::{Device, not_built};
 use crate::exit::Given;
@@ -28,10 +28,7 @@ pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<
 }
 
 fn opened(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
-    let cpu = || {
-        let cpu = Cpu::on_this_thread(n_threads).context("cannot start threads")?;
-        Ok(Machine::Cpu(cpu.with_products(dtype)))
-    };
+    let cpu = || Ok(Machine::Cpu(super::open_processor(n_threads, dtype)?));
     let asked = |opened: Result<Candle, DeviceError>| {
         let told = |error: DeviceError| {
             Given::wrong(format!("--device {device} can't be used: {error}"))

@@ -59,14 +59,15 @@ fn the_first_help_names_the_verbs() {
               Print version
 
     Environment:
-      FOREWORD_THREADS  Threads to compute with, where --threads does not say
-      HF_ENDPOINT       Where the Hugging Face hub is, if not at https://huggingface.co
-      HF_HOME           Where its cache and its token lie, if not in ~/.cache/huggingface
-      HF_HUB_CACHE      Where its cache lies, if not in the folder hub of HF_HOME
-      HF_HUB_OFFLINE    If it is 1: the hub is never asked, only its cache
-      HF_TOKEN          Your token, for models that are gated or private
-      NO_COLOR          Anything but nothing: no colours, not even on a terminal
-      TERM              If it is dumb: neither colours nor progress bars
+      FOREWORD_CODE_PATH  Processor instructions to use: portable, avx2, avx512, avx512bf16, amx or neon
+      FOREWORD_THREADS    Threads to compute with, where --threads does not say
+      HF_ENDPOINT         Where the Hugging Face hub is, if not at https://huggingface.co
+      HF_HOME             Where its cache and its token lie, if not in ~/.cache/huggingface
+      HF_HUB_CACHE        Where its cache lies, if not in the folder hub of HF_HOME
+      HF_HUB_OFFLINE      If it is 1: the hub is never asked, only its cache
+      HF_TOKEN            Your token, for models that are gated or private
+      NO_COLOR            Anything but nothing: no colours, not even on a terminal
+      TERM                If it is dumb: neither colours nor progress bars
     "#);
 }
 
@@ -254,11 +255,41 @@ fn help_needs_nothing_and_bad_flags_are_the_users() {
     assert!(lines[1].starts_with(build) && lines[1].contains(std::env::consts::ARCH), "{long}");
     let bf16 = ["by AMX", "by AVX-512 BF16", "no faster than f32"].map(|means| format!("bf16       {means}"));
     assert!(bf16.iter().any(|line| lines[3] == line), "{long}");
-    let paths = ["avx512", "avx2", "neon", "portable"].map(|path| format!("code path  {path} ("));
-    assert!(paths.iter().any(|path| lines[2].starts_with(path)), "{long}");
+    let paths = ["amx", "avx512bf16", "avx512", "avx2", "neon", "portable"];
+    assert!(paths.iter().any(|path| lines[2].starts_with(&format!("code path  {path} ("))), "{long}");
     for wrong in [&["train", "--steps", "0"][..], &["train", "--nope"], &["frobnicate"], &[]] {
         let ran = scene.run(wrong);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_code_path_can_be_asked_for() {
+    let scene = Scene::new();
+    let run = |args: &[&str], path: &str| {
+        Scene::ran(scene.command(args).env("FOREWORD_CODE_PATH", path).output().unwrap())
+    };
+    let words = ["classify", "--prompt", "none", "--labels", "a= a,b= b", "-v", "x"];
+    let version = run(&["--version"], "portable").stdout;
+    assert!(version.contains("\ncode path  portable (set by FOREWORD_CODE_PATH, of "), "{version}");
+    let ran = run(&words, "portable");
+    assert!(ran.code == 0 && ran.stderr.contains("code path portable, "), "{}", ran.stderr);
+    assert!(run(&["--version"], "").stdout.contains(" (the fastest of "), "empty is unset");
+
+    // No processor has both.
+    let absent = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    for (path, wrong) in [
+        (absent, format!("the code path {absent} cannot run on this machine")),
+        ("sse", "there is no code path \"sse\"".to_owned()),
+    ] {
+        let ran = run(&words, path);
+        let message = format!("error: FOREWORD_CODE_PATH: {wrong}; this machine has ");
+        assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.starts_with(&message), "{}", ran.stderr);
+        assert!(ran.stderr.contains("portable\nhint: unset FOREWORD_CODE_PATH"), "{}", ran.stderr);
+        let version = run(&["--version"], path);
+        assert_eq!((version.code, version.stderr.as_str()), (0, ""));
+        let line = format!("\ncode path  none (FOREWORD_CODE_PATH: {wrong}; this machine has ");
+        assert!(version.stdout.contains(&line), "{}", version.stdout);
     }
 }
 

@@ -138,3 +138,24 @@ fn a_directory_that_is_none_is_told() {
     let ran = scene.run(&["models", "nowhere"]);
     assert_eq!((ran.code, ran.stderr.lines().next()), (1, Some("error: nowhere is not a directory")));
 }
+
+/// The bundled model needs no directory of the user's; a model of the hub does.
+#[test]
+fn without_a_home_there_is_no_cache() {
+    let scene = Scene::new();
+    let run = |args: &[&str]| {
+        let mut command = scene.command(args);
+        for variable in ["HOME", "USERPROFILE", "XDG_CACHE_HOME", "HF_HOME"] {
+            command.env_remove(variable);
+        }
+        Scene::ran(command.output().unwrap())
+    };
+    let ran = run(&["models"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("foreword-tiny"), "{}", ran.stdout);
+    assert_eq!(ran.stderr, "there is no Hugging Face cache: neither HF_HOME nor HOME is set\n");
+    assert_eq!(run(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "x"]).code, 0);
+    let ran = run(&["classify", "--prompt", "none", "--labels", "a= a,b= b", "--model", "org/tiny", "x"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("hint: set HF_HOME to a directory"), "{}", ran.stderr);
+}

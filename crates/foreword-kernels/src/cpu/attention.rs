@@ -12,9 +12,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::code_path::CodePath;
 use super::gemm::fill::{columns_of, terms_of};
 use super::gemm::{Left, Start, multiply};
-use super::lanes::{Path, dot, exp, per_path, sum};
+use super::lanes::{dot, exp, per_path, sum};
 use crate::backend::{Attended, Attention, AttentionGradient, AttentionShape};
 use crate::forest::Source;
 use crate::rows::{RowBlock, Rows};
@@ -173,7 +174,7 @@ fn per_task<'r>(tasks: &[Task], rows: &'r mut Rows<f32>) -> Vec<&'r mut [f32]> {
     parts
 }
 
-pub(super) fn attend(path: Path, attention: &View<'_>) -> Attended<Rows<f32>> {
+pub(super) fn attend(path: CodePath, attention: &View<'_>) -> Attended<Rows<f32>> {
     let shape = attention.shape;
     let n = attention.queries.n_rows();
     let mut output = super::zeros(n, shape.query_width());
@@ -188,7 +189,7 @@ pub(super) fn attend(path: Path, attention: &View<'_>) -> Attended<Rows<f32>> {
 }
 
 fn attend_block(
-    path: Path,
+    path: CodePath,
     attention: &View<'_>,
     task: &Task,
     scratch: &mut Scratch,
@@ -237,7 +238,7 @@ fn attend_block(
 }
 
 pub(super) fn attend_gradient(
-    path: Path,
+    path: CodePath,
     attention: &View<'_>,
     attended: &Attended<Rows<f32>>,
     d_output: &Rows<f32>,
@@ -293,7 +294,7 @@ struct Sight {
 
 /// Adds the gradient of a block of queries.
 fn query_gradient(
-    path: Path,
+    path: CodePath,
     inputs: &Inputs<'_>,
     task: &Task,
     scratch: &mut Scratch,
@@ -358,7 +359,7 @@ fn query_gradient(
 }
 
 /// Adds the gradients of the keys and values of one source.
-fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut Rows<f32>) {
+fn keys_gradient(path: CodePath, inputs: &Inputs<'_>, source: Source, target: &mut Rows<f32>) {
     let attention = inputs.attention;
     // Tiles enough for every thread to have several.
     let n_threads = rayon::current_num_threads();
@@ -401,7 +402,7 @@ fn keys_gradient(path: Path, inputs: &Inputs<'_>, source: Source, target: &mut R
 
 /// Adds what the queries of a sight give to the gradients `d_keys` of its keys and values.
 fn tile_gradient(
-    path: Path,
+    path: CodePath,
     inputs: &Inputs<'_>,
     sight: &Sight,
     (keys, d_keys): (&Rows<f32>, &mut [f32]),

@@ -10,6 +10,7 @@ mod eight;
 mod few;
 pub(super) mod fill;
 mod matrix;
+mod microkernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub(super) mod pairs;
@@ -22,9 +23,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::Path;
+use super::code_path::CodePath;
 use crate::rows::{RowBlock, Rows};
 pub(super) use matrix::FrozenMatrix;
+use microkernel::Microkernel;
 use registers::{Block, block};
 use shares::{Part, Shares};
 
@@ -64,10 +66,17 @@ impl<'a> Side<'a> {
     }
 
     /// Fills a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
-    fn fill(self, way: Way, cols: Range<usize>, terms: Range<usize>, width: usize, panel: &mut [f32]) {
-        let path = way.path();
+    fn fill(
+        self,
+        kernel: Microkernel,
+        cols: Range<usize>,
+        terms: Range<usize>,
+        width: usize,
+        panel: &mut [f32],
+    ) {
+        let path = kernel.path;
         match self {
-            _ if way.unit_terms() == 2 => pairs::fill(path, self, cols, terms, width, panel),
+            _ if kernel.unit_terms() == 2 => pairs::fill(path, self, cols, terms, width, panel),
             Self::Terms(matrix) => fill::straight(matrix, cols, terms, width, panel),
             Self::Columns(matrix) => {
                 let starts = cols.clone().step_by(width);
@@ -83,108 +92,6 @@ impl<'a> Side<'a> {
     }
 }
 
-/// How a product is computed.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    /// In single precision: units of the sums are single terms.
-    Single(Path),
-    /// In bf16: units are pairs of terms, multiplied by the means of this path.
-    Pairs(Path),
-    /// In bf16, by the processor's own instruction.
-    NativePairs,
-    /// In bf16, by tile registers.
-    Tiles,
-}
-
-impl Way {
-    fn of(path: Path, matrix: &FrozenMatrix) -> Self {
-        if !matrix.pairs {
-            Self::Single(path)
-        } else if path == Path::Avx512 && amx::is_available() {
-            Self::Tiles
-        } else if pairs::is_native(path) {
-            Self::NativePairs
-        } else {
-            Self::Pairs(path)
-        }
-    }
-
-    fn path(self) -> Path {
-        match self {
-            Self::Single(path) | Self::Pairs(path) => path,
-            Self::NativePairs | Self::Tiles => Path::Avx512,
-        }
-    }
-
-    /// Terms of a unit.
-    fn unit_terms(self) -> usize {
-        match self {
-            Self::Single(_) => 1,
-            Self::Pairs(_) | Self::NativePairs | Self::Tiles => 2,
-        }
-    }
-
-    /// Units of a row of so many terms; what they have more is zero.
-    fn n_units(self, n_terms: usize) -> usize {
-        match self {
-            Self::Single(_) => n_terms,
-            Self::Pairs(_) | Self::NativePairs => n_terms.div_ceil(2),
-            Self::Tiles => n_terms.div_ceil(2).next_multiple_of(amx::UNITS),
-        }
-    }
-
-    /// NR, columns of a tile.
-    fn tile_width(self) -> usize {
-        match self {
-            // The portable way has the native shape, so that its tiles are tested wherever tests run.
-            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_WIDTH,
-            Self::Single(path) | Self::Pairs(path) => path.tile_width(),
-            Self::Tiles => amx::WIDTH,
-        }
-    }
-
-    /// MR, rows of a register block: with NR as above the accumulators fill the registers, but for those of what is multiplied.
-    fn block_height(self) -> usize {
-        match self {
-            Self::NativePairs | Self::Pairs(Path::Portable) => pairs::NATIVE_HEIGHT,
-            Self::Single(Path::Avx512) | Self::Pairs(Path::Avx512) => 12,
-            Self::Single(Path::Avx2 | Path::Neon) | Self::Pairs(Path::Avx2) => 6,
-            Self::Single(Path::Portable) | Self::Pairs(Path::Neon) => 4,
-            Self::Tiles => amx::HEIGHT,
-        }
-    }
-
-    /// How its left side, so many units a row, lies in memory.
-    fn layout(self, n_units: usize) -> pairs::Layout {
-        match self {
-            Self::Tiles => pairs::Layout { rows: amx::ROWS, piece: amx::UNITS },
-            _ => pairs::Layout { rows: 1, piece: n_units },
-        }
-    }
-
-    /// Runs `product` with the left side in units of this way.
-    fn with_units(self, left: Left<'_>, n_rows: usize, terms: usize, product: impl Fn(Left<'_>)) {
-        match self {
-            Self::Single(_) => product(left),
-            Self::Pairs(_) | Self::NativePairs | Self::Tiles => {
-                let stride = self.n_units(terms);
-                let values = pairs::left(self.path(), left, n_rows, terms, stride, self.layout(stride));
-                product(Left { values: &values, stride });
-            }
-        }
-    }
-}
-
-/// By what this processor multiplies bf16 faster than single precision, if it does. Intel's `vdpbf16ps` takes as long as two
-/// multiply-adds; its tile registers do not.
-pub(super) fn fast_bf16(path: Path) -> Option<&'static str> {
-    match path {
-        Path::Avx512 if amx::is_available() => Some("AMX"),
-        path if pairs::is_native(path) && !pairs::is_of_intel() => Some("AVX-512 BF16"),
-        _ => None,
-    }
-}
-
 /// The left-hand side: `rows` rows of `stride` numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
@@ -193,40 +100,51 @@ pub(super) struct Left<'a> {
 }
 
 /// x Wᵀ + b, `[N, in]` by `[out, in]`, on the threads of the current pool.
-pub(super) fn outputs(path: Path, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&[f32]>) -> Rows<f32> {
+pub(super) fn outputs(
+    path: CodePath,
+    x: &Rows<f32>,
+    weight: &FrozenMatrix,
+    bias: Option<&[f32]>,
+) -> Rows<f32> {
     assert_eq!(x.width(), weight.cols(), "linear: shapes");
     assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "linear: bias");
     let start = bias.map_or(Start::Zero, Start::Row);
-    product(Way::of(path, weight), x, weight.outputs(), weight.rows(), start)
+    product(Microkernel::of(path, weight), x, weight.outputs(), weight.rows(), start)
 }
 
 /// dx + dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
 pub(super) fn input_gradient(
-    path: Path,
+    path: CodePath,
     dy: &Rows<f32>,
     weight: &FrozenMatrix,
     dx: Option<Rows<f32>>,
 ) -> Rows<f32> {
     assert_eq!(dy.width(), weight.rows(), "linear gradient: shapes");
-    let way = Way::of(path, weight);
-    let Some(mut dx) = dx else { return product(way, dy, weight.inputs(), weight.cols(), Start::Zero) };
+    let kernel = Microkernel::of(path, weight);
+    let Some(mut dx) = dx else { return product(kernel, dy, weight.inputs(), weight.cols(), Start::Zero) };
     assert_eq!((dx.n_rows(), dx.width()), (dy.n_rows(), weight.cols()), "linear gradient: shapes");
     let left = Left { values: dy.values(), stride: dy.width() };
     let stride = dx.width();
     let to = Target::of(dx.values_mut(), stride, 0);
-    parallel(way, left, dy.width(), weight.inputs(), Start::Add, to);
+    parallel(kernel, left, dy.width(), weight.inputs(), Start::Add, to);
     dx
 }
 
 /// start + left · side, `[N, width]`.
 #[allow(unsafe_code)]
-fn product(way: Way, left: &Rows<f32>, side: Side<'_>, width: usize, start: Start<'_>) -> Rows<f32> {
+fn product(
+    kernel: Microkernel,
+    left: &Rows<f32>,
+    side: Side<'_>,
+    width: usize,
+    start: Start<'_>,
+) -> Rows<f32> {
     assert!(!matches!(start, Start::Add), "nothing to add to");
     let n = left.n_rows() * width;
     let mut values = Vec::with_capacity(n);
     let to = Target { first: values.as_mut_ptr(), stride: width, n_rows: left.n_rows() };
     let terms = left.width();
-    parallel(way, Left { values: left.values(), stride: terms }, terms, side, start, to);
+    parallel(kernel, Left { values: left.values(), stride: terms }, terms, side, start, to);
     // SAFETY: there is room for them, and `parallel` wrote every number.
     unsafe { values.set_len(n) };
     Rows::new(values, width)
@@ -234,37 +152,37 @@ fn product(way: Way, left: &Rows<f32>, side: Side<'_>, width: usize, start: Star
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
 pub(super) fn some_outputs(
-    path: Path,
+    path: CodePath,
     x: Left<'_>,
     weight: &FrozenMatrix,
     cols: Range<usize>,
     to: &mut [f32],
 ) {
     let stride = cols.len();
-    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
-    way.with_units(x, target.n_rows, weight.cols(), |x| {
-        for panel in panels(stride, way.tile_width(), PANEL) {
+    let (target, kernel) = (Target::of(to, stride, 0), Microkernel::of(path, weight));
+    kernel.with_units(x, target.n_rows, weight.cols(), |x| {
+        for panel in panels(stride, kernel.tile_width(), PANEL) {
             let of_matrix = cols.start + panel.start..cols.start + panel.end;
             let to = target.offset(panel.start);
-            columns(way, x, 0..weight.cols(), weight.outputs(), of_matrix, Start::Zero, to);
+            columns(kernel, x, 0..weight.cols(), weight.outputs(), of_matrix, Start::Zero, to);
         }
     });
 }
 
 /// `to[N, in] += dy[N, rows.len()] W[rows]`, on this thread.
 pub(super) fn some_input_gradient(
-    path: Path,
+    path: CodePath,
     dy: Left<'_>,
     weight: &FrozenMatrix,
     rows: Range<usize>,
     to: &mut [f32],
 ) {
     let stride = weight.cols();
-    let (target, way) = (Target::of(to, stride, 0), Way::of(path, weight));
-    way.with_units(dy, target.n_rows, rows.len(), |dy| {
-        for panel in panels(stride, way.tile_width(), PANEL) {
+    let (target, kernel) = (Target::of(to, stride, 0), Microkernel::of(path, weight));
+    kernel.with_units(dy, target.n_rows, rows.len(), |dy| {
+        for panel in panels(stride, kernel.tile_width(), PANEL) {
             let to = target.offset(panel.start);
-            columns(way, dy, rows.clone(), weight.inputs(), panel, Start::Add, to);
+            columns(kernel, dy, rows.clone(), weight.inputs(), panel, Start::Add, to);
         }
     });
 }
@@ -272,7 +190,7 @@ pub(super) fn some_input_gradient(
 /// `to[N, n_cols] = start + left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
 /// `stride` numbers, `to`. The panel is one of [`fill`]'s.
 pub(super) fn multiply(
-    path: Path,
+    path: CodePath,
     left: Left<'_>,
     terms: Range<usize>,
     (panel, n_cols): (&[f32], usize),
@@ -282,7 +200,7 @@ pub(super) fn multiply(
     if n_cols > 0 && !to.is_empty() {
         assert!(col + n_cols <= stride, "columns beyond a row");
         row_blocks(
-            Way::Single(path),
+            Microkernel::single(path),
             left,
             terms,
             (panel, n_cols),
@@ -337,28 +255,28 @@ impl Start<'_> {
 }
 
 /// `to[N, stride] = start + left[N, terms] · tiles`, shared among threads.
-fn parallel(way: Way, left: Left<'_>, terms: usize, side: Side<'_>, start: Start<'_>, to: Target) {
+fn parallel(kernel: Microkernel, left: Left<'_>, terms: usize, side: Side<'_>, start: Start<'_>, to: Target) {
     if to.n_rows == 0 {
         return;
     }
     let n_threads = rayon::current_num_threads();
     // Enough panels for every thread to have several, so that none waits for the last.
     let (shares, widest) = match side {
-        Side::Terms(_) if matches!(way, Way::Tiles) && to.n_rows <= few::MAX_ROWS => (2, PANEL_FEW_TILES),
-        _ if !few::applies(way, side, to.n_rows) => (SHARES, PANEL),
+        Side::Terms(_) if kernel.has_tiles() && to.n_rows <= few::MAX_ROWS => (2, PANEL_FEW_TILES),
+        _ if !few::applies(kernel, side, to.n_rows) => (SHARES, PANEL),
         Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
         // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
         Side::Terms(_) => (1, PANEL_FEW_ROWS),
     };
-    let (n_cols, n_rows, width, height) = (to.stride, to.n_rows, way.tile_width(), way.block_height());
+    let (n_cols, n_rows, width, height) = (to.stride, to.n_rows, kernel.tile_width(), kernel.block_height());
     let tiles = n_cols.div_ceil(width).div_ceil(shares * n_threads).clamp(1, widest);
     let parts = Shares { n_cols, n_rows, width, height, tiles, n_threads }.parts();
     let to = &Shared(to);
-    way.with_units(left, n_rows, terms, |left| {
+    kernel.with_units(left, n_rows, terms, |left| {
         parts.par_iter().with_max_len(1).for_each(|Part { rows, cols }| {
             let left = Left { values: &left.values[rows.start * left.stride..], stride: left.stride };
             let to = to.0.rows(rows.clone()).offset(cols.start);
-            columns(way, left, 0..terms, side, cols.clone(), start.of(cols.clone()), to);
+            columns(kernel, left, 0..terms, side, cols.clone(), start.of(cols.clone()), to);
         });
     });
 }
@@ -399,7 +317,7 @@ thread_local! {
 
 /// The columns `cols` of the product, which begin at `to`: their start and all terms.
 fn columns(
-    way: Way,
+    kernel: Microkernel,
     left: Left<'_>,
     terms: Range<usize>,
     side: Side<'_>,
@@ -407,16 +325,16 @@ fn columns(
     start: Start<'_>,
     to: Target,
 ) {
-    let width = way.tile_width();
+    let width = kernel.tile_width();
     let n_tiles = cols.len().div_ceil(width);
-    let is_of_few = few::applies(way, side, to.n_rows);
+    let is_of_few = few::applies(kernel, side, to.n_rows);
     // Else the first block of terms brings it along.
-    let is_written = is_of_few || terms.is_empty() || matches!(way, Way::Tiles);
+    let is_written = is_of_few || terms.is_empty() || kernel.has_tiles();
     if is_written {
         start.write(cols.len(), to);
     }
     if is_of_few {
-        return few::multiply(way, &few::Part { left, side, terms, cols }, to);
+        return few::multiply(kernel, &few::Part { left, side, terms, cols }, to);
     }
     let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
     BUFFER.with_borrow_mut(|buffer| {
@@ -426,10 +344,10 @@ fn columns(
         for first in terms.clone().step_by(depth) {
             let start = if is_written || first > terms.start { Start::Add } else { start };
             let block = first..(first + depth).min(terms.end);
-            let n_units = way.n_units(block.len());
+            let n_units = kernel.n_units(block.len());
             let panel = &mut buffer[..n_tiles * n_units * width];
-            side.fill(way, cols.clone(), block.clone(), width, panel);
-            let first = (block.start - terms.start) / way.unit_terms();
+            side.fill(kernel, cols.clone(), block.clone(), width, panel);
+            let first = (block.start - terms.start) / kernel.unit_terms();
             let next = block.end..(block.end + depth).min(terms.end);
             let ahead = if to.n_rows <= few::MAX_ROWS {
                 // Not enough to do meanwhile.
@@ -444,7 +362,7 @@ fn columns(
             } else {
                 Ahead::of(side, cols.clone(), next)
             };
-            row_blocks(way, left, first..first + n_units, (panel, cols.len()), start, to, &ahead);
+            row_blocks(kernel, left, first..first + n_units, (panel, cols.len()), start, to, &ahead);
         }
     });
 }
@@ -494,7 +412,7 @@ static NOTHING: [f32; 2 * NR_MAX] = [0.0; 2 * NR_MAX];
 /// A panel's columns: their start and the units `terms` of every row.
 #[allow(unsafe_code)]
 fn row_blocks(
-    way: Way,
+    kernel: Microkernel,
     left: Left<'_>,
     terms: Range<usize>,
     (panel, n_cols): (&[f32], usize),
@@ -502,8 +420,8 @@ fn row_blocks(
     to: Target,
     ahead: &Ahead<'_>,
 ) {
-    let (width, height) = (way.tile_width(), way.block_height());
-    let rows_together = way.layout(left.stride).rows;
+    let (width, height) = (kernel.tile_width(), kernel.block_height());
+    let rows_together = kernel.layout(left.stride).rows;
     assert!(
         left.values.len() >= to.n_rows.next_multiple_of(rows_together) * left.stride
             && terms.end <= left.stride
@@ -512,9 +430,9 @@ fn row_blocks(
     );
     assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
     assert!(!matches!(start, Start::Row(row) if row.len() < n_cols), "start too short");
-    assert!(matches!(start, Start::Add) || !matches!(way, Way::Tiles), "tiles add to what is there");
+    assert!(matches!(start, Start::Add) || !kernel.has_tiles(), "tiles add to what is there");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
-    let mut registers = amx::Registers::default();
+    let mut registers = amx::Registers::new(kernel.path);
     for first in (0..to.n_rows).step_by(height) {
         let n = height.min(to.n_rows - first);
         ahead.fetch(first..first + n, to.n_rows);
@@ -543,28 +461,23 @@ fn row_blocks(
                     ldc: to.stride,
                 };
                 if n_cols == width {
-                    block(way, &mut registers, n, whole);
+                    block(kernel, &mut registers, n, whole);
                 } else {
                     let to = edge.as_mut_ptr();
                     for i in 0..n {
                         from.add(i * ldf).copy_to_nonoverlapping(to.add(i * width), n_cols);
                     }
-                    block(way, &mut registers, n, Block { from: to, ldf: width, c: to, ldc: width, ..whole });
+                    block(
+                        kernel,
+                        &mut registers,
+                        n,
+                        Block { from: to, ldf: width, c: to, ldc: width, ..whole },
+                    );
                     for i in 0..n {
                         to.add(i * width).copy_to_nonoverlapping(c.add(i * whole.ldc), n_cols);
                     }
                 }
             }
-        }
-    }
-}
-
-impl Path {
-    /// NR, columns of a tile.
-    pub(super) fn tile_width(self) -> usize {
-        match self {
-            Self::Avx512 => 32,
-            Self::Avx2 | Self::Neon | Self::Portable => 16,
         }
     }
 }

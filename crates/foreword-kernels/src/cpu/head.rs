@@ -5,9 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Cpu;
+use super::code_path::CodePath;
 use super::gemm::pairs::rounded;
 use super::gemm::{FrozenMatrix, Left, some_input_gradient, some_outputs};
-use super::lanes::{Path, axpy, dot, exp, per_path, sum};
+use super::lanes::{axpy, dot, exp, per_path, sum};
 use crate::backend::{HeadOf, Token};
 use crate::rows::{RowBlock, Rows};
 
@@ -84,7 +85,7 @@ fn read_entry(head: &FrozenMatrix, token: Token, to: &mut [f32]) {
     }
 }
 
-pub(super) fn log_sum_exp(path: Path, x: &Rows<f32>, head: Head<'_>) -> Vec<f32> {
+pub(super) fn log_sum_exp(path: CodePath, x: &Rows<f32>, head: Head<'_>) -> Vec<f32> {
     let n_entries = head.weight.rows();
     let mut result = Vec::with_capacity(x.n_rows());
     for rows in x.values().chunks(ROWS * x.width()) {
@@ -108,7 +109,7 @@ pub(super) fn log_sum_exp(path: Path, x: &Rows<f32>, head: Head<'_>) -> Vec<f32>
 }
 
 /// Logits of `n` rows for the vocabulary's entries `cols`, `[n, cols.len()]`.
-fn some_logits(path: Path, left: Left<'_>, head: Head<'_>, cols: Range<usize>, n: usize) -> Vec<f32> {
+fn some_logits(path: CodePath, left: Left<'_>, head: Head<'_>, cols: Range<usize>, n: usize) -> Vec<f32> {
     let mut logits = vec![0.0; n * cols.len()];
     some_outputs(path, left, head.weight, cols.clone(), &mut logits);
     if head.bias.is_some() || head.soft_cap.is_some() {
@@ -118,7 +119,7 @@ fn some_logits(path: Path, left: Left<'_>, head: Head<'_>, cols: Range<usize>, n
 }
 
 pub(super) fn log_sum_exp_gradient(
-    path: Path,
+    path: CodePath,
     x: &Rows<f32>,
     head: Head<'_>,
     log_sums: &[f32],

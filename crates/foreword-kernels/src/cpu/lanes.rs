@@ -1,57 +1,4 @@
-//! Code paths, and the vector idioms that each is compiled for: fixed lanes, fixed order, no dependence on the path's width.
-
-/// A set of processor instructions that the kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// x86-64 with AVX-512F: 512-bit lanes, fused multiply-add.
-    Avx512,
-    /// x86-64 with AVX2, FMA and F16C: 256-bit lanes, fused multiply-add.
-    Avx2,
-    /// aarch64 with NEON: 128-bit lanes, fused multiply-add.
-    Neon,
-    /// Whatever the target guarantees (SSE2 on x86-64), as the compiler makes use of it.
-    Portable,
-}
-
-impl Path {
-    /// Every path, fastest first.
-    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
-
-    /// Whether this processor can run it.
-    #[must_use]
-    pub fn is_available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f") && Self::Avx2.is_available(),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            #[cfg(not(target_arch = "aarch64"))]
-            Self::Neon => false,
-            Self::Portable => true,
-        }
-    }
-
-    /// By which instructions this processor multiplies bf16 faster than single precision on this path: `AMX`, `AVX-512 BF16`, or
-    /// none.
-    #[must_use]
-    pub fn fast_bf16(self) -> Option<&'static str> {
-        super::gemm::fast_bf16(self)
-    }
-
-    /// The fastest path of this processor.
-    #[must_use]
-    pub fn detect() -> Self {
-        Self::ALL.into_iter().find(|path| path.is_available()).unwrap_or(Self::Portable)
-    }
-}
+//! The vector idioms that each code path is compiled for: fixed lanes, fixed order, no dependence on the path's width.
 
 /// Whether the portable path may fuse: without the instruction, `mul_add` would be a library call.
 pub(super) const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
@@ -62,7 +9,7 @@ macro_rules! per_path {
     ($(#[$doc:meta])* $vis:vis fn $name:ident = $body:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)?) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, unsafe_code)]
-        $vis fn $name(path: $crate::cpu::lanes::Path, $($arg: $kind),*) $(-> $result)? {
+        $vis fn $name(path: $crate::cpu::code_path::CodePath, $($arg: $kind),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             fn avx512($($arg: $kind),*) $(-> $result)? {
@@ -73,13 +20,15 @@ macro_rules! per_path {
             fn avx2($($arg: $kind),*) $(-> $result)? {
                 $body::<true>($($arg),*)
             }
-            match path {
-                // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions.
+            #[cfg(target_arch = "x86_64")]
+            use $crate::cpu::code_path::InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16};
+            match path.instruction_set() {
+                // SAFETY: there is a code path only with instructions that this processor has.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::lanes::Path::Avx512 => unsafe { avx512($($arg),*) },
+                Amx | Avx512Bf16 | Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::lanes::Path::Avx2 => unsafe { avx2($($arg),*) },
+                Avx2 => unsafe { avx2($($arg),*) },
                 _ => $body::<{ $crate::cpu::lanes::PORTABLE_FMA }>($($arg),*),
             }
         }

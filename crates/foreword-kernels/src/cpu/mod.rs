@@ -1,6 +1,7 @@
 //! The fast implementation: threads over tiles, SIMD chosen at run time, sums in an order that no thread count changes.
 
 mod attention;
+mod code_path;
 mod gemm;
 mod head;
 mod lanes;
@@ -16,8 +17,8 @@ use crate::backend::{
 };
 use crate::rows::{RowBlock, Rows};
 use crate::weights::{Dtype, Weights};
+pub use code_path::{CODE_PATH_VARIABLE, CodePath, CodePathError, InstructionSet};
 use gemm::FrozenMatrix;
-pub use lanes::Path;
 
 /// In what products with frozen matrices are computed. Sums are in single precision either way, and so is all else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,11 +70,50 @@ impl std::str::FromStr for Products {
     }
 }
 
+/// Why there is no [`Cpu`].
+#[derive(Debug)]
+pub enum CpuError {
+    /// `FOREWORD_CODE_PATH` names a code path that cannot be used.
+    CodePath(CodePathError),
+    /// The threads cannot be started.
+    Threads(ThreadPoolBuildError),
+}
+
+impl std::fmt::Display for CpuError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CodePath(_) => write!(f, "{CODE_PATH_VARIABLE} cannot be followed"),
+            Self::Threads(_) => f.write_str("cannot start threads"),
+        }
+    }
+}
+
+impl std::error::Error for CpuError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::CodePath(error) => Some(error),
+            Self::Threads(error) => Some(error),
+        }
+    }
+}
+
+impl From<CodePathError> for CpuError {
+    fn from(error: CodePathError) -> Self {
+        Self::CodePath(error)
+    }
+}
+
+impl From<ThreadPoolBuildError> for CpuError {
+    fn from(error: ThreadPoolBuildError) -> Self {
+        Self::Threads(error)
+    }
+}
+
 /// The processor: weights read in their file's format, tile by tile.
 #[derive(Debug)]
 pub struct Cpu {
     pool: ThreadPool,
-    path: Path,
+    path: CodePath,
     products: Products,
 }
 
@@ -82,12 +122,12 @@ fn pool(n_threads: usize) -> ThreadPoolBuilder {
 }
 
 impl Cpu {
-    /// A fixed pool of `n_threads` threads (0: one per core) and the fastest code path of this processor.
+    /// A fixed pool of `n_threads` threads (0: one per core), and the code path of [`CodePath::from_env`].
     ///
     /// # Errors
-    /// If the threads can't be started.
-    pub fn new(n_threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        Self::with_path(n_threads, Path::detect())
+    /// If the environment names a code path that cannot be used, or the threads can't be started.
+    pub fn new(n_threads: usize) -> Result<Self, CpuError> {
+        Ok(Self::with_path(n_threads, CodePath::from_env()?)?)
     }
 
     /// The same with the calling thread as one of the pool's. It computes instead of waiting for the others, so that no operation is
@@ -96,27 +136,24 @@ impl Cpu {
     /// [`Cpu::new`].
     ///
     /// # Errors
-    /// If the threads can't be started.
-    pub fn on_this_thread(n_threads: usize) -> Result<Self, ThreadPoolBuildError> {
+    /// As [`Cpu::new`].
+    pub fn on_this_thread(n_threads: usize) -> Result<Self, CpuError> {
         if rayon::current_thread_index().is_some() {
             return Self::new(n_threads);
         }
-        Ok(Self::with_pool(pool(n_threads).use_current_thread().build()?, Path::detect()))
+        let path = CodePath::from_env()?;
+        Ok(Self::with_pool(pool(n_threads).use_current_thread().build()?, path))
     }
 
-    /// The same with a given code path, which this processor must be able to run: for comparisons.
+    /// The same with a given code path, whatever the environment says: for comparisons.
     ///
     /// # Errors
     /// If the threads can't be started.
-    ///
-    /// # Panics
-    /// If this processor can't run `path`.
-    pub fn with_path(n_threads: usize, path: Path) -> Result<Self, ThreadPoolBuildError> {
-        assert!(path.is_available(), "{path:?} can't run on this processor");
+    pub fn with_path(n_threads: usize, path: CodePath) -> Result<Self, ThreadPoolBuildError> {
         Ok(Self::with_pool(pool(n_threads).build()?, path))
     }
 
-    fn with_pool(pool: ThreadPool, path: Path) -> Self {
+    fn with_pool(pool: ThreadPool, path: CodePath) -> Self {
         Self { pool, path, products: Products::default() }
     }
 
@@ -134,7 +171,7 @@ impl Cpu {
 
     /// The code path in use.
     #[must_use]
-    pub fn path(&self) -> Path {
+    pub fn path(&self) -> CodePath {
         self.path
     }
 }

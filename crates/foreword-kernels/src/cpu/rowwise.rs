@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{Path, dot, exp, fma, per_path, sum};
+use super::code_path::CodePath;
+use super::lanes::{dot, exp, fma, per_path, sum};
 use crate::backend::{Activation, Direction, Function, Norm, NormKind, Pairing, RotaryAngles};
 use crate::rows::{RowBlock, Rows};
 
@@ -21,14 +22,14 @@ fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
     });
 }
 
-pub(super) fn norm(path: Path, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
+pub(super) fn norm(path: CodePath, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
     let mut y = super::zeros(x.n_rows(), x.width());
     each_row(&mut y, |i, y| norm_row(path, x.row(i), Part::whole(norm), y));
     y
 }
 
 pub(super) fn norm_heads(
-    path: Path,
+    path: CodePath,
     x: &Rows<f32>,
     end: usize,
     width: usize,
@@ -44,7 +45,7 @@ pub(super) fn norm_heads(
 }
 
 pub(super) fn norm_heads_gradient(
-    path: Path,
+    path: CodePath,
     x: &Rows<f32>,
     end: usize,
     width: usize,
@@ -89,7 +90,7 @@ impl<'a> Part<'a> {
 }
 
 pub(super) fn norm_gradient(
-    path: Path,
+    path: CodePath,
     x: &Rows<f32>,
     norm: &Norm<Vec<f32>>,
     dy: &Rows<f32>,
@@ -99,7 +100,7 @@ pub(super) fn norm_gradient(
 }
 
 pub(super) fn rotate(
-    path: Path,
+    path: CodePath,
     x: &mut Rows<f32>,
     end: usize,
     width: usize,
@@ -117,14 +118,14 @@ pub(super) fn rotate(
     });
 }
 
-pub(super) fn activate(path: Path, x: &Rows<f32>, activation: Activation) -> Rows<f32> {
+pub(super) fn activate(path: CodePath, x: &Rows<f32>, activation: Activation) -> Rows<f32> {
     let mut y = super::zeros(x.n_rows(), if activation.gated { x.width() / 2 } else { x.width() });
     each_row(&mut y, |i, y| activate_row(path, x.row(i), activation, y));
     y
 }
 
 pub(super) fn activate_gradient(
-    path: Path,
+    path: CodePath,
     x: &Rows<f32>,
     activation: Activation,
     dy: &Rows<f32>,

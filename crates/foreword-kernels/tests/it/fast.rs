@@ -1,8 +1,8 @@
 //! The fast implementation, on every code path that this processor has, equals the reference in double precision.
 
 use foreword_kernels::{
-    Activation, Attention, AttentionGradient, Backend, Cpu, Direction, Dtype, Element, Function, Head,
-    Pairing, Path, Products, Reference, RowBlock, Rows, Weights,
+    Activation, Attention, AttentionGradient, Backend, CodePath, Cpu, Direction, Dtype, Element, Function,
+    Head, Pairing, Products, Reference, RowBlock, Rows, Weights,
 };
 
 use crate::support::{CONTEXT_ROWS, Numbers, distance, forest, host, kinds};
@@ -154,7 +154,7 @@ fn close(name: &str, got: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)]
 fn fast_kernels_equal_the_reference_on_every_path() {
     let expected = results(&Reference::<f64>::new());
     close("reference f32", &results(&Reference::<f32>::new()), &expected);
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+    for path in CodePath::all_available() {
         close(&format!("{path:?}"), &results(&Cpu::with_path(2, path).unwrap()), &expected);
     }
 }
@@ -166,7 +166,7 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
     let reference = Reference::<f64>::new();
     let round = |values: &[f32]| values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect::<Vec<_>>();
     let wide = |values: &[f32]| Rows::new(values.iter().copied().map(f64::from).collect(), values.len());
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+    for path in CodePath::all_available() {
         let cpu = Cpu::with_path(2, path).unwrap().with_products(Products::Bf16);
         let mut numbers = Numbers(11);
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
@@ -227,7 +227,7 @@ fn products_are_in_bf16_where_that_was_asked_for() {
         assert!(cpu(Products::Auto).product_dtype(stored) == Dtype::F32 || stored == Dtype::Bf16);
     }
     assert_eq!(Cpu::new(1).unwrap().product_dtype(Dtype::Bf16), Dtype::F32);
-    let portable = Cpu::with_path(1, Path::Portable).unwrap().with_products(Products::Auto);
+    let portable = Cpu::with_path(1, CodePath::PORTABLE).unwrap().with_products(Products::Auto);
     assert_eq!(portable.product_dtype(Dtype::Bf16), Dtype::F32);
 }
 

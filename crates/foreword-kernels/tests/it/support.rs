@@ -1,8 +1,8 @@
 //! Random operands, a forest with every kind of parent, and comparisons.
 
 use foreword_kernels::{
-    AttentionShape, Backend, Bytes, Dtype, Element, Forest, Norm, NormKind, Pairing, Parent, RotaryAngles,
-    RowBlock, Rows, Source, Span, Weights,
+    AttentionShape, Backend, Bytes, CodePath, Dtype, Element, Forest, Norm, NormKind, Pairing, Parent,
+    Products, RotaryAngles, RowBlock, Rows, Source, Span, Weights,
 };
 
 /// A small generator of numbers in ±1: the tests need variety, not quality.
@@ -91,4 +91,15 @@ pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied()).max(1e-30)
+}
+
+/// Every code path of this processor, with products in single precision and in bf16.
+pub(crate) fn paths_and_products() -> impl Iterator<Item = (CodePath, Products)> {
+    let of = |path| [(path, Products::F32), (path, Products::Bf16)];
+    CodePath::all_available().into_iter().flat_map(of)
+}
+
+/// Whether `FOREWORD_TEST_CASES=few` asks for smaller matrices and fewer combinations: for emulators, which take fifty times as long.
+pub(crate) fn few_cases() -> bool {
+    std::env::var_os("FOREWORD_TEST_CASES").is_some_and(|cases| cases == "few")
 }

@@ -8,6 +8,9 @@
 
 use super::Block;
 use super::pairs::halves;
+use crate::cpu::code_path::CodePath;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::cpu::code_path::InstructionSet;
 
 /// Units that an instruction takes: of every product as many are multiplied as make up whole ones, the last of them zeros.
 pub(super) const UNITS: usize = 16;
@@ -19,19 +22,38 @@ pub(super) const WIDTH: usize = 2 * 16;
 pub(super) const HEIGHT: usize = 2 * ROWS;
 
 /// The tile registers of this thread while a product uses them; where there are none, they are imitated.
-#[derive(Default)]
 pub(super) struct Registers {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    path: CodePath,
     /// Rows of the blocks that they are in shape for; 0: they are not in use.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     n_rows: usize,
 }
 
 impl Registers {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(super) fn new(path: CodePath) -> Self {
+        Self { path, n_rows: 0 }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    pub(super) fn new(_: CodePath) -> Self {
+        Self {}
+    }
+
+    /// Whether this processor has them, and the path is theirs.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn are_there(&self) -> bool {
+        self.path.instruction_set() == InstructionSet::Amx
+    }
+
     /// Brings them in shape for blocks of so many rows.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     fn shape(&mut self, n_rows: usize) {
+        assert!(self.are_there() && (1..=HEIGHT).contains(&n_rows), "tiles of {n_rows} rows");
         if self.n_rows != n_rows {
-            native::configure(n_rows);
+            // SAFETY: the path `amx` exists only if this processor has the instructions.
+            unsafe { native::configure(n_rows) };
             self.n_rows = n_rows;
         }
     }
@@ -43,7 +65,7 @@ impl Registers {
     pub(super) unsafe fn block(&mut self, n_rows: usize, block: Block) {
         debug_assert!(block.k.is_multiple_of(UNITS) && (1..=HEIGHT).contains(&n_rows), "block out of shape");
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if is_available() {
+        if self.are_there() {
             self.shape(n_rows);
             // SAFETY: the caller's promise.
             return unsafe { native::block(n_rows, block) };
@@ -57,7 +79,8 @@ impl Drop for Registers {
     fn drop(&mut self) {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if self.n_rows > 0 {
-            native::release();
+            // SAFETY: they were brought in shape, so the processor has the instruction.
+            unsafe { native::release() };
         }
     }
 }
@@ -99,56 +122,18 @@ fn add_apart([earlier, later]: [f32; 2], a: f32, b: f32) -> [f32; 2] {
     [earlier + a.1 * b.1, later + a.0 * b.0]
 }
 
-/// Whether this processor has tile registers that multiply bf16, and the system lets us use them.
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(in crate::cpu) fn is_available() -> bool {
-    false
-}
-
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(super) use native::few_rows;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(in crate::cpu) use native::is_available;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod native {
     use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
     use std::ops::Range;
-    use std::sync::OnceLock;
 
     use super::super::few::Part;
     use super::super::{FrozenMatrix, Target};
     use super::{Block, HEIGHT, ROWS, Registers, UNITS, WIDTH};
-
-    /// Whether this processor has tile registers that multiply bf16, and the system lets us use them; asks it the first time.
-    pub(in crate::cpu) fn is_available() -> bool {
-        static AVAILABLE: OnceLock<bool> = OnceLock::new();
-        *AVAILABLE.get_or_init(|| has_instructions() && is_permitted())
-    }
-
-    /// Tiles and their products of bf16, and that the system saves both parts of their state (bits 17 and 18 of XCR0).
-    fn has_instructions() -> bool {
-        #[target_feature(enable = "xsave")]
-        fn saved() -> u64 {
-            // SAFETY: the system has enabled the instruction (OSXSAVE, asked below).
-            unsafe { _xgetbv(0) }
-        }
-        let (tiles, bf16, osxsave) = (1 << 24, 1 << 22, 1 << 27);
-        __cpuid(0).eax >= 7
-            && __cpuid_count(7, 0).edx & (tiles | bf16) == tiles | bf16
-            && __cpuid(1).ecx & osxsave != 0
-            // SAFETY: a system that has enabled XSAVE has the instruction.
-            && unsafe { saved() } >> 17 & 3 == 3
-    }
-
-    /// Asks for the state of tiles, which Linux gives to a process on request only.
-    fn is_permitted() -> bool {
-        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-        const XFEATURE_XTILEDATA: libc::c_long = 18;
-        // SAFETY: the call reads and writes no memory of ours.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
-    }
+    use crate::cpu::code_path::CodePath;
 
     /// The shapes of tile registers, as the instruction that sets them reads them.
     #[repr(C, align(64))]
@@ -159,9 +144,11 @@ mod native {
         rows: [u8; 16],
     }
 
-    /// Brings this thread's registers in shape for blocks of so many rows.
-    pub(super) fn configure(n_rows: usize) {
-        assert!(is_available() && (1..=HEIGHT).contains(&n_rows), "tiles of {n_rows} rows");
+    /// Brings this thread's registers in shape for blocks of so many rows, up to [`HEIGHT`].
+    ///
+    /// # Safety
+    /// The processor has tile registers, and the system allows their use.
+    pub(super) unsafe fn configure(n_rows: usize) {
         let upper = n_rows.min(ROWS) as u8;
         // A register that is not needed keeps a row.
         let lower = n_rows.saturating_sub(ROWS).max(1) as u8;
@@ -169,15 +156,18 @@ mod native {
         shapes.bytes_per_row[..8].fill(64);
         // Accumulators, two by two; rows; columns.
         shapes.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, 16, 16]);
-        // SAFETY: the processor has the instruction, and the shapes are within its palette.
+        // SAFETY: the caller's promise, and the shapes are within the palette.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, preserves_flags, readonly));
         };
     }
 
     /// Ends the use of this thread's registers.
-    pub(super) fn release() {
-        // SAFETY: a processor whose registers were in use has the instruction.
+    ///
+    /// # Safety
+    /// The processor has tile registers.
+    pub(super) unsafe fn release() {
+        // SAFETY: the caller's promise.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 
@@ -272,8 +262,8 @@ mod native {
     struct Aligned<T>(T);
 
     /// A product of few rows with lines of bf16 that are its columns, from where they lie: lines are the rows of tiles, and so are the
-    /// columns of the product, which is turned.
-    pub(in super::super) fn few_rows(part: &Part<'_>, matrix: &FrozenMatrix, to: Target) {
+    /// columns of the product, which is turned. The path is `amx`.
+    pub(in super::super) fn few_rows(path: CodePath, part: &Part<'_>, matrix: &FrozenMatrix, to: Target) {
         let Part { left, terms, cols, .. } = part;
         let n_units = terms.len().div_ceil(2).next_multiple_of(UNITS);
         assert!(
@@ -288,7 +278,7 @@ mod native {
                 }
             }
         }
-        let mut registers = Registers::default();
+        let mut registers = Registers::new(path);
         registers.shape(HEIGHT);
         let mut scratch = Aligned([[0u16; VISIT]; LINES]);
         for start in cols.clone().step_by(LINES) {

@@ -8,6 +8,8 @@ use half::bf16;
 use half::f16;
 
 use super::pairs::halves;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::cpu::code_path::{CodePath, InstructionSet};
 use crate::cpu::lanes::{PORTABLE_FMA, fma};
 
 /// Lines, or columns, that are worked on at a time.
@@ -289,6 +291,23 @@ impl Halves for Portable {
         // SAFETY: the caller's promise.
         let [low, high] = unsafe { [first, second].map(|from| from.cast::<[u16; SIDE]>().read_unaligned()) };
         Self(std::array::from_fn(|i| f32::from_bits(u32::from(low[i]) | u32::from(high[i]) << 16)))
+    }
+}
+
+/// Proof that this processor has the instructions of [`Eight`].
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[derive(Clone, Copy)]
+pub(super) struct EightLanes(());
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl EightLanes {
+    /// Of every path but the portable one.
+    pub(super) fn of(path: CodePath) -> Option<Self> {
+        use InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16, Neon, Portable};
+        match path.instruction_set() {
+            Amx | Avx512Bf16 | Avx512 | Avx2 | Neon => Some(Self(())),
+            Portable => None,
+        }
     }
 }
 

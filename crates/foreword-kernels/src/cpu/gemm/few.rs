@@ -9,13 +9,16 @@
 
 use std::ops::Range;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::amx;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::eight::Half;
 use super::eight::{Brain, Lanes, Pair, Portable, SIDE, Single, Stored, Units};
+use super::microkernel::{Arithmetic, Microkernel};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
-use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, Way, amx, unpacked};
-use crate::cpu::lanes::Path;
+use super::{FrozenMatrix, Left, NR_MAX, PANEL_FEW_ROWS, Side, Target, unpacked};
+use crate::cpu::code_path::InstructionSet;
 use crate::weights::Dtype;
 
 /// Up to so many rows, this is faster than widening panels: reading the frozen matrix takes about as long as multiplying it.
@@ -30,7 +33,7 @@ pub(super) const BESIDE: usize = 8;
 static ZEROS: [u8; 8 * NR_MAX * PANEL_FEW_ROWS] = [0; 8 * NR_MAX * PANEL_FEW_ROWS];
 
 /// A part of a product on this thread: `to[N, cols] += left[N, terms] · side`, the left side in
-/// units of the way.
+/// units of the microkernel.
 pub(super) struct Part<'a> {
     pub(super) left: Left<'a>,
     pub(super) side: Side<'a>,
@@ -39,40 +42,46 @@ pub(super) struct Part<'a> {
 }
 
 /// Whether a product of so many rows is one of few, and there is code for the matrix's format.
-pub(super) fn applies(way: Way, side: Side<'_>, n_rows: usize) -> bool {
+pub(super) fn applies(kernel: Microkernel, side: Side<'_>, n_rows: usize) -> bool {
     n_rows <= MAX_ROWS
-        && match way {
-            Way::Pairs(_) | Way::NativePairs => side.matrix().dtype() == Some(Dtype::Bf16),
-            Way::Single(_) => true,
+        && match kernel.parts() {
+            (Arithmetic::Pairs, _) => side.matrix().dtype() == Some(Dtype::Bf16),
+            (Arithmetic::Single, _) => true,
             // Lines that are terms would have to be brought into tiles first: that is what panels are.
-            Way::Tiles => {
-                amx::is_available()
-                    && matches!(side, Side::Columns(matrix) if matrix.dtype() == Some(Dtype::Bf16))
+            (Arithmetic::Tiles, InstructionSet::Amx) => {
+                matches!(side, Side::Columns(matrix) if matrix.dtype() == Some(Dtype::Bf16))
             }
+            (Arithmetic::Tiles, _) => false,
         }
 }
 
 /// Computes a part of a product to which this [applies].
-pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
+pub(super) fn multiply(kernel: Microkernel, part: &Part<'_>, to: Target) {
+    #[cfg(target_arch = "aarch64")]
+    use InstructionSet::Neon as NeonSet;
+    #[cfg(target_arch = "x86_64")]
+    use InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16};
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::__m256;
-    let n_units = part.terms.len().div_ceil(way.unit_terms());
+    let n_units = part.terms.len().div_ceil(kernel.unit_terms());
     assert!(
         (1..=MAX_ROWS).contains(&to.n_rows)
             && part.left.values.len() >= to.n_rows * part.left.stride
             && n_units <= part.left.stride,
         "few rows: shapes"
     );
-    // SAFETY: `Cpu::with_path` admits a path only if this processor has its instructions, and `Way::of` the native way.
-    match (way, part.side.matrix().dtype()) {
+    let (arithmetic, set) = kernel.parts();
+    // SAFETY, for all calls: a code path exists only if this processor has its instructions; `Portable` lanes need none.
+    match (arithmetic, set, part.side.matrix().dtype()) {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        (Way::Tiles, _) => amx::few_rows(part, part.side.matrix(), to),
+        (Arithmetic::Tiles, Amx, _) => amx::few_rows(kernel.path, part, part.side.matrix(), to),
+        (Arithmetic::Tiles, ..) => unreachable!("few rows of imitated tiles"),
         #[cfg(target_arch = "x86_64")]
-        (Way::NativePairs, _) => unsafe { native(part, to) },
+        (Arithmetic::Pairs, Amx | Avx512Bf16, _) => unsafe { native(part, to) },
         #[cfg(target_arch = "x86_64")]
-        (Way::Pairs(Path::Avx512 | Path::Avx2), _) => unsafe { avx2::<Units<__m256>, Pair>(part, to) },
+        (Arithmetic::Pairs, Avx512 | Avx2, _) => unsafe { avx2::<Units<__m256>, Pair>(part, to) },
         #[cfg(target_arch = "x86_64")]
-        (Way::Single(Path::Avx512 | Path::Avx2), dtype) => unsafe {
+        (Arithmetic::Single, Amx | Avx512Bf16 | Avx512 | Avx2, dtype) => unsafe {
             match dtype {
                 Some(Dtype::F32) => avx2::<__m256, Single>(part, to),
                 Some(Dtype::Bf16) => avx2::<__m256, Brain>(part, to),
@@ -81,51 +90,64 @@ pub(super) fn multiply(way: Way, part: &Part<'_>, to: Target) {
             }
         },
         #[cfg(target_arch = "aarch64")]
-        (Way::Pairs(Path::Neon), _) => by_rows::<Units<Neon>, Pair>(part, to),
+        (Arithmetic::Pairs, NeonSet, _) => unsafe { by_rows::<Units<Neon>, Pair>(part, to) },
         #[cfg(target_arch = "aarch64")]
-        (Way::Single(Path::Neon), dtype) => match dtype {
-            Some(Dtype::F32) => by_rows::<Neon, Single>(part, to),
-            Some(Dtype::Bf16) => by_rows::<Neon, Brain>(part, to),
-            Some(Dtype::F16) => by_rows::<Neon, Half>(part, to),
-            _ => unpacked::by_rows::<Neon>(part, to),
+        (Arithmetic::Single, NeonSet, dtype) => unsafe {
+            match dtype {
+                Some(Dtype::F32) => by_rows::<Neon, Single>(part, to),
+                Some(Dtype::Bf16) => by_rows::<Neon, Brain>(part, to),
+                Some(Dtype::F16) => by_rows::<Neon, Half>(part, to),
+                _ => unpacked::by_rows::<Neon>(part, to),
+            }
         },
-        (Way::Pairs(_), _) => by_rows::<Units<Portable>, Pair>(part, to),
-        (_, Some(Dtype::F32)) => by_rows::<Portable, Single>(part, to),
-        (_, Some(Dtype::Bf16)) => by_rows::<Portable, Brain>(part, to),
-        _ => unpacked::by_rows::<Portable>(part, to),
+        (Arithmetic::Pairs, ..) => unsafe { by_rows::<Units<Portable>, Pair>(part, to) },
+        (Arithmetic::Single, _, Some(Dtype::F32)) => unsafe { by_rows::<Portable, Single>(part, to) },
+        (Arithmetic::Single, _, Some(Dtype::Bf16)) => unsafe { by_rows::<Portable, Brain>(part, to) },
+        (Arithmetic::Single, ..) => unsafe { unpacked::by_rows::<Portable>(part, to) },
     }
 }
 
+/// # Safety
+/// `L` needs no other instructions.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn avx2<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
-    by_rows::<L, S>(part, to);
+unsafe fn avx2<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
+    // SAFETY: the instructions are enabled for this function; the caller's promise.
+    unsafe { by_rows::<L, S>(part, to) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn avx2_unpacked(part: &Part<'_>, to: Target) {
-    unpacked::by_rows::<std::arch::x86_64::__m256>(part, to);
+    // SAFETY: the instructions are enabled for this function.
+    unsafe { unpacked::by_rows::<std::arch::x86_64::__m256>(part, to) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512vl,avx512bf16")]
 fn native(part: &Part<'_>, to: Target) {
-    by_rows::<super::eight::Native, Pair>(part, to);
+    // SAFETY: the instructions are enabled for this function.
+    unsafe { by_rows::<super::eight::Native, Pair>(part, to) }
 }
 
 /// With the registers that so many rows need: eight sums in lanes altogether.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn by_rows<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
-    match (part.side, to.n_rows) {
-        (Side::Columns(matrix), 1) => columns::<L, S, 1, 4>(part, matrix, to),
-        (Side::Columns(matrix), 2) => columns::<L, S, 2, 4>(part, matrix, to),
-        (Side::Columns(matrix), 3..=4) => columns::<L, S, 4, 2>(part, matrix, to),
-        (Side::Columns(matrix), _) => columns::<L, S, 8, 1>(part, matrix, to),
-        (Side::Terms(matrix), 1) => terms::<L, S, 1, 4>(part, matrix, to),
-        (Side::Terms(matrix), 2) => terms::<L, S, 2, 4>(part, matrix, to),
-        (Side::Terms(matrix), 3..=4) => terms::<L, S, 4, 2>(part, matrix, to),
-        (Side::Terms(matrix), _) => terms::<L, S, 8, 1>(part, matrix, to),
+unsafe fn by_rows<L: Lanes, S: Stored<L>>(part: &Part<'_>, to: Target) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (part.side, to.n_rows) {
+            (Side::Columns(matrix), 1) => columns::<L, S, 1, 4>(part, matrix, to),
+            (Side::Columns(matrix), 2) => columns::<L, S, 2, 4>(part, matrix, to),
+            (Side::Columns(matrix), 3..=4) => columns::<L, S, 4, 2>(part, matrix, to),
+            (Side::Columns(matrix), _) => columns::<L, S, 8, 1>(part, matrix, to),
+            (Side::Terms(matrix), 1) => terms::<L, S, 1, 4>(part, matrix, to),
+            (Side::Terms(matrix), 2) => terms::<L, S, 2, 4>(part, matrix, to),
+            (Side::Terms(matrix), 3..=4) => terms::<L, S, 4, 2>(part, matrix, to),
+            (Side::Terms(matrix), _) => terms::<L, S, 8, 1>(part, matrix, to),
+        }
     }
 }
 
@@ -135,8 +157,11 @@ pub(super) fn rows<T, const N: usize>(n: usize, row: impl Fn(usize) -> T) -> [T;
 }
 
 /// Lines are columns: `G` groups of eight at a time, then one group at a time.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn columns<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+unsafe fn columns<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     to: Target,
@@ -144,18 +169,23 @@ fn columns<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     let mut start = part.cols.start;
     while start < part.cols.end {
         if part.cols.end - start >= G * SIDE {
-            group::<L, S, N, G>(part, matrix, start, to);
+            // SAFETY: the caller's promise.
+            unsafe { group::<L, S, N, G>(part, matrix, start, to) };
             start += G * SIDE;
         } else {
-            group::<L, S, N, 1>(part, matrix, start, to);
+            // SAFETY: the caller's promise.
+            unsafe { group::<L, S, N, 1>(part, matrix, start, to) };
             start += SIDE;
         }
     }
 }
 
 /// Adds all terms to `G` · 8 columns from `start` on; columns beyond the part's are computed and dropped.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+unsafe fn group<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     start: usize,
@@ -255,8 +285,11 @@ pub(super) unsafe fn turned_lines<L: Lanes, S: Stored<L>, const N: usize, const 
 }
 
 /// Lines are terms: a few at a time, along all columns.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn terms<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
+unsafe fn terms<L: Lanes, S: Stored<L>, const N: usize, const G: usize>(
     part: &Part<'_>,
     matrix: &FrozenMatrix,
     to: Target,

@@ -10,11 +10,11 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use super::eight::{Brain, Eight, Half, SIDE, Single, Stored, square};
+use super::eight::{Brain, Eight, EightLanes, Half, SIDE, Single, Stored, square};
 #[cfg(target_arch = "aarch64")]
 use super::neon::widen_halves;
 use super::{FrozenMatrix, KC};
-use crate::cpu::lanes::Path;
+use crate::cpu::code_path::CodePath;
 use crate::weights::Dtype;
 
 /// Asks for `bytes` in the second-level cache.
@@ -94,8 +94,8 @@ fn widen_halves(to: &mut [f32], from: &[f16]) {
 
 /// A panel of activations whose columns are `rows`, its terms their numbers `terms`: tiles `[terms, width]`, one after another,
 /// with missing columns zero.
-pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize>, panel: &mut Vec<f32>) {
-    let width = path.tile_width();
+pub(in crate::cpu) fn columns_of(path: CodePath, rows: &[&[f32]], terms: Range<usize>, panel: &mut Vec<f32>) {
+    let width = path.instruction_set().tile_width();
     panel.resize(rows.len().next_multiple_of(width) * terms.len(), 0.0);
     for (rows, tile) in rows.chunks(width).zip(panel.chunks_exact_mut(width * terms.len())) {
         #[cfg_attr(
@@ -107,10 +107,10 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
             tile.fill(0.0);
         }
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-        if path != Path::Portable {
+        if let Some(lanes) = EightLanes::of(path) {
             for square in rows.as_chunks::<SIDE>().0 {
                 let bytes = square.map(bytemuck::cast_slice);
-                squares::<Single>(&bytes, terms.clone(), width, &mut tile[done..]);
+                squares::<Single>(lanes, &bytes, terms.clone(), width, &mut tile[done..]);
                 done += SIDE;
             }
         }
@@ -121,8 +121,8 @@ pub(in crate::cpu) fn columns_of(path: Path, rows: &[&[f32]], terms: Range<usize
 }
 
 /// A panel of activations whose terms are `rows`, its columns their numbers `cols`, in the same layout.
-pub(in crate::cpu) fn terms_of(path: Path, rows: &[&[f32]], cols: Range<usize>, panel: &mut Vec<f32>) {
-    let width = path.tile_width();
+pub(in crate::cpu) fn terms_of(path: CodePath, rows: &[&[f32]], cols: Range<usize>, panel: &mut Vec<f32>) {
+    let width = path.instruction_set().tile_width();
     panel.resize(cols.len().next_multiple_of(width) * rows.len(), 0.0);
     for (term, row) in rows.iter().enumerate() {
         let tiles = panel.chunks_exact_mut(rows.len() * width).map(|tile| &mut tile[term * width..][..width]);
@@ -132,7 +132,7 @@ pub(in crate::cpu) fn terms_of(path: Path, rows: &[&[f32]], cols: Range<usize>, 
 
 /// Writes lines `cols` of the matrix, their numbers `terms`, to the first columns of `tile`, `[terms, width]`.
 pub(super) fn transposed(
-    path: Path,
+    path: CodePath,
     matrix: &FrozenMatrix,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -145,8 +145,8 @@ pub(super) fn transposed(
     );
     let mut done = 0;
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if path != Path::Portable {
-        done = in_squares(matrix, cols.clone(), terms.clone(), width, tile);
+    if let Some(lanes) = EightLanes::of(path) {
+        done = in_squares(lanes, matrix, cols.clone(), terms.clone(), width, tile);
     }
     let _ = path;
     let mut line = [0.0; KC];
@@ -167,6 +167,7 @@ fn write_column(tile: &mut [f32], width: usize, j: usize, numbers: &[f32]) {
 /// The same in squares of 8 × 8, for as many of the columns as make up whole ones; returns how many those are.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn in_squares(
+    lanes: EightLanes,
     matrix: &FrozenMatrix,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -180,16 +181,16 @@ fn in_squares(
         let same = lines.iter().all(|&(other, _)| other == dtype);
         let (bytes, terms, tile) = (&bytes, terms.clone(), &mut tile[done..]);
         match dtype {
-            Dtype::F32 if same => squares::<Single>(bytes, terms, width, tile),
-            Dtype::Bf16 if same => squares::<Brain>(bytes, terms, width, tile),
-            Dtype::F16 if same => squares::<Half>(bytes, terms, width, tile),
+            Dtype::F32 if same => squares::<Single>(lanes, bytes, terms, width, tile),
+            Dtype::Bf16 if same => squares::<Brain>(lanes, bytes, terms, width, tile),
+            Dtype::F16 if same => squares::<Half>(lanes, bytes, terms, width, tile),
             _ => {
                 let mut numbers = [[0.0f32; KC]; SIDE];
                 for (i, numbers) in numbers.iter_mut().enumerate() {
                     matrix.read_line(cols.start + done + i, terms.clone(), &mut numbers[..terms.len()]);
                 }
                 let bytes = numbers.each_ref().map(|numbers| bytemuck::cast_slice(numbers));
-                squares::<Single>(&bytes, 0..terms.len(), width, tile);
+                squares::<Single>(lanes, &bytes, 0..terms.len(), width, tile);
             }
         }
         done += SIDE;
@@ -201,6 +202,7 @@ fn in_squares(
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[allow(unsafe_code)]
 pub(super) fn squares<S: Stored<Eight>>(
+    _: EightLanes,
     rows: &[&[u8]; SIDE],
     terms: Range<usize>,
     width: usize,
@@ -213,8 +215,8 @@ pub(super) fn squares<S: Stored<Eight>>(
     for term in (0..whole).step_by(SIDE) {
         let from: [*const u8; SIDE] =
             std::array::from_fn(|i| rows[i][(terms.start + term) * S::SIZE..].as_ptr());
-        // SAFETY: eight numbers of each row, and eight rows of the tile, are there (asserted above); this path was chosen
-        // for its instructions.
+        // SAFETY: eight numbers of each row, and eight rows of the tile, are there (asserted above); there are
+        // `EightLanes` only if this processor has their instructions.
         unsafe { square::<S>(from, tile.as_mut_ptr().add(term * width), width) };
     }
     for term in whole..n {

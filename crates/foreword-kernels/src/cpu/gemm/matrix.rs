@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Side, unpacked};
-use crate::cpu::lanes::Path;
+use crate::cpu::code_path::CodePath;
 use crate::weights::{Dtype, Weights};
 
 /// A frozen matrix `[out, in]`, stacked from blocks that stay where they are, line by line: rows of the matrix or, where it
@@ -18,12 +18,16 @@ pub struct FrozenMatrix {
     dtype: Option<Dtype>,
     /// Products with it are in bf16.
     pub(super) pairs: bool,
-    /// By which blocks are unpacked.
-    path: Path,
+    /// On which blocks are unpacked.
+    path: CodePath,
 }
 
 impl FrozenMatrix {
-    pub(in crate::cpu) fn new(path: Path, blocks: Vec<Weights>, product: impl Fn(Dtype) -> Dtype) -> Self {
+    pub(in crate::cpu) fn new(
+        path: CodePath,
+        blocks: Vec<Weights>,
+        product: impl Fn(Dtype) -> Dtype,
+    ) -> Self {
         let rows = blocks.iter().map(Weights::rows).sum();
         assert!(blocks.windows(2).all(|b| b[0].cols() == b[1].cols()), "stacked blocks differ in width");
         let turned = blocks.len() == 1 && blocks[0].is_turned();

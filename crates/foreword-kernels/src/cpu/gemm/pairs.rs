@@ -16,35 +16,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use super::eight::{SIDE, Single};
+use super::eight::{EightLanes, SIDE, Single};
 use super::{Block, FrozenMatrix, KC, Left, Side};
-use crate::cpu::lanes::{PORTABLE_FMA, Path, fma, per_path};
+use crate::cpu::code_path::CodePath;
+use crate::cpu::lanes::{PORTABLE_FMA, fma, per_path};
 use crate::weights::{Dtype, Weights};
-
-/// Whether this processor multiplies pairs by itself, and `path` is its own.
-#[cfg(target_arch = "x86_64")]
-pub(in crate::cpu) fn is_native(path: Path) -> bool {
-    path == Path::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vl")
-}
-
-/// Whether this processor multiplies pairs by itself, and `path` is its own.
-#[cfg(not(target_arch = "x86_64"))]
-pub(in crate::cpu) fn is_native(_: Path) -> bool {
-    false
-}
-
-/// Whether Intel made this processor.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn is_of_intel() -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
-}
-
-/// Whether Intel made this processor.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn is_of_intel() -> bool {
-    false
-}
 
 /// The number nearest to `value` that bf16 can hold.
 pub(in crate::cpu) fn rounded(value: f32) -> f32 {
@@ -105,7 +81,7 @@ pub(super) struct Layout {
 /// The left-hand side of `n_rows` rows of `n_terms` in units, each the bits of a pair: `n_units` a row, with zeros at the end, and
 /// whole groups of rows.
 pub(super) fn left(
-    path: Path,
+    path: CodePath,
     left: Left<'_>,
     n_rows: usize,
     n_terms: usize,
@@ -145,7 +121,7 @@ fn line(matrix: &FrozenMatrix, line: usize, range: Range<usize>) -> Cow<'_, [u16
 /// Packs a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero, and so are units
 /// beyond the terms.
 pub(super) fn fill(
-    path: Path,
+    path: CodePath,
     side: Side<'_>,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -198,7 +174,7 @@ fn beside_of<const FMA: bool>(low: &[u16], high: &[u16], tile_size: usize, width
 
 /// Two lines beside each other are the units of a panel's row.
 fn straight(
-    path: Path,
+    path: CodePath,
     matrix: &FrozenMatrix,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -222,7 +198,7 @@ fn straight(
 
 /// Neighbours in a line are the units of a tile's column.
 fn turned(
-    path: Path,
+    path: CodePath,
     matrix: &FrozenMatrix,
     cols: Range<usize>,
     terms: Range<usize>,
@@ -232,14 +208,14 @@ fn turned(
     assert!(terms.len() <= KC && cols.len() <= width, "tile out of shape");
     let mut done = 0;
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    if path != Path::Portable {
+    if let Some(lanes) = EightLanes::of(path) {
         while done + SIDE <= cols.len() {
             let lines: [Cow<'_, [u16]>; SIDE] =
                 std::array::from_fn(|i| line(matrix, cols.start + done + i, terms.clone()));
             // A unit moves as a number of its size.
             let bytes = lines.each_ref().map(|line| bytemuck::cast_slice(line));
             let tile: &mut [f32] = bytemuck::cast_slice_mut(&mut tile[done..]);
-            super::fill::squares::<Single>(&bytes, 0..terms.len() / 2, width, tile);
+            super::fill::squares::<Single>(lanes, &bytes, 0..terms.len() / 2, width, tile);
             if terms.len() % 2 == 1 {
                 let last = terms.len() / 2 * width;
                 for (to, line) in tile[last..].iter_mut().zip(&lines) {
@@ -385,8 +361,10 @@ unsafe fn block_of<const MR: usize, const NR: usize, const FMA: bool>(block: Blo
 mod tests {
     use half::bf16;
 
-    use super::super::{Start, Target, Way, parallel};
+    use super::super::microkernel::{Arithmetic, Microkernel};
+    use super::super::{Start, Target, parallel};
     use super::*;
+    use crate::cpu::code_path::InstructionSet;
     use crate::rows::Rows;
     use bytes::Bytes;
 
@@ -412,22 +390,17 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    fn is_native_here() -> bool {
-        Path::ALL.into_iter().any(|path| path.is_available() && is_native(path))
-    }
-
     /// Each number of a product is one chain of pairs of multiply-adds, or of a tile's sums, to the bit, whatever the means; the
-    /// processor's own instruction for pairs may round otherwise.
+    /// processor's own instruction for pairs may round otherwise. Tiles are imitated on every path but `amx`.
     #[test]
-    fn every_way_computes_the_same_chains() {
-        let paths = Path::ALL.into_iter().filter(|&path| path.is_available());
-        let native = is_native_here().then_some(Way::NativePairs);
-        // Where there are no tile registers, they are imitated.
-        let ways: Vec<Way> = paths.map(Way::Pairs).chain(native).chain([Way::Tiles]).collect();
+    fn every_microkernel_computes_the_same_chains() {
+        let of =
+            |path| [Arithmetic::Pairs, Arithmetic::Tiles].map(|arithmetic| Microkernel { path, arithmetic });
+        let kernels: Vec<Microkernel> = CodePath::all_available().into_iter().flat_map(of).collect();
         for (out, input) in [(1, 1), (75, 203), (130, 67)] {
             let bytes = Bytes::from(Dtype::Bf16.encode(&numbers(out * input, 7)).unwrap());
             let weights = Weights::new(bytes, Dtype::Bf16, out, input).unwrap();
-            let matrix = FrozenMatrix::new(Path::Portable, vec![weights.clone()], |_| Dtype::Bf16);
+            let matrix = FrozenMatrix::new(CodePath::PORTABLE, vec![weights.clone()], |_| Dtype::Bf16);
             for n in [1, 3, 8, 19, 45] {
                 let x = numbers(n * input, 8);
                 let units = |numbers: &[f32]| -> Vec<f32> {
@@ -454,18 +427,19 @@ mod tests {
                     let row = |x| lines.chunks(input).map(move |line| chain(x, line)).collect::<Vec<_>>();
                     x.chunks(input).flat_map(row).collect()
                 };
-                for &way in &ways {
+                for &kernel in &kernels {
+                    use InstructionSet::{Amx, Avx512Bf16, Portable};
                     let mut to = Rows::zeros(n, out);
                     let (left, target) =
                         (Left { values: &x, stride: input }, Target::of(to.values_mut(), out, 0));
-                    parallel(way, left, input, matrix.outputs(), Start::Add, target);
-                    let fused = PORTABLE_FMA || !matches!(way, Way::Pairs(Path::Portable));
-                    let expected = match way {
-                        Way::Tiles => products(&tiles),
+                    parallel(kernel, left, input, matrix.outputs(), Start::Add, target);
+                    let fused = PORTABLE_FMA || kernel.path.instruction_set() != Portable;
+                    let expected = match kernel.arithmetic {
+                        Arithmetic::Tiles => products(&tiles),
                         _ => products(&|x, line| chain(x, line, fused)),
                     };
-                    let what = format!("{way:?} {out} {input} {n}");
-                    if matches!(way, Way::NativePairs) {
+                    let what = format!("{kernel:?} {out} {input} {n}");
+                    if matches!(kernel.parts(), (Arithmetic::Pairs, Amx | Avx512Bf16)) {
                         let far = to.values().iter().zip(&expected).map(|(a, b)| (a - b).abs());
                         assert!(far.fold(0.0, f32::max) < 1e-6 * input as f32, "{what}");
                     } else {
@@ -479,8 +453,10 @@ mod tests {
     /// Of numbers of all sizes: as far off as two roundings allow, where what is denormal may count as zero.
     #[cfg(target_arch = "x86_64")]
     #[test]
+    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn the_instruction_adds_both_products() {
-        if !is_native_here() {
+        if InstructionSet::Avx512Bf16.detect().is_none() {
+            eprintln!("skipped: this processor has no AVX512-BF16");
             return;
         }
         let sizes = numbers(5 * 4000, 9);

@@ -1,9 +1,11 @@
-//! The register block, which is where products spend their time: few rows of the left side by one tile, by the means of each way.
+//! The register block, which is where products spend their time: few rows of the left side by one tile, by the means of each microkernel.
 
+use super::microkernel::{Arithmetic, Microkernel};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
-use super::{Way, amx, pairs};
-use crate::cpu::lanes::{PORTABLE_FMA, Path, fma};
+use super::{amx, pairs};
+use crate::cpu::code_path::InstructionSet;
+use crate::cpu::lanes::{PORTABLE_FMA, fma};
 
 /// One register block: `c[MR, NR] = from[MR, NR] + a[MR, k] b[k, NR]`, where `from` may be `c`.
 #[derive(Clone, Copy)]
@@ -22,56 +24,64 @@ pub(super) struct Block {
 /// Runs the register block of `n` rows.
 ///
 /// # Safety
-/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `from` has `n` rows of NR to read and `c` to write; the processor can run `way`. For
-/// [`Way::Tiles`], `from` is `c`.
+/// `a` has `n` rows of `k`, `b` is `[k, NR]`, `from` has `n` rows of NR to read and `c` to write. For [`Arithmetic::Tiles`], `from`
+/// is `c`.
 #[allow(unsafe_code)]
-pub(super) unsafe fn block(way: Way, registers: &mut amx::Registers, n: usize, block: Block) {
+pub(super) unsafe fn block(kernel: Microkernel, registers: &mut amx::Registers, n: usize, block: Block) {
+    #[cfg(target_arch = "aarch64")]
+    use InstructionSet::Neon;
+    use InstructionSet::Portable;
+    #[cfg(target_arch = "x86_64")]
+    use InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16};
     macro_rules! by_height {
         ($run:ident: $($mr:literal)*) => {
             match n {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller's promise; a code path exists only if the processor has its instructions.
                 $($mr => unsafe { $run::<$mr>(block) },)*
                 _ => unreachable!("register block of {n} rows"),
             }
         };
     }
-    match way {
+    match kernel.parts() {
+        // SAFETY: the caller's promise.
+        (Arithmetic::Tiles, _) => unsafe { registers.block(n, block) },
         #[cfg(target_arch = "x86_64")]
-        Way::Single(Path::Avx512) => by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12),
+        (Arithmetic::Single, Amx | Avx512Bf16 | Avx512) => {
+            by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12);
+        }
         #[cfg(target_arch = "x86_64")]
-        Way::Single(Path::Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
+        (Arithmetic::Single, Avx2) => by_height!(block_avx2: 1 2 3 4 5 6),
         #[cfg(target_arch = "aarch64")]
-        Way::Single(Path::Neon) => {
+        (Arithmetic::Single, Neon) => {
             use neon::block_neon;
             by_height!(block_neon: 1 2 3 4 5 6);
         }
-        Way::Single(_) => by_height!(block_portable: 1 2 3 4),
-        // SAFETY: the caller's promise.
-        Way::Tiles => unsafe { registers.block(n, block) },
+        (Arithmetic::Single, Portable) => by_height!(block_portable: 1 2 3 4),
         #[cfg(target_arch = "x86_64")]
-        Way::NativePairs => {
+        (Arithmetic::Pairs, Amx | Avx512Bf16) => {
             use pairs::block_native;
             by_height!(block_native: 1 2 3 4 5 6);
         }
         #[cfg(target_arch = "x86_64")]
-        Way::Pairs(Path::Avx512) => {
+        (Arithmetic::Pairs, Avx512) => {
             use pairs::block_avx512;
             by_height!(block_avx512: 1 2 3 4 5 6 7 8 9 10 11 12);
         }
         #[cfg(target_arch = "x86_64")]
-        Way::Pairs(Path::Avx2) => {
+        (Arithmetic::Pairs, Avx2) => {
             use pairs::block_avx2;
             by_height!(block_avx2: 1 2 3 4 5 6);
         }
         #[cfg(target_arch = "aarch64")]
-        Way::Pairs(Path::Neon) => {
+        (Arithmetic::Pairs, Neon) => {
             use pairs::block_neon;
             by_height!(block_neon: 1 2 3 4);
         }
-        _ => {
+        (Arithmetic::Pairs, Portable) => {
             use pairs::block_portable;
             by_height!(block_portable: 1 2 3 4 5 6);
         }
+        (_, other) => unreachable!("{other}: a code path of another architecture"),
     }
 }
 

@@ -26,20 +26,26 @@ fn read_of<const FMA: bool>(dtype: Dtype, line: &[u8], range: Range<usize>, to: 
 }
 
 /// As for other formats, but for the registers that lines are read into: they come from the buffer one group at a time.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-pub(super) fn by_rows<L: Lanes>(part: &Part<'_>, to: Target)
+pub(super) unsafe fn by_rows<L: Lanes>(part: &Part<'_>, to: Target)
 where
     Single: Stored<L>,
 {
-    match (part.side, to.n_rows) {
-        (Side::Columns(matrix), 1) => columns::<L, 1>(part, matrix, to),
-        (Side::Columns(matrix), 2) => columns::<L, 2>(part, matrix, to),
-        (Side::Columns(matrix), 3..=4) => columns::<L, 4>(part, matrix, to),
-        (Side::Columns(matrix), _) => columns::<L, 8>(part, matrix, to),
-        (Side::Terms(matrix), 1) => terms::<L, 1, 4>(part, matrix, to),
-        (Side::Terms(matrix), 2) => terms::<L, 2, 4>(part, matrix, to),
-        (Side::Terms(matrix), 3..=4) => terms::<L, 4, 2>(part, matrix, to),
-        (Side::Terms(matrix), _) => terms::<L, 8, 1>(part, matrix, to),
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (part.side, to.n_rows) {
+            (Side::Columns(matrix), 1) => columns::<L, 1>(part, matrix, to),
+            (Side::Columns(matrix), 2) => columns::<L, 2>(part, matrix, to),
+            (Side::Columns(matrix), 3..=4) => columns::<L, 4>(part, matrix, to),
+            (Side::Columns(matrix), _) => columns::<L, 8>(part, matrix, to),
+            (Side::Terms(matrix), 1) => terms::<L, 1, 4>(part, matrix, to),
+            (Side::Terms(matrix), 2) => terms::<L, 2, 4>(part, matrix, to),
+            (Side::Terms(matrix), 3..=4) => terms::<L, 4, 2>(part, matrix, to),
+            (Side::Terms(matrix), _) => terms::<L, 8, 1>(part, matrix, to),
+        }
     }
 }
 
@@ -50,8 +56,11 @@ fn pieces(range: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
 }
 
 /// Lines are columns: eight at a time, along all terms. Columns beyond the part's are computed and dropped.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn columns<L: Lanes, const N: usize>(part: &Part<'_>, matrix: &FrozenMatrix, to: Target)
+unsafe fn columns<L: Lanes, const N: usize>(part: &Part<'_>, matrix: &FrozenMatrix, to: Target)
 where
     Single: Stored<L>,
 {
@@ -88,8 +97,11 @@ where
 }
 
 /// Lines are terms: a few at a time, along all columns.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
 #[inline(always)]
-fn terms<L: Lanes, const N: usize, const G: usize>(part: &Part<'_>, matrix: &FrozenMatrix, to: Target)
+unsafe fn terms<L: Lanes, const N: usize, const G: usize>(part: &Part<'_>, matrix: &FrozenMatrix, to: Target)
 where
     Single: Stored<L>,
 {
