@@ -58,6 +58,17 @@ pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
     if !refused.is_empty() {
         printer.answer(&format!("\nNot supported:\n{}", refused.join("\n")))?;
     }
+    let notes: Vec<String> = models
+        .iter()
+        .flat_map(|model| model.notes.iter().map(|note| format!("{}: {}", model.model, in_a_line(note))))
+        .collect();
+    if !notes.is_empty() {
+        printer.answer(&format!("\nWorth knowing:\n{}", notes.join("\n")))?;
+    }
+    printer.say(
+        "checked: the configuration, the tokenizer, and the name, shape and format of every tensor; the weights' numbers were \
+         not read",
+    );
     printer.say(&format!("the Hugging Face cache is {}", cache.display()));
     Ok(Exit::Done)
 }
