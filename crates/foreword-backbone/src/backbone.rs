@@ -1,10 +1,10 @@
 //! A frozen model on a backend: loaded once, immutable after.
 
-use foreword_kernels::{Backend, Element, Head, HeadOf, Norm, Token, Weights};
+use foreword_kernels::{Backend, Bytes, Cpu, Element, Head, HeadOf, Norm, Token, Weights};
 
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::families;
+use crate::families::{self, Family};
 use crate::files::ModelFiles;
 use crate::identity::Identity;
 use crate::layer::Layer;
@@ -72,6 +72,60 @@ impl Embeddings {
     }
 }
 
+/// The family of a `config.json`, and what it says.
+pub(crate) fn read_config(bytes: &[u8]) -> Result<(&'static Family, Spec), BackboneError> {
+    let config = HfConfig::parse(bytes)?;
+    let family = families::find(&config)?;
+    let spec = (family.spec)(&config)?;
+    config.finish()?;
+    Ok((family, spec))
+}
+
+/// What a model's tensors become.
+struct Parts<B: Backend> {
+    table: Weights,
+    positions: Option<B::Matrix>,
+    embedding_norm: Option<Norm<B::Vector>>,
+    layers: Vec<Layer<B>>,
+    final_norm: Norm<B::Vector>,
+    head: Option<B::Matrix>,
+    head_bias: Option<B::Vector>,
+    weight_bytes: u64,
+}
+
+impl<B: Backend> Parts<B> {
+    /// Asks for every tensor by name and shape; none may be left over.
+    fn take(family: &Family, spec: &Spec, backend: &B, tensors: Tensors) -> Result<Self, BackboneError> {
+        let names = &tensors.as_stored(&(family.names)(spec));
+        let mut loader = Loader { backend, spec, names, tensors };
+        let table = loader.table()?;
+        let positions = match spec.positions {
+            Positions::Rotary | Positions::Alibi => None,
+            Positions::Learned { offset } => Some(loader.positions(offset)?),
+        };
+        let embedding_norm =
+            if spec.embedding.norm { Some(loader.norm(names.embedding_norm, 1.0)?) } else { None };
+        let layers = (0..spec.layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
+        let final_norm = loader.norm(names.final_norm, spec.head.scale)?;
+        let (head, head_bias) = loader.head(&table)?;
+        let weight_bytes = loader.tensors.n_bytes();
+        loader.finish(family.model_type)?;
+        Ok(Self { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes })
+    }
+}
+
+/// Whether the weights are those that a configuration asks for, by their headers alone: no number is read.
+pub(crate) fn check_headers(
+    family: &Family,
+    spec: &Spec,
+    weights: &[(String, Bytes)],
+) -> Result<(), BackboneError> {
+    let tensors = Tensors::read(weights, &(family.names)(spec))?.headers_only();
+    // A processor keeps matrices where they are mapped.
+    let backend = Cpu::new(1).map_err(BackboneError::Threads)?;
+    Parts::take(family, spec, &backend, tensors).map(|_| ())
+}
+
 impl<B: Backend> std::fmt::Debug for Backbone<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backbone").field("spec", &self.spec).finish_non_exhaustive()
@@ -85,26 +139,11 @@ impl<B: Backend> Backbone<B> {
     /// If the architecture or a key of its configuration is not understood, or a tensor is missing, misshapen, damaged
     /// or left over.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
-        let config = HfConfig::parse(&files.config)?;
-        let family = families::find(&config)?;
-        let spec = (family.spec)(&config)?;
-        config.finish()?;
+        let (family, spec) = read_config(&files.config)?;
         let names = (family.names)(&spec);
         let tensors = Tensors::read(&files.weights, &names)?;
-        let names = &tensors.as_stored(&names);
-        let mut loader = Loader { backend: &backend, spec: &spec, names, tensors };
-        let table = loader.table()?;
-        let positions = match spec.positions {
-            Positions::Rotary | Positions::Alibi => None,
-            Positions::Learned { offset } => Some(loader.positions(offset)?),
-        };
-        let embedding_norm =
-            if spec.embedding.norm { Some(loader.norm(names.embedding_norm, 1.0)?) } else { None };
-        let layers = (0..spec.layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
-        let final_norm = loader.norm(names.final_norm, spec.head.scale)?;
-        let (head, head_bias) = loader.head(&table)?;
-        let weight_bytes = loader.tensors.n_bytes();
-        loader.finish(family.model_type)?;
+        let Parts { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes } =
+            Parts::take(family, &spec, &backend, tensors)?;
         let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
         let scale = spec.embedding.scale;
         Ok(Self {

@@ -166,6 +166,17 @@ pub enum BackboneError {
         /// Rows of the embedding table.
         model: usize,
     },
+    /// A file beside `tokenizer.json` says something that can't be used.
+    #[error("{file}: {detail}")]
+    TokenizerFile {
+        /// The file.
+        file: &'static str,
+        /// Where, and what is wrong.
+        detail: String,
+    },
+    /// No thread could be started.
+    #[error("can't start a thread")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
     /// A row lies beyond the model's context.
     #[error("position {position} is beyond the model's context of {context}")]
     BeyondContext {

@@ -7,6 +7,8 @@ use foreword_kernels::Bytes;
 
 use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
+use crate::notice::Notice;
+use crate::tokenizer::beside::{self, Beside, Joined};
 
 /// The files of a model, not yet understood.
 #[derive(Debug)]
@@ -17,18 +19,21 @@ pub struct ModelFiles {
     pub config: Vec<u8>,
     /// `generation_config.json`, where there is one: of it, only the end tokens are read.
     pub generation_config: Option<Vec<u8>>,
-    /// `tokenizer.json`.
+    /// `tokenizer.json`, with the tokens that only the files beside it have.
     pub tokenizer: Vec<u8>,
     /// What the model's chats look like.
     pub chat: ChatFiles,
     /// The safetensors files, or one GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
+    /// What is worth knowing of them.
+    pub notices: Vec<Notice>,
 }
 
 /// What a model's files say of chats, read only where a chat is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ChatFiles {
-    /// `tokenizer_config.json`, where there is one: its `chat_template`, and its special tokens.
+    /// `tokenizer_config.json`, where there is one: its `chat_template`, and its special tokens, with those of
+    /// `special_tokens_map.json`.
     pub tokenizer_config: Option<Vec<u8>>,
     /// `chat_template.jinja`, where there is one.
     pub template: Option<Vec<u8>>,
@@ -59,10 +64,19 @@ impl ModelFiles {
     /// As [`Self::gguf`] says.
     pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(&file, &bytes)?;
+        gguf::known::check_whole(&gguf)?;
         let config = gguf::config::translate(&gguf, &bytes)?.to_string().into_bytes();
-        let tokenizer = gguf::tokenizer::to_json(&gguf)?;
+        let (tokenizer, notices) = gguf::tokenizer::to_json(&gguf)?;
         let chat = gguf::tokenizer::chat(&gguf)?;
-        Ok(Self { name, config, generation_config: None, tokenizer, chat, weights: vec![(file, bytes)] })
+        Ok(Self {
+            name,
+            config,
+            generation_config: None,
+            tokenizer,
+            chat,
+            weights: vec![(file, bytes)],
+            notices,
+        })
     }
 
     /// The files of a Hugging Face directory, its weights in one file or in shards.
@@ -77,17 +91,24 @@ impl ModelFiles {
         let config = needed(path, CONFIG, "")?;
         let generation_config = optional(path, GENERATION_CONFIG)?;
         let tokenizer = needed(path, TOKENIZER, TOKENIZER_HINT)?;
-        let chat = ChatFiles {
-            tokenizer_config: optional(path, TOKENIZER_CONFIG)?,
-            template: optional(path, CHAT_TEMPLATE)?,
+        let [config_beside, special_tokens_map, added_tokens] =
+            [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS].map(|name| optional(path, name));
+        let (config_beside, special_tokens_map, added_tokens) =
+            (config_beside?, special_tokens_map?, added_tokens?);
+        let beside = Beside {
+            config: config_beside.as_deref(),
+            special_tokens_map: special_tokens_map.as_deref(),
+            added_tokens: added_tokens.as_deref(),
         };
+        let Joined { tokenizer, config: tokenizer_config, notices } = beside::joined(tokenizer, beside)?;
+        let chat = ChatFiles { tokenizer_config, template: optional(path, CHAT_TEMPLATE)? };
         let weights = weight_files(path)?;
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =
             name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let weights = weights.collect::<Result<_, BackboneError>>()?;
-        Ok(Self { name, config, generation_config, tokenizer, chat, weights })
+        Ok(Self { name, config, generation_config, tokenizer, chat, weights, notices })
     }
 }
 
@@ -106,8 +127,12 @@ pub const CONFIG: &str = "config.json";
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// Of it, only the chat template and the special tokens are read.
+/// Of it, the chat template, the added and the special tokens are read.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Special tokens, where `tokenizer_config.json` has no `added_tokens_decoder`.
+pub const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+/// Added tokens by their ids, likewise.
+pub const ADDED_TOKENS: &str = "added_tokens.json";
 /// A chat template in a file of its own.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// The weights, where they are one file.

@@ -4,6 +4,7 @@
 //! | module | from | to |
 //! |---|---|---|
 //! | `config` | metadata | `config.json` |
+//! | `known` | texts and names | what llama.cpp makes of them |
 //! | `names` | names of tensors | those of the family |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
@@ -12,6 +13,7 @@
 //! copied that can stay mapped: the metadata's arrays are read where they lie, when they are asked for.
 
 pub(crate) mod config;
+pub(crate) mod known;
 pub(crate) mod names;
 pub(crate) mod tokenizer;
 pub(crate) mod write;

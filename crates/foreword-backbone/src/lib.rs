@@ -18,6 +18,7 @@ mod linear;
 mod loader;
 mod mlp;
 mod model;
+mod notice;
 mod rotary;
 mod spec;
 mod survey;
@@ -32,6 +33,7 @@ pub use foreword_kernels as kernels;
 pub use gguf::write::{Quantisation, Written};
 pub use identity::{Identity, Match};
 pub use model::Model;
+pub use notice::Notice;
 pub use spec::{
     Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
     RopeScaling, Spec,

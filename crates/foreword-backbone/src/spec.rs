@@ -3,6 +3,8 @@
 use foreword_kernels::{Activation, AttentionShape, Function, NormKind, Pairing};
 use serde_json::{Map, Value, json};
 
+use crate::identity::{same, same_number};
+
 /// What a decoder is. No `Default`: a family states every field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -298,7 +300,7 @@ impl Spec {
         put("positions", self.canonical_positions());
         put("tied_head", self.head.tied.into());
         for (key, value, usual) in self.special_numbers() {
-            if value != usual {
+            if !same_number(value, usual) {
                 put(key, value.into());
             }
         }
@@ -357,7 +359,7 @@ impl Spec {
                 let ropes: Vec<Value> =
                     self.pattern.iter().map(|kind| self.canonical_rope(kind.rope.as_ref())).collect();
                 match &ropes[..] {
-                    [first, rest @ ..] if rest.iter().all(|rope| rope == first) => first.clone(),
+                    [first, rest @ ..] if rest.iter().all(|rope| same(rope, first)) => first.clone(),
                     _ => json!({ "kind": "rotary", "of_layers": ropes }),
                 }
             }
@@ -366,6 +368,19 @@ impl Spec {
 
     fn canonical_rope(&self, rope: Option<&Rope>) -> Value {
         let Some(rope) = rope else { return Value::Null };
+        rope.canonical(self.attention.head_width)
+    }
+}
+
+impl Rope {
+    /// Whether the frequencies and factors are the same in single precision, in which all is computed.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        // A head of no width: the rotated width is always a field.
+        same(&self.canonical(0), &other.canonical(0))
+    }
+
+    fn canonical(&self, head_width: usize) -> Value {
+        let rope = self;
         let mut value = json!({ "kind": "rotary", "theta": rope.theta });
         let more = match &rope.scaling {
             RopeScaling::None => json!({}),
@@ -394,7 +409,7 @@ impl Spec {
         };
         if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
             value.extend(more);
-            if rope.width != self.attention.head_width {
+            if rope.width != head_width {
                 value.insert("width".into(), rope.width.into());
             }
             if rope.pairing == Pairing::Neighbours {
@@ -403,7 +418,9 @@ impl Spec {
         }
         value
     }
+}
 
+impl Spec {
     /// L·2·K·D, the numbers of a position's keys and values in all layers.
     #[must_use]
     pub fn cache_width(&self) -> usize {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::Value;
 
-use crate::config::HfConfig;
+use crate::backbone::read_config;
 use crate::error::BackboneError;
-use crate::families;
 use crate::files::{CONFIG, ModelFiles, map, weights_at};
-use crate::spec::Spec;
+use crate::model;
+use crate::notice::Notice;
 
 /// What is known of a model that was not loaded.
 #[derive(Debug)]
@@ -21,31 +21,39 @@ pub struct Survey {
     pub parameters: Option<u64>,
     /// Bytes of its weights in safetensors.
     pub bytes: u64,
-    /// Why it can't be loaded, as far as that shows without reading its weights.
+    /// Why it can't be loaded. `None`: its configuration, its tokenizer and the name, shape and format of every tensor are as
+    /// loading asks for; only the numbers of its weights were not read.
     pub refused: Option<BackboneError>,
+    /// What loading would tell beside.
+    pub notices: Vec<Notice>,
 }
 
 impl Survey {
     /// Looks at a directory.
     #[must_use]
     pub fn directory(path: &Path) -> Self {
+        match ModelFiles::directory(path) {
+            Ok(files) => Self::of(&files),
+            Err(error) => Self::of_remains(path, error),
+        }
+    }
+
+    /// Looks at a directory that lacks something.
+    fn of_remains(path: &Path, error: BackboneError) -> Self {
         let config = fs::read(path.join(CONFIG)).ok();
-        let spec = config.as_deref().map(spec);
-        let loaded = weights_at(path);
-        let weights = loaded.as_ref().map_or_else(|_| all_weights(path), Clone::clone);
+        let spec = config.as_deref().map(read_config);
+        let weights = weights_at(path).unwrap_or_else(|_| all_weights(path));
         let sizes = weights.iter().filter_map(|file| file.metadata().ok());
         let bytes = sizes.map(|metadata| metadata.len()).sum();
-        let headers = weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>();
-        let of_headers = headers.as_ref().ok().copied().filter(|_| !weights.is_empty());
-        let of_spec =
-            spec.as_ref().and_then(|spec| spec.as_ref().ok()).map(|spec| spec.n_parameters() as u64);
-        // The configuration first: where it is another architecture's, nothing else matters.
-        let refused = match spec {
-            Some(Err(error)) => Some(error),
-            _ => loaded.err().or(headers.err()),
+        let of_headers = || weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>().ok();
+        let (parameters, refused) = match spec {
+            Some(Ok((_, spec))) => (Some(spec.n_parameters() as u64), error),
+            // The configuration first: where it is another architecture's, nothing else matters.
+            Some(Err(other)) => (of_headers().filter(|_| !weights.is_empty()), other),
+            None => (of_headers().filter(|_| !weights.is_empty()), error),
         };
         let family = config.as_deref().and_then(family);
-        Self { family, parameters: of_spec.or(of_headers), bytes, refused }
+        Self { family, parameters, bytes, refused: Some(refused), notices: Vec::new() }
     }
 
     /// Looks at a GGUF file.
@@ -55,29 +63,28 @@ impl Survey {
             Ok(files) => Self::of(&files),
             Err(error) => {
                 let bytes = path.metadata().map_or(0, |metadata| metadata.len());
-                Self { family: None, parameters: None, bytes, refused: Some(error) }
+                let refused = Some(error);
+                Self { family: None, parameters: None, bytes, refused, notices: Vec::new() }
             }
         }
     }
 
-    /// Looks at files that are at hand.
+    /// Looks at files that are at hand: all that loading checks, but the numbers of the weights.
     #[must_use]
     pub fn of(files: &ModelFiles) -> Self {
-        let spec = spec(&files.config);
-        Self {
-            family: family(&files.config),
-            parameters: spec.as_ref().ok().map(|spec| spec.n_parameters() as u64),
-            bytes: files.weights.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-            refused: spec.err(),
-        }
+        let of_headers =
+            || files.weights.iter().map(|(file, bytes)| numbers_in(file, bytes)).sum::<Result<u64, _>>();
+        let (parameters, checked) = match read_config(&files.config) {
+            Ok((family, spec)) => (Some(spec.n_parameters() as u64), model::check(files, family, &spec)),
+            Err(error) => (of_headers().ok(), Err(error)),
+        };
+        let (notices, refused) = match checked {
+            Ok(notices) => (notices, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let bytes = files.weights.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        Self { family: family(&files.config), parameters, bytes, refused, notices }
     }
-}
-
-fn spec(config: &[u8]) -> Result<Spec, BackboneError> {
-    let config = HfConfig::parse(config)?;
-    let spec = (families::find(&config)?.spec)(&config)?;
-    config.finish()?;
-    Ok(spec)
 }
 
 fn family(config: &[u8]) -> Option<String> {
@@ -98,12 +105,15 @@ fn all_weights(dir: &Path) -> Vec<PathBuf> {
 /// How many numbers a safetensors file holds, by its header; whether it has the bytes for them.
 fn numbers(path: &Path) -> Result<u64, BackboneError> {
     // Mapped: nothing of it is read but the header.
-    let bytes = map(path)?;
+    numbers_in(&path.display().to_string(), &map(path)?)
+}
+
+fn numbers_in(file: &str, bytes: &[u8]) -> Result<u64, BackboneError> {
     let bad = |error: &SafeTensorError| BackboneError::Safetensors {
-        file: path.display().to_string(),
+        file: file.to_owned(),
         detail: error.to_string(),
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(&error))?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| bad(&error))?;
     let product = |shape: &[usize]| shape.iter().fold(1u64, |n, &dim| n.saturating_mul(dim as u64));
     Ok(metadata.tensors().values().fold(0u64, |n, tensor| n.saturating_add(product(&tensor.shape))))
 }

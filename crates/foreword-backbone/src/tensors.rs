@@ -22,6 +22,8 @@ pub(crate) struct Tensors {
     left: BTreeMap<String, Stored>,
     /// Weights of linear layers are stored output first, whatever the family's own files do.
     output_first: bool,
+    /// No number is looked at: vectors are zeros.
+    headers_only: bool,
     n_bytes: u64,
 }
 
@@ -37,7 +39,10 @@ impl Tensors {
         for (file, bytes) in files {
             let bad = |detail: String| BackboneError::Safetensors { file: file.clone(), detail };
             let parsed = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
-            for (name, view) in parsed.iter() {
+            // In their order, so that what is wrong is always told of the same one.
+            let mut views: Vec<_> = parsed.iter().collect();
+            views.sort_unstable_by_key(|(name, _)| *name);
+            for (name, view) in views {
                 let bytes = bytes.slice_ref(view.data());
                 let dtype = match view.dtype() {
                     safetensors::Dtype::F32 => Ok(Dtype::F32),
@@ -53,7 +58,7 @@ impl Tensors {
                 }
             }
         }
-        Ok(Self { left: tensors, output_first: false, n_bytes: 0 })
+        Ok(Self { left: tensors, output_first: false, headers_only: false, n_bytes: 0 })
     }
 
     /// The tensors of a GGUF file by the family's names for them. Those that the family has no name for keep theirs, and so are
@@ -75,7 +80,12 @@ impl Tensors {
                 return Err(gguf.wrong(format!("tensor `{name}` is there twice")));
             }
         }
-        Ok(Self { left: tensors, output_first: true, n_bytes: 0 })
+        Ok(Self { left: tensors, output_first: true, headers_only: false, n_bytes: 0 })
+    }
+
+    /// The same tensors, of which no number will be read.
+    pub(crate) fn headers_only(self) -> Self {
+        Self { headers_only: true, ..self }
     }
 
     /// The names of a family whose tensors are stored so: in GGUF files linear weights are `[out, in]` and gains are whole, whatever
@@ -106,6 +116,9 @@ impl Tensors {
     /// Takes a vector `[n]`, widened. NaN and infinities are refused here, where looking costs nothing.
     pub(crate) fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>, BackboneError> {
         let (weights, paired) = self.take(name, &[n])?;
+        if self.headers_only {
+            return Ok(vec![0.0; n]);
+        }
         let mut values = weights.to_f32().into_owned();
         if let Some(width) = paired {
             // As a matrix of one column, so that the order of its rows is the same.
@@ -116,7 +129,11 @@ impl Tensors {
 
     /// Takes a matrix `[rows, cols]`, widened, row after row; likewise.
     pub(crate) fn flat(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, BackboneError> {
-        let values = self.matrix(name, rows, cols)?.to_f32().into_owned();
+        let matrix = self.matrix(name, rows, cols)?;
+        if self.headers_only {
+            return Ok(vec![0.0; rows * cols]);
+        }
+        let values = matrix.to_f32().into_owned();
         self.finite(name, values)
     }
 
@@ -156,12 +173,12 @@ impl Tensors {
         self.left.contains_key(name)
     }
 
-    /// Whether a tensor of that name is there and is not `table`, to the bit.
+    /// Whether a tensor of that name is there and is not `table`, to the bit; by headers alone, another shape or format.
     pub(crate) fn differs(&self, name: &str, table: &Weights) -> bool {
         let same = |stored: &Stored| {
             stored.shape == [table.rows(), table.cols()]
                 && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
-                && stored.bytes == table.bytes()
+                && (self.headers_only || stored.bytes == table.bytes())
         };
         self.left.get(name).is_some_and(|stored| !same(stored))
     }

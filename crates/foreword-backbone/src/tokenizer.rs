@@ -7,6 +7,8 @@
 //! encode_context("… Sentiment:") + encode_joined(" positive")
 //! ```
 
+pub(crate) mod beside;
+mod fit;
 mod marked;
 
 pub use marked::MarkedText;
@@ -68,6 +70,21 @@ pub enum TokenizerError {
         /// What the tokenizer said.
         reason: String,
     },
+    /// A text has a token that was added to the tokenizer, but not to the model.
+    #[error(
+        "the text {text:?} has the token {token:?} with number {id}, but the model embeds only {model}, from 0: give the model \
+         rows for its added tokens (`model.resize_token_embeddings(len(tokenizer))` in Python), or leave the token out"
+    )]
+    NoEmbedding {
+        /// The beginning of the text.
+        text: String,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding table.
+        model: usize,
+    },
 }
 
 /// A model's tokenizer. Truncation, padding and BPE dropout that the file may ask for are off: nothing is cut, padded
@@ -79,6 +96,8 @@ pub struct Tokenizer {
     adds_space: bool,
     anchor: Option<Anchor>,
     digest: String,
+    /// Ids from here on are refused.
+    rows: usize,
 }
 
 /// A token with its text. Decoders strip the space in front of a text's first token; decoding after this one shows it.
@@ -112,6 +131,7 @@ impl Tokenizer {
             adds_space: false,
             anchor: None,
             digest: digest::spelled(Sha256::new_with_prefix(bytes)),
+            rows: usize::MAX,
         };
         tokenizer.leading = tokenizer.probe_leading()?;
         tokenizer.adds_space = tokenizer.probe_added_space()?;
@@ -210,7 +230,10 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, with_special: bool) -> Result<Encoding, TokenizerError> {
-        guarded(|| self.inner.encode_fast(text, with_special)).map_err(|reason| not_encoded(text, &reason))
+        let encoding = guarded(|| self.inner.encode_fast(text, with_special));
+        let encoding = encoding.map_err(|reason| not_encoded(text, &reason))?;
+        self.check_embedded(text, encoding.get_ids())?;
+        Ok(encoding)
     }
 
     fn without_trailing(&self, encoding: &Encoding) -> Vec<u32> {

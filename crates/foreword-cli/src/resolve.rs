@@ -29,11 +29,16 @@ const TEXT_SLOT: &str = "text";
 
 /// Opens the model that a name stands for.
 pub(crate) fn model(name: &str, machine: &MachineArgs, printer: &Printer) -> Result<Model<Machine>> {
-    open(&named::files(name, printer)?, name, machine)
+    open(&named::files(name, printer)?, name, machine, printer)
 }
 
-/// Opens a model whose files are at hand.
-pub(crate) fn open(files: &ModelFiles, name: &str, machine: &MachineArgs) -> Result<Model<Machine>> {
+/// Opens a model whose files are at hand, and tells what is worth knowing of them.
+pub(crate) fn open(
+    files: &ModelFiles,
+    name: &str,
+    machine: &MachineArgs,
+    printer: &Printer,
+) -> Result<Model<Machine>> {
     let n_threads = machine.threads.unwrap_or(0);
     // The tokenizer's threads, once for all runs of the program; the model has a pool of its own.
     static STARTED: AtomicBool = AtomicBool::new(false);
@@ -44,7 +49,11 @@ pub(crate) fn open(files: &ModelFiles, name: &str, machine: &MachineArgs) -> Res
             .context("cannot start threads")?;
     }
     let backend = device::open(machine.device, n_threads, machine.dtype)?;
-    Model::load(files, backend).with_context(|| format!("the model {name}"))
+    let model = Model::load(files, backend).with_context(|| format!("the model {name}"))?;
+    for notice in &model.notices {
+        printer.warn(&notice.to_string());
+    }
+    Ok(model)
 }
 
 /// What a model runs on, for those who want to know.

@@ -18,6 +18,7 @@ fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
         tokenizer: Vec::new(),
         chat: ChatFiles::default(),
         weights,
+        notices: Vec::new(),
     }
 }
 

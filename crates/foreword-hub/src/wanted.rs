@@ -1,6 +1,9 @@
 //! Which files of a repository are wanted: those that are read, in the one format that is read.
 
-use foreword_backbone::files::{CONFIG, GENERATION_CONFIG, INDEX, TOKENIZER, WEIGHTS};
+use foreword_backbone::files::{
+    ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS_MAP, TOKENIZER,
+    TOKENIZER_CONFIG, WEIGHTS,
+};
 use foreword_format::HubName;
 
 use crate::error::HubError;
@@ -8,7 +11,8 @@ use crate::error::HubError;
 /// What a model can't do without, beside its weights.
 pub(crate) const REQUIRED: [&str; 2] = [CONFIG, TOKENIZER];
 /// What is taken where it is there.
-pub(crate) const OPTIONAL: [&str; 3] = [GENERATION_CONFIG, "tokenizer_config.json", "chat_template.jinja"];
+pub(crate) const OPTIONAL: [&str; 5] =
+    [GENERATION_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, CHAT_TEMPLATE];
 
 /// Where the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 mod files;
 mod jinja;
+mod source;
 
 use std::sync::Arc;
 
@@ -256,6 +257,18 @@ impl Chat {
     #[must_use]
     pub fn leading(&self) -> &[Token] {
         &self.0.leading
+    }
+
+    /// The token that every chat begins with twice, if there is one. Nothing is put before a chat: the template writes its BOS.
+    ///
+    /// # Errors
+    /// If what is around a message can't be tokenised.
+    pub fn doubled(&self, tokenizer: &Tokenizer) -> Result<Option<Token>, ChatError> {
+        let (whole, _) = tokenizer.encode_marked(&self.0.frame.around(""))?;
+        Ok(match whole[..] {
+            [first, second, ..] if first == second && tokenizer.bos() == Some(first) => Some(first),
+            _ => None,
+        })
     }
 
     /// The tokens of every message in its chat.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use foreword_backbone::kernels::Token;
+use foreword_backbone::{Tokenizer, TokenizerError};
+
 /// What can be wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -65,6 +68,17 @@ enum Part {
 }
 
 impl Template {
+    /// The token that the tokenizer puts before every text and that the template begins with as well, so that texts begin with
+    /// it twice.
+    ///
+    /// # Errors
+    /// If the template's own text can't be tokenised.
+    pub fn doubled(&self, tokenizer: &Tokenizer) -> Result<Option<Token>, TokenizerError> {
+        let tokens = tokenizer.encode_context(&self.render(|_| "x"))?;
+        let second = tokens.get(tokenizer.leading().len()).copied();
+        Ok(tokenizer.bos().filter(|&bos| second == Some(bos)))
+    }
+
     /// The template of a classification that states none. `{text}` is the text field, whatever that is called.
     pub const DEFAULT: &str = "{text}\nLabel:";
 

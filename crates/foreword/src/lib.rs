@@ -22,6 +22,7 @@
 //!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
 //!         chat: ChatFiles::default(),
 //!         weights: vec![("model.safetensors".to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
+//!         notices: Vec::new(),
 //!     },
 //!     Cpu::new(0)?,
 //! )?;

@@ -52,7 +52,7 @@ pub(super) fn rope(
             let mut of_new = *context;
             let new = stated(config, Some(new), head_width, keys, &mut of_new)?;
             let old = stated(config, Some(old), head_width, keys, context)?;
-            if old != new || *context != of_new {
+            if !old.is_same(&new) || *context != of_new {
                 return Err(config.reject("rope_scaling", "it contradicts rope_parameters: keep one of them"));
             }
             Ok(old)

@@ -232,7 +232,7 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     // Every known way to cut texts makes a tokenizer that can be read.
     for pre in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm", "phi-2", "command-r"] {
         let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
-        let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json).unwrap();
+        let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
         assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
         assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
         assert_eq!(tokenizer.bos(), (pre == "llama-bpe").then_some(3), "{pre}");

@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::Gguf;
+use super::known::{self, Swallowing};
 use crate::error::BackboneError;
 use crate::files::ChatFiles;
+use crate::notice::Notice;
 
 /// The whole `tokenizer.json`.
 pub(crate) const WHOLE: &str = "tokenizer.huggingface.json";
@@ -112,6 +114,7 @@ struct Tokens {
     bos: Option<usize>,
     eos: Option<usize>,
     unknown: Option<usize>,
+    swallowing: Swallowing,
 }
 
 impl Tokens {
@@ -123,7 +126,7 @@ impl Tokens {
             texts.items().map(|item| item.text().map(std::borrow::Cow::into_owned)).collect();
         let texts =
             texts.ok_or_else(|| gguf.wrong("`tokenizer.ggml.tokens` holds something else than strings"))?;
-        let kinds = match gguf.array("tokenizer.ggml.token_type")? {
+        let mut kinds = match gguf.array("tokenizer.ggml.token_type")? {
             None => vec![kind::NORMAL; texts.len()],
             Some(kinds) => kinds
                 .items()
@@ -138,6 +141,11 @@ impl Tokens {
                 gguf.wrong("`tokenizer.ggml.token_type` has another length than `tokenizer.ggml.tokens`")
             );
         }
+        for (text, kind) in texts.iter().zip(&mut kinds) {
+            if known::is_end(text) {
+                *kind = kind::CONTROL;
+            }
+        }
         let known = |name: &str| -> Result<Option<usize>, BackboneError> {
             let key = format!("tokenizer.ggml.{name}_token_id");
             match gguf.count(&key)? {
@@ -148,7 +156,8 @@ impl Tokens {
             }
         };
         let (bos, eos, unknown) = (known("bos")?, known("eos")?, known("unknown")?);
-        Ok(Self { texts, kinds, bos, eos, unknown })
+        let swallowing = Swallowing::of(gguf)?;
+        Ok(Self { texts, kinds, bos, eos, unknown, swallowing })
     }
 
     /// The entries of `vocab`: of tokens that are spelled alike the first is the one that is found.
@@ -177,8 +186,8 @@ impl Tokens {
         added
             .map(|(id, (text, &kind))| {
                 json!({
-                    "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": kind != kind::USER,
+                    "id": id, "content": text, "single_word": false, "lstrip": false,
+                    "rstrip": self.swallowing.holds(text), "normalized": false, "special": kind != kind::USER,
                 })
             })
             .collect()
@@ -226,10 +235,10 @@ pub(crate) fn chat(gguf: &Gguf<'_>) -> Result<ChatFiles, BackboneError> {
     Ok(ChatFiles { tokenizer_config: Some(config.to_string().into_bytes()), template: None })
 }
 
-/// The `tokenizer.json` of a file.
-pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<Vec<u8>, BackboneError> {
+/// The `tokenizer.json` of a file, and what is worth knowing of it.
+pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), BackboneError> {
     if let Some(whole) = gguf.text(WHOLE)? {
-        return Ok(whole.into_owned().into_bytes());
+        return Ok((whole.into_owned().into_bytes(), Vec::new()));
     }
     let model = gguf.text("tokenizer.ggml.model")?;
     let tokens = Tokens::read(gguf)?;
@@ -246,14 +255,14 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<Vec<u8>, BackboneError> {
     for (key, value) in parts {
         file[key] = value;
     }
-    Ok(file.to_string().into_bytes())
+    Ok((file.to_string().into_bytes(), known::notices(gguf)?))
 }
 
 /// Parts of a `tokenizer.json` by their keys.
 type Parts = Vec<(&'static str, Value)>;
 
 fn bytes_and_merges(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
-    let name = gguf.text("tokenizer.ggml.pre")?.unwrap_or("default".into());
+    let name = gguf.text("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or("default".into());
     let words = WORDS.iter().find(|words| words.names.contains(&&*name)).ok_or_else(|| {
         let known: Vec<&str> = WORDS.iter().flat_map(|words| words.names).copied().collect();
         gguf.wrong(format!(

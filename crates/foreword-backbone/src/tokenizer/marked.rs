@@ -73,6 +73,7 @@ impl Tokenizer {
                 }
             }
             if spelled.is_empty() {
+                self.check_embedded(text, &tokens)?;
                 return Ok((tokens, n_before));
             }
             for token in spelled {

@@ -13,4 +13,6 @@ mod gguf;
 mod golden;
 mod parity;
 mod specs;
+mod survey;
 mod table;
+mod tokens;

@@ -104,7 +104,7 @@ fn on_model(
     let usual = if labels.is_some() { Template::DEFAULT } else { Template::DEFAULT_GENERATION };
     let wording = Wording::find((&args.task).into(), none, usual)?;
     let placement = args.task.placement.unwrap_or(DEFAULT_PLACEMENT);
-    let chat = wording.chat(model, placement)?;
+    let chat = wording.chat(model, placement, printer)?;
     let goal = match labels {
         Some(labels) => Goal::Classification(Classification {
             verbalizer: Verbalizer::answering(&labels.0, &model.tokenizer, chat.is_some())?,

@@ -98,7 +98,7 @@ fn model(
     } else {
         let Some(name) = recorded_name(directory) else { return Ok(None) };
         let Some(files) = files_at_hand(&name) else { return Ok(None) };
-        resolve::open(&files, &name, &machine)?
+        resolve::open(&files, &name, &machine, printer)?
     };
     match record::check_fit(directory, &model) {
         Ok(warnings) => {

@@ -60,6 +60,17 @@ pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
     if !refused.is_empty() {
         printer.answer(&format!("\nNot supported:\n{}", refused.join("\n")))?;
     }
+    let notes: Vec<String> = models
+        .iter()
+        .flat_map(|model| model.notes.iter().map(|note| format!("{}: {}", model.model, in_a_line(note))))
+        .collect();
+    if !notes.is_empty() {
+        printer.answer(&format!("\nWorth knowing:\n{}", notes.join("\n")))?;
+    }
+    printer.say(
+        "checked: the configuration, the tokenizer, and the name, shape and format of every tensor; the weights' numbers were \
+         not read",
+    );
     printer.say(&match cache {
         Some(cache) => format!("the Hugging Face cache is {}", cache.display()),
         None => "there is no Hugging Face cache: neither HF_HOME nor HOME is set".to_owned(),

@@ -24,6 +24,10 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
     }
     check_file(&args.file, args.force)?;
     let files = named::files(&args.source, printer)?;
+    // The file that is written has the tokenizer whole: what is doubtful in it can't be seen there any more.
+    for notice in &files.notices {
+        printer.warn(&notice.to_string());
+    }
     let real = |path: &Path| path.canonicalize().ok();
     if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
         return Err(Given::wrong("OUT is the model itself").hint("give another file").into());

@@ -37,6 +37,7 @@ pub(crate) fn bundled() -> ModelFiles {
         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
         chat: ChatFiles::default(),
         weights: vec![(WEIGHTS.to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
+        notices: Vec::new(),
     }
 }
 

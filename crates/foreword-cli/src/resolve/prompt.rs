@@ -207,7 +207,7 @@ impl<'a> Asked<'a> {
         let wording = Wording::find(self.task.into(), recorded, default_template)?;
         let placement = self.task.placement.or(recorded.map(|task| task.placement));
         let placement = placement.unwrap_or(DEFAULT_PLACEMENT);
-        let chat = wording.chat(model, placement)?;
+        let chat = wording.chat(model, placement, printer)?;
         let (truth_field, goal) = match kind {
             TaskKind::Classification => {
                 let field = self.fields.label.or(recorded.and_then(|task| task.label_field.as_deref()));

@@ -178,7 +178,7 @@ impl Plan {
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = super::model(model_name, machine, printer)?;
         let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
-        let chat = wording.chat(&model, placement)?;
+        let chat = wording.chat(&model, placement, printer)?;
         let task = Task {
             template,
             text_field: fields.text.clone(),

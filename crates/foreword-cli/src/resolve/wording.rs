@@ -12,6 +12,7 @@ use foreword::{Model, TaskError, Template, Verbalizer};
 use crate::args::TaskArgs;
 use crate::device::Machine;
 use crate::exit::Given;
+use crate::printer::Printer;
 
 /// What is stated, recorded or usual, before the model is known.
 #[derive(Clone, Debug)]
@@ -89,14 +90,39 @@ impl Wording {
         Ok(Self { template, chat })
     }
 
-    /// The chat, on a model.
-    pub(crate) fn chat(&self, model: &Model<Machine>, placement: Placement) -> Result<Option<Chat>> {
-        match &self.chat {
-            Asked::None if placement == Placement::System => Err(TaskError::NoChat.into()),
-            Asked::None => Ok(None),
-            Asked::Stated(system) => Ok(Some(Chat::new(model, system.as_deref(), placement)?)),
-            Asked::Recorded(record) => Ok(Some(Chat::of_record(model, record, placement)?)),
+    /// The chat, on a model. Tells where texts would begin with BOS twice.
+    pub(crate) fn chat(
+        &self,
+        model: &Model<Machine>,
+        placement: Placement,
+        printer: &Printer,
+    ) -> Result<Option<Chat>> {
+        let chat = match &self.chat {
+            Asked::None if placement == Placement::System => return Err(TaskError::NoChat.into()),
+            Asked::None => None,
+            Asked::Stated(system) => Some(Chat::new(model, system.as_deref(), placement)?),
+            Asked::Recorded(record) => Some(Chat::of_record(model, record, placement)?),
+        };
+        let twice = match &chat {
+            None => self.template.doubled(&model.tokenizer)?,
+            Some(chat) => chat.doubled(&model.tokenizer)?,
+        };
+        if let Some(token) = twice.and_then(|token| model.tokenizer.token(token)) {
+            let (by, cure) = match chat {
+                None => (
+                    "the tokenizer puts it before every text, and so does the template",
+                    format!("take {token:?} out of the template; a prompt that was trained with it needs it"),
+                ),
+                Some(_) => (
+                    "the model's chat template writes it twice",
+                    "take one out of chat_template.jinja or tokenizer_config.json".to_owned(),
+                ),
+            };
+            printer.warn(&format!(
+                "every text begins with {token:?} twice, which models have not learned: {by}; {cure}"
+            ));
         }
+        Ok(chat)
     }
 }
 

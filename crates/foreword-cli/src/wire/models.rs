@@ -21,6 +21,8 @@ pub(crate) struct ModelLine {
     pub(crate) bytes: u64,
     pub(crate) supported: bool,
     pub(crate) why: Option<String>,
+    /// What is worth knowing of one that can be used.
+    pub(crate) notes: Vec<String>,
 }
 
 impl ModelLine {
@@ -31,9 +33,10 @@ impl ModelLine {
         (path, commit): (Option<&Path>, Option<String>),
         survey: Survey,
     ) -> Self {
-        let Survey { family, parameters, bytes, refused } = survey;
+        let Survey { family, parameters, bytes, refused, notices } = survey;
         let why = refused.map(|error| message_of(&error.into()));
+        let notes = notices.iter().map(ToString::to_string).collect();
         let path = path.map(|path| path.display().to_string());
-        Self { model, place, path, commit, family, parameters, bytes, supported: why.is_none(), why }
+        Self { model, place, path, commit, family, parameters, bytes, supported: why.is_none(), why, notes }
     }
 }

@@ -29,6 +29,7 @@ mod explain;
 mod hub;
 mod lint;
 mod models;
+mod notices;
 
 mod peft;
 

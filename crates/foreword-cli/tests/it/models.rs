@@ -19,6 +19,7 @@ struct Line {
     bytes: u64,
     supported: bool,
     why: Option<String>,
+    notes: Vec<String>,
 }
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -69,7 +70,8 @@ fn models_are_told_with_why_they_can_not_be_used() {
     Not supported:
     org/mamba: config.json: model_type `mamba` is not supported
     org/older@v1: [DIR]/hf/hub/models--org--older/snapshots/0123456789abcdef0123456789abcdef01234567 is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); a tokenizer of the older kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
-    mine/cut: mine/cut/model.safetensors: not a whole safetensors file (incomplete metadata, file not fully covered); download or copy it again
+    mine/cut: model.safetensors: not a whole safetensors file (incomplete metadata, file not fully covered); download or copy it again
+    checked: the configuration, the tokenizer, and the name, shape and format of every tensor; the weights' numbers were not read
     the Hugging Face cache is [DIR]/hf/hub
     ");
 }
@@ -91,6 +93,7 @@ fn models_are_told_to_scripts() {
     assert_eq!(names, expected);
     for line in &lines {
         assert_eq!(line.supported, line.why.is_none(), "{line:?}");
+        assert!(line.notes.is_empty(), "{line:?}");
         assert_eq!(line.commit.is_some(), line.place == "cache", "{line:?}");
         assert_eq!(line.path.is_none(), line.place == "bundled", "{line:?}");
         assert!(line.bytes > 0 && line.parameters.is_some(), "{line:?}");

@@ -34,7 +34,10 @@ fn only_what_is_read_is_fetched_and_lies_where_python_looks() {
         let link = fs::read_link(fetched.path.join("model.safetensors")).unwrap();
         assert_eq!(link.to_str(), Some(format!("../../blobs/{large}").as_str()));
     }
-    assert_eq!(names(&scene.cached(".no_exist").join(&commit)), ["tokenizer_config.json"]);
+    assert_eq!(
+        names(&scene.cached(".no_exist").join(&commit)),
+        ["added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"]
+    );
     let locks = names(&scene.settings.cache.join(".locks/models--org--tiny"));
     assert!(locks.contains(&format!("{large}.lock")), "{locks:?}");
     assert_eq!(told, ["Begin { files: 5, bytes: 300042, here: 0 }", "End"]);

@@ -89,5 +89,10 @@ fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, Written> {
         let tokens: Vec<Written> = config.get(*name)?.as_array()?.iter().filter_map(token).collect();
         Some(((*name).to_owned(), Written::from(tokens)))
     };
-    SPECIAL_TOKENS.iter().filter_map(of_name).chain(LISTS.iter().filter_map(of_list)).collect()
+    // A model may name others: `image_token`.
+    let others = config.keys().map(String::as_str).filter(|key| key.ends_with("_token"));
+    let names = SPECIAL_TOKENS.into_iter().chain(others);
+    let named = LISTS.iter().filter_map(|name| config.get(*name)?.as_object()).flatten();
+    let named = named.filter_map(|(name, value)| Some((name.clone(), token(value)?)));
+    names.filter_map(|name| of_name(&name)).chain(named).chain(LISTS.iter().filter_map(of_list)).collect()
 }

@@ -11,6 +11,7 @@ use serde::Serialize as _;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::ChatError;
+use super::source::{Unreadable, understood};
 
 /// A template in a file of its own.
 pub(super) const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -90,7 +91,12 @@ impl Jinja {
         for (name, value) in special_tokens {
             environment.add_global(name, value);
         }
-        let added = environment.add_template_owned(NAME, without_generation_tags(source));
+        let source = understood(source).map_err(|Unreadable { line, reason }| ChatError::Template {
+            origin,
+            line: Some(line),
+            reason,
+        })?;
+        let added = environment.add_template_owned(NAME, source);
         added.map_err(|error| told(origin, &error))?;
         Ok(Self { environment, origin })
     }
@@ -128,29 +134,6 @@ fn told(origin: Origin, error: &Error) -> ChatError {
     // What a macro or an attribute went wrong over is the cause of what is told.
     let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
     ChatError::Template { origin, line: error.line(), reason: format!("{reason}{cause}") }
-}
-
-/// `{% generation %}` marks what an assistant said, which is nothing to a prompt: its text is taken as it stands.
-fn without_generation_tags(source: &str) -> String {
-    let mut written = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        written.push_str(before);
-        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
-        let (tag, after) = tag.split_at(end);
-        let inside = tag.trim_start_matches("{%").trim_end_matches("%}");
-        let name = inside.trim_matches(['-', '+']).trim();
-        let other = match name {
-            "generation" => "with",
-            "endgeneration" => "endwith",
-            other => other,
-        };
-        written.push_str(&if other == name { tag.to_owned() } else { tag.replacen(name, other, 1) });
-        rest = after;
-    }
-    written.push_str(rest);
-    written
 }
 
 /// Values as Python writes them.

@@ -314,3 +314,97 @@ fn hostile_templates_are_stopped() {
     let nested = format!("{}{}", "{% if true %}".repeat(20_000), "{% endif %}".repeat(20_000));
     assert!(message(&nested).contains("line 1"), "{}", message(&nested));
 }
+
+#[derive(Deserialize)]
+struct TokenGolden {
+    directories: Vec<Directory>,
+    literals: Vec<Literal>,
+}
+
+#[derive(Deserialize)]
+struct Directory {
+    name: String,
+    tokenizer: String,
+    config: serde_json::Value,
+    special_tokens_map: Option<serde_json::Value>,
+    rendered: String,
+}
+
+#[derive(Deserialize)]
+struct Literal {
+    template: String,
+    rendered: Option<String>,
+}
+
+fn token_golden() -> TokenGolden {
+    let path = testdata().join("../tokens/golden.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn templates_are_given_the_special_tokens_that_transformers_gives_them() {
+    let mut n_of_map = 0;
+    for Directory { name, tokenizer: of, config, special_tokens_map, rendered } in token_golden().directories
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+        let model = testdata().join("../models/llama-tiny");
+        for file in ["config.json", "model.safetensors"] {
+            write(file, &std::fs::read(model.join(file)).unwrap());
+        }
+        write("tokenizer.json", &std::fs::read(testdata().join(format!("{of}.json"))).unwrap());
+        write("tokenizer_config.json", config.to_string().as_bytes());
+        if let Some(map) = &special_tokens_map {
+            write("special_tokens_map.json", map.to_string().as_bytes());
+            n_of_map += 1;
+        }
+        let files = foreword_backbone::ModelFiles::directory(dir.path()).unwrap();
+        let found = files::chat_template(&files.chat).unwrap().unwrap();
+        let chat = Chat::of(found, &tokenizer(&of), None, Placement::Front).unwrap();
+        assert_eq!(chat.text("x").unwrap(), rendered, "{name}");
+    }
+    assert!(n_of_map > 4);
+}
+
+#[test]
+fn string_literals_are_what_jinja2_makes_of_them() {
+    for Literal { template, rendered } in token_golden().literals {
+        let jinja = Jinja::new(&template, Origin::File, BTreeMap::new());
+        let made = jinja.and_then(|jinja| jinja.render(&[Message::new("user", "x")], true));
+        match rendered {
+            Some(rendered) => assert_eq!(made.unwrap(), rendered, "{template}"),
+            None => {
+                let message = made.unwrap_err().to_string();
+                assert!(message.contains("line 2: a string has \\"), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chat_or_a_template_that_begins_with_bos_twice_is_found() {
+    let tokenizer = tokenizer("words-legacy");
+    let bos = tokenizer.bos();
+    assert!(bos.is_some());
+    let chat = |template: &str| {
+        let files = ChatFiles { tokenizer_config: None, template: Some(template.as_bytes().to_vec()) };
+        let found = files::chat_template(&files).unwrap().unwrap();
+        Chat::of(found, &tokenizer, None, Placement::Front).unwrap().doubled(&tokenizer).unwrap()
+    };
+    // A template writes its BOS, and nothing is put before it.
+    assert_eq!(chat("<s>{{ messages[0].content }}"), None);
+    assert_eq!(chat("{{ messages[0].content }}"), None);
+    assert_eq!(chat("<s><s>{{ messages[0].content }}"), bos);
+    for case in golden().cases {
+        let own = self::tokenizer(&case.tokenizer);
+        assert_eq!(case.chat(None, Placement::Front).unwrap().doubled(&own).unwrap(), None, "{}", case.name);
+    }
+    let template =
+        |source: &str| crate::template::Template::parse(source).unwrap().doubled(&tokenizer).unwrap();
+    assert_eq!(template("<s>{text}"), bos);
+    assert_eq!(template("<s>Say: {text}"), bos);
+    assert_eq!(template("{text}<s>"), None);
+    assert_eq!(template("{text}:"), None);
+    let without = crate::template::Template::parse("<|begin_of_text|>{text}").unwrap();
+    assert_eq!(without.doubled(&self::tokenizer("byte-level")).unwrap(), None);
+}

@@ -107,7 +107,7 @@ impl Arena {
         }
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
-        let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model)?;
+        let (task, fields) = task(&file, &directories, (train.as_ref(), &test), &model, printer)?;
         let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
         if let Some(train) = &train {
             doubts::tell_overlap(train, (&test, &truths), &task, printer)?;
@@ -248,15 +248,15 @@ fn asked<'a>(
 fn task(
     file: &TaskFile,
     directories: &[Read],
-    train: Option<&Dataset>,
-    test: &Dataset,
+    (train, test): (Option<&Dataset>, &Dataset),
     model: &Model<Machine>,
+    printer: &Printer,
 ) -> Result<(Task, Fields)> {
     let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
     let recorded = first.map(|passport| &passport.task);
     let wording = Wording::find((&file.task).into(), recorded, Template::DEFAULT)?;
     let stated = file.prompt.placement.or(recorded.map(|task| task.placement));
-    let chat = wording.chat(model, stated.unwrap_or(DEFAULT_PLACEMENT))?;
+    let chat = wording.chat(model, stated.unwrap_or(DEFAULT_PLACEMENT), printer)?;
     let template = wording.template;
     let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
     let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
