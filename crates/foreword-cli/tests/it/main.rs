@@ -27,8 +27,10 @@ mod docs;
 mod exchange;
 mod explain;
 mod hub;
+mod labels;
 mod lint;
 mod models;
+mod texts;
 
 mod peft;
 
