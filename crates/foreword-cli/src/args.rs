@@ -27,11 +27,11 @@ pub(crate) use compile::CompileArgs;
 pub(crate) use defaults::build_command;
 pub(crate) use exchange::{ExportArgs, ExportFormat, ImportArgs};
 pub(crate) use generate::{GenerateArgs, NewTokensArgs, SamplingArgs};
-pub(crate) use labels::Labels;
+pub(crate) use labels::{LabelNamesArgs, Labels};
 pub(crate) use models::ModelsArgs;
 pub(crate) use quantise::QuantiseArgs;
 pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
-pub(crate) use texts::{Plain, TemplateText};
+pub(crate) use texts::{FieldText, Plain, TemplateText, TextFieldsArgs};
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
@@ -204,11 +204,16 @@ pub(crate) struct EvalArgs {
     /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
-    /// Take only the first examples
+    /// Measure on this many of the examples, drawn by label and --seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
+    /// What --limit draws by: the same seed takes the same examples
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Data")]
+    pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
+    #[command(flatten)]
+    pub(crate) label_names: LabelNamesArgs,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
@@ -253,14 +258,17 @@ pub(crate) struct ClassifyArgs {
 /// The texts of which an answer is wanted.
 #[derive(Debug, Args)]
 pub(crate) struct TextArgs {
-    /// The texts; a single - reads them from standard input, one a line
-    #[arg(value_name = "TEXT", conflicts_with = "data")]
+    /// The texts; a single - reads them from standard input, one a line. For a template with several fields a text is a JSON
+    /// object with them, as '{"premise": "It rains.", "hypothesis": "It is wet."}'
+    #[arg(value_name = "TEXT", conflicts_with_all = ["data", "field"])]
     pub(crate) texts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) field: TextFieldsArgs,
     /// The texts as a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's fields; it
     /// needs no labels or targets. - reads such a file from standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
-    /// Take only the first texts
+    /// Take only the first texts. Whether they have labels makes no difference: nothing is measured
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
     /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
@@ -271,9 +279,11 @@ pub(crate) struct TextArgs {
 /// `foreword explain`
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The text x [default: The movie was fantastic.]
-    #[arg(value_name = "TEXT")]
+    /// The text x; for a template with several fields a JSON object with them [default: The movie was fantastic.]
+    #[arg(value_name = "TEXT", conflicts_with = "field")]
     pub(crate) text: Option<String>,
+    #[command(flatten)]
+    pub(crate) field: TextFieldsArgs,
     /// The true label y [default: the last of the prompt's labels]
     #[arg(long = "as", value_name = "LABEL")]
     pub(crate) label: Option<String>,

@@ -317,6 +317,7 @@ fn run_of<'p>(
     Run {
         task: &plan.task,
         truth_field: &plan.fields.truth,
+        label_names: plan.label_names.clone(),
         config,
         init,
         scale: plan.scale(),

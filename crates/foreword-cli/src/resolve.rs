@@ -6,16 +6,18 @@ pub(crate) mod data;
 pub(crate) mod doubts;
 pub(crate) mod memory;
 pub(crate) mod named;
+pub(crate) mod naming;
 pub(crate) mod place;
 pub(crate) mod prompt;
 pub(crate) mod run;
+pub(crate) mod splits;
 pub(crate) mod texts;
 pub(crate) mod wording;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use foreword::data::fields;
+use foreword::data::fields::{self, slot_fields, unused, without_words};
 use foreword::settings::TaskKind;
 use foreword::{Backend as _, Dataset, Model, ModelFiles, Template};
 
@@ -75,6 +77,8 @@ pub(crate) struct Fields {
     pub(crate) truth: String,
     /// Whether one of them was guessed.
     pub(crate) guessed: bool,
+    /// Whether the template's fields were.
+    pub(crate) template_guessed: bool,
 }
 
 impl Fields {
@@ -99,7 +103,13 @@ impl Fields {
             TaskKind::Generation => fields::target_field(dataset, truth, &taken)?,
         };
         let guessed = truth.guessed || text.as_ref().is_some_and(|field| field.guessed);
-        Ok(Self { text: text.map(|field| field.name), kind, truth: truth.name, guessed })
+        Ok(Self {
+            text: text.map(|field| field.name),
+            kind,
+            truth: truth.name,
+            guessed,
+            template_guessed: false,
+        })
     }
 
     /// In a sentence.
@@ -115,11 +125,38 @@ impl Fields {
             TaskKind::Classification => ("label", "--label-field"),
             TaskKind::Generation => ("target", "--target-field"),
         };
-        let guessed = if self.guessed {
-            format!(" (guessed; --text-field and {flag} say otherwise)")
-        } else {
-            String::new()
+        let guessed = match (self.template_guessed, self.guessed) {
+            (true, _) => format!(" (guessed; --template and {flag} say otherwise)"),
+            (false, true) => format!(" (guessed; --text-field and {flag} say otherwise)"),
+            (false, false) => String::new(),
         };
         format!("{texts}, {truth} {:?}{guessed}", self.truth)
     }
+}
+
+/// Says which fields hold something to read and are not used. `beside`: fields that are used for something else.
+pub(crate) fn tell_unused(
+    dataset: &Dataset,
+    template: &Template,
+    text_field: Option<&str>,
+    beside: (Option<&str>, Option<&str>),
+    printer: &Printer,
+) -> Result<()> {
+    let slots = slot_fields(template, dataset, text_field)?;
+    let mut used: Vec<&str> = slots.fields.iter().map(|&field| dataset.field_name(field)).collect();
+    used.extend([beside.0, beside.1].into_iter().flatten());
+    let unused = unused(dataset, &used);
+    if let Some(first) = unused.first() {
+        let names: Vec<String> = unused.iter().map(|name| format!("{name:?}")).collect();
+        let (fields, are) = if unused.len() == 1 { ("field", "is") } else { ("fields", "are") };
+        printer.say(&format!(
+            "the {fields} {} {are} not used (--template takes several, as in '{{{first}}}\\n{}')",
+            names.join(", "),
+            template.source().replace('\n', "\\n")
+        ));
+    }
+    for name in without_words(dataset, &slots) {
+        printer.say(&format!("the field {name:?} has no words, only numbers or true and false"));
+    }
+    Ok(())
 }

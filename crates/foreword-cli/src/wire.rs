@@ -246,6 +246,9 @@ impl TextReport {
 #[derive(Debug, Serialize)]
 pub(crate) struct Written<'a> {
     pub(crate) text: &'a str,
+    /// All fields of a template that has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fields: Option<BTreeMap<&'a str, &'a str>>,
     pub(crate) output: &'a str,
     /// How many tokens the output has.
     pub(crate) tokens: usize,
@@ -300,6 +303,9 @@ pub(crate) struct Quantised {
 #[derive(Debug, Serialize)]
 pub(crate) struct Classified<'a> {
     pub(crate) text: &'a str,
+    /// All fields of a template that has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fields: Option<BTreeMap<&'a str, &'a str>>,
     /// Nothing where none is sure enough.
     pub(crate) label: Option<&'a str>,
     pub(crate) probabilities: BTreeMap<&'a str, f64>,

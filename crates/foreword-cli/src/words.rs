@@ -169,6 +169,12 @@ pub(crate) fn program() -> String {
     std::env::args().next().map_or_else(|| "foreword".to_owned(), |program| quoted(&program))
 }
 
+/// What was written to call this program, with something else, as a shell takes it, in the place of an argument.
+pub(crate) fn this_command_with(argument: &str, instead: &str) -> String {
+    let word = |word: String| if word == argument { instead.to_owned() } else { quoted(&word) };
+    std::env::args().map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// What was written to call this program, without what says how to begin.
 pub(crate) fn this_command() -> String {
     std::env::args()

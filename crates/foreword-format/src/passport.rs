@@ -90,6 +90,9 @@ pub struct TaskRecord {
     pub chat: Option<ChatRecord>,
     /// Label to the string that stands for it. Empty for generation.
     pub labels: BTreeMap<String, String>,
+    /// What stood in the data for labels under other names, to those names: "0" to "negative".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_names: BTreeMap<String, String>,
     /// Where the virtual tokens stand.
     pub placement: Placement,
     /// What the loss was.
@@ -148,8 +151,12 @@ pub struct TrainingRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecord {
-    /// The digest of its examples.
+    /// The digest of its examples as they were used: texts and labels or targets. In passports without `file_digest` it is
+    /// that of the file.
     pub digest: String,
+    /// The digest of the file that they were in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_digest: Option<String>,
     /// How many there were.
     pub examples: u64,
 }
@@ -201,6 +208,9 @@ impl Passport {
         }
         for record in self.training.data.values() {
             check_digest("training.data", &record.digest, path)?;
+            if let Some(file) = &record.file_digest {
+                check_digest("training.data.file_digest", file, path)?;
+            }
         }
         self.check_numbers(path)?;
         let sizes = [

@@ -1,12 +1,14 @@
 //! Examples: rows of named fields, read from a file or given in memory.
 
 pub mod fields;
+pub mod labels;
 mod read;
 pub mod split;
+pub mod together;
 
 use crate::spelling;
 use foreword_format::digest::{Digest, sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +62,12 @@ pub enum DataError {
         place: Place,
         /// ", it looks like UTF-16" where it does.
         looks_like: &'static str,
+    },
+    /// A zero byte, which no text has.
+    #[error("{place}: a zero byte, which no text has: the file is damaged, or UTF-16; save it as UTF-8")]
+    Zero {
+        /// The line.
+        place: Place,
     },
     /// The JSON is malformed, or an example is not an object.
     #[error("{place}, column {column}: {reason}")]
@@ -181,7 +189,7 @@ pub enum DataError {
     },
     /// Several fields could be meant.
     #[error(
-        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}; the fields are: {known}"
+        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}{or}; the fields are: {known}"
     )]
     AmbiguousGuess {
         /// The file, or what else the data is.
@@ -190,6 +198,8 @@ pub enum DataError {
         role: &'static str,
         /// The flag that would say it.
         flag: &'static str,
+        /// What else could be done, after a comma.
+        or: String,
         /// Those that could be meant.
         candidates: String,
         /// The fields there are.
@@ -247,7 +257,18 @@ pub struct Dataset {
     path: Option<PathBuf>,
     fields: Vec<String>,
     rows: Vec<Row>,
+    /// What the file says of its fields beside their values.
+    about: About,
     digest: String,
+}
+
+/// What a reader found out about fields beside their values.
+#[derive(Clone, Debug, Default)]
+struct About {
+    /// The names of the classes that a field's numbers stand for, as Hugging Face `datasets` writes them.
+    class_names: BTreeMap<FieldIdx, Vec<String>>,
+    /// Fields in which whole numbers are written both as 0 and as 0.0.
+    mixed: BTreeSet<FieldIdx>,
 }
 
 /// One example: where it stands, and its cells in the order of their fields. A field that it lacks has no cell.
@@ -282,8 +303,7 @@ impl Dataset {
     /// bracket an array of them, anything else CSV. `name` is what messages call them.
     pub fn from_stream(bytes: &[u8], name: &str) -> Result<Self, DataError> {
         let path = PathBuf::from(name);
-        let (fields, rows) = read::parse_by_content(bytes, &path)?;
-        Self { path: Some(path), fields, rows, digest: sha256(bytes) }.not_empty()
+        Self::of_table(read::parse_by_content(bytes, &path)?, bytes, path)
     }
 
     /// Texts alone, one an example, in a field "text".
@@ -309,7 +329,8 @@ impl Dataset {
             digest.update(serde_json::json!(values).to_string().as_bytes());
             checked.push(Row::of_texts(row as u64 + 1, values));
         }
-        Self { path: None, fields, rows: checked, digest: digest.finish() }.not_empty()
+        let about = About::default();
+        Self { path: None, fields, rows: checked, about, digest: digest.finish() }.not_empty()
     }
 
     /// How many examples there are.
@@ -327,7 +348,8 @@ impl Dataset {
         self.path.as_deref()
     }
 
-    /// `sha256:` and the hexadecimal SHA-256 of the whole file's bytes, also for a part of it.
+    /// `sha256:` and the hexadecimal SHA-256 of the whole file's bytes, also for a part of it. [`fields::examples_digest`] is
+    /// that of the examples.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -381,6 +403,7 @@ impl Dataset {
             path: self.path.clone(),
             fields: self.fields.clone(),
             rows: rows.iter().filter_map(|&row| self.rows.get(row).cloned()).collect(),
+            about: self.about.clone(),
             digest: self.digest.clone(),
         }
     }
@@ -391,8 +414,12 @@ impl Dataset {
     }
 
     fn parse(bytes: &[u8], format: read::Format, path: &Path) -> Result<Self, DataError> {
-        let (fields, rows) = read::parse(bytes, format, path)?;
-        Self { path: Some(path.to_owned()), fields, rows, digest: sha256(bytes) }.not_empty()
+        Self::of_table(read::parse(bytes, format, path)?, bytes, path.to_owned())
+    }
+
+    fn of_table(table: read::Table, bytes: &[u8], path: PathBuf) -> Result<Self, DataError> {
+        let read::Table { fields, rows, about } = table;
+        Self { path: Some(path), fields, rows, about, digest: sha256(bytes) }.not_empty()
     }
 
     fn not_empty(self) -> Result<Self, DataError> {
@@ -404,6 +431,23 @@ impl Row {
     fn of_texts(line: u64, values: Vec<String>) -> Self {
         let cells = values.into_iter().enumerate();
         Self { line, cells: cells.map(|(field, value)| (FieldIdx(field), Cell::Text(value))).collect() }
+    }
+}
+
+/// A number as a text: the same for the same number, whatever the file. A whole one has no decimals; what is no number is
+/// a missing value.
+fn number(value: f64) -> Cell {
+    /// Beyond this not every whole number is one.
+    const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
+    let size = value.abs();
+    if !value.is_finite() {
+        Cell::Null
+    } else if value.fract() == 0.0 && size < MOST_WHOLE {
+        Cell::Text((value as i64).to_string())
+    } else if (1e-5..MOST_WHOLE).contains(&size) {
+        Cell::Text(value.to_string())
+    } else {
+        Cell::Text(format!("{value:e}"))
     }
 }
 

@@ -80,9 +80,8 @@ impl Encoder<'_> {
         dataset: &Dataset,
         reserve: impl Fn(usize) -> usize,
     ) -> Result<Vec<EncodedText>, EncodeError> {
-        let fields = slot_fields(self.template, dataset, self.text_field)?.fields;
-        let values =
-            |row| fields.iter().map(|&field| dataset.text(row, field)).collect::<Result<Vec<_>, _>>();
+        let slots = slot_fields(self.template, dataset, self.text_field)?;
+        let values = |row| slots.values(dataset, row);
         let mut texts = Vec::with_capacity(dataset.n());
         for row in 0..dataset.n() {
             texts.push(self.template.render_values(&values(row)?));

@@ -1,6 +1,7 @@
 //! What is doubtful in data before anything is learned from it: nothing that stops a run, all of it worth a look.
 
 use crate::data::fields::slot_values;
+use crate::data::labels::is_whole;
 use crate::data::{DataError, Dataset, Place};
 use crate::task::Truths;
 use crate::template::Template;
@@ -72,6 +73,32 @@ pub enum Finding {
         /// Where.
         shown: Vec<Place>,
     },
+    /// Texts with nothing in them.
+    Empty {
+        /// "training", "dev", "test", or nothing for texts that are only asked about.
+        part: &'static str,
+        /// How many.
+        n: usize,
+        /// Among how many.
+        of: usize,
+        /// Where.
+        shown: Vec<Place>,
+    },
+    /// Labels that differ only in capitals or in what stands between their words.
+    AlikeLabels {
+        /// Each group of such labels, with the number of their training examples.
+        groups: Vec<Vec<(String, usize)>>,
+    },
+    /// Labels that say nothing of what they mean.
+    BareLabels {
+        /// The labels.
+        labels: Vec<String>,
+    },
+    /// Labels that programs write where there is none.
+    MissingLabels {
+        /// Each with the number of its training examples.
+        labels: Vec<(String, usize)>,
+    },
     /// Texts that were cut.
     Cut {
         /// "training", "dev" or "test".
@@ -101,6 +128,8 @@ pub struct Part<'a> {
     name: &'static str,
     dataset: &'a Dataset,
     texts: Vec<Vec<&'a str>>,
+    /// For each slot, whether it may be empty.
+    optional: Vec<bool>,
     labels: Cow<'a, [usize]>,
 }
 
@@ -127,7 +156,13 @@ impl<'a> Part<'a> {
                 Cow::Owned(all.map(|(row, target)| *first.entry(target).or_insert(row)).collect())
             }
         };
-        Ok(Self { name, dataset, texts, labels })
+        let optional = (0..template.slots().count()).map(|slot| template.is_optional(slot)).collect();
+        Ok(Self { name, dataset, texts, optional, labels })
+    }
+
+    /// Whether a field that must be filled has nothing in it.
+    fn is_empty(&self, row: usize) -> bool {
+        self.texts[row].iter().zip(&self.optional).any(|(text, optional)| text.is_empty() && !optional)
     }
 
     fn n(&self) -> usize {
@@ -145,6 +180,9 @@ impl<'a> Part<'a> {
 pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalizer>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let names = verbalizer.map(Verbalizer::names);
+    findings.extend(std::iter::once(train).chain(others).filter_map(empty));
+    findings.extend(names.and_then(|names| alike_labels(train, names)));
+    findings.extend(names.and_then(|names| missing_labels(train, names)));
     findings.extend(names.and_then(|_| contradictions(train)));
     findings.extend(duplicates(train, if names.is_some() { "label" } else { "target" }));
     findings.extend(names.and_then(|names| rare(train, names)));
@@ -153,6 +191,7 @@ pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalize
         findings.extend(names.and_then(|names| never_learned(train, other, names)));
     }
     if let Some(verbalizer) = verbalizer {
+        findings.extend(bare_labels(verbalizer.strings()));
         let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
         findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
         findings.extend(shared_first_token(verbalizer.names(), &tokens));
@@ -165,10 +204,18 @@ pub fn cut(part: &'static str, n: usize, of: usize, max_length: usize) -> Option
     (n > 0).then_some(Finding::Cut { part, n, of, max_length })
 }
 
+/// Texts with nothing in them, where there are any.
+pub fn empty(part: &Part<'_>) -> Option<Finding> {
+    let rows: Vec<usize> = (0..part.texts.len()).filter(|&row| part.is_empty(row)).collect();
+    let shown = rows.iter().take(MOST_SHOWN).map(|&row| part.dataset.place(row)).collect();
+    let (n, of) = (rows.len(), part.texts.len());
+    (n > 0).then_some(Finding::Empty { part: part.name, n, of, shown })
+}
+
 fn duplicates(train: &Part<'_>, truth: &'static str) -> Option<Finding> {
     let mut first = HashMap::new();
     let mut again = Vec::new();
-    for row in 0..train.n() {
+    for row in (0..train.n()).filter(|&row| !train.is_empty(row)) {
         let before = *first.entry((&train.texts[row], train.labels[row])).or_insert(row);
         if before != row {
             again.push((row, before));
@@ -182,7 +229,7 @@ fn contradictions(train: &Part<'_>) -> Option<Finding> {
     let mut first = HashMap::new();
     let mut told = HashSet::new();
     let mut rows = Vec::new();
-    for row in 0..train.n() {
+    for row in (0..train.n()).filter(|&row| !train.is_empty(row)) {
         let text = &train.texts[row];
         let before = *first.entry(text).or_insert(row);
         if train.labels[before] != train.labels[row] && told.insert(text) {
@@ -196,7 +243,7 @@ fn contradictions(train: &Part<'_>) -> Option<Finding> {
 /// Texts of another part that are in the training data too, where there are any.
 pub fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
     let mut first = HashMap::new();
-    for (row, text) in train.texts.iter().enumerate() {
+    for (row, text) in train.texts.iter().enumerate().filter(|(row, _)| !train.is_empty(*row)) {
         first.entry(text).or_insert(row);
     }
     let texts = other.texts.iter().enumerate();
@@ -224,6 +271,45 @@ fn rare(train: &Part<'_>, names: &[String]) -> Option<Finding> {
         .map(|(name, n)| (name.clone(), n))
         .collect();
     (!labels.is_empty()).then_some(Finding::Rare { labels, of })
+}
+
+/// Labels that a person would take for one.
+fn alike_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
+    let fold = |name: &String| {
+        let words = name.to_lowercase().replace(['_', '-'], " ");
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let mut alike: BTreeMap<String, Vec<(String, usize)>> = BTreeMap::new();
+    for (name, n) in names.iter().zip(counts(train, names.len())) {
+        alike.entry(fold(name)).or_default().push((name.clone(), n));
+    }
+    let groups: Vec<_> = alike.into_values().filter(|group| group.len() > 1).collect();
+    (!groups.is_empty()).then_some(Finding::AlikeLabels { groups })
+}
+
+/// What Python, R and SQL write for a value that is not there. "None" may well be a label, and "null" a hypothesis.
+fn missing_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
+    const MISSING: [&str; 7] = ["nan", "<na>", "#n/a", "nat", "nil", "undefined", "null"];
+    let counted = names.iter().zip(counts(train, names.len()));
+    let labels: Vec<_> = counted
+        .filter(|(name, _)| MISSING.contains(&name.to_lowercase().as_str()))
+        .map(|(name, n)| (name.clone(), n))
+        .collect();
+    (!labels.is_empty()).then_some(Finding::MissingLabels { labels })
+}
+
+/// Strings of labels that are all numbers, or all a number after a word for a label.
+fn bare_labels(strings: &[String]) -> Option<Finding> {
+    const WORDS: [&str; 6] = ["label", "class", "category", "c", "l", "y"];
+    let is_bare = |string: &String| {
+        let label = string.trim().to_lowercase();
+        let word = label.trim_end_matches(|c: char| c.is_ascii_digit());
+        let after = &label[word.len()..];
+        let word = word.trim_end_matches([' ', '_', '-']);
+        is_whole(&label) || !after.is_empty() && WORDS.contains(&word)
+    };
+    let labels = || strings.iter().map(|string| string.trim().to_owned()).collect();
+    strings.iter().all(is_bare).then(|| Finding::BareLabels { labels: labels() })
 }
 
 fn never_learned(train: &Part<'_>, other: &Part<'_>, names: &[String]) -> Option<Finding> {
@@ -293,6 +379,45 @@ impl fmt::Display for Finding {
                 few(labels, |name| format!("{name:?}")),
                 and_more(shown.iter().map(ToString::to_string), *n, "; ")
             ),
+            Self::Empty { part, n, of, shown } => {
+                let (are, they) = if *n == 1 { ("is", "it") } else { ("are", "they") };
+                let part = if part.is_empty() { String::new() } else { format!("{part} ") };
+                let what = match part.as_str() {
+                    "" => format!("the answer to {} says nothing", if *n == 1 { "it" } else { "them" }),
+                    "training " => {
+                        format!("{they} teach{} labels without a text", if *n == 1 { "es" } else { "" })
+                    }
+                    _ => format!("{they} measure{} nothing", if *n == 1 { "s" } else { "" }),
+                };
+                write!(
+                    f,
+                    "{n} of {of} {part}texts {are} empty ({}): {what}; fill in the text, or leave the example out",
+                    and_more(shown.iter().map(ToString::to_string), *n, "; ")
+                )
+            }
+            Self::AlikeLabels { groups } => {
+                let group = |group: &Vec<(String, usize)>| few(group, |(name, n)| format!("{name:?} ({n})"));
+                write!(
+                    f,
+                    "labels that differ only in capitals or in the marks between words, {}: they are learned as different \
+                     labels; write them alike, or --label-names {} makes them one",
+                    few(groups, group),
+                    groups.first().map_or_else(String::new, |group| merged(group))
+                )
+            }
+            Self::BareLabels { labels } => write!(
+                f,
+                "the labels are {}, which tells the model nothing of what they mean: words do better; name them with \
+                 --label-names, as in --label-names '{}'",
+                few(labels, |label| format!("{label:?}")),
+                labels.iter().take(2).map(|label| format!("{label}=…")).collect::<Vec<_>>().join(",")
+            ),
+            Self::MissingLabels { labels } => write!(
+                f,
+                "labels that look like a missing value, {}: they are learned as any other; give these examples a label, or \
+                 take them out",
+                few(labels, |(name, n)| format!("{name:?} ({n})"))
+            ),
             Self::Cut { part, n, of, max_length } => write!(
                 f,
                 "{n} of {of} {part} texts ({:.1} %) were cut to fit into {max_length} tokens: raise --max-length if the \
@@ -313,6 +438,13 @@ impl fmt::Display for Finding {
             ),
         }
     }
+}
+
+/// What `--label-names` takes to make the labels of a group the one that most examples have.
+fn merged(group: &[(String, usize)]) -> String {
+    let Some((into, _)) = group.iter().max_by_key(|(_, n)| n) else { return String::new() };
+    let others = group.iter().filter(|(name, _)| name != into);
+    format!("'{}'", others.map(|(name, _)| format!("{name}={into}")).collect::<Vec<_>>().join(","))
 }
 
 /// "reviews.csv, line 3 repeats line 2; … and 4 more".

@@ -194,6 +194,8 @@ pub struct Run<'a> {
     pub task: &'a Task,
     /// The field with the labels or targets.
     pub truth_field: &'a str,
+    /// What stood in the data for labels under other names, to those names.
+    pub label_names: BTreeMap<String, String>,
     /// How it learned.
     pub config: &'a TrainConfig,
     /// How it began.
@@ -225,7 +227,10 @@ pub fn directory<B: Backend>(
         tensors_digest: String::new(),
         base_model: base_model(model.backbone.identity()),
         tokenizer_digest: model.tokenizer.digest().to_owned(),
-        task: task_record(run.task, Some(run.truth_field)),
+        task: TaskRecord {
+            label_names: run.label_names.clone(),
+            ..task_record(run.task, Some(run.truth_field))
+        },
         training: TrainingRecord {
             method: run.task.method,
             n_virtual: rows.n_virtual(),
@@ -347,7 +352,6 @@ pub fn determinants<B: Backend>(
     }
     // The test set decides nothing.
     let deciding = run.data.iter().filter(|(split, _)| *split != "test");
-    // A limit takes fewer examples of the same file.
     let digest = |data: &DataRecord| format!("{} examples, {}", data.examples, data.digest);
     all.extend(deciding.map(|(split, data)| (format!("{split} data"), digest(data).into())));
     all
@@ -360,6 +364,7 @@ fn task_record(task: &Task, truth_field: Option<&str>) -> TaskRecord {
         template: task.template.source().to_owned(),
         chat: task.chat.as_ref().map(Chat::record),
         labels: labels(task).map(|(name, string)| (name.clone(), string.clone())).collect(),
+        label_names: BTreeMap::new(),
         placement: task.placement,
         objective: task.objective(),
         max_length: task.max_length,

@@ -80,6 +80,8 @@ table!(
         text_field: String,
         /// The field with the label, for classification.
         label_field: String,
+        /// From what stands in the label field to the label's name.
+        label_names: BTreeMap<String, String>,
         /// The field with the text to write, for generation.
         target_field: String,
         /// The most examples to learn from.
@@ -244,6 +246,7 @@ dev = "/data/dev.jsonl"
 test = "more/test.jsonl"
 text_field = "text"
 label_field = "label"
+label_names = { 0 = "negative", 1 = "positive" }
 target_field = "output"
 limit = 200
 shots = 16

@@ -36,7 +36,7 @@ pub enum TemplateError {
         /// The opening brace's place, in characters from 1.
         column: usize,
     },
-    /// No slot at all: every example would be the same text.
+    /// No slot that has to be filled: every example could be the same text.
     #[error("template {template:?} has no slot, name the field that goes into it, as in {{text}}")]
     NoSlot {
         /// The template.
@@ -45,6 +45,9 @@ pub enum TemplateError {
 }
 
 /// A text with slots: `{field}` stands for a field, `{{` and `}}` for braces. The label or target follows it.
+///
+/// `{?field}` is an optional slot: an example may lack the field, and where it is empty the white space before it is left
+/// out too.
 ///
 /// ```
 /// # use foreword_tune::template::Template;
@@ -58,6 +61,8 @@ pub struct Template {
     source: String,
     parts: Vec<Part>,
     slots: Vec<String>,
+    /// For each slot, whether it may be empty.
+    optional: Vec<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +99,8 @@ impl Template {
     /// Reads a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let template = || source.to_owned();
-        let mut parsed = Self { source: template(), parts: Vec::new(), slots: Vec::new() };
+        let mut parsed =
+            Self { source: template(), parts: Vec::new(), slots: Vec::new(), optional: Vec::new() };
         let mut literal = String::new();
         let mut characters = (1..).zip(source.chars()).peekable();
         while let Some((column, character)) = characters.next() {
@@ -115,23 +121,39 @@ impl Template {
                             Some((_, character)) => name.push(character),
                         }
                     }
-                    if name.trim().is_empty() {
+                    let name = name.trim();
+                    let (name, optional) =
+                        name.strip_prefix('?').map_or((name, false), |name| (name.trim(), true));
+                    if name.is_empty() {
                         return Err(TemplateError::EmptySlot { template: template(), column });
                     }
                     parsed.add_literal(&mut literal);
-                    parsed.add_slot(name.trim());
+                    parsed.add_slot(name, optional);
                 }
                 '}' => return Err(TemplateError::Unopened { template: template(), column }),
                 _ => literal.push(character),
             }
         }
         parsed.add_literal(&mut literal);
-        if parsed.slots.is_empty() { Err(TemplateError::NoSlot { template: template() }) } else { Ok(parsed) }
+        if parsed.required().next().is_none() {
+            return Err(TemplateError::NoSlot { template: template() });
+        }
+        Ok(parsed)
     }
 
     /// The names of the slots, each once, in the order in which they first stand in the template.
     pub fn slots(&self) -> impl Iterator<Item = &str> {
         self.slots.iter().map(String::as_str)
+    }
+
+    /// Whether a slot of this number may be empty.
+    pub fn is_optional(&self, slot: usize) -> bool {
+        self.optional.get(slot).copied().unwrap_or(false)
+    }
+
+    /// The names of the slots that every example fills, at least one.
+    pub fn required(&self) -> impl Iterator<Item = &str> {
+        self.slots().zip(&self.optional).filter(|(_, optional)| !**optional).map(|(slot, _)| slot)
     }
 
     /// The text with each slot's value in its place. Braces in a value are text.
@@ -154,18 +176,35 @@ impl Template {
             source: format!("{written}{}", self.source),
             parts: parts.collect(),
             slots: self.slots.clone(),
+            optional: self.optional.clone(),
         }
     }
 
     /// The text with `values[i]` in the place of slot i; a slot without a value is empty.
     pub(crate) fn render_values(&self, values: &[&str]) -> String {
-        self.parts.iter().fold(String::new(), |mut rendered, part| {
-            rendered.push_str(match part {
-                Part::Literal(literal) => literal,
-                Part::Slot(slot) => values.get(*slot).copied().unwrap_or(""),
-            });
-            rendered
-        })
+        let value = |slot: usize| values.get(slot).copied().unwrap_or("");
+        let is_left_out = |part: Option<&Part>| match part {
+            Some(&Part::Slot(slot)) => self.is_optional(slot) && value(slot).trim().is_empty(),
+            Some(Part::Literal(_)) | None => false,
+        };
+        let mut rendered = String::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Slot(_) if is_left_out(Some(part)) => {}
+                Part::Slot(slot) => rendered.push_str(value(*slot)),
+                Part::Literal(literal) => {
+                    let at_start = rendered.is_empty() && i > 0;
+                    let literal = if at_start && is_left_out(self.parts.get(i - 1)) {
+                        literal.trim_start()
+                    } else {
+                        literal
+                    };
+                    let next = self.parts.get(i + 1);
+                    rendered.push_str(if is_left_out(next) { literal.trim_end() } else { literal });
+                }
+            }
+        }
+        rendered
     }
 
     fn add_literal(&mut self, literal: &mut String) {
@@ -174,11 +213,14 @@ impl Template {
         }
     }
 
-    fn add_slot(&mut self, name: &str) {
+    fn add_slot(&mut self, name: &str, optional: bool) {
         let slot = self.slots.iter().position(|slot| slot == name).unwrap_or_else(|| {
             self.slots.push(name.to_owned());
+            self.optional.push(true);
             self.slots.len() - 1
         });
+        // A field that must be there in one place must be there.
+        self.optional[slot] &= optional;
         self.parts.push(Part::Slot(slot));
     }
 }
@@ -217,6 +259,24 @@ mod tests {
         let again = Template::parse(template.source()).unwrap();
         assert_eq!(again.render(|slot| slot_value(slot)), "{x} }{ A: B");
         assert_eq!(again.slots().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_optional_slot_that_is_empty_leaves_nothing() {
+        let template = Template::parse("{instruction}\n{? input}\nOutput:").unwrap();
+        assert_eq!(template.slots().collect::<Vec<_>>(), ["instruction", "input"]);
+        assert_eq!(template.required().collect::<Vec<_>>(), ["instruction"]);
+        let with = |input| template.render(|slot| if slot == "input" { input } else { "Translate." });
+        assert_eq!(with("Hallo"), "Translate.\nHallo\nOutput:");
+        assert_eq!([with(""), with(" ")], ["Translate.\nOutput:", "Translate.\nOutput:"]);
+        let first = Template::parse("{?title}\n{text}").unwrap();
+        assert_eq!(first.render(|slot| if slot == "title" { "" } else { "b" }), "b");
+        assert_eq!(first.render(|slot| if slot == "title" { "a" } else { "b" }), "a\nb");
+        let both = Template::parse("{?a} {a}").unwrap();
+        assert_eq!(both.required().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(Template::parse(template.source()).unwrap(), template);
+        assert!(Template::parse("{?a}").unwrap_err().to_string().contains("has no slot"));
+        assert!(Template::parse("{?}").unwrap_err().to_string().contains("an empty slot"));
     }
 
     fn slot_value(slot: &str) -> &'static str {

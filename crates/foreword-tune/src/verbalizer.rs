@@ -1,5 +1,6 @@
 //! Verbalizers: which string stands for which label, and its tokens.
 
+use crate::data::labels::canonical;
 use crate::data::{DataError, Dataset, FieldIdx, Place, listed};
 use crate::spelling;
 use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
@@ -160,36 +161,45 @@ impl Verbalizer {
     }
 
     /// The label index of every row. A label of ours that no row has is fine; a label of a row that is not ours is an
-    /// error. Space around a label does not count.
+    /// error. Space around a label does not count, nor do the decimals of a whole number.
     pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
+        // Labels that were stated or recorded as "0.0".
+        let by_number = |label: &str| self.names.iter().position(|name| canonical(name) == label);
         let index = |row| {
             let value = dataset.text(row, field)?;
-            self.index(value).or_else(|| self.index(value.trim())).ok_or_else(|| {
-                VerbalizerError::UnknownLabel {
-                    place: dataset.place(row),
-                    field: dataset.field_name(field).to_owned(),
-                    value: value.chars().take(60).collect(),
-                    hint: spelling::hint(value, self.names.iter().map(String::as_str)),
-                    known: listed(&self.names),
-                }
+            let label = canonical(value);
+            let index = self.index(value).or_else(|| self.index(value.trim())).or_else(|| self.index(label));
+            if label.is_empty() && index.is_none() {
+                return Err(empty_label(dataset, row, field));
+            }
+            index.or_else(|| by_number(label)).ok_or_else(|| VerbalizerError::UnknownLabel {
+                place: dataset.place(row),
+                field: dataset.field_name(field).to_owned(),
+                value: value.chars().take(60).collect(),
+                hint: spelling::hint(value, self.names.iter().map(String::as_str)),
+                known: listed(&self.names),
             })
         };
         (0..dataset.n()).map(index).collect()
     }
 }
 
-/// The labels that stand in the data, space around them taken off.
+/// The labels that stand in the data: space around them taken off, and whole numbers without decimals.
 pub fn label_names(dataset: &Dataset, field: FieldIdx) -> Result<BTreeSet<String>, VerbalizerError> {
     let mut names = BTreeSet::new();
     for row in 0..dataset.n() {
-        let name = dataset.text(row, field)?.trim();
+        let name = canonical(dataset.text(row, field)?);
         if name.is_empty() {
-            let field = dataset.field_name(field).to_owned();
-            return Err(VerbalizerError::EmptyLabel { place: dataset.place(row), field });
+            return Err(empty_label(dataset, row, field));
         }
         if !names.contains(name) {
             names.insert(name.to_owned());
         }
     }
     Ok(names)
+}
+
+fn empty_label(dataset: &Dataset, row: usize, field: FieldIdx) -> VerbalizerError {
+    let field = dataset.field_name(field).to_owned();
+    VerbalizerError::EmptyLabel { place: dataset.place(row), field }
 }

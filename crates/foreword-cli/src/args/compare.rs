@@ -9,7 +9,9 @@ use super::calibration::calibrate_answers;
 use super::texts::{Plain, written};
 use crate::words::quoted;
 
-use super::{Calibrate, LabelArgs, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
+use super::{
+    Calibrate, LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one,
+};
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword compare task.toml --prompt sentiment
@@ -42,7 +44,7 @@ pub(crate) struct CompareArgs {
     /// The examples that all rows are measured on
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) test: Option<PathBuf>,
-    /// Measure on only the first of them
+    /// Measure on this many of them, drawn by label and --seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
     /// The field that {text} in the template stands for [default: the first prompt's, or guessed from common names]
@@ -51,6 +53,8 @@ pub(crate) struct CompareArgs {
     /// The field with the label [default: the first prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) label_field: Option<String>,
+    #[command(flatten)]
+    pub(crate) label_names: LabelNamesArgs,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     #[command(flatten)]
@@ -62,7 +66,7 @@ pub(crate) struct CompareArgs {
     /// Demonstrations of each label in the row with examples in context, fewer where they do not fit; 0: no such row
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SHOTS, hide_default_value = true, help_heading = "Rows")]
     pub(crate) shots: usize,
-    /// What demonstrations are drawn from
+    /// What demonstrations and --limit draw by
     #[arg(long, value_name = "N", help_heading = "Rows")]
     pub(crate) seed: Option<u64>,
     /// Correct the labels' log-likelihoods in the rows for which nothing is learned: by what the labels have for texts without
@@ -85,6 +89,13 @@ impl CompareArgs {
         let flags = [
             ("--text-field", self.text_field.as_deref().map(quoted)),
             ("--label-field", self.label_field.as_deref().map(quoted)),
+            (
+                "--label-names",
+                self.label_names
+                    .label_names
+                    .as_ref()
+                    .map(|names| quoted(&Labels(names.0.clone()).to_string())),
+            ),
             ("--template", self.task.template.as_ref().map(|template| text(&template.0))),
             ("--message", self.task.message.as_ref().map(|message| text(&message.0))),
             ("--system", self.task.system.as_ref().map(|system| text(&system.0))),
@@ -101,6 +112,7 @@ impl CompareArgs {
         let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
         (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());
         (file.data.text_field, file.data.label_field) = (self.text_field.clone(), self.label_field.clone());
+        file.data.label_names = self.label_names.label_names.as_ref().map(|names| names.0.clone());
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
         file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
         file.task.system = self.task.system.as_ref().map(|system| system.0.clone());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use clap::Args;
+
 use super::texts::{EscapeError, escaped, written};
 
 /// What can be wrong with `--labels`.
@@ -20,6 +22,9 @@ pub(crate) enum LabelsError {
     /// A part without a label before its `=`.
     #[error("no label before the '=' of {part:?}")]
     NoName { part: String },
+    /// Nothing after its `=`, where a name is wanted.
+    #[error("no name after the '=' of {label:?}")]
+    Unnamed { label: String },
     /// A label twice.
     #[error("the label {name:?} is there twice")]
     Twice { name: String },
@@ -50,6 +55,35 @@ impl std::fmt::Display for Labels {
             |(name, text): (&String, &String)| format!("{}={}", written(name, ",="), written(text, ",="));
         f.write_str(&self.0.iter().map(part).collect::<Vec<_>>().join(","))
     }
+}
+
+/// `--label-names 0=negative,1=positive`: what stands in the data, with the name of that label. Space around both does not
+/// count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LabelNames(pub(crate) BTreeMap<String, String>);
+
+impl FromStr for LabelNames {
+    type Err = LabelsError;
+
+    fn from_str(written: &str) -> Result<Self, LabelsError> {
+        let Labels(labels) = written.parse()?;
+        let names: BTreeMap<String, String> =
+            labels.into_iter().map(|(label, name)| (label, name.trim().to_owned())).collect();
+        match names.iter().find(|(_, name)| name.is_empty()) {
+            Some((label, _)) => Err(LabelsError::Unnamed { label: label.clone() }),
+            None => Ok(Self(names)),
+        }
+    }
+}
+
+/// What the labels in the data are called.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct LabelNamesArgs {
+    /// The names of the labels that stand in the data, as 0=negative,1=positive; a name says to the model what a number does
+    /// not [default: those that the data itself has for numbers: of a ClassLabel in Parquet, or in a field like label_text]
+    #[arg(long, value_name = "LABEL=NAME,…")]
+    pub(crate) label_names: Option<LabelNames>,
 }
 
 /// What stands between two commas.
@@ -130,6 +164,18 @@ mod tests {
             let labels: Labels = labels.parse().unwrap();
             assert_eq!(labels.to_string().parse(), Ok(labels));
         }
+    }
+
+    #[test]
+    fn names_of_labels_are_taken_without_the_space_around_them() {
+        let names: LabelNames = "0= negative, 1=not so good ".parse().unwrap();
+        assert_eq!(
+            names.0,
+            [("0", "negative"), ("1", "not so good")].map(|(a, b)| (a.into(), b.into())).into()
+        );
+        let error = "0=, 1=x".parse::<LabelNames>().unwrap_err().to_string();
+        assert_eq!(error, "no name after the '=' of \"0\"");
+        assert!("0".parse::<LabelNames>().unwrap_err().to_string().contains("has no '='"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use clap::Args;
+
 use foreword::Template;
 use foreword::template::TemplateError;
 
@@ -39,6 +41,38 @@ pub(super) fn written(text: &str, literal: &str) -> String {
         }
     }
     written
+}
+
+/// `--field NAME=VALUE`: a value by the name of its field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldText {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for FieldText {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        match written.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+            }
+            _ => {
+                Err("write the field's name, an equals sign and its text, as in premise='It rains.'"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// A text given field by field.
+#[derive(Debug, Args)]
+pub(crate) struct TextFieldsArgs {
+    /// One text, given field by field: the value of a field of the template, taken as it stands. Given again, it adds another
+    /// field
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Data")]
+    pub(crate) field: Vec<FieldText>,
 }
 
 /// A text whose escapes are resolved.

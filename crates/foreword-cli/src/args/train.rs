@@ -9,8 +9,8 @@ use foreword::settings::{
 };
 
 use super::{
-    FieldArgs, LabelArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, PlaceArgs, TaskArgs, at_least_one,
-    below_one, choice, not_negative,
+    FieldArgs, LabelArgs, LabelNamesArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, PlaceArgs, TaskArgs,
+    at_least_one, below_one, choice, not_negative,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -35,6 +35,8 @@ pub(crate) struct TrainArgs {
     pub(crate) data: SplitArgs,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
+    #[command(flatten)]
+    pub(crate) label_names: LabelNamesArgs,
     /// What the examples teach [default: generation where --target-field names a target, classification otherwise]
     #[arg(long, value_name = "KIND", value_parser = choice(TaskKind::ALL, TaskKind::as_str), help_heading = "Task")]
     pub(crate) kind: Option<TaskKind>,
@@ -89,7 +91,7 @@ pub(crate) struct SplitArgs {
     /// 42, 87 and 100 draw, or one where --seed is given. Their mean and deviation is told
     #[arg(long, value_name = "N", value_parser = at_least_one(), conflicts_with = "limit")]
     pub(crate) shots: Option<usize>,
-    /// Where the data is doubtful (duplicates, contradictory or rare labels, test texts that are learned from, cut
+    /// Where the data is doubtful (empty texts, duplicates, contradictory or rare labels, test texts that are learned from, cut
     /// texts, …), end with an error instead of a warning
     #[arg(long)]
     pub(crate) strict: bool,
@@ -200,6 +202,7 @@ impl TrainArgs {
         file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
         file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
         file.task.system = self.task.system.as_ref().map(|system| system.0.clone());
+        file.data.label_names = self.label_names.label_names.as_ref().map(|names| names.0.clone());
         file.data.target_field.clone_from(&self.fields.target_field);
         file.task.kind = self.kind;
         file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());

@@ -1,16 +1,16 @@
 //! `foreword classify`: a label and its probability for each text.
 
 use anyhow::Result;
-use foreword::Verbalizer;
 use foreword::metrics::reliability::sure;
 use foreword::score::{best, probabilities};
+use foreword::{Dataset, Verbalizer};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
 use crate::resolve::calibration;
 use crate::resolve::prompt::{Asked, AskedFields, Verb};
-use crate::resolve::texts::{self, Texts};
+use crate::resolve::texts::{Shown, Texts};
 use crate::wire::Classified;
 use crate::words::{count, in_a_line, percent};
 
@@ -27,11 +27,13 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
         labels: args.labels.labels.as_ref(),
         fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
         objective: None,
+        about: None,
+        label_names: None,
         machine: &args.machine,
     };
     let texts = Texts { given: &args.texts, to: "classify" };
     let (ready, data) = texts.resolve(asked, printer)?;
-    let shown = texts::shown_field(&ready, &data, printer)?;
+    let shown = Shown::of(&ready, &data, printer)?;
     let examples = ready.examples(&data, None, printer)?;
     let roots = ready.roots();
     printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
             abstains: least.is_some(),
         };
         n_abstained += u64::from(scored.given.is_none());
-        answer(data.text(row, shown)?, &scored, labels, printer)?;
+        answer((&shown, &data, row), &scored, labels, printer)?;
     }
     if let Some(least) = least {
         let (abstained, n) = (count(n_abstained), count(scores.len() as u64));
@@ -77,13 +79,19 @@ struct Scored<'a> {
     abstains: bool,
 }
 
-fn answer(text: &str, scored: &Scored<'_>, labels: &Verbalizer, printer: &mut Printer) -> Result<()> {
+fn answer(
+    (shown, data, row): (&Shown, &Dataset, usize),
+    scored: &Scored<'_>,
+    labels: &Verbalizer,
+    printer: &mut Printer,
+) -> Result<()> {
     let &Scored { scores, probabilities, given, .. } = scored;
     let names = || labels.names().iter().map(String::as_str);
     let label = given.map(|given| labels.names()[given].as_str());
     match printer.answers() {
         Answers::Json => printer.json(&Classified {
-            text,
+            text: shown.text(data, row)?,
+            fields: shown.fields(data, row)?,
             label,
             probabilities: names().zip(probabilities.iter().copied()).collect(),
             log_likelihoods: names().zip(scores.iter().copied()).collect(),
@@ -91,7 +99,8 @@ fn answer(text: &str, scored: &Scored<'_>, labels: &Verbalizer, printer: &mut Pr
         Answers::Text => {
             let width = names().map(|name| in_a_line(name).chars().count()).max().unwrap_or(0);
             let width = width.max(if scored.abstains { ABSTAINED.chars().count() } else { 0 });
-            let (probability, text) = (percent(probabilities[best(probabilities)]), in_a_line(text));
+            let (probability, text) =
+                (percent(probabilities[best(probabilities)]), in_a_line(&shown.whole(data, row)?));
             let label = label.map_or_else(|| ABSTAINED.to_owned(), in_a_line);
             printer.answer(&format!("{label:<width$}  {probability:>7}  {text}"))?;
         }

@@ -17,8 +17,10 @@ use crate::commands::generate::new_tokens;
 use crate::exit::{Exit, Given};
 use crate::printer::{Printer, Table};
 use crate::report;
+use crate::resolve::naming::Naming;
 use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
-use crate::resolve::{Fields, calibration, data};
+use crate::resolve::splits::strata;
+use crate::resolve::{Fields, calibration, data, doubts, tell_unused};
 use crate::wire::{Report, TextReport};
 use crate::words::{count, interval, percent};
 
@@ -37,11 +39,13 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
             target: args.fields.target_field.as_deref(),
         },
         objective: args.loss.objective,
+        about: None,
+        label_names: args.label_names.label_names.as_ref().map(|names| &names.0),
         machine: &args.machine,
     };
     let mut ready = asked.resolve(Some(&data), printer)?;
     check_calibration(args, &ready)?;
-    let data = data::first(data, args.limit, printer);
+    let stated = asked.label_names;
     let task = &mut ready.task;
     let truth = (task.goal.kind(), ready.truth_field.as_deref());
     let fields = Fields::find(&data, &task.template, task.text_field.as_deref(), truth)?;
@@ -49,6 +53,19 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
         printer.say(&format!("fields    {}", fields.describe(&task.template)));
     }
     task.text_field.clone_from(&fields.text);
+    let (data, named_by) = match task.verbalizer() {
+        Some(labels) => {
+            let (recorded, labels) = (Some(&ready.label_names), Some(labels.names()));
+            let named = Naming { stated, recorded, labels }.apply(data, &fields.truth, printer)?;
+            (named.dataset, named.field)
+        }
+        None => (data, None),
+    };
+    let beside = (Some(fields.truth.as_str()), named_by.as_deref());
+    tell_unused(&data, &task.template, task.text_field.as_deref(), beside, printer)?;
+    let labels = strata(&data, task, &fields)?;
+    let data = data::drawn(data, (&labels, fields.kind), args.limit, (args.seed, "examples"), printer);
+    doubts::tell_empty("", &data, task, printer)?;
 
     let truth = data.require(&fields.truth)?;
     let examples = ready.examples(&data, Some(truth), printer)?;

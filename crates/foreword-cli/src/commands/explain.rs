@@ -11,13 +11,15 @@ use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
 use foreword::init::Sources;
 use foreword::settings::{Init, Method};
-use foreword::{Dataset, PromptDirectory, SoftPrompt, Verbalizer};
+use foreword::{PromptDirectory, SoftPrompt, Verbalizer};
 
 use crate::args::{ExplainArgs, SourceArgs};
 use crate::commands::quickstart;
 use crate::exit::{Exit, Given};
 use crate::printer::Printer;
+use crate::resolve::begin::label_words;
 use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
+use crate::resolve::texts::{self, Shown};
 use crate::wire::Explained;
 use crate::words::either;
 
@@ -41,10 +43,13 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
         labels: args.labels.labels.as_ref(),
         fields: AskedFields::default(),
         objective: None,
+        about: None,
+        label_names: None,
         machine: &args.machine,
     };
+    let texts = args.text.as_slice();
+    texts::refuse_files(texts)?;
     let mut ready = asked.resolve(None, printer)?;
-    ready.task.text_field = None;
     if ready.root.is_empty() {
         return Err(Given::wrong("the bare model has no prompt to explain").hint("give --prompt DIR").into());
     }
@@ -54,7 +59,8 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
             .into());
     }
     let text = args.text.clone().unwrap_or_else(|| quickstart::TEXT.to_owned());
-    let data = Dataset::from_texts(vec![text.clone()])?;
+    let data = texts::dataset(vec![text], &args.field.field, &mut ready, printer)?;
+    let text = Shown::of(&ready, &data, printer)?.whole(&data, 0)?;
     let examples = ready.examples(&data, None, printer)?;
     let hidden = ready.model.backbone.spec().hidden;
     let soft = SoftPrompt::new(ready.root.clone(), ready.n_virtual(), hidden)?;
@@ -136,7 +142,7 @@ fn init(ready: &Ready, labels: &Verbalizer, source: &SourceArgs) -> Result<(Bega
         .filter(|init| !matches!(init, Init::From(_) | Init::Demonstrations));
     let is_recorded = init.is_some();
     let init =
-        init.unwrap_or_else(|| Init::Text(format!("Classify the text as {}.", either(labels.names()))));
+        init.unwrap_or_else(|| Init::Text(format!("Classify the text as {}.", either(&label_words(labels)))));
     let sources = Sources::of(&ready.model, Some(labels));
     let start = sources.soft_prompt(&init, ready.n_virtual(), seed)?;
     Ok((Began { init, is_recorded }, start))

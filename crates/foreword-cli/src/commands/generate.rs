@@ -5,14 +5,13 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use foreword::Dataset;
-use foreword::data::FieldIdx;
 use foreword::generate::{Event, GenerateConfig, Generated, Sampling};
 
 use crate::args::{GenerateArgs, NewTokensArgs, SamplingArgs};
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
 use crate::resolve::prompt::{Asked, AskedFields, Verb};
-use crate::resolve::texts::{self, Texts};
+use crate::resolve::texts::{Shown, Texts};
 use crate::wire::Written;
 use crate::words::in_a_line;
 
@@ -26,11 +25,13 @@ pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
         labels: None,
         fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
         objective: None,
+        about: None,
+        label_names: None,
         machine: &args.machine,
     };
     let texts = Texts { given: &args.texts, to: "write after" };
     let (ready, data) = texts.resolve(asked, printer)?;
-    let shown = texts::shown_field(&ready, &data, printer)?;
+    let shown = Shown::of(&ready, &data, printer)?;
     let one = data.n() == 1;
     let stream = one && printer.streams();
     let config =
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
         printer.begin_bar(examples.n() as u64, "writing");
     }
     let mut teller =
-        Teller { data: &data, shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
+        Teller { data: &data, shown: &shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
     let of = (&examples, most);
     ready.task.generate(&ready.model, &ready.root, of, &config, ready.budget, &mut |event| {
         teller.event(event, printer)
@@ -72,8 +73,8 @@ fn sampling(args: &SamplingArgs) -> Sampling {
 /// Tells of texts in their order, whichever is whole first.
 struct Teller<'a> {
     data: &'a Dataset,
-    /// The field that stands for an example.
-    shown: FieldIdx,
+    /// What stands for an example.
+    shown: &'a Shown,
     /// There is one text only.
     one: bool,
     /// The text to be told next.
@@ -116,7 +117,8 @@ impl Teller<'_> {
         let Generated { tokens, text, finish_reason } = generated;
         match printer.answers() {
             Answers::Json => printer.json(&Written {
-                text: self.data.text(row, self.shown)?,
+                text: self.shown.text(self.data, row)?,
+                fields: self.shown.fields(self.data, row)?,
                 output: text,
                 tokens: tokens.len(),
                 finish_reason: finish_reason.as_str(),

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use foreword::format::PeftTask;
 use foreword::format::foreign::{Foreign, import};
-use foreword::format::{PeftTask, TaskRecord};
 use foreword::settings::TaskKind;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
-use foreword::{
-    Classification, Generation, Goal, Model, PromptDirectory, Task, Template, Verbalizer, record,
-};
+use foreword::{Classification, Generation, Goal, Model, PromptDirectory, Task, Verbalizer, record};
 
 use crate::args::{ImportArgs, PlaceArgs};
 use crate::device::Machine;
@@ -99,10 +97,9 @@ fn on_model(
     }
     let directory = PromptDirectory { rows: foreign.rows, adapter: Some(foreign.adapter), passport: None };
     record::check_fit(&directory, model)?;
-    let none: Option<&TaskRecord> = None;
     let labels = args.labels.labels.as_ref();
-    let usual = if labels.is_some() { Template::DEFAULT } else { Template::DEFAULT_GENERATION };
-    let wording = Wording::find((&args.task).into(), none, usual)?;
+    let kind = if labels.is_some() { TaskKind::Classification } else { TaskKind::Generation };
+    let wording = Wording::find((&args.task).into(), None, kind, None)?;
     let placement = args.task.placement.unwrap_or(DEFAULT_PLACEMENT);
     let chat = wording.chat(model, placement, printer)?;
     let goal = match labels {

@@ -12,7 +12,8 @@ use crate::exit::Exit;
 use crate::learn::learn;
 use crate::printer::Printer;
 use crate::report;
-use crate::resolve::run::{Place, Plan, Splits};
+use crate::resolve::run::{Place, Plan};
+use crate::resolve::splits::Splits;
 use crate::words::{percent, program, quoted_path};
 
 /// Where the prompt is written if nobody says.

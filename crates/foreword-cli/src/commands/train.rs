@@ -15,8 +15,9 @@ use crate::learn::{Learned, Log, learn};
 use crate::printer::Printer;
 use crate::report;
 use crate::resolve::data::is_standard_input;
-use crate::resolve::run::{Place, Plan, Splits, default_out, settings};
-use crate::words::{program, quoted_path};
+use crate::resolve::run::{Place, Plan, default_out, settings};
+use crate::resolve::splits::Splits;
+use crate::words::{program, quoted, quoted_path};
 
 /// Runs the verb.
 pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
@@ -49,13 +50,18 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
     } else {
         printer.say(&format!("The prompt is in {out}. Try:"));
     }
-    if plan.task.template.slots().count() == 1 {
-        let verb = match plan.fields.kind {
-            TaskKind::Classification => "classify",
-            TaskKind::Generation => "generate",
-        };
-        printer.say(&format!("  {program} {verb} {flags} 'A text of your own.'"));
-    }
+    let verb = match plan.fields.kind {
+        TaskKind::Classification => "classify",
+        TaskKind::Generation => "generate",
+    };
+    let text = match plan.task.template.required().collect::<Vec<_>>()[..] {
+        [_] => "A text of your own.".to_owned(),
+        ref several => {
+            let fields: Vec<String> = several.iter().map(|slot| format!("\"{slot}\": \"…\"")).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+    };
+    printer.say(&format!("  {program} {verb} {flags} {}", quoted(&text)));
     if let Some(data) = test {
         printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(&data)));
     }

@@ -6,10 +6,12 @@ use foreword::context_tuning::{Shown, demonstrations};
 use foreword::record;
 use foreword::settings::{CandidateCount, Init, Method};
 use foreword::train::DEFAULT_VIRTUAL_TOKENS;
-use foreword::{Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig};
+use foreword::{
+    Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
+};
 
 use super::Fields;
-use super::run::Splits;
+use super::splits::Splits;
 use crate::device::Machine;
 use crate::exit::Given;
 use crate::printer::Printer;
@@ -32,11 +34,26 @@ impl Tried {
 
 /// A sentence that names the task, as a person would write it.
 pub(crate) fn default_init(task: &Task, fields: &Fields) -> Init {
-    let slot = fields.text.as_deref().or_else(|| task.template.slots().next()).unwrap_or("text");
+    let text = match &fields.text {
+        Some(text) => text.clone(),
+        None => {
+            either(&task.template.required().map(str::to_owned).collect::<Vec<_>>()).replace(" or ", " and ")
+        }
+    };
     Init::Text(match task.verbalizer() {
-        Some(verbalizer) => format!("Classify the {slot} as {}.", either(verbalizer.names())),
-        None => format!("Read the {slot} and write the {}.", fields.truth),
+        Some(verbalizer) => format!("Classify the {text} as {}.", either(&label_words(verbalizer))),
+        None => format!("Read the {text} and write the {}.", fields.truth),
     })
+}
+
+/// The labels as the model reads them: their strings, without the space around them.
+pub(crate) fn label_words(verbalizer: &Verbalizer) -> Vec<String> {
+    let all = verbalizer.names().iter().zip(verbalizer.strings());
+    let word = |(name, string): (&String, &String)| match string.trim() {
+        "" => name.clone(),
+        word => word.to_owned(),
+    };
+    all.map(word).collect()
 }
 
 /// The first rows.

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use foreword::calibration::{Calibration, CalibrationError, FEW_TEXTS, content_free_examples};
 use foreword::settings::{CalibrationMethod, TaskKind};
-use foreword::{Examples, Overwrite, Task};
+use foreword::{Examples, Overwrite, Task, Verbalizer};
 
+use super::naming::Naming;
 use super::prompt::{self, Ready};
 use super::{Fields, data};
 use crate::args::{Calibrate, CalibrationArgs};
@@ -164,11 +165,15 @@ fn examples(ready: &Ready, path: &Path, labelled: bool, printer: &Printer) -> Re
     let task = &ready.task;
     // A text of the command line has no field; the prompt knows the one that it was trained with.
     let text_field = task.text_field.as_deref().or(ready.text_field.as_deref());
-    let truth = if labelled {
+    let (data, truth) = if labelled {
         let truth = (TaskKind::Classification, ready.truth_field.as_deref());
-        Some(data.require(&Fields::find(&data, &task.template, text_field, truth)?.truth)?)
+        let truth = Fields::find(&data, &task.template, text_field, truth)?.truth;
+        let (recorded, labels) = (Some(&ready.label_names), task.verbalizer().map(Verbalizer::names));
+        let data = Naming { stated: None, recorded, labels }.named(data, &truth)?.dataset;
+        let truth = data.require(&truth)?;
+        (data, Some(truth))
     } else {
-        None
+        (data, None)
     };
     let task = Task { text_field: text_field.map(str::to_owned), ..task.clone() };
     let examples = task.examples(&ready.model, ready.n_virtual(), &data, truth)?;

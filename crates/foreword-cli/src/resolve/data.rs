@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use foreword::Dataset;
+use foreword::data::split::stratified_sample;
+use foreword::settings::TaskKind;
 
 use crate::exit::Given;
 use crate::printer::Printer;
@@ -33,10 +35,30 @@ pub(crate) fn read(path: &Path) -> Result<Dataset> {
     Ok(Dataset::from_stream(&bytes, STANDARD_INPUT)?)
 }
 
-/// The first examples where there is a limit; it says so where that takes any away.
+/// So many examples as a limit takes, in their order: drawn so that each label, as `labels` counts them, has its share, or by
+/// chance where there are none. It says so where that takes any away. `what`: what the examples are.
+pub(crate) fn drawn(
+    data: Dataset,
+    (labels, kind): (&[usize], TaskKind),
+    limit: Option<usize>,
+    (seed, what): (u64, &str),
+    printer: &Printer,
+) -> Dataset {
+    let n = data.n();
+    let Some(limit) = limit.filter(|&limit| limit < n) else { return data };
+    printer.say(&format!(
+        "--limit: {} of {} {what}, drawn by {} (seed {seed})",
+        count(limit as u64),
+        count(n as u64),
+        if kind == TaskKind::Classification { "label" } else { "chance" }
+    ));
+    data.take(&stratified_sample(labels, limit, seed))
+}
+
+/// The first texts where there is a limit, for those that are only to be answered; it says so where that takes any away.
 pub(crate) fn first(data: Dataset, limit: Option<usize>, printer: &Printer) -> Dataset {
     let n = data.n();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return data };
-    printer.say(&format!("--limit: the first {} of {} examples", count(limit as u64), count(n as u64)));
+    printer.say(&format!("--limit: the first {} of {} texts", count(limit as u64), count(n as u64)));
     data.take(&(0..limit).collect::<Vec<_>>())
 }

@@ -1,7 +1,7 @@
 //! What is doubtful in a run's data, told before it is learned from.
 
 use anyhow::Result;
-use foreword::lint::{Part, cut, lint, overlap};
+use foreword::lint::{Part, cut, empty, lint, overlap};
 use foreword::task::Truths;
 use foreword::{Dataset, Examples, Task};
 
@@ -23,6 +23,20 @@ pub(crate) fn tell_overlap(
     let train = Part::new("training", train, &task.template, text_field, &truths[0])?;
     let test = Part::new("test", test, &task.template, text_field, &truths[1])?;
     if let Some(finding) = overlap(&train, &test) {
+        printer.warn(&finding.to_string());
+    }
+    Ok(())
+}
+
+/// Warns of texts with nothing in them, where they are only measured or answered. `part`: "test", or nothing.
+pub(crate) fn tell_empty(
+    part: &'static str,
+    dataset: &Dataset,
+    task: &Task,
+    printer: &Printer,
+) -> Result<()> {
+    let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &Truths::Unknown)?;
+    if let Some(finding) = empty(&part) {
         printer.warn(&finding.to_string());
     }
     Ok(())

@@ -22,7 +22,8 @@ use foreword::{
 
 use super::Fields;
 use super::named::is_enough;
-use super::wording::{Wording, default_strings};
+use super::naming::Naming;
+use super::wording::{Wording, default_strings, together};
 use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
 use crate::device::{self, Machine};
 use crate::exit::Given;
@@ -46,6 +47,8 @@ pub(crate) struct Ready {
     pub(crate) text_field: Option<String>,
     /// The field with the label or target, where the prompt or a flag says it.
     pub(crate) truth_field: Option<String>,
+    /// What stood in the training data for labels under other names, to those names.
+    pub(crate) label_names: BTreeMap<String, String>,
     /// The correction of its probabilities that is stored with the prompt.
     pub(crate) calibration: Option<Calibration>,
     /// Most tokens computed at a time.
@@ -125,6 +128,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) labels: Option<&'a Labels>,
     pub(crate) fields: AskedFields<'a>,
     pub(crate) objective: Option<Objective>,
+    /// The data that is asked about, whose fields say what template is meant where none is known.
+    pub(crate) about: Option<&'a Dataset>,
+    /// The names that a flag gives to the labels in the data.
+    pub(crate) label_names: Option<&'a BTreeMap<String, String>>,
     pub(crate) machine: &'a MachineArgs,
 }
 
@@ -153,6 +160,8 @@ impl<'a> Asked<'a> {
         let path = &self.source.prompt;
         let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
         let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine, printer)?;
+        let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
+        let label_names = passport.map_or_else(BTreeMap::new, |passport| passport.task.label_names.clone());
         let Resolved { task, root, truth_field, mut calibration } =
             self.resolve_on(&model, directory, data, printer)?;
         let mut others = Vec::new();
@@ -182,7 +191,7 @@ impl<'a> Asked<'a> {
         }
         printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
         let text_field = task.text_field.clone();
-        Ok(Ready { model, task, root, others, text_field, truth_field, calibration, budget })
+        Ok(Ready { model, task, root, others, text_field, truth_field, label_names, calibration, budget })
     }
 
     /// The same for a directory that was read, or for none, on a model that was opened.
@@ -200,11 +209,19 @@ impl<'a> Asked<'a> {
         }
         let recorded = directory.as_ref().and_then(|directory| Some(&directory.passport.as_ref()?.task));
         let kind = self.kind(recorded, printer)?;
-        let default_template = match kind {
-            TaskKind::Classification => Template::DEFAULT,
-            TaskKind::Generation => Template::DEFAULT_GENERATION,
+        let text_field = self.fields.text.or(recorded.and_then(|task| task.text_field.as_deref()));
+        let truth = match kind {
+            TaskKind::Classification => self.fields.label,
+            TaskKind::Generation => self.fields.target,
         };
-        let wording = Wording::find(self.task.into(), recorded, default_template)?;
+        let together = together(self.about.or(data), text_field, (kind, truth));
+        let wording = Wording::find(self.task.into(), recorded, kind, together)?;
+        if wording.guessed {
+            printer.say(&format!(
+                "template  {:?} (guessed from the fields; --template says otherwise)",
+                wording.template.source()
+            ));
+        }
         let placement = self.task.placement.or(recorded.map(|task| task.placement));
         let placement = placement.unwrap_or(DEFAULT_PLACEMENT);
         let chat = wording.chat(model, placement, printer)?;
@@ -223,7 +240,6 @@ impl<'a> Asked<'a> {
             }
         };
         let max_length = self.task.max_length.or(recorded.map(|task| task.max_length));
-        let text_field = self.fields.text.or(recorded.and_then(|task| task.text_field.as_deref()));
         let task = Task {
             template: wording.template,
             chat,
@@ -285,7 +301,10 @@ impl<'a> Asked<'a> {
         };
         let truth = (TaskKind::Classification, label_field);
         let fields = Fields::find(data, template, self.fields.text, truth)?;
-        Ok(default_strings(label_names(data, data.require(&fields.truth)?)?, chat))
+        let naming = Naming { stated: self.label_names, ..Naming::default() };
+        naming.check(data, &fields.truth)?;
+        let data = naming.named(data.clone(), &fields.truth)?.dataset;
+        Ok(default_strings(label_names(&data, data.require(&fields.truth)?)?, chat))
     }
 }
 

@@ -6,8 +6,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use foreword::chat::Chat;
-use foreword::data::fields::slot_values;
-use foreword::data::split::{default_dev_share, rounds, split_texts, stratified_sample};
 use foreword::format::{DataRecord, check_vacant};
 use foreword::memory::Estimate;
 use foreword::regularize::Regularizers;
@@ -19,51 +17,20 @@ use foreword::train::{
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
-    TaskFile, Template, TrainConfig, Verbalizer,
+    TaskFile, TrainConfig, Verbalizer,
 };
 
 use super::begin::{self, Tried, default_init};
+use super::naming::{Named, Naming};
+use super::splits::{Splits, few, limited, records, with_dev};
 use super::wording::{self, Wording, default_strings};
-use super::{Fields, data, doubts, memory};
+use super::{Fields, data, doubts, memory, tell_unused};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
 use crate::device::{self, Machine};
 use crate::exit::{self, Given};
 use crate::printer::Printer;
 use crate::words::{count, in_a_line};
-
-/// The examples of a run as they were read.
-#[derive(Debug)]
-pub(crate) struct Splits {
-    /// To learn from.
-    pub(crate) train: Dataset,
-    /// To choose by.
-    pub(crate) dev: Option<Dataset>,
-    /// To report on.
-    pub(crate) test: Option<Dataset>,
-}
-
-impl Splits {
-    /// Reads the files that the settings name.
-    pub(crate) fn read(file: &TaskFile) -> Result<Self> {
-        let Some(train) = &file.data.train else {
-            return Err(Given::wrong("there is nothing to learn from")
-                .hint("give a task file, training data, or --train FILE")
-                .into());
-        };
-        let (dev, test) = (file.data.dev.as_deref(), file.data.test.as_deref());
-        let all = [Some(train.as_path()), dev, test];
-        if all.into_iter().flatten().filter(|path| data::is_standard_input(path)).count() > 1 {
-            return Err(Given::wrong(
-                "standard input (-) is named for more than one of --train, --dev and --test",
-            )
-            .hint("it can be read only once: give files for the others")
-            .into());
-        }
-        let read = |path: Option<&Path>| path.map(data::read).transpose();
-        Ok(Self { train: data::read(train)?, dev: read(dev)?, test: read(test)? })
-    }
-}
 
 /// Where the prompt goes.
 #[derive(Clone, Debug)]
@@ -139,7 +106,9 @@ pub(crate) struct Plan {
     pub(crate) train: Examples,
     pub(crate) dev: Option<Examples>,
     pub(crate) test: Option<Examples>,
-    /// Per split, what was read.
+    /// What stood in the training data for labels under other names, to those names.
+    pub(crate) label_names: BTreeMap<String, String>,
+    /// Per split, what was used.
     pub(crate) data: BTreeMap<String, DataRecord>,
     /// How it begins; with several candidates the first of them.
     pub(crate) init: Init,
@@ -166,14 +135,21 @@ impl Plan {
         let started = Instant::now();
         let mut config = config(&file.train)?;
         let kind = kind(file)?;
-        let (default, truth) = match kind {
-            TaskKind::Classification => (Template::DEFAULT, &file.data.label_field),
-            TaskKind::Generation => (Template::DEFAULT_GENERATION, &file.data.target_field),
+        let truth = match kind {
+            TaskKind::Classification => file.data.label_field.as_deref(),
+            TaskKind::Generation => file.data.target_field.as_deref(),
         };
-        let wording = Wording::find((&file.task).into(), None, default)?;
-        let template = wording.template.clone();
         let text = file.data.text_field.as_deref();
-        let fields = Fields::find(&splits.train, &template, text, (kind, truth.as_deref()))?;
+        let together = wording::together(Some(&splits.train), text, (kind, truth));
+        let wording = Wording::find((&file.task).into(), None, kind, together)?;
+        let template = wording.template.clone();
+        let mut fields = Fields::find(&splits.train, &template, text, (kind, truth))?;
+        fields.template_guessed = wording.guessed;
+        let stated = file.data.label_names.as_ref();
+        let Named { dataset: train, names: mut label_names, field: named_by, said } =
+            named(file, splits.train, &fields, printer)?;
+        let splits = Splits { train, ..splits };
+        tell_unused(&splits.train, &template, text, (Some(&fields.truth), named_by.as_deref()), printer)?;
 
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = super::model(model_name, machine, printer)?;
@@ -195,6 +171,16 @@ impl Plan {
             .hint("leave --ensemble out: --candidates alone keeps the best prompt")
             .into());
         }
+        if let Some(verbalizer) = task.verbalizer() {
+            label_names.retain(|_, name| verbalizer.index(name).is_some());
+        }
+        let splits = match task.verbalizer() {
+            Some(labels) => {
+                let (recorded, labels) = (Some(&label_names), Some(labels.names()));
+                splits.named(Naming { stated, recorded, labels }, &fields.truth, &said, printer)?
+            }
+            None => splits,
+        };
         let splits = match file.data.shots {
             Some(shots) => few(splits, positive(shots, "shots")?, &task, &fields, config.seed)?,
             None => with_dev(splits, &task, &fields, config.seed, printer)?,
@@ -241,7 +227,7 @@ impl Plan {
         };
         let sizes = memory::sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
         let estimate = memory::fit(&mut config, &file.train, sizes, &model, printer)?;
-        let (data, model_name) = (records(&splits), model_name.to_owned());
+        let (data, model_name) = (records(&splits, &task, &fields)?, model_name.to_owned());
         let plan = Self {
             model_name,
             model,
@@ -250,6 +236,7 @@ impl Plan {
             train,
             dev,
             test,
+            label_names,
             data,
             init,
             start,
@@ -410,7 +397,7 @@ fn is_task_file(path: &Path) -> bool {
 fn kind(file: &TaskFile) -> Result<TaskKind> {
     let wrong = |message: &str, hint: &str| Err(Given::wrong(message).hint(hint).into());
     let (label, target) = (file.data.label_field.is_some(), file.data.target_field.is_some());
-    let labels = label || file.task.labels.is_some();
+    let labels = label || file.task.labels.is_some() || file.data.label_names.is_some();
     let kind = match (file.task.kind, target) {
         (Some(kind), _) => kind,
         (None, true) => TaskKind::Generation,
@@ -471,6 +458,18 @@ fn positive(value: usize, setting: &str) -> Result<usize> {
     Ok(value)
 }
 
+/// The training data with its labels named; targets are as they are.
+fn named(file: &TaskFile, train: Dataset, fields: &Fields, printer: &Printer) -> Result<Named> {
+    if fields.kind == TaskKind::Generation {
+        return Ok(Named { dataset: train, names: BTreeMap::new(), field: None, said: Vec::new() });
+    }
+    let labels = file.task.labels.as_ref();
+    let labels: Option<Vec<String>> = labels.map(|labels| labels.keys().cloned().collect());
+    let naming = Naming { stated: file.data.label_names.as_ref(), recorded: None, labels: labels.as_deref() };
+    naming.check(&train, &fields.truth)?;
+    naming.apply(train, &fields.truth, printer)
+}
+
 /// What the examples are to teach: the labels that are stated, or those of the training data; or to write their targets.
 fn goal(
     file: &TaskFile,
@@ -507,90 +506,4 @@ fn refuse_texts(n_labels: usize, n: usize, field: &str) -> Result<()> {
             "--target-field {field} teaches to write them; --label-field names the field with the label, {field:?} too"
         ))
         .into())
-}
-
-/// Cuts a dev set off the training data where none is given.
-fn with_dev(splits: Splits, task: &Task, fields: &Fields, seed: u64, printer: &Printer) -> Result<Splits> {
-    if splits.dev.is_some() {
-        return Ok(splits);
-    }
-    let labels = strata(&splits.train, task, fields)?;
-    let texts = slot_values(&task.template, &splits.train, task.text_field.as_deref())?;
-    let split = split_texts(&texts, &labels, default_dev_share(labels.len()), seed);
-    if split.dev.is_empty() {
-        printer.warn(
-            "no label has enough examples, of different texts, to keep some aside as dev: the last prompt is kept, not the best",
-        );
-        return Ok(splits);
-    }
-    printer.say(&format!(
-        "no dev data: {} of {} training examples are kept aside to choose by (seed {seed}; --dev gives others)",
-        count(split.dev.len() as u64),
-        count(labels.len() as u64)
-    ));
-    let (train, dev) = (splits.train.take(&split.train), splits.train.take(&split.dev));
-    Ok(Splits { train, dev: Some(dev), test: splits.test })
-}
-
-/// So many examples of each label to learn from, and as many others to choose by.
-fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) -> Result<Splits> {
-    if task.verbalizer().is_none() {
-        return Err(Given::wrong("--shots counts examples of each label, and a generation has none")
-            .hint("use --limit")
-            .into());
-    }
-    let drawn = |dataset: &Dataset| -> Result<Vec<usize>> {
-        let mut rows: Vec<usize> =
-            rounds(&strata(dataset, task, fields)?, shots, seed).into_iter().flatten().collect();
-        rows.sort_unstable();
-        Ok(rows)
-    };
-    let rows = drawn(&splits.train)?;
-    let dev = match splits.dev {
-        Some(dev) => dev,
-        None => splits
-            .train
-            .take(&(0..splits.train.n()).filter(|row| rows.binary_search(row).is_err()).collect::<Vec<_>>()),
-    };
-    let dev_rows = drawn(&dev)?;
-    let dev = (!dev_rows.is_empty()).then(|| dev.take(&dev_rows));
-    Ok(Splits { train: splits.train.take(&rows), dev, test: splits.test })
-}
-
-/// What examples are drawn by: their labels; targets are all alike.
-fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>> {
-    match task.verbalizer() {
-        Some(verbalizer) => Ok(verbalizer.label_indices(dataset, dataset.require(&fields.truth)?)?),
-        None => Ok(vec![0; dataset.n()]),
-    }
-}
-
-/// Takes as many training examples as are asked for; dev stays the same, so that runs can be compared.
-fn limited(
-    splits: Splits,
-    limit: Option<usize>,
-    task: &Task,
-    fields: &Fields,
-    seed: u64,
-    printer: &Printer,
-) -> Result<Splits> {
-    let n = splits.train.n();
-    let Some(limit) = limit.filter(|&limit| limit < n) else { return Ok(splits) };
-    let labels = strata(&splits.train, task, fields)?;
-    let train = splits.train.take(&stratified_sample(&labels, limit, seed));
-    printer.say(&format!(
-        "--limit: {} of {} training examples, drawn by {} (seed {seed})",
-        count(limit as u64),
-        count(n as u64),
-        if fields.kind == TaskKind::Classification { "label" } else { "chance" }
-    ));
-    Ok(Splits { train, ..splits })
-}
-
-fn records(splits: &Splits) -> BTreeMap<String, DataRecord> {
-    let record =
-        |dataset: &Dataset| DataRecord { digest: dataset.digest().to_owned(), examples: dataset.n() as u64 };
-    let named =
-        [("dev", splits.dev.as_ref()), ("test", splits.test.as_ref()), ("train", Some(&splits.train))];
-    named.into_iter().filter_map(|(name, dataset)| Some((name.to_owned(), record(dataset?)))).collect()
 }

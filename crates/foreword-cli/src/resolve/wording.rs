@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use foreword::chat::Chat;
+use foreword::data::together::fields_together;
 use foreword::format::{ChatRecord, TaskRecord};
-use foreword::settings::Placement;
+use foreword::settings::{Placement, TaskKind};
 use foreword::task_file::TaskTable;
-use foreword::{Model, TaskError, Template, Verbalizer};
+use foreword::{Dataset, Model, TaskError, Template, Verbalizer};
 
 use crate::args::TaskArgs;
 use crate::device::Machine;
@@ -19,6 +20,8 @@ use crate::printer::Printer;
 pub(crate) struct Wording {
     /// The template, or that of the user's message.
     pub(crate) template: Template,
+    /// Whether its fields were guessed, several that are read together.
+    pub(crate) guessed: bool,
     chat: Asked,
 }
 
@@ -57,8 +60,14 @@ impl<'a> From<&'a TaskArgs> for Stated<'a> {
 }
 
 impl Wording {
-    /// What is stated wins over what a prompt records, and that over the usual.
-    pub(crate) fn find(stated: Stated<'_>, recorded: Option<&TaskRecord>, usual: &str) -> Result<Self> {
+    /// What is stated wins over what a prompt records, and that over the usual. `together`: the slots of several fields that
+    /// the data has for one text, as [`together`] finds them.
+    pub(crate) fn find(
+        stated: Stated<'_>,
+        recorded: Option<&TaskRecord>,
+        kind: TaskKind,
+        together: Option<String>,
+    ) -> Result<Self> {
         let chat = recorded.and_then(|task| task.chat.as_ref());
         let in_chat = match stated.template {
             Some(template) => template == Template::CHAT,
@@ -72,14 +81,24 @@ impl Wording {
                 .hint("--template chat takes the model's chat template")
                 .into());
             }
-            let source = stated.template.or(recorded.map(|task| task.template.as_str())).unwrap_or(usual);
-            let template = Template::parse(source).context("the task's template")?;
-            return Ok(Self { template, chat: Asked::None });
+            let known = stated.template.or(recorded.map(|task| task.template.as_str()));
+            let usual = match kind {
+                TaskKind::Classification => Template::DEFAULT,
+                TaskKind::Generation => Template::DEFAULT_GENERATION,
+            };
+            let usual = together
+                .as_ref()
+                .map(|fields| usual.replace(Template::DEFAULT_MESSAGE, fields))
+                .unwrap_or(usual.to_owned());
+            let template = Template::parse(known.unwrap_or(&usual)).context("the task's template")?;
+            return Ok(Self { template, guessed: known.is_none() && together.is_some(), chat: Asked::None });
         }
         // A recorded template that is none of a chat's is no message.
         let message = recorded.filter(|_| chat.is_some()).map(|task| task.template.as_str());
-        let message = stated.message.or(message).unwrap_or(Template::DEFAULT_MESSAGE);
-        let template = Template::parse(message).context("the task's message")?;
+        let known = stated.message.or(message);
+        let usual = together.as_deref().unwrap_or(Template::DEFAULT_MESSAGE);
+        let template = Template::parse(known.unwrap_or(usual)).context("the task's message")?;
+        let guessed = known.is_none() && together.is_some();
         let system = stated.system.or(chat.and_then(|chat| chat.system.as_deref()));
         let chat = match chat {
             Some(chat) if stated.template.is_none() && stated.system.is_none() => {
@@ -87,7 +106,7 @@ impl Wording {
             }
             _ => Asked::Stated(system.map(str::to_owned)),
         };
-        Ok(Self { template, chat })
+        Ok(Self { template, guessed, chat })
     }
 
     /// The chat, on a model. Tells where texts would begin with BOS twice.
@@ -124,6 +143,15 @@ impl Wording {
         }
         Ok(chat)
     }
+}
+
+/// The slots of the data's fields that are read together, unless a field is named for the text.
+pub(crate) fn together(
+    data: Option<&Dataset>,
+    text_field: Option<&str>,
+    (kind, truth): (TaskKind, Option<&str>),
+) -> Option<String> {
+    fields_together(data.filter(|_| text_field.is_none())?, kind, truth)
 }
 
 /// A task's template as it is told.

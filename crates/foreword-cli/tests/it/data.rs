@@ -57,19 +57,50 @@ fn a_run_may_learn_from_standard_input() {
     ");
 }
 
-#[test]
-fn a_limit_takes_the_first_to_measure_and_some_of_each_label_to_learn() {
-    let scene = Scene::new();
-    let (sentences, llama) = (sentences(), model("llama-tiny"));
-    let eval =
-        ["eval", "--prompt", "none", "--model", &llama, "--data", &sentences, "--limit", "5", "--json"];
-    let ran = scene.run(&eval);
-    assert_eq!(ran.line::<Report>().n, 5);
-    assert!(ran.stderr.contains("--limit: the first 5 of 24 examples"), "{}", ran.stderr);
-
-    // The whole file is sorted by label; the ten that are drawn are not of one label.
+/// Thirty texts of one label, and then thirty of another.
+fn sorted() -> String {
     let of = |label: &str| (0..30).map(|i| format!("{label} text {i},{label}\n")).collect::<String>();
-    scene.file("sorted.csv", format!("text,label\n{}{}", of("up"), of("down")));
+    format!("text,label\n{}{}", of("up"), of("down"))
+}
+
+#[test]
+fn a_limit_draws_by_label_where_something_is_measured_or_learned() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    scene.file("sorted.csv", sorted());
+    let eval = ["eval", "--prompt", "none", "--model", &llama, "--data", "sorted.csv", "--json"];
+    let limited = |more: &[&str]| scene.run(&[&eval[..], more].concat());
+    let ran = limited(&["--limit", "6"]);
+    let report: Report = ran.line();
+    let true_ones: Vec<u64> = report.confusion.values().map(|row| row.values().sum()).collect();
+    assert_eq!((report.n, true_ones), (6, vec![3, 3]));
+    assert!(ran.stderr.contains("--limit: 6 of 60 examples, drawn by label (seed 0)"), "{}", ran.stderr);
+    assert_eq!(limited(&["--limit", "6"]).line::<Report>(), report);
+    let other = limited(&["--limit", "6", "--seed", "1"]);
+    assert!(other.stderr.contains("drawn by label (seed 1)"), "{}", other.stderr);
+    assert_ne!(other.line::<Report>().loss, report.loss);
+    assert_eq!(limited(&["--limit", "60"]).line::<Report>(), limited(&[]).line::<Report>());
+    let targets = limited(&["--limit", "6", "--target-field", "label", "--max-new-tokens", "1"]);
+    assert!(targets.stderr.contains("6 of 60 examples, drawn by chance (seed 0)"), "{}", targets.stderr);
+
+    let compare =
+        ["compare", "--train", "sorted.csv", "--test", "sorted.csv", "--model", &llama, "--limit", "10"];
+    let ran = scene.run(&[&compare[..], &["--shots", "0"]].concat());
+    let majority = ran.stdout.lines().find(|line| line.starts_with("majority class")).unwrap();
+    assert!(majority.contains("50.0 %"), "{majority}");
+    assert!(
+        ran.stderr.contains("--limit: 10 of 60 test examples, drawn by label (seed 0)"),
+        "{}",
+        ran.stderr
+    );
+
+    // What is only answered is answered in its order.
+    let classify = ["classify", "--prompt", "none", "--model", &llama, "--labels", "a= a,b= b", "--json"];
+    let ran = scene.run(&[&classify[..], &["--data", "sorted.csv", "--limit", "3"]].concat());
+    let texts: Vec<String> = ran.lines::<Classified>().into_iter().map(|answer| answer.text).collect();
+    assert_eq!(texts, ["up text 0", "up text 1", "up text 2"]);
+    assert!(ran.stderr.contains("--limit: the first 3 of 60 texts"), "{}", ran.stderr);
+
     let train = ["train", "sorted.csv", "--model", &llama, "--steps", "1", "--virtual-tokens", "2"];
     let ran = scene.run(&[&train[..], &["--limit", "10", "--out", "p"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -80,4 +111,54 @@ fn a_limit_takes_the_first_to_measure_and_some_of_each_label_to_learn() {
     );
     assert!(ran.stderr.contains("10 to train on, 6 dev, 0 test"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("few training examples"), "{}", ran.stderr);
+}
+
+/// What the passport in a directory says under a JSON pointer.
+fn recorded(scene: &Scene, dir: &str, pointer: &str) -> serde_json::Value {
+    let text = fs::read_to_string(scene.path(dir).join("foreword.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap().pointer(pointer).unwrap().clone()
+}
+
+#[test]
+fn digests_are_of_the_examples_that_are_used() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let lines: Vec<String> = sorted().lines().skip(1).map(str::to_owned).collect();
+    let json = lines.iter().map(|line| line.split_once(',').unwrap());
+    let json =
+        json.map(|(text, label)| format!("{{\"id\": 1, \"label\": \"{label}\", \"text\": \"{text}\"}}\n"));
+    scene.file("sorted.csv", sorted()).file("same.jsonl", json.collect::<String>());
+    let train = |data: &str, out: &str, more: &[&str]| {
+        let args = ["train", data, "--model", &llama, "--steps", "1", "--virtual-tokens", "2", "--out", out];
+        let ran = scene.run(&[&args[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ["train", "dev"].map(|split| recorded(&scene, out, &format!("/training/data/{split}/digest")))
+    };
+    let [all, dev] = train("sorted.csv", "a", &[]);
+    assert_ne!(all, dev);
+    assert_eq!(
+        train("same.jsonl", "same", &[]),
+        [all.clone(), dev.clone()],
+        "the same examples in another file"
+    );
+    let [other, other_dev] = train("sorted.csv", "b", &["--seed", "1"]);
+    assert!(other != all && other_dev != dev);
+    let [limited, limited_dev] = train("sorted.csv", "c", &["--limit", "20"]);
+    assert!(limited != all && limited_dev == dev);
+    let file = |dir, split| recorded(&scene, dir, &format!("/training/data/{split}/file_digest"));
+    assert_eq!(file("a", "train"), file("a", "dev"));
+    assert_ne!(file("a", "train"), file("same", "train"));
+}
+
+#[test]
+fn a_prompt_of_an_earlier_version_still_loads() {
+    let scene = Scene::new();
+    assert_eq!(scene.train("p", "1", &[]).code, 0);
+    let path = scene.path("p/foreword.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"file_digest\"") && !text.contains("label_names"));
+    let without: Vec<&str> = text.lines().filter(|line| !line.contains("\"file_digest\"")).collect();
+    fs::write(&path, without.join("\n")).unwrap();
+    let ran = scene.run(&["classify", "--prompt", "p", "--model", &model("llama-tiny"), "x", "--json"]);
+    assert_eq!(ran.line::<Classified>().text, "x");
 }

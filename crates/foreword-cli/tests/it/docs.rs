@@ -26,9 +26,11 @@ fn told(names: &BTreeSet<String>) {
 
 /// The keys of all objects in a value, but for those whose keys are somebody's names.
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
-    const OF_NAMES: [&str; 10] = [
+    const OF_NAMES: [&str; 12] = [
         "spec",
         "labels",
+        "label_names",
+        "fields",
         "metrics",
         "data",
         "probabilities",

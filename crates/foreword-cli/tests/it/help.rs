@@ -91,24 +91,29 @@ fn each_flag_tells_its_unit_and_its_default() {
       -h, --help           Print help (see more with '--help')
 
     Data:
-          --train <FILE>         Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file,
-                                 also packed (.gz, .zst); - is standard input
-          --dev <FILE>           Examples to choose the best prompt by [default: a tenth of the training
-                                 data, drawn by label and seed]
-          --test <FILE>          Examples to report on; nothing is chosen by them
-          --limit <N>            Learn from this many of the training examples, drawn by label and seed
-                                 [default: all]
-          --shots <N>            Learn from this many examples of each label, and choose by as many
-                                 others: five runs, whose examples the seeds 13, 21, 42, 87 and 100
-                                 draw, or one where --seed is given. Their mean and deviation is told
-          --strict               Where the data is doubtful (duplicates, contradictory or rare labels,
-                                 test texts that are learned from, cut texts, …), end with an error
-                                 instead of a warning
-          --text-field <NAME>    The field that {text} in the template stands for [default: guessed from
-                                 common names]
-          --label-field <NAME>   The field with the label [default: guessed from common names]
-          --target-field <NAME>  The field with the text to be written, where examples have no label but
-                                 a target
+          --train <FILE>                Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet
+                                        file, also packed (.gz, .zst); - is standard input
+          --dev <FILE>                  Examples to choose the best prompt by [default: a tenth of the
+                                        training data, drawn by label and seed]
+          --test <FILE>                 Examples to report on; nothing is chosen by them
+          --limit <N>                   Learn from this many of the training examples, drawn by label
+                                        and seed [default: all]
+          --shots <N>                   Learn from this many examples of each label, and choose by as
+                                        many others: five runs, whose examples the seeds 13, 21, 42, 87
+                                        and 100 draw, or one where --seed is given. Their mean and
+                                        deviation is told
+          --strict                      Where the data is doubtful (empty texts, duplicates,
+                                        contradictory or rare labels, test texts that are learned from,
+                                        cut texts, …), end with an error instead of a warning
+          --text-field <NAME>           The field that {text} in the template stands for [default:
+                                        guessed from common names]
+          --label-field <NAME>          The field with the label [default: guessed from common names]
+          --target-field <NAME>         The field with the text to be written, where examples have no
+                                        label but a target
+          --label-names <LABEL=NAME,…>  The names of the labels that stand in the data, as
+                                        0=negative,1=positive; a name says to the model what a number
+                                        does not [default: those that the data itself has for numbers:
+                                        of a ClassLabel in Parquet, or in a field like label_text]
 
     Task:
           --kind <KIND>            What the examples teach [default: generation where --target-field

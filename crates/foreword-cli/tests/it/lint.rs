@@ -31,7 +31,7 @@ fn doubts_are_told_and_with_strict_nothing_is_learned() {
     assert_eq!((strict.code, strict.stdout.as_str()), (1, ""));
     assert!(!scene.path("strict").exists());
     insta::assert_snapshot!(strict.stderr, @r"
-    the init has 24 tokens, of which the first 2 are taken; --virtual-tokens 24 takes all
+    the init has 20 tokens, of which the first 2 are taken; --virtual-tokens 20 takes all
     warning: 1 training text has more than one label (train.csv, line 7 against line 13): correct the labels, or take these examples out
     warning: 1 of 13 training examples repeats the text and label of an earlier one (train.csv, line 14 repeats line 2): they count more than others; keep one of each
     warning: 1 of 2 test examples is also in the training data (test.csv, line 2 is train.csv, line 9): the test scores will look better than they are; take these texts out of one of the two

@@ -27,9 +27,11 @@ mod docs;
 mod exchange;
 mod explain;
 mod hub;
+mod labels;
 mod lint;
 mod models;
 mod notices;
+mod texts;
 
 mod peft;
 

@@ -51,6 +51,18 @@ fn a_run_killed_again_and_again_ends_in_the_bytes_of_an_unbroken_one() {
     let refused = scene.run(&other);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("dtype \"f32\" instead of \"bf16\""), "{}", refused.stderr);
+    // Another text in one example, and another label.
+    let text = std::fs::read_to_string(&sentences).unwrap();
+    let (other_text, other_label) = (text.replacen('.', "!", 1), text.replacen("negative", "positive", 1));
+    for changed in [other_text, other_label] {
+        assert_ne!(changed, text);
+        scene.file("changed.jsonl", changed);
+        let mut other = resumed.clone();
+        other[1] = "changed.jsonl";
+        let refused = scene.run(&other);
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains(" data \""), "{}", refused.stderr);
+    }
 
     assert_eq!(scene.run(&resumed).code, 0);
     for file in ["adapter_config.json", "adapter_model.safetensors", "foreword.json"] {

@@ -63,6 +63,8 @@ pub(crate) struct TextReport {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Written {
     pub(crate) text: String,
+    /// Of a template with several.
+    pub(crate) fields: Option<BTreeMap<String, String>>,
     pub(crate) output: String,
     pub(crate) tokens: u64,
     pub(crate) finish_reason: String,
@@ -122,10 +124,12 @@ pub(crate) struct Exported {
     pub(crate) width: usize,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Classified {
     pub(crate) text: String,
+    /// Of a template with several.
+    pub(crate) fields: Option<BTreeMap<String, String>>,
     /// Null where none is sure enough.
     pub(crate) label: Option<String>,
     pub(crate) probabilities: BTreeMap<String, f64>,
@@ -161,6 +165,7 @@ pub(crate) struct Passport {
     pub(crate) template: String,
     pub(crate) chat: Option<Chat>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) label_names: BTreeMap<String, String>,
     pub(crate) placement: String,
     pub(crate) objective: String,
     pub(crate) max_length: usize,

@@ -29,6 +29,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
             template: "{text}".to_owned(),
             chat: None,
             labels: BTreeMap::new(),
+            label_names: BTreeMap::new(),
             placement,
             objective: Objective::Lm,
             max_length: 64,

@@ -47,6 +47,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
             labels: [("positive", " positive"), ("negative", " negative")]
                 .map(|(label, text)| (label.to_owned(), text.to_owned()))
                 .into(),
+            label_names: [("0".to_owned(), "negative".to_owned())].into(),
             placement: Placement::Front,
             objective: Objective::Label,
             max_length: 512,
@@ -64,7 +65,11 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
                 .into(),
             steps: 400,
             best_step: 360,
-            data: [("train".to_owned(), DataRecord { digest: sha256(b"train"), examples: 6920 })].into(),
+            data: [(
+                "train".to_owned(),
+                DataRecord { digest: sha256(b"train"), file_digest: Some(sha256(b"file")), examples: 6920 },
+            )]
+            .into(),
         },
         metrics: [
             ("test.bare".to_owned(), [("accuracy".to_owned(), 0.647)].into()),

@@ -1,7 +1,9 @@
 //! What the fields are for: stated by the user, or guessed from common names.
 
+use super::labels::canonical;
 use super::{Cell, DataError, Dataset, FieldIdx, listed};
 use crate::template::Template;
+use foreword_format::digest::Digest;
 
 /// A field with its part in the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,21 @@ pub struct ChosenField {
 pub struct SlotFields {
     /// One field for each of the template's slots, in their order.
     pub fields: Vec<FieldIdx>,
+    /// For each, whether an example may lack it.
+    optional: Vec<bool>,
     /// The field that `{text}` was guessed to mean, which the user should be told.
     pub guessed: Option<String>,
+}
+
+impl SlotFields {
+    /// The values of one row, in the order of the slots; an optional one that is not there is empty.
+    pub fn values<'d>(&self, dataset: &'d Dataset, row: usize) -> Result<Vec<&'d str>, DataError> {
+        let value = |(&field, &optional): (&FieldIdx, &bool)| match dataset.text(row, field) {
+            Err(DataError::Absent { .. } | DataError::Missing { .. }) if optional => Ok(""),
+            value => value,
+        };
+        self.fields.iter().zip(&self.optional).map(value).collect()
+    }
 }
 
 struct Role {
@@ -101,7 +116,8 @@ pub fn target_field(
 }
 
 /// The field for each slot of the template: the one of its name. `{text}` means the text field, stated or guessed, and
-/// so the field "text" where there is one and no other is stated. Data that is bare texts fills any only slot.
+/// so the field "text" where there is one and no other is stated. Data that is bare texts fills the only slot that must
+/// be filled.
 pub fn slot_fields(
     template: &Template,
     dataset: &Dataset,
@@ -110,21 +126,24 @@ pub fn slot_fields(
     let slots: Vec<&str> = template.slots().collect();
     let mut fields = Vec::with_capacity(slots.len());
     let mut guessed = None;
-    for slot in &slots {
+    let optional: Vec<bool> = (0..slots.len()).map(|slot| template.is_optional(slot)).collect();
+    let fits_bare = is_bare_texts(dataset) && template.required().count() == 1;
+    for (slot, &optional) in slots.iter().zip(&optional) {
         let idx = match (*slot, dataset.field(slot)) {
-            (TEXT_SLOT, _) => {
+            (TEXT_SLOT, _) if !optional => {
                 let taken: Vec<&str> = slots.iter().copied().filter(|slot| *slot != TEXT_SLOT).collect();
                 let chosen = text_field(dataset, text_field_stated, &taken)?;
                 guessed = (chosen.guessed && chosen.name != TEXT_SLOT).then_some(chosen.name);
                 chosen.idx
             }
             (_, Some(idx)) => idx,
-            (_, None) if slots.len() == 1 && is_bare_texts(dataset) => FieldIdx(0),
+            (_, None) if optional => NOWHERE,
+            (_, None) if fits_bare => FieldIdx(0),
             (name, None) => dataset.require(name)?,
         };
         fields.push(idx);
     }
-    Ok(SlotFields { fields, guessed })
+    Ok(SlotFields { fields, optional, guessed })
 }
 
 /// Every row's values of the template's slots, in their order, space around them taken off.
@@ -133,10 +152,72 @@ pub fn slot_values<'d>(
     dataset: &'d Dataset,
     text_field_stated: Option<&str>,
 ) -> Result<Vec<Vec<&'d str>>, DataError> {
-    let fields = slot_fields(template, dataset, text_field_stated)?.fields;
-    let values = |row| fields.iter().map(|&field| dataset.text(row, field).map(str::trim)).collect();
+    let slots = slot_fields(template, dataset, text_field_stated)?;
+    let values = |row| Ok(slots.values(dataset, row)?.into_iter().map(str::trim).collect());
     (0..dataset.n()).map(values).collect()
 }
+
+/// `sha256:` and the SHA-256 of the examples as they are used: for each, in their order, the values of the template's slots
+/// and the label or target, as a JSON array on a line. The same examples give the same digest, whatever file they come from.
+pub fn examples_digest(
+    template: &Template,
+    dataset: &Dataset,
+    text_field_stated: Option<&str>,
+    truth: FieldIdx,
+    is_label: bool,
+) -> Result<String, DataError> {
+    let slots = slot_fields(template, dataset, text_field_stated)?;
+    let mut digest = Digest::new();
+    for row in 0..dataset.n() {
+        let mut values = slots.values(dataset, row)?;
+        let truth = dataset.text(row, truth)?;
+        values.push(if is_label { canonical(truth) } else { truth });
+        digest.update(format!("{}\n", serde_json::json!(values)).as_bytes());
+    }
+    Ok(digest.finish())
+}
+
+/// The fields beside those that are used that seem to hold something to read: texts of several words, in most examples that
+/// have any, or lists and objects, which can't be used.
+pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
+    /// The most examples that are looked at.
+    const MOST: usize = 1000;
+    let is_readable = |idx: FieldIdx| {
+        let (mut n, mut n_readable) = (0, 0);
+        for (at, cell) in dataset.rows.iter().take(MOST).flat_map(|row| &row.cells) {
+            let readable = match cell {
+                Cell::Text(text) if text.trim().is_empty() => continue,
+                Cell::Text(text) => text.trim().contains(char::is_whitespace),
+                Cell::Nested(_) => true,
+                Cell::Null => continue,
+            };
+            if *at == idx {
+                n += 1;
+                n_readable += usize::from(readable);
+            }
+        }
+        n_readable > 0 && 2 * n_readable >= n
+    };
+    let all = dataset.fields.iter().map(String::as_str).enumerate();
+    let unread = all.filter(|(idx, name)| !used.contains(name) && is_readable(FieldIdx(*idx)));
+    unread.map(|(_, name)| name).collect()
+}
+
+/// The fields of required slots in which no example has words, but numbers or truth values alone.
+pub fn without_words<'d>(dataset: &'d Dataset, slots: &SlotFields) -> Vec<&'d str> {
+    let required = slots.fields.iter().zip(&slots.optional).filter(|(_, optional)| !**optional);
+    let is_bare = |idx: FieldIdx| {
+        let mut texts = dataset.rows.iter().flat_map(|row| &row.cells).filter(|(at, _)| *at == idx);
+        texts.any(|(_, cell)| matches!(cell, Cell::Text(text) if !text.trim().is_empty()))
+    };
+    required
+        .filter(|(idx, _)| is_bare(**idx) && !has_words(dataset, **idx))
+        .filter_map(|(idx, _)| dataset.fields.get(idx.0).map(String::as_str))
+        .collect()
+}
+
+/// The field of an optional slot that the data has not.
+const NOWHERE: FieldIdx = FieldIdx(usize::MAX);
 
 /// The slot that stands for the text field, whatever that is called.
 const TEXT_SLOT: &str = "text";
@@ -198,11 +279,18 @@ fn no_guess(dataset: &Dataset, role: &Role) -> DataError {
     }
 }
 
+/// The error of several fields that could be meant. Several texts may all be wanted.
 fn ambiguous(dataset: &Dataset, role: &Role, candidates: &[(FieldIdx, &str)]) -> DataError {
     DataError::AmbiguousGuess {
         origin: dataset.origin(),
         role: role.name,
         flag: role.flag,
+        or: if role.name == TEXT.name {
+            let slots: Vec<String> = candidates.iter().map(|(_, name)| format!("{{{name}}}")).collect();
+            format!(", or use several with --template '{}\\nAnswer:'", slots.join("\\n"))
+        } else {
+            String::new()
+        },
         candidates: listed(candidates.iter().map(|(_, name)| name)),
         known: listed(&dataset.fields),
     }
@@ -237,9 +325,12 @@ mod tests {
         let data = csv("headline,summary,mark\nRain in Spain,It rains,World\n");
         let message = text_field(&data, None, &["mark"]).unwrap_err().to_string();
         assert!(
-            message.contains("any of the fields \"headline\", \"summary\": name it with --text-field"),
+            message.contains(
+                "any of the fields \"headline\", \"summary\": name it with --text-field, or use several"
+            ),
             "{message}"
         );
+        assert!(message.contains("--template '{headline}\\n{summary}\\nAnswer:'"), "{message}");
         assert_eq!(text_field(&data, None, &["mark", "summary"]).unwrap().name, "headline");
     }
 
@@ -277,9 +368,57 @@ mod tests {
     }
 
     #[test]
+    fn optional_slots_may_lack_their_field() {
+        let data = Dataset::from_bytes(
+            b"{\"a\":\"x\",\"b\":null}\n{\"a\":\"y\"}\n{\"a\":\"z\",\"b\":\"w\"}\n{\"b\":\"v\"}\n",
+            Path::new("d.jsonl"),
+        )
+        .unwrap();
+        let slots = slot_fields(&Template::parse("{a}{?b}{?c}").unwrap(), &data, None).unwrap();
+        let values: Vec<_> = (0..3).map(|row| slots.values(&data, row).unwrap()).collect();
+        assert_eq!(values, [["x", "", ""], ["y", "", ""], ["z", "w", ""]]);
+        assert!(slots.values(&data, 3).unwrap_err().to_string().contains("line 4: no field \"a\""));
+    }
+
+    #[test]
+    fn what_is_not_read_is_named() {
+        let text = "{\"id\":\"a1\",\"title\":\"Rain in Spain\",\"text\":\"It rains.\",\"n\":1,\"choices\":[\"a\"],\"note\":null}\n";
+        let data = Dataset::from_bytes(text.as_bytes(), Path::new("d.jsonl")).unwrap();
+        assert_eq!(unused(&data, &["text"]), ["title", "choices"]);
+        assert_eq!(unused(&data, &["title", "choices"]), ["text"]);
+        let numbers = csv("text,b\n12,x y\n,z\n");
+        let slots = |template| slot_fields(&Template::parse(template).unwrap(), &numbers, None).unwrap();
+        assert_eq!(without_words(&numbers, &slots("{text} {b}")), ["text"]);
+        assert!(without_words(&csv("text,b\n,x\n"), &slots("{text}")).is_empty());
+    }
+
+    #[test]
+    fn digests_are_of_the_examples_as_they_are_used() {
+        let template = Template::parse("{text}").unwrap();
+        let of = |data: &Dataset| {
+            examples_digest(&template, data, None, data.require("label").unwrap(), true).unwrap()
+        };
+        let data = csv("text,label,id\na,x,1\nb, y ,2\n");
+        let json = "{\"id\":9,\"label\":\"x\",\"text\":\"a\"}\n{\"label\":\"y\",\"text\":\"b\"}";
+        let json = Dataset::from_bytes(json.as_bytes(), Path::new("d.jsonl")).unwrap();
+        assert_eq!(of(&data), of(&json), "another file, the same examples");
+        let others = [
+            data.take(&[0]),
+            data.take(&[1, 0]),
+            csv("text,label\na,x\nb,x\n"),
+            csv("text,label\na,x\nB,y\n"),
+        ];
+        for other in others {
+            assert_ne!(of(&data), of(&other));
+        }
+    }
+
+    #[test]
     fn bare_texts_fill_an_only_slot() {
         let data = Dataset::from_texts(vec!["a".into()]).unwrap();
-        assert!(slot_fields(&Template::parse("{review} so {review}").unwrap(), &data, None).is_ok());
+        for template in ["{review} so {review}", "{instruction}\n{?input}"] {
+            assert!(slot_fields(&Template::parse(template).unwrap(), &data, None).is_ok());
+        }
         assert!(slot_fields(&Template::parse("{premise} {hypothesis}").unwrap(), &data, None).is_err());
     }
 }

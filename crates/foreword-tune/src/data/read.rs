@@ -6,7 +6,7 @@ mod separated;
 
 mod packed;
 
-use super::{DataError, Place, Row};
+use super::{About, DataError, Place, Row};
 use packed::{Packing, most_of, unpack};
 use std::path::Path;
 
@@ -27,8 +27,19 @@ enum Kind {
     Parquet,
 }
 
-/// What a file holds: names of fields, and rows.
-pub(super) type Table = (Vec<String>, Vec<Row>);
+/// What a file holds: names of fields, rows, and what else it says of the fields.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) fields: Vec<String>,
+    pub(super) rows: Vec<Row>,
+    pub(super) about: About,
+}
+
+impl Table {
+    fn new(fields: Vec<String>, rows: Vec<Row>) -> Self {
+        Self { fields, rows, about: About::default() }
+    }
+}
 
 impl Format {
     /// By the ending of a file's name, before that of an archive if it is one.
@@ -90,6 +101,11 @@ fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path, most: u64) -> Result<Ta
 }
 
 fn utf8<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, DataError> {
+    if let Some(at) = bytes.iter().position(|&byte| byte == 0)
+        && std::str::from_utf8(bytes).is_ok()
+    {
+        return Err(DataError::Zero { place: place(path, 1 + n_newlines(&bytes[..at])) });
+    }
     std::str::from_utf8(bytes).map_err(|error| {
         let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
         let looks_like = if is_utf16 { ", it looks like UTF-16" } else { "" };
@@ -164,6 +180,12 @@ mod tests {
             );
         }
         assert!(message(b"\xff\xfet\0e\0", "d.csv").contains("looks like UTF-16"));
+        let utf16: Vec<u8> = "text\na\n".bytes().flat_map(|byte| [byte, 0]).collect();
+        for name in ["d.jsonl", "d.csv"] {
+            let zero = message(&utf16, name);
+            assert!(zero.starts_with(&format!("{name}, line 1: a zero byte")), "{zero}");
+            assert!(message(b"text\n{}a\0\n", name).starts_with(&format!("{name}, line 2: a zero byte")));
+        }
     }
 
     proptest! {

@@ -151,3 +151,72 @@ fn a_text_may_have_several_targets_but_the_same_one_twice_is_a_duplicate() {
     );
     assert!(said.contains("line 4 repeats line 2"), "{said}");
 }
+
+#[test]
+fn empty_texts_are_counted_and_are_no_duplicates() {
+    let data = csv("d.csv", "text,label\n,up\na,up\n  ,down\n\"\n\",up\n\t,down\nb,down\n");
+    let all = lint(&part("training", &data), &[], None);
+    assert_eq!(
+        all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "4 of 6 training texts are empty (d.csv, line 2; d.csv, line 4; d.csv, line 5; and 1 more): they teach labels \
+          without a text; fill in the text, or leave the example out"
+        ]
+    );
+    let one = csv("d.csv", "text,label\n,up\n");
+    let said = told(empty(&part("dev", &one)));
+    assert!(said.starts_with("1 of 1 dev texts is empty (d.csv, line 2): it measures nothing"), "{said}");
+    let said = told(empty(&part("", &one)));
+    assert!(
+        said.starts_with("1 of 1 texts is empty (d.csv, line 2): the answer to it says nothing"),
+        "{said}"
+    );
+    // One of two fields is enough, unless it may be empty.
+    let (data, labels) = csv("d.csv", "a,b,label\nx,,up\n,y,up\nx,y,up\n");
+    let of = |template: &str| {
+        let template = Template::parse(template).unwrap();
+        let part = Part::new("test", &data, &template, None, &labels).unwrap();
+        empty(&part).map(|finding| matches!(finding, Finding::Empty { n: 2, .. }))
+    };
+    assert_eq!((of("{a}{b}"), of("{a}{?b}")), (Some(true), Some(false)));
+}
+
+#[test]
+fn labels_that_a_person_takes_for_one_are_named_with_their_counts() {
+    let names = ["Negative", "negative", "not spam", "not_spam", "other"].map(str::to_owned);
+    let data = Dataset::from_bytes(b"text,label\na,x\nb,x\nc,x\n", Path::new("d.csv")).unwrap();
+    let truths = Truths::Labels(vec![0, 0, 1]);
+    let template = Template::parse("{text}").unwrap();
+    let part = Part::new("training", &data, &template, None, &truths).unwrap();
+    let said = told(alike_labels(&part, &names));
+    let begin = "labels that differ only in capitals or in the marks between words, \"Negative\" (2), \"negative\" (1), \
+                 \"not spam\" (0), \"not_spam\" (0): ";
+    assert!(said.starts_with(begin), "{said}");
+    assert!(said.contains("--label-names 'negative=Negative' makes them one"), "{said}");
+    assert_eq!(alike_labels(&part, &names[..1]), None);
+}
+
+#[test]
+fn labels_without_a_meaning_are_named() {
+    let of = |strings: &[&str]| bare_labels(&strings.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+    for bare in
+        [&[" 0", " 1"][..], &["LABEL_0", "LABEL_1"], &[" class 1", " class 2"], &["-1", "1"], &["C0", "c1"]]
+    {
+        assert!(of(bare).is_some(), "{bare:?}");
+    }
+    for named in
+        [&[" 0", " positive"][..], &["label", "class"], &["route 66", "route 1"], &[" negative", " positive"]]
+    {
+        assert!(of(named).is_none(), "{named:?}");
+    }
+    assert!(told(of(&[" 0", " 1", " 2"])).contains("the labels are \"0\", \"1\", \"2\""));
+    assert!(told(of(&[" 0", " 1", " 2"])).ends_with("--label-names '0=…,1=…'"));
+}
+
+#[test]
+fn labels_that_stand_for_none_are_named() {
+    let data = csv("d.csv", "text,label\na,up\nb,down\n");
+    let names = ["NaN", "none"].map(str::to_owned);
+    let said = told(missing_labels(&part("training", &data), &names));
+    assert!(said.starts_with("labels that look like a missing value, \"NaN\" (1): "), "{said}");
+}

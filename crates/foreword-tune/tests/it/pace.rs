@@ -67,13 +67,14 @@ fn recorded(config: &TrainConfig) -> TrainingRecord {
     let run = Run {
         task: &task,
         truth_field: "label",
+        label_names: BTreeMap::new(),
         config,
         init: &Init::Vocab,
         scale: scale(&model, task.method, start.values()),
         candidates: Vec::new(),
         data: BTreeMap::from([(
             "train".to_owned(),
-            DataRecord { digest: "sha256:0".to_owned(), examples: 24 },
+            DataRecord { digest: "sha256:0".to_owned(), file_digest: None, examples: 24 },
         )]),
         metrics: BTreeMap::new(),
     };

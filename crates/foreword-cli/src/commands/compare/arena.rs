@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
+use foreword::format::TaskRecord;
 use foreword::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
@@ -22,10 +23,12 @@ use crate::exit::Given;
 use crate::learn::size;
 use crate::printer::Printer;
 use crate::resolve::begin::default_init;
+use crate::resolve::naming::Naming;
 use crate::resolve::prompt::{Asked, AskedFields, NONE, Resolved, Verb};
 use crate::resolve::run::merged;
-use crate::resolve::wording::{Wording, default_strings, in_words};
-use crate::resolve::{self, Fields, data, doubts, prompt};
+use crate::resolve::splits::strata;
+use crate::resolve::wording::{Wording, default_strings, in_words, together};
+use crate::resolve::{self, Fields, data, doubts, prompt, tell_unused};
 use crate::words::count;
 
 /// A tuned prompt that is compared, alone and, where it leads an ensemble, with that.
@@ -92,7 +95,7 @@ impl Arena {
                 .hint("give examples that no prompt was trained on or chosen by, with --test FILE")
                 .into());
         };
-        let test = data::first(data::read(test)?, args.limit, printer);
+        let test = data::read(test)?;
         let train = file.data.train.as_deref().map(data::read).transpose()?;
         let mut directories = Vec::with_capacity(args.prompts.len());
         for path in &args.prompts {
@@ -108,7 +111,23 @@ impl Arena {
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
         let (task, fields) = task(&file, &directories, (train.as_ref(), &test), &model, printer)?;
-        let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
+        let recorded = first_task(&directories).map(|task| &task.label_names);
+        let labels = Some(task.classification()?.verbalizer.names());
+        let naming = Naming { stated: file.data.label_names.as_ref(), recorded, labels };
+        let named = naming.apply(test, &fields.truth, printer)?;
+        let beside = (Some(fields.truth.as_str()), named.field.as_deref());
+        let (template, text_field) = (&task.template, task.text_field.as_deref());
+        tell_unused(&named.dataset, template, text_field, beside, printer)?;
+        let train = match train {
+            Some(train) => Some(naming.named(train, &fields.truth)?.dataset),
+            None => None,
+        };
+        let labels = strata(&named.dataset, &task, &fields)?;
+        let seed = file.train.seed.unwrap_or_default();
+        let drawn = (seed, "test examples");
+        let test = data::drawn(named.dataset, (&labels, fields.kind), args.limit, drawn, printer);
+        doubts::tell_empty("test", &test, &task, printer)?;
+        let truths = strata(&test, &task, &fields)?;
         if let Some(train) = &train {
             doubts::tell_overlap(train, (&test, &truths), &task, printer)?;
         }
@@ -124,7 +143,6 @@ impl Arena {
             micro_batch_tokens: args.machine.micro_batch_tokens.or(file.train.micro_batch_tokens),
             ..TrainTable::default()
         };
-        let seed = file.train.seed.unwrap_or_default();
         let calibrate = args.calibrate.and_then(|Calibrate(method)| method);
         Ok(Self {
             model_name,
@@ -158,7 +176,7 @@ impl Arena {
     pub(crate) fn text(&self, example: usize) -> Result<&str> {
         let slots = slot_fields(&self.task.template, &self.test, self.task.text_field.as_deref())?;
         let text = self.task.template.slots().position(|slot| slot == "text").unwrap_or(0);
-        Ok(self.test.text(example, slots.fields[text])?)
+        Ok(slots.values(&self.test, example)?.get(text).copied().unwrap_or(""))
     }
 
     /// What is compared, and on what.
@@ -241,7 +259,18 @@ fn asked<'a>(
     machine: &'a MachineArgs,
 ) -> Asked<'a> {
     let objective = Some(Objective::Label);
-    Asked { verb: Verb::Eval, source, ensemble: false, task, labels, fields, objective, machine }
+    Asked {
+        verb: Verb::Eval,
+        source,
+        ensemble: false,
+        task,
+        labels,
+        fields,
+        objective,
+        about: None,
+        label_names: None,
+        machine,
+    }
 }
 
 /// The task as it is asked without tuning: as it is stated, or as the first prompt was trained.
@@ -252,21 +281,25 @@ fn task(
     model: &Model<Machine>,
     printer: &Printer,
 ) -> Result<(Task, Fields)> {
-    let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
-    let recorded = first.map(|passport| &passport.task);
-    let wording = Wording::find((&file.task).into(), recorded, Template::DEFAULT)?;
+    let recorded = first_task(directories);
+    let kind = TaskKind::Classification;
+    let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
+    let together = together(Some(test), text, (kind, file.data.label_field.as_deref()));
+    let wording = Wording::find((&file.task).into(), recorded, kind, together)?;
+    let template_guessed = wording.guessed;
     let stated = file.prompt.placement.or(recorded.map(|task| task.placement));
     let chat = wording.chat(model, stated.unwrap_or(DEFAULT_PLACEMENT), printer)?;
     let template = wording.template;
-    let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
     let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
-    let fields = Fields::find(test, &template, text, (TaskKind::Classification, label))?;
+    let mut fields = Fields::find(test, &template, text, (kind, label))?;
+    fields.template_guessed = template_guessed;
     let known = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
     let labels: BTreeMap<String, String> = match file.task.labels.as_ref().or(known) {
         Some(labels) => labels.clone(),
         None => {
-            let named_by = train.unwrap_or(test);
-            default_strings(label_names(named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
+            let naming = Naming { stated: file.data.label_names.as_ref(), ..Naming::default() };
+            let named_by = naming.named(train.unwrap_or(test).clone(), &fields.truth)?.dataset;
+            default_strings(label_names(&named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
         }
     };
     let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
@@ -281,6 +314,12 @@ fn task(
         max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
     };
     Ok((task, fields))
+}
+
+/// What the first prompt was trained to do, where that is recorded.
+fn first_task(directories: &[Read]) -> Option<&TaskRecord> {
+    let (_, directory) = directories.first()?;
+    Some(&directory.passport.as_ref()?.task)
 }
 
 /// The words that are set against what was tuned from them: those that are stated, or that a prompt began as.

@@ -9,7 +9,8 @@ use crate::interrupt;
 use crate::learn::{Learned, Log, learn};
 use crate::printer::{Printer, Table};
 use crate::report;
-use crate::resolve::run::{Place, Plan, Splits};
+use crate::resolve::run::{Place, Plan};
+use crate::resolve::splits::Splits;
 use crate::wire::{FewShot, Line};
 use crate::words::{count, loss, mean_and_deviation, percent};
 

@@ -2,7 +2,7 @@
 
 mod pages;
 
-use super::super::{Cell, DataError, FieldIdx, READER_THREAD, Row};
+use super::super::{About, Cell, DataError, FieldIdx, READER_THREAD, Row, number};
 use super::Table;
 use bytes::Bytes;
 use parquet::basic::{ConvertedType, Repetition};
@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,7 +81,30 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
         }
         rows.push(Row { line, cells });
     }
-    Ok((fields, rows))
+    let class_names = class_names(&reader, &fields);
+    Ok(Table { fields, rows, about: About { class_names, ..About::default() } })
+}
+
+/// The names of classes that Hugging Face `datasets` writes beside the columns: under the key "huggingface" an object in
+/// which `info.features.FIELD` has the `_type` "ClassLabel" and `names`. What is of another shape says nothing.
+fn class_names(reader: &SerializedFileReader<Bytes>, fields: &[String]) -> BTreeMap<FieldIdx, Vec<String>> {
+    let metadata = reader.metadata().file_metadata().key_value_metadata();
+    let value = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
+    let features = value.and_then(|entry| {
+        let written: serde_json::Value = serde_json::from_str(entry.value.as_deref()?).ok()?;
+        written.pointer("/info/features").cloned()
+    });
+    let Some(features) = features else { return BTreeMap::new() };
+    let of = |(idx, name): (usize, &String)| {
+        let feature = features.get(name)?;
+        if feature.get("_type")?.as_str()? != "ClassLabel" {
+            return None;
+        }
+        let names = feature.get("names")?.as_array()?;
+        let names: Option<Vec<String>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+        Some((FieldIdx(idx), names?))
+    };
+    fields.iter().enumerate().filter_map(of).collect()
 }
 
 /// What of a schema is read.
@@ -135,8 +158,9 @@ fn cell(field: Field) -> Cell {
             Ok(text) => Cell::Text(text.to_owned()),
             Err(_) => Cell::Nested("bytes that are no text"),
         },
-        Field::Float(value) => Cell::Text(value.to_string()),
-        Field::Double(value) => Cell::Text(value.to_string()),
+        // By its shortest text: 0.1 in single precision is no other number.
+        Field::Float(value) => number(value.to_string().parse().unwrap_or_else(|_| value.into())),
+        Field::Double(value) => number(value),
         Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::Nested("an object"),
         other => Cell::Text(other.to_string()),
     }
@@ -349,7 +373,7 @@ mod tests {
         group.close().unwrap();
         let bytes = writer.into_inner().unwrap();
         assert!(bytes.len() < 4096);
-        assert_eq!(parse(&bytes, Path::new("d.parquet"), 1 << 30).unwrap().1.len(), n);
+        assert_eq!(parse(&bytes, Path::new("d.parquet"), 1 << 30).unwrap().rows.len(), n);
         let error = read(&bytes).unwrap_err();
         assert!(matches!(error, DataError::TooLarge { .. }), "{error}");
     }

@@ -1,20 +1,22 @@
 //! JSON: one object per line, or an array of objects.
 
-use super::super::{Cell, DataError, FieldIdx, Row};
+use super::super::{About, Cell, DataError, FieldIdx, Row, number};
 use super::{Table, n_newlines, place};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 
-/// One object per line; blank lines are passed over.
+/// One object per line; blank lines are passed over. Lines may end as on old Macintoshes, with carriage returns alone.
 pub(super) fn parse_lines(text: &str, path: &Path) -> Result<Table, DataError> {
     let mut table = Builder::default();
-    for (line, text) in (1..).zip(text.split('\n')) {
+    let end = if text.contains('\n') { '\n' } else { '\r' };
+    for (line, text) in (1..).zip(text.split(end)) {
         if text.trim().is_empty() {
             continue;
         }
-        let object: Object = serde_json::from_str(text).map_err(|error| json_error(&error, path, line, 1))?;
+        let object: Object =
+            serde_json::from_str(text).map_err(|error| json_error(&error, text, path, (line, 1)))?;
         table.add(object, line, path)?;
     }
     Ok(table.finish())
@@ -91,7 +93,8 @@ impl Cursor<'_> {
             }
             Some(Err(error)) => {
                 let line_start = self.text[..self.at].rfind('\n').map_or(0, |newline| newline + 1);
-                Err(json_error(&error, self.path, self.line, 1 + self.at - line_start))
+                let column = 1 + self.at - line_start;
+                Err(json_error(&error, &self.text[self.at..], self.path, (self.line, column)))
             }
             None => Err(self.shape_error()),
         }
@@ -107,11 +110,19 @@ impl Cursor<'_> {
     }
 }
 
-/// A reader's error at its place in the file; the text that was read began at this line and column.
-fn json_error(error: &serde_json::Error, path: &Path, line: u64, column: usize) -> DataError {
+/// A reader's error at its place in the file; `text`, which was read, began at this line and column.
+fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column): (u64, usize)) -> DataError {
     let whole = error.to_string();
-    let reason = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
+    let mut reason = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
     let lines_on = error.line().saturating_sub(1);
+    let wrong = text.split('\n').nth(lines_on).unwrap_or("");
+    let not_json = ["NaN", "-Infinity", "Infinity", "None", "True", "False", "nan"];
+    // The reader stops at the first letter that is wrong, in the word or at its beginning.
+    let from = |n: usize| wrong.get(error.column().checked_sub(1 + n)?..);
+    let is_at = |word: &&&str| (0..word.len()).any(|n| from(n).is_some_and(|rest| rest.starts_with(**word)));
+    if let Some(word) = not_json.iter().find(is_at) {
+        reason = format!("{word} is not JSON; a missing value is null, and truth values are true and false");
+    }
     let column = if lines_on == 0 { column + error.column().saturating_sub(1) } else { error.column() };
     DataError::Json { place: place(path, line + lines_on as u64), column, reason }
 }
@@ -122,17 +133,25 @@ struct Builder {
     fields: Vec<String>,
     idx_of: HashMap<String, FieldIdx>,
     rows: Vec<Row>,
+    /// Fields with a whole number that has no decimals, and with one that has.
+    plain: BTreeSet<FieldIdx>,
+    with_decimals: BTreeSet<FieldIdx>,
 }
 
 impl Builder {
     fn add(&mut self, object: Object, line: u64, path: &Path) -> Result<(), DataError> {
         let mut cells = Vec::with_capacity(object.0.len());
-        for (name, cell) in object.0 {
+        for (name, Value { cell, form }) in object.0 {
             let next = FieldIdx(self.fields.len());
             let idx = *self.idx_of.entry(name).or_insert_with_key(|name| {
                 self.fields.push(name.clone());
                 next
             });
+            match form {
+                Form::Whole => self.plain.insert(idx),
+                Form::WholeWithDecimals => self.with_decimals.insert(idx),
+                Form::Other => false,
+            };
             cells.push((idx, cell));
         }
         cells.sort_by_key(|(idx, _)| *idx);
@@ -145,12 +164,39 @@ impl Builder {
     }
 
     fn finish(self) -> Table {
-        (self.fields, self.rows)
+        let mixed = self.plain.intersection(&self.with_decimals).copied().collect();
+        Table { fields: self.fields, rows: self.rows, about: About { mixed, ..About::default() } }
     }
 }
 
 /// One example as it stands in the file, keys that are there twice included.
-struct Object(Vec<(String, Cell)>);
+struct Object(Vec<(String, Value)>);
+
+/// A value, and how it was written if it is a number.
+struct Value {
+    cell: Cell,
+    form: Form,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    /// As 1.
+    Whole,
+    /// As 1.0.
+    WholeWithDecimals,
+    /// A broken number, or none.
+    Other,
+}
+
+impl Value {
+    fn other(cell: Cell) -> Self {
+        Self { cell, form: Form::Other }
+    }
+
+    fn whole(text: String) -> Self {
+        Self { cell: Cell::Text(text), form: Form::Whole }
+    }
+}
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -174,57 +220,58 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-impl<'de> Deserialize<'de> for Cell {
+impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CellVisitor)
+        deserializer.deserialize_any(ValueVisitor)
     }
 }
 
-struct CellVisitor;
+struct ValueVisitor;
 
-impl<'de> Visitor<'de> for CellVisitor {
-    type Value = Cell;
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Cell, E> {
-        Ok(Cell::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::other(Cell::Text(value.to_owned())))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Cell, E> {
-        Ok(Cell::Text(value))
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::other(Cell::Text(value)))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Cell, E> {
-        Ok(Cell::Text(value.to_string()))
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::other(Cell::Text(value.to_string())))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Cell, E> {
-        Ok(Cell::Text(value.to_string()))
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::whole(value.to_string()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Cell, E> {
-        Ok(Cell::Text(value.to_string()))
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::whole(value.to_string()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Cell, E> {
-        Ok(Cell::Text(serde_json::Value::from(value).to_string()))
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        let form = if value.fract() == 0.0 { Form::WholeWithDecimals } else { Form::Other };
+        Ok(Value { cell: number(value), form })
     }
 
-    fn visit_unit<E>(self) -> Result<Cell, E> {
-        Ok(Cell::Null)
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::other(Cell::Null))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Cell, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Cell::Nested("an array"))
+        Ok(Value::other(Cell::Nested("an array")))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cell::Nested("an object"))
+        Ok(Value::other(Cell::Nested("an object")))
     }
 }
 
@@ -250,10 +297,34 @@ mod tests {
 
     #[test]
     fn numbers_and_booleans_become_their_text() {
-        let data = data(r#"{"a":1,"b":-2,"c":0.5,"d":true,"e":18446744073709551615,"f":1.0}"#, "d.jsonl");
+        let text =
+            r#"{"a":1,"b":-2,"c":0.5,"d":true,"e":18446744073709551615,"f":1.0,"g":-0.0,"h":2e3,"i":1e-9}"#;
+        let data = data(text, "d.jsonl");
         let texts: Vec<_> =
             data.fields().iter().map(|f| data.text(0, data.field(f).unwrap()).unwrap()).collect();
-        assert_eq!(texts, ["1", "-2", "0.5", "true", "18446744073709551615", "1.0"]);
+        assert_eq!(texts, ["1", "-2", "0.5", "true", "18446744073709551615", "1", "0", "2000", "1e-9"]);
+    }
+
+    #[test]
+    fn lines_may_end_with_carriage_returns_alone() {
+        let data = data("{\"text\":\"a\"}\r\r{\"text\":\"b\"}\r", "d.jsonl");
+        assert_eq!((data.n(), data.place(1).line), (2, 3));
+    }
+
+    #[test]
+    fn what_python_writes_and_json_has_not_is_named() {
+        for (text, word, at) in [
+            ("{\"x\":1}\n{\"x\": NaN}\n", "NaN", "line 2, column 7"),
+            ("{\"x\": None}", "None", "line 1, column 7"),
+            ("{\"x\":True}", "True", "line 1, column 6"),
+            ("{\"x\":-Infinity}", "-Infinity", "line 1, column 7"),
+        ] {
+            let error = message(text, "d.jsonl");
+            assert!(error.starts_with(&format!("d.jsonl, {at}: {word} is not JSON")), "{error}");
+            let error = message(&format!("[\n{}]", text.trim().replace('\n', ",\n")), "d.json");
+            assert!(error.contains(&format!(": {word} is not JSON")), "{error}");
+        }
+        assert!(message("{\"x\":oops}", "d.jsonl").ends_with("column 6: expected value"));
     }
 
     #[test]

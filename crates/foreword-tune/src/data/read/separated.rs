@@ -33,7 +33,7 @@ pub(super) fn parse_csv(text: &str, path: &Path) -> Result<Table, DataError> {
 pub(super) fn parse_tsv(text: &str, path: &Path) -> Result<Table, DataError> {
     let literal = || parse(text, &TAB, false, path);
     match parse(text, &TAB, true, path) {
-        Ok(table) if !table.1.iter().any(spans_rows) => Ok(table),
+        Ok(table) if !table.rows.iter().any(spans_rows) => Ok(table),
         Err(error @ DataError::Ragged { .. }) => literal().map_err(|_| error),
         _ => literal(),
     }
@@ -70,7 +70,7 @@ fn parse(text: &str, separator: &Separator, quoting: bool, path: &Path) -> Resul
             return Err(DataError::Ragged { place: place(path, line), found, expected });
         }
     }
-    Ok((fields, rows))
+    Ok(Table::new(fields, rows))
 }
 
 /// Whether each cell is written either as it is or wholly in quotation marks, with those inside it doubled.
