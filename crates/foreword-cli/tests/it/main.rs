@@ -31,6 +31,7 @@ mod lint;
 mod models;
 
 mod peft;
+mod seam;
 
 mod full_disk;
 mod interrupted;

@@ -161,6 +161,7 @@ pub(crate) struct Passport {
     pub(crate) template: String,
     pub(crate) chat: Option<Chat>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) joining: String,
     pub(crate) placement: String,
     pub(crate) objective: String,
     pub(crate) max_length: usize,

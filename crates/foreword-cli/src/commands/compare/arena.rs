@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
-use foreword::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
+use foreword::joint::Joiner;
+use foreword::settings::{CalibrationMethod, Init, Joining, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
@@ -16,7 +17,9 @@ use foreword::{
     Verbalizer,
 };
 
-use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText};
+use crate::args::{
+    Calibrate, CompareArgs, LabelArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText,
+};
 use crate::device::Machine;
 use crate::exit::Given;
 use crate::learn::size;
@@ -24,7 +27,7 @@ use crate::printer::Printer;
 use crate::resolve::begin::default_init;
 use crate::resolve::prompt::{Asked, AskedFields, NONE, Resolved, Verb};
 use crate::resolve::run::merged;
-use crate::resolve::wording::{Wording, default_strings, in_words};
+use crate::resolve::wording::{LabelWording, Wording, in_words, tell_continued};
 use crate::resolve::{self, Fields, data, doubts, prompt};
 use crate::words::count;
 
@@ -107,7 +110,8 @@ impl Arena {
         }
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
-        let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model)?;
+        let (task, fields) = task(&file, &directories, train.as_ref(), &test, &model, printer)?;
+        tell_continued(&task, printer);
         let truths = task.classification()?.verbalizer.label_indices(&test, test.require(&fields.truth)?)?;
         if let Some(train) = &train {
             doubts::tell_overlap(train, (&test, &truths), &task, printer)?;
@@ -236,7 +240,7 @@ fn own() -> TaskArgs {
 fn asked<'a>(
     source: &'a SourceArgs,
     task: &'a TaskArgs,
-    labels: Option<&'a Labels>,
+    labels: Option<&'a LabelArgs>,
     fields: AskedFields<'a>,
     machine: &'a MachineArgs,
 ) -> Asked<'a> {
@@ -251,6 +255,7 @@ fn task(
     train: Option<&Dataset>,
     test: &Dataset,
     model: &Model<Machine>,
+    printer: &Printer,
 ) -> Result<(Task, Fields)> {
     let first = directories.first().and_then(|(_, directory)| directory.passport.as_ref());
     let recorded = first.map(|passport| &passport.task);
@@ -262,18 +267,23 @@ fn task(
     let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
     let fields = Fields::find(test, &template, text, (TaskKind::Classification, label))?;
     let known = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
-    let labels: BTreeMap<String, String> = match file.task.labels.as_ref().or(known) {
-        Some(labels) => labels.clone(),
-        None => {
+    let exact = file.task.exact_labels == Some(true);
+    let wording = LabelWording { template: &template, chat: chat.as_ref(), exact };
+    let labels: BTreeMap<String, String> = match (&file.task.labels, known) {
+        (Some(labels), _) => wording.stated(labels, printer),
+        (None, Some(labels)) => labels.clone(),
+        (None, None) => {
             let named_by = train.unwrap_or(test);
-            default_strings(label_names(named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
+            wording.usual(label_names(named_by, named_by.require(&fields.truth)?)?)
         }
     };
-    let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
+    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: Joining::Whole };
+    let verbalizer = Verbalizer::after(&labels, &template, &joiner)?;
     let max_length = file.task.max_length.or(recorded.map(|task| task.max_length));
     let task = Task {
         template,
         chat,
+        joining: Joining::Whole,
         text_field: fields.text.clone(),
         goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
         method: DEFAULT_METHOD,
@@ -335,7 +345,7 @@ impl Opener<'_> {
         }
         let verbalizer = &self.task.classification()?.verbalizer;
         let strings = verbalizer.names().iter().cloned().zip(verbalizer.strings().iter().cloned());
-        let labels = Labels(strings.collect());
+        let labels = LabelArgs { labels: Some(Labels(strings.collect())), exact_labels: true };
         let (task, labels) = if recorded.is_some() {
             (own(), None)
         } else {
