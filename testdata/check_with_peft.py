@@ -37,12 +37,12 @@ def main():
 
     tokenizer = Tokenizer(args.model / "tokenizer.json")
     model = PeftModel.from_pretrained(load_model(args.model), str(args.prompt.resolve())).eval()
-    labels = {name: tokenizer.label(string) for name, string in args.labels.items()}
     template = args.template.replace("\\n", "\n")
 
     found = []
     for row in read_jsonl(args.data)[: args.limit]:
-        scores = log_likelihoods(model, tokenizer.context(render(template, row)), labels)
+        context, answers = tokenizer.join(render(template, row), args.labels.values())
+        scores = log_likelihoods(model, context, dict(zip(args.labels, answers)))
         found.append({"text": row.get("text"), "log_likelihoods": scores})
         print(json.dumps(found[-1], ensure_ascii=False), flush=True)
 

@@ -4,8 +4,9 @@ The token rules are Foreword's own, so they are spelled out here on the `tokeniz
 (`AutoTokenizer` may rebuild a tokenizer instead of reading tokenizer.json):
 
 * a context is tokenised whole; leading special tokens (`<s>`) stay, trailing ones go;
-* a label is tokenised apart, without special tokens; a tokenizer that puts a space of its own in front
-  of every text gets the label without its leading space.
+* a text and a label are tokenised as one text, with never two spaces between them: the context is what the
+  text alone and the text with each label agree on, the rest is the label's (`join`);
+* behind a template that ends in a word, a label with a leading space has the same tokens on its own (`label`).
 """
 
 import importlib.metadata
@@ -48,6 +49,15 @@ class Tokenizer:
     def plain(self, text):
         """-> ids of a label, or of an init text: no special tokens."""
         return self.raw.encode(text, add_special_tokens=False).ids
+
+    def join(self, text, labels):
+        """text, label strings -> (ids of the context, ids of each label)"""
+        alone = self.context(text)
+        both = [self.context(text + (label.lstrip(" ") if text.endswith(" ") else label)) for label in labels]
+        n = 0
+        while n < len(alone) and all(n < len(ids) and ids[n] == alone[n] for ids in both):
+            n += 1
+        return alone[:n], [ids[n:] for ids in both]
 
     def label(self, text):
         return self.plain(text[1:] if self.adds_space and text.startswith(" ") else text)

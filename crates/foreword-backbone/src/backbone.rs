@@ -122,7 +122,7 @@ pub(crate) fn check_headers(
 ) -> Result<(), BackboneError> {
     let tensors = Tensors::read(weights, &(family.names)(spec))?.headers_only();
     // A processor keeps matrices where they are mapped.
-    let backend = Cpu::new(1).map_err(BackboneError::Threads)?;
+    let backend = Cpu::new(1)?;
     Parts::take(family, spec, &backend, tensors).map(|_| ())
 }
 

@@ -174,9 +174,9 @@ pub enum BackboneError {
         /// Where, and what is wrong.
         detail: String,
     },
-    /// No thread could be started.
-    #[error("can't start a thread")]
-    Threads(#[source] rayon::ThreadPoolBuildError),
+    /// The processor can't be used.
+    #[error(transparent)]
+    Cpu(#[from] foreword_kernels::CpuError),
     /// A row lies beyond the model's context.
     #[error("position {position} is beyond the model's context of {context}")]
     BeyondContext {

@@ -365,11 +365,15 @@ pub(crate) struct TaskArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
 pub(crate) struct LabelArgs {
-    /// The text that stands for each label, as 'negative= negative,positive= positive', kept as it stands with its
-    /// leading space. A backslash before a comma, an equals sign or a backslash takes it literally; \n and \t are as
-    /// above [default: the labels in the data, each with a space before its name]
+    /// The text that stands for each label, as 'negative= negative,positive= positive'. A word that follows a word gets a
+    /// space before it, and never two. A backslash before a comma, an equals sign or a backslash takes it literally; \n
+    /// and \t are as above [default: the labels in the data, each with a space before its name]
     #[arg(long, value_name = "LABEL=TEXT,…")]
     pub(crate) labels: Option<Labels>,
+
+    /// Use the texts of --labels exactly as written, without adding or removing a space
+    #[arg(long)]
+    pub(crate) exact_labels: bool,
 }
 
 /// What the loss of a label is.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use foreword::kernels;
 use foreword::settings::Method;
 
 /// `3909888` as `3,909,888`.

@@ -104,6 +104,17 @@ named_choice!(
 );
 
 named_choice!(
+    /// How a label or target is joined to the text before it.
+    Joining, "joining", {
+        /// Its tokens are those of the whole text, split behind the text before it; a label that another one continues ends
+        /// where it ends.
+        Whole = "whole",
+        /// It is tokenised on its own, as earlier versions did.
+        Apart = "apart",
+    }
+);
+
+named_choice!(
     /// What is learned in front of a frozen model.
     Method, "method", {
         /// Rows of its input (Lester et al. 2021).

@@ -38,7 +38,9 @@ mod tensors;
 mod whole;
 
 pub use adapter::{AdapterConfig, PeftTask, PeftType, WRITTEN_PEFT_VERSION};
-pub use choices::{CalibrationMethod, Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName};
+pub use choices::{
+    CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName,
+};
 pub use directory::{
     ADAPTER_FILE, CHECKPOINT_DIR, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory, TENSORS_FILE,
     check_vacant,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::choices::{CalibrationMethod, Method, Objective, Placement, TaskKind};
+use crate::choices::{CalibrationMethod, Joining, Method, Objective, Placement, TaskKind};
 use crate::digest::is_sha256;
 use crate::error::FormatError;
 
@@ -93,6 +93,9 @@ pub struct TaskRecord {
     /// What stood in the data for labels under other names, to those names: "0" to "negative".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub label_names: BTreeMap<String, String>,
+    /// How labels or targets are joined to the text. Passports of earlier versions do not say it: they mean `apart`.
+    #[serde(default = "apart")]
+    pub joining: Joining,
     /// Where the virtual tokens stand.
     pub placement: Placement,
     /// What the loss was.
@@ -262,6 +265,11 @@ impl Passport {
         }
         Ok(())
     }
+}
+
+/// How earlier versions joined labels and targets to texts.
+fn apart() -> Joining {
+    Joining::Apart
 }
 
 /// A method by its name, now or earlier.

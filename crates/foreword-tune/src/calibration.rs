@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::encode::EncodeError;
 use crate::pass::log_sum_exp;
 use crate::score::probabilities;
-use crate::task::{Examples, Task, TaskError, Truths};
+use crate::task::{Examples, Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
 /// Texts without content (Zhao et al. 2021).
@@ -169,8 +169,7 @@ pub fn content_free_examples<B: Backend>(
     }
     let data = Dataset::from_rows(slots, rows)?;
     let task = Task { text_field: None, ..task.clone() };
-    let reserve = task.verbalizer().map_or(1, Verbalizer::n_tokens_max);
-    task.contexts(model, n_virtual, &data, Truths::Unknown, reserve)
+    task.examples(model, n_virtual, &data, None)
 }
 
 #[cfg(test)]

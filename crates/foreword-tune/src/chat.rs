@@ -271,22 +271,13 @@ impl Chat {
         })
     }
 
-    /// The tokens of every message in its chat.
-    pub(crate) fn encode(
-        &self,
-        tokenizer: &Tokenizer,
-        messages: &[String],
-    ) -> Result<Vec<Vec<Token>>, ChatError> {
-        let marked = messages.iter().map(|message| self.marked(message)).collect::<Result<Vec<_>, _>>()?;
-        Ok(tokenizer.encode_all_marked(&marked)?)
-    }
-
     /// How many tokens a chat has whose message is `message`, which need not be one that the template takes.
     pub(crate) fn n_tokens(&self, tokenizer: &Tokenizer, message: &str) -> Result<usize, ChatError> {
         Ok(tokenizer.encode_marked(&self.0.frame.around(message))?.0.len())
     }
 
-    fn marked(&self, message: &str) -> Result<MarkedText, ChatError> {
+    /// A message in its chat, with the marks that tokenising needs.
+    pub(crate) fn marked(&self, message: &str) -> Result<MarkedText, ChatError> {
         let Inner { jinja, system, placement, frame, .. } = &*self.0;
         let messages = opening(system.as_deref(), *placement, message);
         let rendered = jinja.render(&messages, true)?;

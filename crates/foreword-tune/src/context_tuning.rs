@@ -8,7 +8,8 @@ use foreword_format::SoftPrompt;
 
 use crate::data::split::rounds;
 use crate::init::InitError;
-use crate::pass::Hidden;
+use crate::pass::{Hidden, Lesson};
+use crate::queries::Candidates;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};
 
@@ -53,7 +54,8 @@ pub fn demonstrations<B: Backend>(
     most: usize,
     seed: u64,
 ) -> Result<Shown, InitError> {
-    let verbalizer = &task.classification()?.verbalizer;
+    task.classification()?;
+    let candidates = Candidates::of(task, examples);
     if task.placement == Placement::Suffix && task.method == Method::Prefix {
         return Err(TaskError::PrefixAtEnd.into());
     }
@@ -68,8 +70,8 @@ pub fn demonstrations<B: Backend>(
     let labels = examples.labels();
     for example in rounds(labels, labels.len(), seed).into_iter().flatten() {
         let context = &examples.contexts[example];
-        let shown =
-            [&context[n_leading.min(context.len())..], verbalizer.tokens(labels[example]), &between].concat();
+        let Lesson { query, truth } = candidates.lesson(examples, example);
+        let shown = [&context[n_leading.min(context.len())..], query.continuations[truth], &between].concat();
         if tokens.len() + shown.len() <= most {
             found.push(Demonstration { example, rows: tokens.len()..tokens.len() + shown.len() });
             tokens.extend(shown);

@@ -8,6 +8,7 @@ use crate::data::fields::slot_values;
 use crate::data::split::rounds;
 use crate::data::{Dataset, FieldIdx};
 use crate::encode::EncodeError;
+use crate::joint::joint;
 use crate::task::{Task, TaskError};
 
 /// What stands between two demonstrations, and before the text itself.
@@ -57,8 +58,8 @@ pub fn demonstrated<B: Backend>(
     for (round, rows) in (1..).zip(rounds(&labels, per_label, seed)) {
         n += rows.len();
         for row in rows {
-            shown.push_str(&task.template.render_values(&values[row]));
-            shown.push_str(&verbalizer.strings()[labels[row]]);
+            let text = task.template.render_values(&values[row]);
+            shown.push_str(&joint(&text, &verbalizer.strings()[labels[row]]));
             shown.push_str(BETWEEN);
         }
         let n_tokens = model.tokenizer.encode_plain(&shown).map_err(EncodeError::from)?.len();

@@ -1,10 +1,11 @@
 //! Examples to tokens: each row's fields in the template, tokenised whole, and cut where that is too long.
 
-use crate::chat::{Chat, ChatError};
+use crate::chat::ChatError;
 use crate::data::fields::slot_fields;
 use crate::data::{DataError, Dataset, Place};
+use crate::joint::Joiner;
 use crate::template::Template;
-use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
+use foreword_backbone::tokenizer::TokenizerError;
 
 /// What can be wrong with examples as texts.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,25 @@ pub enum EncodeError {
         /// The line.
         place: Place,
     },
+    /// No token of the text stays as it is when a label or target follows it.
+    #[error(
+        "{place}: the text and what follows it share their first token, and this tokenizer puts none before a text: give \
+         the template words of its own"
+    )]
+    NoSeam {
+        /// The line.
+        place: Place,
+    },
+    /// A label adds no token to a text.
+    #[error(
+        "{place}: the string {string:?} of a label adds no token to the text; choose another string with --labels"
+    )]
+    NoLabelTokens {
+        /// The line.
+        place: Place,
+        /// The label's string.
+        string: String,
+    },
     /// A field that the template names could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -47,16 +67,16 @@ pub enum EncodeError {
 /// How examples become tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder<'a> {
-    /// The model's tokenizer.
-    pub tokenizer: &'a Tokenizer,
+    /// How texts become tokens.
+    pub joiner: Joiner<'a>,
     /// The text around the fields.
     pub template: &'a Template,
-    /// The chat that this stands in, where there is one.
-    pub chat: Option<&'a Chat>,
     /// The field that `{text}` stands for; guessed where it is not stated.
     pub text_field: Option<&'a str>,
     /// The most tokens of template, text and label together, without virtual tokens.
     pub max_length: usize,
+    /// Whether the model itself goes on with the texts, instead of scoring labels behind them.
+    pub opens: bool,
 }
 
 /// One example's context: all its tokens up to the label or target.
@@ -64,6 +84,8 @@ pub struct Encoder<'a> {
 pub struct EncodedText {
     /// `[T]` token ids, at least one, leading special tokens included.
     pub tokens: Vec<u32>,
+    /// The text in the template, as far as it was not cut.
+    pub text: String,
     /// Whether a field was cut for them to fit.
     pub cut: bool,
 }
@@ -87,14 +109,13 @@ impl Encoder<'_> {
             texts.push(self.template.render_values(&values(row)?));
         }
         let mut contexts = self.tokens(&texts)?;
-        drop(texts);
 
         let room = |row| self.max_length.saturating_sub(reserve(row));
         let too_long: Vec<usize> =
             (0..contexts.len()).filter(|&row| contexts[row].len() > room(row)).collect();
         let mut cuts = Vec::with_capacity(too_long.len());
         if !too_long.is_empty() {
-            let n_template = self.n_tokens(&self.template.render_values(&[]))?;
+            let n_template = self.joiner.n_tokens(&self.template.render_values(&[]))?;
             for row in too_long {
                 if n_template > room(row) {
                     let (place, reserve) = (dataset.place(row), reserve(row));
@@ -109,32 +130,24 @@ impl Encoder<'_> {
             }
         }
         let mut is_cut = vec![false; contexts.len()];
-        for (row, tokens) in self.cut(cuts)? {
+        for (row, text, tokens) in self.cut(cuts)? {
+            texts[row] = text;
             contexts[row] = tokens;
             is_cut[row] = true;
         }
         if let Some(row) = contexts.iter().position(Vec::is_empty) {
             return Err(EncodeError::Empty { place: dataset.place(row) });
         }
-        Ok(contexts.into_iter().zip(is_cut).map(|(tokens, cut)| EncodedText { tokens, cut }).collect())
+        let encoded = contexts.into_iter().zip(texts).zip(is_cut);
+        Ok(encoded.map(|((tokens, text), cut)| EncodedText { tokens, text, cut }).collect())
     }
 
     fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EncodeError> {
-        match self.chat {
-            Some(chat) => Ok(chat.encode(self.tokenizer, texts)?),
-            None => Ok(self.tokenizer.encode_contexts(texts)?),
-        }
-    }
-
-    fn n_tokens(&self, text: &str) -> Result<usize, EncodeError> {
-        match self.chat {
-            Some(chat) => Ok(chat.n_tokens(self.tokenizer, text)?),
-            None => Ok(self.tokenizer.encode_context(text)?.len()),
-        }
+        if self.opens { self.joiner.openings(texts) } else { self.joiner.contexts(texts) }
     }
 
     /// Searches all cuts at once, one batch of renderings a round, so that every core has work.
-    fn cut(&self, mut cuts: Vec<Cut<'_>>) -> Result<Vec<(usize, Vec<u32>)>, EncodeError> {
+    fn cut(&self, mut cuts: Vec<Cut<'_>>) -> Result<Vec<(usize, String, Vec<u32>)>, EncodeError> {
         let mut done = Vec::with_capacity(cuts.len());
         while !cuts.is_empty() {
             let texts: Vec<String> =
@@ -144,7 +157,10 @@ impl Encoder<'_> {
             for (mut cut, tokens) in cuts.into_iter().zip(contexts) {
                 cut.take_result(tokens);
                 match cut.finished() {
-                    Some(tokens) => done.push((cut.row, tokens)),
+                    Some((length, tokens)) => {
+                        cut.next = length;
+                        done.push((cut.row, self.template.render_values(&cut.trial()), tokens));
+                    }
                     None => unfinished.push(cut),
                 }
             }
@@ -232,13 +248,13 @@ impl<'d> Cut<'d> {
         self.next = self.within(target);
     }
 
-    /// The tokens, once no length is left to try.
-    fn finished(&mut self) -> Option<Vec<u32>> {
+    /// The longest length that fits and its tokens, once no other is left to try.
+    fn finished(&mut self) -> Option<(usize, Vec<u32>)> {
         let (fits, _) = self.fits.as_ref()?;
         if self.field().ceil_char_boundary(fits + 1) < self.too_long {
             return None;
         }
-        self.fits.take().map(|(_, tokens)| tokens)
+        self.fits.take()
     }
 
     /// The boundary at or before `target` that is above what fits and below what does not.

@@ -4,11 +4,12 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
+use crate::pass::{Lesson, Scorer, loss_and_gradient};
+use crate::queries::Candidates;
 use crate::score::{best, probabilities};
 use crate::settings::{Method, Objective};
 use crate::stem::Stem;
-use crate::task::{Classification, Examples, Task, TaskError};
+use crate::task::{Examples, Task, TaskError};
 
 /// Most likely next tokens that are shown.
 const TOP: usize = 5;
@@ -142,8 +143,10 @@ pub fn walk<B: Backend>(
 ) -> Result<Walkthrough, TaskError> {
     let stem = task.stem(model, examples, soft.n_virtual())?;
     let bare = task.stem(model, examples, 0)?;
-    let task = task.classification()?;
-    let one = One { model, task, stem: &stem, context: &examples.contexts[0], truth };
+    let objective = task.classification()?.objective;
+    let candidates = Candidates::of(task, examples);
+    let lesson = Lesson { query: candidates.query(examples, 0), truth };
+    let one = One { model, objective, stem: &stem, lesson };
     let (loss, gradient) = one.loss_and_gradient(soft.values())?;
     let mut moved = soft.values().to_vec();
     let rate = descend(&mut moved, &gradient, learning_rate);
@@ -171,31 +174,26 @@ pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
 /// The example.
 struct One<'a, B: Backend> {
     model: &'a Model<B>,
-    task: &'a Classification,
+    objective: Objective,
     stem: &'a Stem<'a, B>,
-    context: &'a [Token],
-    truth: usize,
+    lesson: Lesson<'a>,
 }
 
 impl<B: Backend> One<'_, B> {
     fn loss_and_gradient(&self, soft: &[f32]) -> Result<(f64, Vec<f32>), TaskError> {
-        let labels = self.task.continuations();
-        let query = Query { hidden: Hidden::NONE, root: 0, context: self.context, continuations: &labels };
-        let lesson = Lesson { query, truth: self.truth };
-        let objective = self.task.objective;
+        let Self { objective, lesson, .. } = *self;
         let step = &loss_and_gradient(self.stem, &[soft], &[lesson], objective, usize::MAX)?[0];
         // Under `lm` the loss is a mean over the label's tokens; here it is −log p(y) of the whole label.
         let n = match objective {
             Objective::Label => 1.0,
-            Objective::Lm => labels[self.truth].len() as f64,
+            Objective::Lm => lesson.query.continuations[lesson.truth].len() as f64,
         };
         Ok((n * step.loss, step.gradient.iter().map(|d| (n * d.as_f64()) as f32).collect()))
     }
 
     fn prediction(&self, stem: &Stem<'_, B>, soft: &[f32]) -> Result<Prediction, TaskError> {
-        let labels = self.task.continuations();
         let scorer = Scorer::new(stem, &[soft], usize::MAX)?;
-        let query = Query { hidden: Hidden::NONE, root: 0, context: self.context, continuations: &labels };
+        let query = self.lesson.query;
         let log_likelihoods = scorer.log_likelihoods(&[query])?.swap_remove(0);
         let logits: Vec<f64> = scorer.next_token_logits(&[query])?[0].iter().map(|l| l.as_f64()).collect();
         let in_vocabulary = probabilities(&logits);
@@ -205,7 +203,7 @@ impl<B: Backend> One<'_, B> {
             .into_iter()
             .take(TOP)
             .map(|id| (self.model.tokenizer.token(id as Token).unwrap_or_default(), in_vocabulary[id]));
-        let probabilities = match self.task.objective {
+        let probabilities = match self.objective {
             Objective::Label => probabilities(&log_likelihoods),
             Objective::Lm => log_likelihoods.iter().map(|l| l.exp()).collect(),
         };

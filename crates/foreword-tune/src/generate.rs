@@ -16,7 +16,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use crate::data::Dataset;
 use crate::encode::EncodeError;
 use crate::pass::{Grown, Hidden, Query, micro_batches};
-use crate::task::{Examples, Goal, Task, TaskError, Truths};
+use crate::task::{Examples, Goal, Task, TaskError};
 
 /// New tokens of a text where nothing else is said and the model's context leaves as much.
 pub const DEFAULT_MAX_NEW_TOKENS: usize = 128;
@@ -134,7 +134,7 @@ impl Task {
     ) -> Result<(Examples, usize), TaskError> {
         let room = self.room(model, n_virtual)?;
         let most = config.max_new_tokens.unwrap_or(DEFAULT_MAX_NEW_TOKENS.min(room / 2)).max(1);
-        let examples = self.contexts(model, n_virtual, dataset, Truths::Unknown, most)?;
+        let examples = self.opened(model, n_virtual, dataset, most)?;
         Ok((examples, most))
     }
 
@@ -155,14 +155,19 @@ impl Task {
     ) -> Result<Vec<Generated>, TaskError> {
         let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
         let trunks = stem.plant(&[root], Taped::Nothing)?;
-        let query =
-            |context: &'t Vec<Token>| Query { hidden: Hidden::NONE, root: 0, context, continuations: &[] };
+        let query = |context: &'t Vec<Token>| Query {
+            hidden: Hidden::NONE,
+            root: 0,
+            context,
+            continuations: &[],
+            extended: &[],
+        };
         let queries: Vec<Query<'_>> = examples.contexts.iter().map(query).collect();
         let end = match &self.goal {
             Goal::Generation(to) => Some(to.end),
             Goal::Classification(_) => None,
         };
-        let writer = Writer { model, end, config, most, is_spaced: self.is_spaced("") };
+        let writer = Writer { model, end, config, most, is_spaced: self.is_spaced("") || self.takes_space() };
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(&stem, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
@@ -440,7 +445,7 @@ mod tests {
     use super::*;
 
     fn text(written: &str) -> Text {
-        let query = Query { hidden: Hidden::NONE, root: 0, context: &[], continuations: &[] };
+        let query = Query { hidden: Hidden::NONE, root: 0, context: &[], continuations: &[], extended: &[] };
         let text = Text::new(0, Vec::new(), &query, &GenerateConfig::default());
         Text { written: written.to_owned(), ..text }
     }

@@ -13,6 +13,7 @@ pub mod candidates;
 pub mod checkpoint;
 pub mod context_tuning;
 pub mod contexts;
+pub mod continuations;
 pub mod demonstrations;
 pub mod explain;
 pub mod generate;
@@ -33,6 +34,7 @@ pub mod stem;
 pub mod chat;
 pub mod data;
 pub mod encode;
+pub mod joint;
 pub mod lint;
 pub mod settings;
 pub mod task_file;
@@ -40,6 +42,7 @@ pub mod template;
 pub mod verbalizer;
 
 mod order;
+mod queries;
 mod spelling;
 
 pub use progress::{Candidate, Progress};

@@ -3,12 +3,14 @@
 //! Examples are packed into micro-batches by a budget of tokens. Whatever the budget, each number comes out with the same
 //! bits: an example's rows depend only on the rows above them, and every sum runs in the order of the examples.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
+use crate::continuations::{ended, ended_gradient};
 use crate::settings::Objective;
 use crate::stem::{Stem, TrunkGradients, Trunks};
 
@@ -19,8 +21,11 @@ pub struct Query<'a> {
     pub root: usize,
     /// All tokens of the context, those that the stem holds included.
     pub context: &'a [Token],
-    /// Candidate continuations, each of at least one token.
+    /// Candidate continuations, each of at least one token, and behind them what some of these would go on to.
     pub continuations: &'a [&'a [Token]],
+    /// For each continuation behind the candidates, the candidate that it extends by one token: see
+    /// [`crate::continuations`]. Empty where all are candidates.
+    pub extended: &'a [usize],
     /// Virtual tokens that it does not see.
     pub hidden: Hidden,
 }
@@ -116,7 +121,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
     pub fn next_token_logits(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<B::Element>>, BackboneError> {
         let backbone = self.stem.backbone();
         let queries: Vec<Query<'_>> =
-            queries.iter().map(|query| Query { continuations: &[], ..*query }).collect();
+            queries.iter().map(|query| Query { continuations: &[], extended: &[], ..*query }).collect();
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, &queries, self.budget) {
             let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
@@ -129,8 +134,10 @@ impl<'s, B: Backend> Scorer<'s, B> {
     fn score(&self, queries: &[Query<'_>], full: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.stem, &self.trunks, queries, self.budget) {
-            let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
-            all.extend(grown.scores(full).per_query);
+            let queries = &queries[part];
+            let grown = Grown::new(self.stem, &self.trunks, queries, Taped::Nothing)?;
+            let scores = grown.scores(full).per_query.into_iter().zip(queries);
+            all.extend(scores.map(|(scores, query)| ended(scores, query.extended)));
         }
         Ok(all)
     }
@@ -180,39 +187,50 @@ struct Learning<'a> {
     root: usize,
     hidden: Hidden,
     context: &'a [Token],
-    continuations: &'a [&'a [Token]],
+    continuations: Cow<'a, [&'a [Token]]>,
+    extended: Cow<'a, [usize]>,
     truth: usize,
     objective: Objective,
 }
 
 impl<'a> Learning<'a> {
     fn of(lesson: &Lesson<'a>, objective: Objective) -> Self {
-        let Query { root, hidden, context, continuations } = lesson.query;
-        let (continuations, truth) = match objective {
-            Objective::Label => (continuations, lesson.truth),
-            Objective::Lm => (&continuations[lesson.truth..=lesson.truth], 0),
+        let Query { root, hidden, context, continuations, extended } = lesson.query;
+        let truth = lesson.truth;
+        let (continuations, extended, truth) = match objective {
+            Objective::Label => (continuations.into(), extended.into(), truth),
+            Objective::Lm => {
+                let longer = &continuations[continuations.len() - extended.len()..];
+                let own = extended.iter().zip(longer).filter(|(short, _)| **short == truth);
+                let all: Vec<&[Token]> =
+                    std::iter::once(continuations[truth]).chain(own.map(|(_, &longer)| longer)).collect();
+                let extended = vec![0; all.len() - 1];
+                (Cow::from(all), Cow::from(extended), 0)
+            }
         };
-        Self { root, hidden, context, continuations, truth, objective }
+        Self { root, hidden, context, continuations, extended, truth, objective }
     }
 
-    fn query(&self) -> Query<'a> {
-        let &Self { root, hidden, context, continuations, .. } = self;
-        Query { root, hidden, context, continuations }
+    fn query(&self) -> Query<'_> {
+        let &Self { root, hidden, context, ref continuations, ref extended, .. } = self;
+        Query { root, hidden, context, continuations, extended }
     }
 
-    /// Its part of the mean loss, and the gradient of that with respect to each candidate's log-likelihood.
+    /// Its part of the mean loss, and the gradient of that with respect to the score of each continuation.
     fn loss(&self, scores: &[f64], share: f64) -> (f64, Vec<f64>) {
-        match self.objective {
-            Objective::Lm => (-scores[0] * share, vec![-share]),
+        let candidates = ended(scores.to_vec(), &self.extended);
+        let (loss, d) = match self.objective {
+            Objective::Lm => (-candidates[0] * share, vec![-share]),
             Objective::Label => {
-                let log_sum = log_sum_exp(scores);
-                let d = scores.iter().enumerate().map(|(i, score)| {
+                let log_sum = log_sum_exp(&candidates);
+                let d = candidates.iter().enumerate().map(|(i, score)| {
                     let p = (score - log_sum).exp();
                     share * if i == self.truth { p - 1.0 } else { p }
                 });
-                ((log_sum - scores[self.truth]) * share, d.collect())
+                ((log_sum - candidates[self.truth]) * share, d.collect())
             }
-        }
+        };
+        (loss, ended_gradient(scores, &self.extended, d))
     }
 }
 

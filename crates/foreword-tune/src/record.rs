@@ -11,6 +11,7 @@ use foreword_format::{
 use serde_json::Value;
 
 use crate::chat::Chat;
+use crate::joint::Joiner;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, LearningRate, Method, Placement};
 use crate::stem::row_width;
@@ -169,15 +170,18 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
 pub fn task<B: Backend>(record: &TaskRecord, method: Method, model: &Model<B>) -> Result<Task, RecordError> {
     let chat = record.chat.as_ref().map(|chat| Chat::of_record(model, chat, record.placement));
     let chat = chat.transpose().map_err(TaskError::from)?;
+    let template = Template::parse(&record.template)?;
+    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: record.joining };
     let goal = match record.kind {
         TaskKind::Classification => Goal::Classification(Classification {
-            verbalizer: Verbalizer::answering(&record.labels, &model.tokenizer, chat.is_some())?,
+            verbalizer: Verbalizer::after(&record.labels, &template, &joiner)?,
             objective: record.objective,
         }),
         TaskKind::Generation => Goal::Generation(Generation::of(model, chat.as_ref())?),
     };
     Ok(Task {
-        template: Template::parse(&record.template)?,
+        template,
+        joining: record.joining,
         chat,
         text_field: record.text_field.clone(),
         goal,
@@ -325,7 +329,7 @@ pub fn determinants<B: Backend>(
     let task = run.task;
     let mut all = settings(run);
     let products = model.backbone.backend().product_dtype(model.backbone.embeddings().table().dtype());
-    let named: [(&str, Value); 13] = [
+    let named: [(&str, Value); 14] = [
         ("dtype", products.name().into()),
         ("method", task.method.to_string().into()),
         ("seed", run.config.seed.into()),
@@ -334,6 +338,7 @@ pub fn determinants<B: Backend>(
         ("tokenizer", model.tokenizer.digest().into()),
         ("template", task.template.source().into()),
         ("text_field", task.text_field.clone().into()),
+        ("joining", task.joining.to_string().into()),
         ("placement", task.placement.to_string().into()),
         ("objective", task.objective().to_string().into()),
         ("max_length", task.max_length.into()),
@@ -365,6 +370,7 @@ fn task_record(task: &Task, truth_field: Option<&str>) -> TaskRecord {
         chat: task.chat.as_ref().map(Chat::record),
         labels: labels(task).map(|(name, string)| (name.clone(), string.clone())).collect(),
         label_names: BTreeMap::new(),
+        joining: task.joining,
         placement: task.placement,
         objective: task.objective(),
         max_length: task.max_length,

@@ -5,9 +5,10 @@ use foreword_backbone::kernels::Backend;
 
 use crate::metrics::{Confusion, Evaluation};
 use crate::pass::{Lesson, Query, Scorer, log_sum_exp};
+use crate::queries::Candidates;
 use crate::settings::Objective;
 use crate::stem::Stem;
-use crate::task::{Candidates, Examples, Task, TaskError};
+use crate::task::{Examples, Task, TaskError};
 
 /// Examples between two reports of progress.
 const REPORT_EVERY: usize = 256;

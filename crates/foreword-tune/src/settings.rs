@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use crate::candidates;
 
-pub use foreword_format::{CalibrationMethod, Keep, Method, Objective, Placement, Schedule, TaskKind};
+pub use foreword_format::{
+    CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind,
+};
 
 /// A setting that is not one of its choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,15 +1,18 @@
 //! What is asked of a model, all but the soft prompt: how a text becomes tokens, and which labels there are.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use foreword_backbone::kernels::{Backend, Token};
 use foreword_backbone::{BackboneError, Model};
+use rayon::prelude::*;
 
 use crate::chat::{Chat, ChatError};
+use crate::continuations::Continuations;
 use crate::data::{DataError, Dataset, FieldIdx};
-use crate::encode::{EncodeError, Encoder, n_cut};
-use crate::pass::{Hidden, Lesson, Query};
-use crate::settings::{Method, Objective, Placement, TaskKind};
+use crate::encode::{EncodeError, EncodedText, Encoder, n_cut};
+use crate::joint::Joiner;
+use crate::settings::{Joining, Method, Objective, Placement, TaskKind};
 use crate::stem::{Stem, row_width};
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
@@ -98,6 +101,8 @@ pub struct Task {
     pub text_field: Option<String>,
     /// What follows the template.
     pub goal: Goal,
+    /// How that is joined to the text: [`Joining::Whole`], but for prompts that earlier versions trained.
+    pub joining: Joining,
     /// What is learned.
     pub method: Method,
     /// Where it stands.
@@ -162,6 +167,8 @@ pub struct Examples {
     pub contexts: Vec<Vec<Token>>,
     /// What is to follow each.
     pub truths: Truths,
+    /// The labels' tokens behind contexts behind which they are not the usual ones, by example.
+    pub unusual: BTreeMap<usize, Continuations>,
     /// How many were cut to fit.
     pub n_cut: usize,
     /// Seconds that tokenising took.
@@ -205,57 +212,6 @@ impl Truths {
             Self::Labels(labels) => labels.len(),
             Self::Targets(targets) => targets.len(),
         }
-    }
-}
-
-/// The continuations of every example whose likelihood counts, and which is the true one.
-pub(crate) enum Candidates<'a> {
-    /// The labels, the same for all; the true one of each.
-    Labels(Vec<&'a [Token]>, &'a [usize]),
-    /// Each example's target.
-    Targets(Vec<[&'a [Token]; 1]>),
-}
-
-impl<'a> Candidates<'a> {
-    /// Those of a task's examples.
-    pub(crate) fn of(task: &'a Task, examples: &'a Examples) -> Self {
-        match (&task.goal, &examples.truths) {
-            (Goal::Classification(to), _) => Self::Labels(to.continuations(), examples.labels()),
-            (Goal::Generation(_), Truths::Targets(targets)) => {
-                Self::Targets(targets.iter().map(|target| [target.as_slice()]).collect())
-            }
-            (Goal::Generation(_), Truths::Labels(_) | Truths::Unknown) => Self::Targets(Vec::new()),
-        }
-    }
-
-    /// How many examples there are to learn from.
-    pub(crate) fn n(&self) -> usize {
-        match self {
-            Self::Labels(_, truths) => truths.len(),
-            Self::Targets(targets) => targets.len(),
-        }
-    }
-
-    fn continuations(&self, example: usize) -> &[&'a [Token]] {
-        match self {
-            Self::Labels(labels, _) => labels,
-            Self::Targets(targets) => &targets[example],
-        }
-    }
-
-    /// Example `example` below the only soft prompt.
-    pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
-        let context = &examples.contexts[example];
-        Query { hidden: Hidden::NONE, root: 0, context, continuations: self.continuations(example) }
-    }
-
-    /// The same with its truth.
-    pub(crate) fn lesson<'q>(&'q self, examples: &'q Examples, example: usize) -> Lesson<'q> {
-        let truth = match self {
-            Self::Labels(_, truths) => truths[example],
-            Self::Targets(_) => 0,
-        };
-        Lesson { query: self.query(examples, example), truth }
     }
 }
 
@@ -310,45 +266,105 @@ impl Task {
         truth_field: Option<FieldIdx>,
     ) -> Result<Examples, TaskError> {
         let start = Instant::now();
-        let truths = match (&self.goal, truth_field) {
-            (_, None) => Truths::Unknown,
-            (Goal::Classification(to), Some(field)) => {
-                Truths::Labels(to.verbalizer.label_indices(dataset, field)?)
+        let examples = match (&self.goal, truth_field) {
+            (Goal::Classification(to), field) => {
+                let indices = |field| to.verbalizer.label_indices(dataset, field);
+                let truths = field.map(indices).transpose()?.map_or(Truths::Unknown, Truths::Labels);
+                self.labelled(model, n_virtual, dataset, (&to.verbalizer, truths))?
             }
-            (Goal::Generation(to), Some(field)) => Truths::Targets(self.targets(model, *to, dataset, field)?),
+            (Goal::Generation(to), Some(field)) => self.targeted(model, n_virtual, dataset, (*to, field))?,
+            (Goal::Generation(_), None) => self.opened(model, n_virtual, dataset, 1)?,
         };
-        let longest_label = self.verbalizer().map_or(1, Verbalizer::n_tokens_max);
-        let examples = self.contexts(model, n_virtual, dataset, truths, longest_label)?;
         Ok(Examples { seconds: start.elapsed().as_secs_f64(), ..examples })
     }
 
-    /// A data set in tokens whose contexts leave room for `reserve` more, or for their own targets.
+    /// A data set in tokens for the model to go on with, with room for `reserve` tokens more.
     ///
     /// # Errors
     /// If a field is missing, or a context does not fit beside what it must leave room for.
-    pub fn contexts<B: Backend>(
+    pub fn opened<B: Backend>(
         &self,
         model: &Model<B>,
         n_virtual: usize,
         dataset: &Dataset,
-        truths: Truths,
         reserve: usize,
     ) -> Result<Examples, TaskError> {
         let start = Instant::now();
-        let encoder = Encoder {
-            tokenizer: &model.tokenizer,
+        let encoded = self.encoder(model, n_virtual, true)?.encode(dataset, |_| reserve)?;
+        let n_cut = n_cut(&encoded);
+        Ok(Examples {
+            contexts: encoded.into_iter().map(|text| text.tokens).collect(),
+            truths: Truths::Unknown,
+            unusual: BTreeMap::new(),
+            n_cut,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// How its texts and what follows them become tokens.
+    #[must_use]
+    pub fn joiner<'a, B: Backend>(&'a self, model: &'a Model<B>) -> Joiner<'a> {
+        Joiner { tokenizer: &model.tokenizer, chat: self.chat.as_ref(), joining: self.joining }
+    }
+
+    fn encoder<'a, B: Backend>(
+        &'a self,
+        model: &'a Model<B>,
+        n_virtual: usize,
+        opens: bool,
+    ) -> Result<Encoder<'a>, TaskError> {
+        Ok(Encoder {
+            joiner: self.joiner(model),
             template: &self.template,
-            chat: self.chat.as_ref(),
             text_field: self.text_field.as_deref(),
             max_length: self.room(model, n_virtual)?,
+            opens,
+        })
+    }
+
+    /// Texts with the labels behind them.
+    fn labelled<B: Backend>(
+        &self,
+        model: &Model<B>,
+        n_virtual: usize,
+        dataset: &Dataset,
+        (verbalizer, truths): (&Verbalizer, Truths),
+    ) -> Result<Examples, TaskError> {
+        let encoder = self.encoder(model, n_virtual, false)?;
+        let (strings, usual) = (verbalizer.strings(), verbalizer.usual().candidates());
+        let join = |row: usize, text: &EncodedText| {
+            if self.joining == Joining::Apart {
+                return Ok((text.tokens.clone(), usual.to_vec()));
+            }
+            let joined = encoder.joiner.labels(&text.text, &text.tokens, strings)?;
+            if let Some(label) = joined.answers.iter().position(Vec::is_empty) {
+                let string = strings[label].clone();
+                return Err(EncodeError::NoLabelTokens { place: dataset.place(row), string });
+            }
+            Ok((joined.context, joined.answers))
         };
-        let encoded = encoder.encode(dataset, |row| match &truths {
-            Truths::Targets(targets) => targets[row].len(),
-            Truths::Labels(_) | Truths::Unknown => reserve,
-        })?;
-        let n_cut = n_cut(&encoded);
-        let contexts = encoded.into_iter().map(|text| text.tokens).collect();
-        Ok(Examples { contexts, truths, n_cut, seconds: start.elapsed().as_secs_f64() })
+        let longest = |answers: &Vec<Vec<Token>>| answers.iter().map(Vec::len).max().unwrap_or(0);
+        let (joined, n_cut) = joined(&encoder, dataset, |_| verbalizer.n_tokens_max(), join, longest)?;
+        let mut contexts = Vec::with_capacity(joined.len());
+        let mut unusual = BTreeMap::new();
+        for (row, (context, answers)) in joined.into_iter().enumerate() {
+            contexts.push(context);
+            if answers != usual {
+                unusual.insert(row, Continuations::ended(answers));
+            }
+        }
+        Ok(Examples { contexts, truths, unusual, n_cut, seconds: 0.0 })
+    }
+
+    /// Rows that the labels or the target of an example take beside its context.
+    #[must_use]
+    pub fn n_leaf_rows(&self, examples: &Examples, example: usize) -> usize {
+        let continuations = match (&examples.truths, self.verbalizer()) {
+            (Truths::Targets(targets), _) => &targets[example..=example],
+            (_, Some(labels)) => examples.unusual.get(&example).unwrap_or(labels.usual()).tokens(),
+            (_, None) => &[],
+        };
+        continuations.iter().map(|tokens| tokens.len().saturating_sub(1)).sum()
     }
 
     /// Whether a space is put between the template and a target: where neither the one ends in white space nor the other
@@ -362,27 +378,63 @@ impl Task {
         after_words && !target.starts_with(char::is_whitespace)
     }
 
-    /// The tokens of every example's target, the end token last.
-    fn targets<B: Backend>(
+    /// Whether a space at the template's end is left to the text that the model writes.
+    pub(crate) fn takes_space(&self) -> bool {
+        self.joining == Joining::Whole && self.template.source().ends_with(' ')
+    }
+
+    /// Whether labels or targets have other tokens, or labels other ends, than where they are joined as [`Joining::Whole`]
+    /// says: a prompt of an earlier version is used as it was trained, and would be trained otherwise now.
+    ///
+    /// # Errors
+    /// If a text can't be tokenised.
+    pub fn is_joined_otherwise<B: Backend>(&self, model: &Model<B>) -> Result<bool, TaskError> {
+        if self.joining == Joining::Whole {
+            return Ok(false);
+        }
+        let (here, whole) = (self.joiner(model), Joiner { joining: Joining::Whole, ..self.joiner(model) });
+        let text = self.template.render(|_| "a");
+        match &self.goal {
+            Goal::Classification(to) => {
+                let (context, strings) = (here.context(&text)?, to.verbalizer.strings());
+                let joined = whole.labels(&text, &context, strings)?;
+                let ended = Continuations::ended(joined.answers.clone());
+                Ok(joined != here.labels(&text, &context, strings)? || !ended.extended().is_empty())
+            }
+            Goal::Generation(_) => {
+                let target = if self.is_spaced("a") { " a" } else { "a" };
+                let joined = whole.target(&text, &whole.opening(&text)?, target)?;
+                Ok(joined != here.target(&text, &here.opening(&text)?, target)?)
+            }
+        }
+    }
+
+    /// Texts with their targets behind them, the end token last.
+    fn targeted<B: Backend>(
         &self,
         model: &Model<B>,
-        to: Generation,
+        n_virtual: usize,
         dataset: &Dataset,
-        field: FieldIdx,
-    ) -> Result<Vec<Vec<Token>>, TaskError> {
-        let target = |row| {
+        (to, field): (Generation, FieldIdx),
+    ) -> Result<Examples, TaskError> {
+        let encoder = self.encoder(model, n_virtual, true)?;
+        let written = |row| {
             let text = dataset.text(row, field)?;
             let space = if self.is_spaced(text) { " " } else { "" };
-            let text = format!("{space}{text}");
-            let tokens = match self.chat {
-                Some(_) => model.tokenizer.encode_verbatim(&text),
-                None => model.tokenizer.encode_joined(&text),
-            };
-            let mut tokens = tokens.map_err(EncodeError::from)?;
-            tokens.push(to.end);
-            Ok(tokens)
+            Ok::<_, DataError>(format!("{space}{text}"))
         };
-        (0..dataset.n()).map(target).collect()
+        let targets = (0..dataset.n()).map(written).collect::<Result<Vec<_>, _>>()?;
+        let reserved = |target: &String| Ok(encoder.joiner.apart(target)?.len() + 1);
+        let reserved = targets.par_iter().map(reserved).collect::<Result<Vec<_>, EncodeError>>()?;
+        let join = |row: usize, text: &EncodedText| {
+            let (context, mut target) = encoder.joiner.target(&text.text, &text.tokens, &targets[row])?;
+            target.push(to.end);
+            Ok((context, target))
+        };
+        let (joined, n_cut) = joined(&encoder, dataset, |row| reserved[row], join, Vec::len)?;
+        let (contexts, targets) = joined.into_iter().unzip();
+        let truths = Truths::Targets(targets);
+        Ok(Examples { contexts, truths, unusual: BTreeMap::new(), n_cut, seconds: 0.0 })
     }
 
     /// What stands above these examples; without virtual tokens, the bare model, nothing has to be placed.
@@ -444,9 +496,32 @@ impl Task {
     }
 }
 
-impl Classification {
-    /// The tokens of each label.
-    pub(crate) fn continuations(&self) -> Vec<&[Token]> {
-        (0..self.verbalizer.n()).map(|i| self.verbalizer.tokens(i)).collect()
+/// Every text and what follows it, in tokens, within the room that there is; and how many texts were cut. `reserve`: the tokens
+/// that are likely to follow a row's text. Where more do, its text is cut once more.
+fn joined<T: Send>(
+    encoder: &Encoder<'_>,
+    dataset: &Dataset,
+    reserve: impl Fn(usize) -> usize,
+    join: impl Fn(usize, &EncodedText) -> Result<(Vec<Token>, T), EncodeError> + Sync,
+    n_after: impl Fn(&T) -> usize,
+) -> Result<(Vec<(Vec<Token>, T)>, usize), TaskError> {
+    let mut more: BTreeMap<usize, usize> = BTreeMap::new();
+    loop {
+        let reserved = |row: usize| reserve(row) + more.get(&row).copied().unwrap_or(0);
+        let encoded = encoder.encode(dataset, reserved)?;
+        let joined = encoded.par_iter().enumerate().map(|(row, text)| join(row, text));
+        let joined = joined.collect::<Result<Vec<_>, _>>()?;
+        if let Some(row) = joined.iter().position(|(context, _)| context.is_empty()) {
+            return Err(EncodeError::NoSeam { place: dataset.place(row) }.into());
+        }
+        let too_long = joined.iter().enumerate().filter_map(|(row, (context, after))| {
+            let excess = (context.len() + n_after(after)).checked_sub(encoder.max_length)?;
+            (excess > 0).then_some((row, excess))
+        });
+        let too_long: Vec<(usize, usize)> = too_long.collect();
+        if too_long.is_empty() {
+            return Ok((joined, n_cut(&encoded)));
+        }
+        too_long.into_iter().for_each(|(row, excess)| *more.entry(row).or_default() += excess);
     }
 }

@@ -106,6 +106,8 @@ table!(
         system: String,
         /// From label to the string that stands for it.
         labels: BTreeMap<String, String>,
+        /// Whether those strings are used exactly as written.
+        exact_labels: bool,
         /// What the loss of a label is.
         objective: Objective,
         /// The most tokens of template, text and label, without virtual tokens.

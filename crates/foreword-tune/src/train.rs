@@ -15,10 +15,11 @@ use crate::optimizer::{clip, rate};
 use crate::order::Order;
 use crate::pass::{Budget, Lesson, Query, loss_and_gradient};
 use crate::progress::Progress;
+use crate::queries::Candidates;
 use crate::regularize::Regularizers;
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use crate::stem::Stem;
-use crate::task::{Candidates, Examples, Task, TaskError};
+use crate::task::{Examples, Task, TaskError};
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;

@@ -1,8 +1,13 @@
 //! Verbalizers: which string stands for which label, and its tokens.
 
+use crate::continuations::Continuations;
 use crate::data::labels::canonical;
 use crate::data::{DataError, Dataset, FieldIdx, Place, listed};
+use crate::encode::EncodeError;
+use crate::joint::Joiner;
+use crate::settings::Joining;
 use crate::spelling;
+use crate::template::Template;
 use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,50 +72,74 @@ pub enum VerbalizerError {
     /// A label's string could not be tokenised.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A text with a label could not be tokenised or put into its chat.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 /// The labels of a classification, in the order of their names, each with the string that stands for it after the
-/// template and that string's tokens.
+/// template and the tokens that this string has there.
 ///
-/// One label's tokens may begin with all of another's (" yes" and " yes indeed"): the label objective then compares
-/// sums over different lengths, as it does for any two labels. Only equal token sequences are refused.
+/// One label's tokens may begin with all of another's (" yes" and " yes indeed"): [`Continuations`] says how such labels
+/// are compared. Only equal token sequences are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verbalizer {
     names: Vec<String>,
     strings: Vec<String>,
-    tokens: Vec<Vec<u32>>,
+    usual: Continuations,
 }
 
+/// What stands for a text's fields where the tokens that labels usually have are looked up.
+const USUAL: &str = "a";
+
 impl Verbalizer {
-    /// Tokenises the string of each label. `labels`: from name to string.
+    /// Labels whose strings stand right behind a text of any kind. `labels`: from name to string.
+    ///
+    /// # Errors
+    /// If there are fewer than two, one gives no tokens, or two give the same.
     pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
-        Self::answering(labels, tokenizer, false)
+        let joiner = Joiner { tokenizer, chat: None, joining: Joining::Whole };
+        Self::joined(labels, &joiner, USUAL)
     }
 
-    /// The same where the labels may be answers in a chat, to which no tokenizer puts a space.
-    pub fn answering(
+    /// Labels behind texts in this template, which may be the user's message in a chat.
+    ///
+    /// # Errors
+    /// As [`Verbalizer::new`].
+    pub fn after(
         labels: &BTreeMap<String, String>,
-        tokenizer: &Tokenizer,
-        in_chat: bool,
+        template: &Template,
+        joiner: &Joiner<'_>,
+    ) -> Result<Self, VerbalizerError> {
+        Self::joined(labels, joiner, &template.render(|_| USUAL))
+    }
+
+    fn joined(
+        labels: &BTreeMap<String, String>,
+        joiner: &Joiner<'_>,
+        text: &str,
     ) -> Result<Self, VerbalizerError> {
         let names: Vec<String> = labels.keys().cloned().collect();
         if names.len() < 2 {
             return Err(VerbalizerError::TooFew { names });
         }
-        let mut tokens = Vec::with_capacity(names.len());
-        let mut name_of: BTreeMap<Vec<u32>, &String> = BTreeMap::new();
-        for (name, string) in labels {
-            let ids =
-                if in_chat { tokenizer.encode_verbatim(string)? } else { tokenizer.encode_joined(string)? };
+        let strings: Vec<String> = labels.values().cloned().collect();
+        let tokens = joiner.labels(text, &joiner.context(text)?, &strings)?.answers;
+        let mut name_of: BTreeMap<&[u32], &String> = BTreeMap::new();
+        for ((name, string), ids) in labels.iter().zip(&tokens) {
             if ids.is_empty() {
                 return Err(VerbalizerError::NoTokens { name: name.clone(), string: string.clone() });
             }
-            if let Some(first) = name_of.insert(ids.clone(), name) {
+            if let Some(&first) = name_of.get(&ids[..]) {
                 return Err(VerbalizerError::SameTokens { first: first.clone(), second: name.clone() });
             }
-            tokens.push(ids);
+            name_of.insert(ids, name);
         }
-        Ok(Self { names, strings: labels.values().cloned().collect(), tokens })
+        let usual = match joiner.joining {
+            Joining::Whole => Continuations::ended(tokens),
+            Joining::Apart => Continuations::open(tokens),
+        };
+        Ok(Self { names, strings, usual })
     }
 
     /// The strings of labels that have none of their own: a space and the label's name.
@@ -152,12 +181,30 @@ impl Verbalizer {
 
     /// The tokens of one label's string; none for an index that is too large.
     pub fn tokens(&self, label_idx: usize) -> &[u32] {
-        self.tokens.get(label_idx).map_or(&[], Vec::as_slice)
+        self.usual.candidates().get(label_idx).map_or(&[], Vec::as_slice)
+    }
+
+    /// The tokens that the labels have behind most texts; behind some they may be others.
+    #[must_use]
+    pub fn usual(&self) -> &Continuations {
+        &self.usual
+    }
+
+    /// The first label that another one continues, with that one: by the tokens that they usually have.
+    #[must_use]
+    pub fn first_continued(&self) -> Option<(&str, &str)> {
+        let candidates = self.usual.candidates();
+        let &short = self.usual.extended().first()?;
+        let longer = candidates
+            .iter()
+            .enumerate()
+            .position(|(label, tokens)| label != short && tokens.starts_with(&candidates[short]))?;
+        Some((&self.names[short], &self.names[longer]))
     }
 
     /// The number of tokens of the longest label: what a context must leave room for.
     pub fn n_tokens_max(&self) -> usize {
-        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
+        self.usual.candidates().iter().map(Vec::len).max().unwrap_or(0)
     }
 
     /// The label index of every row. A label of ours that no row has is fine; a label of a row that is not ours is an

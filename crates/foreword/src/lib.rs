@@ -45,6 +45,7 @@
 //!     chat: None,
 //!     text_field: None,
 //!     goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
+//!     joining: Joining::Whole,
 //!     method: Method::Prompt,
 //!     placement: Placement::Front,
 //!     max_length: 512,
@@ -78,9 +79,10 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    calibration, candidates, chat, checkpoint, context_tuning, contexts, data, demonstrations, encode,
-    explain, generate, init, inspect, lint, memory, metrics, optimizer, pace, pass, prefix, progress, record,
-    regularize, score, settings, similarity, stem, task, task_file, template, train, verbalizer,
+    calibration, candidates, chat, checkpoint, context_tuning, contexts, continuations, data, demonstrations,
+    encode, explain, generate, init, inspect, joint, lint, memory, metrics, optimizer, pace, pass, prefix,
+    progress, record, regularize, score, settings, similarity, stem, task, task_file, template, train,
+    verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};

@@ -1,7 +1,6 @@
 //! Texts that bring their own special tokens, with a part in which nothing is one: a rendered chat around what a user wrote.
 
 use super::{Tokenizer, TokenizerError, guarded, not_encoded};
-use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -85,14 +84,6 @@ impl Tokenizer {
                 }
             }
         }
-    }
-
-    /// `encode_marked` of every text, in their order, on all cores, without the numbers.
-    ///
-    /// # Errors
-    /// As `encode_marked`.
-    pub fn encode_all_marked(&self, texts: &[MarkedText]) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        texts.par_iter().map(|text| Ok(self.encode_marked(text)?.0)).collect()
     }
 
     /// The id of a token by its spelling in the vocabulary.

@@ -206,6 +206,7 @@ impl TrainArgs {
         file.data.target_field.clone_from(&self.fields.target_field);
         file.task.kind = self.kind;
         file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
+        file.task.exact_labels = self.labels.exact_labels.then_some(true);
         (file.task.objective, file.task.max_length) = (self.loss.objective, self.task.max_length);
         (file.prompt.placement, file.prompt.virtual_tokens) =
             (self.task.placement, self.prompt.virtual_tokens);

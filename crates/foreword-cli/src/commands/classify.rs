@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
         source: &args.source,
         ensemble: args.ensemble.ensemble,
         task: &args.task,
-        labels: args.labels.labels.as_ref(),
+        labels: Some(&args.labels),
         fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
         objective: None,
         about: None,

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
         source: &args.source,
         ensemble: args.ensemble.ensemble,
         task: &args.task,
-        labels: args.labels.labels.as_ref(),
+        labels: Some(&args.labels),
         fields: AskedFields {
             text: args.fields.text_field.as_deref(),
             label: args.fields.label_field.as_deref(),

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
         source: &source,
         ensemble: false,
         task: &args.task,
-        labels: args.labels.labels.as_ref(),
+        labels: Some(&args.labels),
         fields: AskedFields::default(),
         objective: None,
         about: None,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use foreword::format::PeftTask;
 use foreword::format::foreign::{Foreign, import};
-use foreword::settings::TaskKind;
+use foreword::joint::Joiner;
+use foreword::settings::{Joining, TaskKind};
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
 use foreword::{Classification, Generation, Goal, Model, PromptDirectory, Task, Verbalizer, record};
 
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Given};
 use crate::printer::Printer;
 use crate::resolve;
 use crate::resolve::run::Place;
-use crate::resolve::wording::{Wording, in_words};
+use crate::resolve::wording::{LabelWording, Wording, in_words};
 use crate::wire::Imported;
 use crate::words::{count, learned};
 
@@ -102,9 +103,12 @@ fn on_model(
     let wording = Wording::find((&args.task).into(), None, kind, None)?;
     let placement = args.task.placement.unwrap_or(DEFAULT_PLACEMENT);
     let chat = wording.chat(model, placement, printer)?;
+    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: Joining::Whole };
+    let strings =
+        LabelWording { template: &wording.template, chat: joiner.chat, exact: args.labels.exact_labels };
     let goal = match labels {
         Some(labels) => Goal::Classification(Classification {
-            verbalizer: Verbalizer::answering(&labels.0, &model.tokenizer, chat.is_some())?,
+            verbalizer: Verbalizer::after(&strings.stated(&labels.0, printer), &wording.template, &joiner)?,
             objective: DEFAULT_OBJECTIVE,
         }),
         None => Goal::Generation(Generation::of(model, chat.as_ref())?),
@@ -113,6 +117,7 @@ fn on_model(
     let task = Task {
         template: wording.template,
         chat,
+        joining: Joining::Whole,
         text_field: None,
         goal,
         method: directory.method(),

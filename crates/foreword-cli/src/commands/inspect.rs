@@ -5,7 +5,7 @@ use foreword::format::{CalibrationRecord, ChatRecord};
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::record::{self, Warning};
-use foreword::settings::{Init, Method, Objective, Placement, TaskKind};
+use foreword::settings::{Init, Joining, Method, Objective, Placement, TaskKind};
 use foreword::{Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
 use serde_json::Value;
 
@@ -45,8 +45,8 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
     let model = model(args, &directory, printer)?;
     let labels = match (&model, &directory.passport) {
         (Some(model), Some(passport)) if !passport.task.labels.is_empty() => {
-            let in_chat = passport.task.chat.is_some();
-            Verbalizer::answering(&passport.task.labels, &model.tokenizer, in_chat).ok()
+            let task = record::task(&passport.task, directory.method(), model).ok();
+            task.and_then(|task| task.verbalizer().cloned())
         }
         _ => None,
     };
@@ -156,6 +156,17 @@ fn facts(passport: &Passport) -> String {
         (if task.chat.is_some() { "message" } else { "template" }, format!("{:?}", task.template)),
         ("chat", task.chat.as_ref().map(written).unwrap_or_default()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
+        (
+            "joining",
+            match task.joining {
+                Joining::Whole => String::new(),
+                Joining::Apart => format!(
+                    "{}: each {} is tokenised apart from the text, as earlier versions did",
+                    task.joining,
+                    truth(task.kind)
+                ),
+            },
+        ),
         (
             "length",
             format!(

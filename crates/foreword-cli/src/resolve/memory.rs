@@ -7,7 +7,7 @@ use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
 use foreword::pass::Budget;
 use foreword::settings::Placement;
 use foreword::task_file::TrainTable;
-use foreword::{Examples, Model, SoftPrompt, Task, TrainConfig, Truths};
+use foreword::{Examples, Model, SoftPrompt, Task, TrainConfig};
 
 use crate::device::{Machine, free_bytes};
 use crate::exit::Given;
@@ -30,11 +30,7 @@ pub(crate) fn sizes(
             (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
         }
     };
-    let leaves = |example: usize| match (&train.truths, task.verbalizer()) {
-        (Truths::Targets(targets), _) => targets[example].len().saturating_sub(1),
-        (_, Some(labels)) => (0..labels.n()).map(|i| labels.tokens(i).len().saturating_sub(1)).sum(),
-        (_, None) => 0,
-    };
+    let leaves = |example: usize| task.n_leaf_rows(train, example);
     let contexts = train.contexts.iter().enumerate();
     let mut lengths: Vec<usize> = contexts.map(|(i, context)| context.len() + leaves(i) + own).collect();
     lengths.sort_unstable_by(|a, b| b.cmp(a));

@@ -9,8 +9,9 @@ use foreword::chat::Chat;
 use foreword::data::FieldIdx;
 use foreword::format::{HubName, TaskRecord};
 use foreword::generate::GenerateConfig;
+use foreword::joint::Joiner;
 use foreword::record::{self, Warning};
-use foreword::settings::{Method, Objective, TaskKind};
+use foreword::settings::{Joining, Method, Objective, TaskKind};
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
 };
@@ -23,8 +24,8 @@ use foreword::{
 use super::Fields;
 use super::named::is_enough;
 use super::naming::Naming;
-use super::wording::{Wording, default_strings, together};
-use crate::args::{Labels, MachineArgs, SourceArgs, TaskArgs};
+use super::wording::{LabelWording, Wording, tell_continued, together};
+use crate::args::{LabelArgs, MachineArgs, SourceArgs, TaskArgs};
 use crate::device::{self, Machine};
 use crate::exit::Given;
 use crate::members::other_members;
@@ -125,7 +126,7 @@ pub(crate) struct Asked<'a> {
     /// Ask the ensemble whose best member the prompt is.
     pub(crate) ensemble: bool,
     pub(crate) task: &'a TaskArgs,
-    pub(crate) labels: Option<&'a Labels>,
+    pub(crate) labels: Option<&'a LabelArgs>,
     pub(crate) fields: AskedFields<'a>,
     pub(crate) objective: Option<Objective>,
     /// The data that is asked about, whose fields say what template is meant where none is known.
@@ -225,11 +226,14 @@ impl<'a> Asked<'a> {
         let placement = self.task.placement.or(recorded.map(|task| task.placement));
         let placement = placement.unwrap_or(DEFAULT_PLACEMENT);
         let chat = wording.chat(model, placement, printer)?;
+        let joining = recorded.map_or(Joining::Whole, |task| task.joining);
         let (truth_field, goal) = match kind {
             TaskKind::Classification => {
                 let field = self.fields.label.or(recorded.and_then(|task| task.label_field.as_deref()));
-                let labels = self.labels(recorded, (&wording.template, chat.as_ref()), field, data)?;
-                let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
+                let labels =
+                    self.labels(recorded, (&wording.template, chat.as_ref()), field, data, printer)?;
+                let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining };
+                let verbalizer = Verbalizer::after(&labels, &wording.template, &joiner)?;
                 let recorded = recorded.filter(|task| task.kind == kind).map(|task| task.objective);
                 let objective = self.objective.or(recorded).unwrap_or(DEFAULT_OBJECTIVE);
                 (field, Goal::Classification(Classification { verbalizer, objective }))
@@ -243,12 +247,21 @@ impl<'a> Asked<'a> {
         let task = Task {
             template: wording.template,
             chat,
+            joining,
             text_field: text_field.map(str::to_owned),
             goal,
             method: directory.as_ref().map_or(DEFAULT_METHOD, PromptDirectory::method),
             placement,
             max_length: max_length.unwrap_or(DEFAULT_MAX_LENGTH),
         };
+        tell_continued(&task, printer);
+        if task.is_joined_otherwise(model)? {
+            printer.warn(
+                "the prompt was trained by an earlier version, which tokenised labels and targets apart from the text: here \
+                 that gives other tokens or other scores than it would now; it is used as it was trained, and trained again it \
+                 may do better",
+            );
+        }
         let truth_field = truth_field.map(str::to_owned);
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
         let calibration = passport.and_then(|passport| stored(passport, &task));
@@ -270,7 +283,7 @@ impl<'a> Asked<'a> {
                 }
                 Ok(TaskKind::Generation)
             }
-            _ if self.labels.is_some() => Ok(TaskKind::Classification),
+            _ if self.stated_labels().is_some() => Ok(TaskKind::Classification),
             Verb::Classify if trained == Some(TaskKind::Generation) => Err(Given::wrong(format!(
                 "the prompt {prompt} was trained to write texts, and has no labels"
             ))
@@ -289,10 +302,15 @@ impl<'a> Asked<'a> {
         (template, chat): (&Template, Option<&Chat>),
         label_field: Option<&str>,
         data: Option<&Dataset>,
+        printer: &Printer,
     ) -> Result<BTreeMap<String, String>> {
-        let recorded = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
-        if let Some(labels) = self.labels.map(|labels| &labels.0).or(recorded) {
-            return Ok(labels.clone());
+        let exact = self.labels.is_some_and(|labels| labels.exact_labels);
+        let wording = LabelWording { template, chat, exact };
+        if let Some(labels) = self.stated_labels() {
+            return Ok(wording.stated(labels, printer));
+        }
+        if let Some(recorded) = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty()) {
+            return Ok(recorded.clone());
         }
         let Some(data) = data else {
             return Err(Given::wrong("nothing says which labels there are")
@@ -304,7 +322,12 @@ impl<'a> Asked<'a> {
         let naming = Naming { stated: self.label_names, ..Naming::default() };
         naming.check(data, &fields.truth)?;
         let data = naming.named(data.clone(), &fields.truth)?.dataset;
-        Ok(default_strings(label_names(&data, data.require(&fields.truth)?)?, chat))
+        Ok(wording.usual(label_names(&data, data.require(&fields.truth)?)?))
+    }
+
+    /// The strings of labels that a flag states.
+    fn stated_labels(self) -> Option<&'a BTreeMap<String, String>> {
+        Some(&self.labels?.labels.as_ref()?.0)
     }
 }
 
@@ -379,6 +402,7 @@ pub(crate) fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
     task.template.source() == recorded.template
         && task.chat.as_ref().map(Chat::record) == recorded.chat
         && task.placement == recorded.placement
+        && task.joining == recorded.joining
         && strings.eq(recorded.labels.iter())
 }
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::Result;
 use foreword::chat::Chat;
 use foreword::format::{DataRecord, check_vacant};
+use foreword::joint::Joiner;
 use foreword::memory::Estimate;
 use foreword::regularize::Regularizers;
-use foreword::settings::{Init, Method, Objective, TaskKind};
+use foreword::settings::{Init, Joining, Method, Objective, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{
     DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT, default_batch_size,
@@ -17,13 +18,13 @@ use foreword::train::{
 use foreword::verbalizer::label_names;
 use foreword::{
     Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
-    TaskFile, TrainConfig, Verbalizer,
+    TaskFile, Template, TrainConfig, Verbalizer,
 };
 
 use super::begin::{self, Tried, default_init};
 use super::naming::{Named, Naming};
 use super::splits::{Splits, few, limited, records, with_dev};
-use super::wording::{self, Wording, default_strings};
+use super::wording::{self, LabelWording, Wording};
 use super::{Fields, data, doubts, memory, tell_unused};
 use crate::args::{MachineArgs, PlaceArgs, TrainArgs};
 use crate::checkpoints;
@@ -156,10 +157,11 @@ impl Plan {
         let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
         let chat = wording.chat(&model, placement, printer)?;
         let task = Task {
-            template,
             text_field: fields.text.clone(),
-            goal: goal(file, &splits.train, &fields, (&model, chat.as_ref()))?,
+            goal: goal(file, &splits.train, &fields, (&model, chat.as_ref()), &template, printer)?,
+            template,
             chat,
+            joining: Joining::Whole,
             method: file.prompt.method.unwrap_or(DEFAULT_METHOD),
             placement,
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
@@ -476,21 +478,25 @@ fn goal(
     train: &Dataset,
     fields: &Fields,
     (model, chat): (&Model<Machine>, Option<&Chat>),
+    template: &Template,
+    printer: &Printer,
 ) -> Result<Goal> {
     if fields.kind == TaskKind::Generation {
         return Ok(Goal::Generation(Generation::of(model, chat)?));
     }
+    let wording = LabelWording { template, chat, exact: file.task.exact_labels == Some(true) };
     let labels = match &file.task.labels {
-        Some(labels) => labels.clone(),
+        Some(labels) => wording.stated(labels, printer),
         None => {
             let names = label_names(train, train.require(&fields.truth)?)?;
             if file.task.kind.is_none() && file.data.label_field.is_none() {
                 refuse_texts(names.len(), train.n(), &fields.truth)?;
             }
-            default_strings(names, chat)
+            wording.usual(names)
         }
     };
-    let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
+    let joiner = Joiner { tokenizer: &model.tokenizer, chat, joining: Joining::Whole };
+    let verbalizer = Verbalizer::after(&labels, template, &joiner)?;
     let objective = file.task.objective.unwrap_or(DEFAULT_OBJECTIVE);
     Ok(Goal::Classification(Classification { verbalizer, objective }))
 }

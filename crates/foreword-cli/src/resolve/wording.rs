@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use foreword::chat::Chat;
 use foreword::data::together::fields_together;
 use foreword::format::{ChatRecord, TaskRecord};
+use foreword::joint::{Fitted, default_strings, fitted};
 use foreword::settings::{Placement, TaskKind};
 use foreword::task_file::TaskTable;
-use foreword::{Dataset, Model, TaskError, Template, Verbalizer};
+use foreword::{Dataset, Model, Task, TaskError, Template};
 
 use crate::args::TaskArgs;
 use crate::device::Machine;
@@ -165,7 +166,65 @@ pub(crate) fn in_words(template: &Template, chat: Option<&Chat>) -> String {
     }
 }
 
-/// The strings of labels that have none of their own, after a template or in a chat.
-pub(crate) fn default_strings(names: BTreeSet<String>, chat: Option<&Chat>) -> BTreeMap<String, String> {
-    Verbalizer::spaced_strings(names, chat.is_none_or(Chat::is_spaced))
+/// What stands for the labels behind a template or in a chat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LabelWording<'a> {
+    pub(crate) template: &'a Template,
+    pub(crate) chat: Option<&'a Chat>,
+    /// Whether stated strings are used exactly as written.
+    pub(crate) exact: bool,
+}
+
+impl LabelWording<'_> {
+    /// The strings that are stated, as they are meant here; says what was changed.
+    pub(crate) fn stated(
+        self,
+        labels: &BTreeMap<String, String>,
+        printer: &Printer,
+    ) -> BTreeMap<String, String> {
+        if self.exact {
+            return labels.clone();
+        }
+        let Fitted { labels, spaced, trimmed } = fitted(labels, self.template, self.chat);
+        let exactly = "--exact-labels uses the texts exactly as written";
+        if !spaced.is_empty() {
+            printer.say(&format!(
+                "labels    a space was put before {}, as between words; {exactly}",
+                listed(&spaced)
+            ));
+        }
+        if !trimmed.is_empty() {
+            printer.say(&format!(
+                "labels    the space before {} was left out, since the template ends in one; {exactly}",
+                listed(&trimmed)
+            ));
+        }
+        labels
+    }
+
+    /// The strings of labels that have none of their own.
+    pub(crate) fn usual(self, names: BTreeSet<String>) -> BTreeMap<String, String> {
+        default_strings(names, self.template, self.chat)
+    }
+}
+
+/// The first few of these labels.
+fn listed(names: &[String]) -> String {
+    match names {
+        [one] => format!("the text of {one:?}"),
+        [one, other] => format!("the texts of {one:?} and {other:?}"),
+        [one, others @ ..] => format!("the texts of {one:?} and {} others", others.len()),
+        [] => String::new(),
+    }
+}
+
+/// Says how labels are compared of which one begins another.
+pub(crate) fn tell_continued(task: &Task, printer: &Printer) {
+    let continued = task.verbalizer().and_then(|verbalizer| verbalizer.first_continued());
+    if let Some((short, longer)) = continued {
+        printer.say(&format!(
+            "labels    {longer:?} begins with the tokens of {short:?}: a label's score is the probability that it stands there \
+             and does not go on to another label"
+        ));
+    }
 }

@@ -29,6 +29,7 @@ fn a_prompt_is_told_with_its_rows_where_the_model_is_given() {
         ("foreword_version", &passport.foreword_version),
         ("kind", &passport.kind),
         ("template", &passport.template),
+        ("joining", &passport.joining),
         ("placement", &passport.placement),
         ("objective", &passport.objective),
         ("init", &passport.init),

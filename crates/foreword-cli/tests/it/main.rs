@@ -34,6 +34,7 @@ mod notices;
 mod texts;
 
 mod peft;
+mod seam;
 
 mod full_disk;
 mod interrupted;

@@ -166,6 +166,7 @@ pub(crate) struct Passport {
     pub(crate) chat: Option<Chat>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) label_names: BTreeMap<String, String>,
+    pub(crate) joining: String,
     pub(crate) placement: String,
     pub(crate) objective: String,
     pub(crate) max_length: usize,

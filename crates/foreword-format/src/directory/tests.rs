@@ -30,6 +30,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
             chat: None,
             labels: BTreeMap::new(),
             label_names: BTreeMap::new(),
+            joining: crate::Joining::Whole,
             placement,
             objective: Objective::Lm,
             max_length: 64,

@@ -48,6 +48,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
                 .map(|(label, text)| (label.to_owned(), text.to_owned()))
                 .into(),
             label_names: [("0".to_owned(), "negative".to_owned())].into(),
+            joining: foreword_format::Joining::Whole,
             placement: Placement::Front,
             objective: Objective::Label,
             max_length: 512,

@@ -36,6 +36,10 @@ fn what_earlier_versions_wrote_is_read() {
     let then = then.replace(r#"    "width": 4"#, r#"    "hidden": 4"#);
     assert_ne!(then, now);
     assert_eq!(read(then.as_bytes()).unwrap(), read(now.as_bytes()).unwrap());
+    let then = then.replace("    \"joining\": \"whole\",\n", "");
+    let mut apart = read(now.as_bytes()).unwrap();
+    apart.task.joining = foreword_format::Joining::Apart;
+    assert_eq!(read(then.as_bytes()).unwrap(), apart);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
+use crate::joint::Joiner;
+use crate::settings::Joining;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -80,7 +82,11 @@ fn message(template: &str) -> String {
 }
 
 fn tokens(chat: &Chat, tokenizer: &Tokenizer, message: &str) -> Vec<Token> {
-    chat.encode(tokenizer, &[message.to_owned()]).unwrap().swap_remove(0)
+    joiner(chat, tokenizer).context(message).unwrap()
+}
+
+fn joiner<'a>(chat: &'a Chat, tokenizer: &'a Tokenizer) -> Joiner<'a> {
+    Joiner { tokenizer, chat: Some(chat), joining: Joining::Whole }
 }
 
 #[test]
@@ -104,7 +110,9 @@ fn chats_are_what_transformers_makes_of_them() {
             assert_eq!(&found, ids.as_ref().unwrap(), "{}", case.name);
             if let Some(answered) = answered_ids {
                 let space = if chat.is_spaced() { " " } else { "" };
-                found.extend(tokenizer.encode_verbatim(&format!("{space}{answer}")).unwrap());
+                let answer = format!("{space}{answer}");
+                let joined = joiner(&chat, &tokenizer).labels(message, &found, &[answer]).unwrap();
+                found = [joined.context, joined.answers.concat()].concat();
                 found.extend(chat.end().filter(|_| case.name != "sys"));
                 assert_eq!(found, answered[..found.len()], "{}", case.name);
                 n_answered += 1;

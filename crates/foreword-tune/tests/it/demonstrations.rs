@@ -19,6 +19,7 @@ fn task(model: &foreword_backbone::Model<Cpu>) -> Task {
         chat: None,
         text_field: None,
         goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
+        joining: foreword_tune::settings::Joining::Whole,
         method: foreword_tune::settings::Method::Prompt,
         placement: Placement::Front,
         max_length: 100,

@@ -4,12 +4,19 @@ use crate::{shared_tokenizer, tiny_tokenizer};
 use foreword_backbone::tokenizer::Tokenizer;
 use foreword_tune::data::Dataset;
 use foreword_tune::encode::{EncodedText, Encoder, n_cut};
+use foreword_tune::joint::Joiner;
+use foreword_tune::settings::Joining;
 use foreword_tune::template::Template;
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::LazyLock;
 
 static TINY: LazyLock<Tokenizer> = LazyLock::new(tiny_tokenizer);
+
+fn encoder<'a>(tokenizer: &'a Tokenizer, template: &'a Template, max_length: usize) -> Encoder<'a> {
+    let joiner = Joiner { tokenizer, chat: None, joining: Joining::Whole };
+    Encoder { joiner, template, text_field: None, max_length, opens: false }
+}
 
 fn encode(
     data: &Dataset,
@@ -18,7 +25,7 @@ fn encode(
     reserve: usize,
 ) -> Result<Vec<EncodedText>, String> {
     let template = Template::parse(template).unwrap();
-    let encoder = Encoder { tokenizer: &TINY, template: &template, chat: None, text_field: None, max_length };
+    let encoder = encoder(&TINY, &template, max_length);
     encoder.encode(data, |_| reserve).map_err(|error| error.to_string())
 }
 
@@ -76,8 +83,7 @@ fn a_template_that_does_not_fit_is_an_error_with_the_numbers() {
 #[test]
 fn each_row_may_have_its_own_reserve() {
     let template = Template::parse(Template::DEFAULT).unwrap();
-    let encoder =
-        Encoder { tokenizer: &TINY, template: &template, chat: None, text_field: None, max_length: 40 };
+    let encoder = encoder(&TINY, &template, 40);
     let data = texts(&["so it goes ".repeat(20).as_str(), "so it goes ".repeat(20).as_str()]);
     let encoded = encoder.encode(&data, |row| [5, 25][row]).unwrap();
     assert!(encoded[0].tokens.len() > encoded[1].tokens.len() && encoded[1].tokens.len() <= 15);
@@ -94,8 +100,7 @@ fn errors_of_the_data_come_through() {
 fn no_tokens_at_all_is_an_error() {
     let Some(tokenizer) = shared_tokenizer("tokenizers/t5/tokenizer.json") else { return };
     let template = Template::parse("{text}").unwrap();
-    let encoder =
-        Encoder { tokenizer: &tokenizer, template: &template, chat: None, text_field: None, max_length: 64 };
+    let encoder = encoder(&tokenizer, &template, 64);
     let message = encoder.encode(&texts(&["a", ""]), |_| 1).unwrap_err().to_string();
     assert!(message.starts_with("example 2: no tokens at all"), "{message}");
     assert!(encode(&texts(&[""]), "{text}", 64, 1).is_ok(), "a BOS is enough");

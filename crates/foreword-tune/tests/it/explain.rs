@@ -7,7 +7,7 @@ use foreword_format::SoftPrompt;
 use foreword_tune::explain::walk;
 use foreword_tune::pass::{Hidden, Lesson, Query, loss_and_gradient};
 use foreword_tune::score::probabilities;
-use foreword_tune::settings::{Method, Objective, Placement};
+use foreword_tune::settings::{Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Classification, Examples, Goal, Task};
@@ -28,6 +28,7 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
             verbalizer: Verbalizer::new(&labels.into(), &model.tokenizer).unwrap(),
             objective,
         }),
+        joining: Joining::Whole,
         method: Method::Prompt,
         placement: Placement::Front,
         max_length: 200,
@@ -37,8 +38,13 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
 /// L and its gradient at `soft`, through a step over one lesson.
 fn step(model: &Model<Cpu>, task: &Task, examples: &Examples, soft: &[f32]) -> (f64, Vec<f32>) {
     let labels: Vec<&[Token]> = (0..2).map(|i| task.verbalizer().unwrap().tokens(i)).collect();
-    let query =
-        Query { hidden: Hidden::NONE, root: 0, context: &examples.contexts[0], continuations: &labels };
+    let query = Query {
+        hidden: Hidden::NONE,
+        root: 0,
+        context: &examples.contexts[0],
+        continuations: &labels,
+        extended: &[],
+    };
     let stem = task.stem(model, examples, 4).unwrap();
     let step =
         &loss_and_gradient(&stem, &[soft], &[Lesson { query, truth: 1 }], task.objective(), 4096).unwrap()[0];

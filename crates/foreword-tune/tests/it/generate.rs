@@ -10,7 +10,7 @@ use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sa
 use foreword_tune::init::Sources;
 use foreword_tune::pass::{Hidden, Query, Scorer};
 use foreword_tune::score::best;
-use foreword_tune::settings::{Init, LearningRate, Method, Placement};
+use foreword_tune::settings::{Init, Joining, LearningRate, Method, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::{Examples, Generation, Goal, Task, TrainConfig, Truths, train};
@@ -23,6 +23,7 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
         chat: None,
         text_field: None,
         goal: Goal::Generation(Generation::of(model, None).unwrap()),
+        joining: Joining::Whole,
         method: Method::Prompt,
         placement,
         max_length: 200,
@@ -30,7 +31,13 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
 }
 
 fn contexts(contexts: Vec<Vec<Token>>) -> Examples {
-    Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 }
+    Examples {
+        contexts,
+        truths: Truths::Unknown,
+        unusual: std::collections::BTreeMap::new(),
+        n_cut: 0,
+        seconds: 0.0,
+    }
 }
 
 fn write<B: Backend>(
@@ -123,8 +130,13 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
                     let continuations: Vec<Vec<Token>> =
                         (0..n).map(|token| [&text.tokens[..step], &[token]].concat()).collect();
                     let continuations: Vec<&[Token]> = continuations.iter().map(Vec::as_slice).collect();
-                    let query =
-                        Query { hidden: Hidden::NONE, root: 0, context, continuations: &continuations };
+                    let query = Query {
+                        hidden: Hidden::NONE,
+                        root: 0,
+                        context,
+                        continuations: &continuations,
+                        extended: &[],
+                    };
                     let scores = &scorer.log_likelihoods(&[query]).unwrap()[0];
                     let (likeliest, taken) = (best(scores), text.tokens[step] as usize);
                     assert!(scores[likeliest] - scores[taken] < 1e-5, "{name} {placement} step {step}");

@@ -7,7 +7,7 @@ use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::pass::{Budget, Hidden, Lesson, Query, loss_and_gradient};
-use foreword_tune::settings::{LearningRate, Method, Objective, Placement};
+use foreword_tune::settings::{Joining, LearningRate, Method, Objective, Placement};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
@@ -143,6 +143,7 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
                     root: roots[i],
                     context: CONTEXTS[i],
                     continuations: &LABELS,
+                    extended: &[],
                 };
                 let lessons: Vec<Lesson<'_>> =
                     (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
@@ -201,6 +202,7 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
             root: roots[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
+            extended: &[],
         };
         let lessons: Vec<Lesson<'_>> = (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
         let planted = [&soft[0][..], &soft[1][..]];
@@ -228,8 +230,13 @@ fn a_text_scores_alone_as_in_any_company() {
         task.log_likelihoods(&model, soft, examples, budget, &mut |_| {}).unwrap()
     };
     let together = score(&examples, 4096);
-    let of =
-        |contexts: Vec<Vec<Token>>| Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
+    let of = |contexts: Vec<Vec<Token>>| Examples {
+        contexts,
+        truths: Truths::Unknown,
+        unusual: std::collections::BTreeMap::new(),
+        n_cut: 0,
+        seconds: 0.0,
+    };
     let shuffled: Vec<usize> = (0..100).map(|i| (i * 37 + 11) % 100).collect();
     let mixed = score(&of(shuffled.iter().map(|&i| examples.contexts[i].clone()).collect()), 333);
     for (&i, mixed) in shuffled.iter().zip(&mixed) {
@@ -249,6 +256,7 @@ pub(crate) fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
             objective: Objective::Label,
         }),
+        joining: Joining::Whole,
         method: Method::Prompt,
         placement,
         max_length: 200,
@@ -291,7 +299,13 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
 fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
     let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
     let contexts = CONTEXTS.iter().map(|context| context.to_vec()).collect();
-    let examples = Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
+    let examples = Examples {
+        contexts,
+        truths: Truths::Unknown,
+        unusual: std::collections::BTreeMap::new(),
+        n_cut: 0,
+        seconds: 0.0,
+    };
     let score = |placement| {
         task(&model, placement).log_likelihoods(&model, &[], &examples, 100, &mut |_| {}).unwrap()
     };

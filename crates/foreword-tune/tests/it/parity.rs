@@ -9,7 +9,9 @@ use foreword_format::PromptDirectory;
 use foreword_tune::data::Dataset;
 use foreword_tune::init;
 use foreword_tune::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
-use foreword_tune::settings::{Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
+use foreword_tune::settings::{
+    Init, Joining, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup,
+};
 use foreword_tune::stem::Stem;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
@@ -35,7 +37,8 @@ fn check<B: Backend>(name: &str, backend: B) {
     let Some(model) = golden.model(backend) else { return };
     let (contexts, labels, soft) = (golden.contexts(), golden.labels(), golden.tensor("soft_prompt"));
     let labels: Vec<&[Token]> = labels.iter().map(Vec::as_slice).collect();
-    let query = |context| Query { hidden: Hidden::NONE, root: 0, context, continuations: &labels };
+    let query =
+        |context| Query { hidden: Hidden::NONE, root: 0, context, continuations: &labels, extended: &[] };
     let queries: Vec<Query<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
 
     let mut bare_and_placed = vec![("bare", Placement::Front, &[][..])];
@@ -105,6 +108,7 @@ fn peft_task<B: Backend>(model: &Model<B>) -> Task {
             verbalizer: Verbalizer::new(&labels, &model.tokenizer).unwrap(),
             objective: Objective::Lm,
         }),
+        joining: Joining::Whole,
         method: Method::Prompt,
         placement: Placement::Front,
         max_length: 100,

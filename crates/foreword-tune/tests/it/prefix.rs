@@ -25,7 +25,13 @@ const PLACEMENTS: [Placement; 2] = [Placement::Front, Placement::AfterBos];
 
 fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
     (0..4)
-        .map(|i| Query { hidden: Hidden::NONE, root: root[i], context: CONTEXTS[i], continuations: &LABELS })
+        .map(|i| Query {
+            hidden: Hidden::NONE,
+            root: root[i],
+            context: CONTEXTS[i],
+            continuations: &LABELS,
+            extended: &[],
+        })
         .collect()
 }
 
@@ -145,7 +151,8 @@ fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
         assert_eq!((start.n_virtual(), start.width()), (4, task.row_width(&model)));
         let contexts: Vec<Vec<Token>> = CONTEXTS.iter().map(|context| context.to_vec()).collect();
         let truths = Truths::Labels(vec![0, 1, 0, 0]);
-        let examples = Examples { contexts, truths, n_cut: 0, seconds: 0.0 };
+        let examples =
+            Examples { contexts, truths, unusual: std::collections::BTreeMap::new(), n_cut: 0, seconds: 0.0 };
         let before = task.evaluate(&model, start.values(), &examples, 99, &mut |_| {}).unwrap();
         let config = TrainConfig { steps: 60, batch_size: 4, ..TrainConfig::default() };
         let none = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
@@ -158,8 +165,13 @@ fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
 #[test]
 fn a_kv_prefix_stands_above_every_text_or_nowhere() {
     let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
-    let examples =
-        |contexts: Vec<Vec<Token>>| Examples { contexts, truths: Truths::Unknown, n_cut: 0, seconds: 0.0 };
+    let examples = |contexts: Vec<Vec<Token>>| Examples {
+        contexts,
+        truths: Truths::Unknown,
+        unusual: std::collections::BTreeMap::new(),
+        n_cut: 0,
+        seconds: 0.0,
+    };
     let prefix = |placement| Task { method: Method::Prefix, ..task(&model, placement) };
     let suffix = prefix(Placement::Suffix).stem(&model, &examples(vec![vec![0, 5]]), 2).err();
     assert!(matches!(suffix, Some(TaskError::PrefixAtEnd)));

@@ -5,6 +5,8 @@ use foreword_tune::data::Dataset;
 use foreword_tune::data::fields::{label_field, slot_fields, target_field, text_field};
 use foreword_tune::data::split::{default_dev_share, stratified_split};
 use foreword_tune::encode::{Encoder, n_cut};
+use foreword_tune::joint::Joiner;
+use foreword_tune::settings::Joining;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::{Verbalizer, label_names};
 
@@ -36,13 +38,9 @@ fn classification_sets_are_read_as_they_are() {
         let split = stratified_split(&labels, default_dev_share(data.n()), 0);
         assert_eq!(split.train.len() + split.dev.len(), data.n());
         assert!(split.dev.len().abs_diff((data.n() / 10).min(1000)) <= 1);
-        let encoder = Encoder {
-            tokenizer: &tokenizer,
-            template: &template,
-            chat: None,
-            text_field: None,
-            max_length: 256,
-        };
+        let joiner = Joiner { tokenizer: &tokenizer, chat: None, joining: Joining::Whole };
+        let encoder =
+            Encoder { joiner, template: &template, text_field: None, max_length: 256, opens: false };
         let began = std::time::Instant::now();
         let encoded = encoder.encode(&data, |_| verbalizer.n_tokens_max()).unwrap();
         assert!(encoded.iter().all(|text| text.tokens.len() + verbalizer.n_tokens_max() <= 256));

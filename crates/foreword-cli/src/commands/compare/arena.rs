@@ -8,7 +8,8 @@ use foreword::calibration::Calibration;
 use foreword::data::FieldIdx;
 use foreword::data::fields::slot_fields;
 use foreword::format::TaskRecord;
-use foreword::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
+use foreword::joint::Joiner;
+use foreword::settings::{CalibrationMethod, Init, Joining, Objective, Placement, TaskKind};
 use foreword::task_file::TrainTable;
 use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use foreword::verbalizer::label_names;
@@ -17,7 +18,9 @@ use foreword::{
     Verbalizer,
 };
 
-use crate::args::{Calibrate, CompareArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText};
+use crate::args::{
+    Calibrate, CompareArgs, LabelArgs, Labels, MachineArgs, Plain, SourceArgs, TaskArgs, TemplateText,
+};
 use crate::device::Machine;
 use crate::exit::Given;
 use crate::learn::size;
@@ -27,7 +30,7 @@ use crate::resolve::naming::Naming;
 use crate::resolve::prompt::{Asked, AskedFields, NONE, Resolved, Verb};
 use crate::resolve::run::merged;
 use crate::resolve::splits::strata;
-use crate::resolve::wording::{Wording, default_strings, in_words, together};
+use crate::resolve::wording::{LabelWording, Wording, in_words, tell_continued, together};
 use crate::resolve::{self, Fields, data, doubts, prompt, tell_unused};
 use crate::words::count;
 
@@ -111,6 +114,7 @@ impl Arena {
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
         let (task, fields) = task(&file, &directories, (train.as_ref(), &test), &model, printer)?;
+        tell_continued(&task, printer);
         let recorded = first_task(&directories).map(|task| &task.label_names);
         let labels = Some(task.classification()?.verbalizer.names());
         let naming = Naming { stated: file.data.label_names.as_ref(), recorded, labels };
@@ -254,7 +258,7 @@ fn own() -> TaskArgs {
 fn asked<'a>(
     source: &'a SourceArgs,
     task: &'a TaskArgs,
-    labels: Option<&'a Labels>,
+    labels: Option<&'a LabelArgs>,
     fields: AskedFields<'a>,
     machine: &'a MachineArgs,
 ) -> Asked<'a> {
@@ -294,19 +298,24 @@ fn task(
     let mut fields = Fields::find(test, &template, text, (kind, label))?;
     fields.template_guessed = template_guessed;
     let known = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
-    let labels: BTreeMap<String, String> = match file.task.labels.as_ref().or(known) {
-        Some(labels) => labels.clone(),
-        None => {
+    let exact = file.task.exact_labels == Some(true);
+    let strings = LabelWording { template: &template, chat: chat.as_ref(), exact };
+    let labels: BTreeMap<String, String> = match (&file.task.labels, known) {
+        (Some(labels), _) => strings.stated(labels, printer),
+        (None, Some(labels)) => labels.clone(),
+        (None, None) => {
             let naming = Naming { stated: file.data.label_names.as_ref(), ..Naming::default() };
             let named_by = naming.named(train.unwrap_or(test).clone(), &fields.truth)?.dataset;
-            default_strings(label_names(&named_by, named_by.require(&fields.truth)?)?, chat.as_ref())
+            strings.usual(label_names(&named_by, named_by.require(&fields.truth)?)?)
         }
     };
-    let verbalizer = Verbalizer::answering(&labels, &model.tokenizer, chat.is_some())?;
+    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: Joining::Whole };
+    let verbalizer = Verbalizer::after(&labels, &template, &joiner)?;
     let max_length = file.task.max_length.or(recorded.map(|task| task.max_length));
     let task = Task {
         template,
         chat,
+        joining: Joining::Whole,
         text_field: fields.text.clone(),
         goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
         method: DEFAULT_METHOD,
@@ -374,7 +383,7 @@ impl Opener<'_> {
         }
         let verbalizer = &self.task.classification()?.verbalizer;
         let strings = verbalizer.names().iter().cloned().zip(verbalizer.strings().iter().cloned());
-        let labels = Labels(strings.collect());
+        let labels = LabelArgs { labels: Some(Labels(strings.collect())), exact_labels: true };
         let (task, labels) = if recorded.is_some() {
             (own(), None)
         } else {

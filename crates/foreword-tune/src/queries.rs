@@ -1,0 +1,82 @@
+//! A task's examples as the engine asks about them: each context with the token sequences whose likelihood counts.
+
+use std::collections::BTreeMap;
+
+use foreword_backbone::kernels::Token;
+
+use crate::continuations::Continuations;
+use crate::pass::{Hidden, Lesson, Query};
+use crate::task::{Examples, Goal, Task, Truths};
+
+/// The continuations of every example whose likelihood counts, and which is the true one.
+pub(crate) enum Candidates<'a> {
+    /// The labels: their usual tokens, those of the examples that have others, and the true label of each.
+    Labels { usual: Sequences<'a>, unusual: BTreeMap<usize, Sequences<'a>>, truths: &'a [usize] },
+    /// Each example's target.
+    Targets(Vec<[&'a [Token]; 1]>),
+}
+
+/// [`Continuations`] as queries take them.
+pub(crate) struct Sequences<'a> {
+    tokens: Vec<&'a [Token]>,
+    extended: &'a [usize],
+}
+
+impl<'a> From<&'a Continuations> for Sequences<'a> {
+    fn from(continuations: &'a Continuations) -> Self {
+        let tokens = continuations.tokens().iter().map(Vec::as_slice).collect();
+        Self { tokens, extended: continuations.extended() }
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// Those of a task's examples.
+    pub(crate) fn of(task: &'a Task, examples: &'a Examples) -> Self {
+        match (&task.goal, &examples.truths) {
+            (Goal::Classification(to), _) => Self::Labels {
+                usual: to.verbalizer.usual().into(),
+                unusual: examples.unusual.iter().map(|(&example, own)| (example, own.into())).collect(),
+                truths: examples.labels(),
+            },
+            (Goal::Generation(_), Truths::Targets(targets)) => {
+                Self::Targets(targets.iter().map(|target| [target.as_slice()]).collect())
+            }
+            (Goal::Generation(_), Truths::Labels(_) | Truths::Unknown) => Self::Targets(Vec::new()),
+        }
+    }
+
+    /// How many examples there are to learn from.
+    pub(crate) fn n(&self) -> usize {
+        match self {
+            Self::Labels { truths, .. } => truths.len(),
+            Self::Targets(targets) => targets.len(),
+        }
+    }
+
+    /// The token sequences of an example, and which of them extend others.
+    fn sequences(&self, example: usize) -> (&[&'a [Token]], &'a [usize]) {
+        match self {
+            Self::Labels { usual, unusual, .. } => {
+                let Sequences { tokens, extended } = unusual.get(&example).unwrap_or(usual);
+                (tokens, extended)
+            }
+            Self::Targets(targets) => (&targets[example], &[]),
+        }
+    }
+
+    /// Example `example` below the only soft prompt.
+    pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
+        let context = &examples.contexts[example];
+        let (continuations, extended) = self.sequences(example);
+        Query { hidden: Hidden::NONE, root: 0, context, continuations, extended }
+    }
+
+    /// The same with its truth.
+    pub(crate) fn lesson<'q>(&'q self, examples: &'q Examples, example: usize) -> Lesson<'q> {
+        let truth = match self {
+            Self::Labels { truths, .. } => truths[example],
+            Self::Targets(_) => 0,
+        };
+        Lesson { query: self.query(examples, example), truth }
+    }
+}
