@@ -108,24 +108,21 @@ pub(crate) struct ManArgs {
 /// `--version`, with what an answer may depend on.
 pub(super) fn long_version() -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let available = || {
-        let names: Vec<_> =
-            CodePath::all_available().into_iter().map(|path| path.instruction_set().as_str()).collect();
-        names.join(", ")
-    };
-    let (path, bf16) = match CodePath::from_env() {
-        Ok(path) if std::env::var_os(CODE_PATH_VARIABLE).is_none_or(|name| name.is_empty()) => {
-            (format!("{} (the fastest of {})", path.instruction_set(), available()), path.fast_bf16())
+    let available: Vec<_> =
+        CodePath::all_available().into_iter().map(|path| path.instruction_set().as_str()).collect();
+    let code_path = match CodePath::from_env() {
+        Ok(path) => {
+            let is_set = std::env::var_os(CODE_PATH_VARIABLE).is_some_and(|name| !name.is_empty());
+            let why =
+                if is_set { format!("set by {CODE_PATH_VARIABLE}, of") } else { "the fastest of".to_owned() };
+            let bf16 =
+                path.fast_bf16().map_or("no faster than f32".to_owned(), |means| format!("by {means}"));
+            format!("{} ({why} {})\nbf16       {bf16}", path.instruction_set(), available.join(", "))
         }
-        Ok(path) => (
-            format!("{} (set by {CODE_PATH_VARIABLE}, of {})", path.instruction_set(), available()),
-            path.fast_bf16(),
-        ),
-        Err(error) => (format!("none ({CODE_PATH_VARIABLE}: {error})"), None),
+        Err(error) => format!("none ({CODE_PATH_VARIABLE}: {error})"),
     };
-    let bf16 = bf16.map_or("no faster than f32".to_owned(), |means| format!("by {means}"));
     format!(
-        "{}\nbuild      {build}, {} {}\ncode path  {path}\nbf16       {bf16}",
+        "{}\nbuild      {build}, {} {}\ncode path  {code_path}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         std::env::consts::OS,

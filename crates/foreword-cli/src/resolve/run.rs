@@ -142,7 +142,7 @@ impl Plan {
         };
         let text = file.data.text_field.as_deref();
         let together = wording::together(Some(&splits.train), text, (kind, truth));
-        let wording = Wording::find((&file.task).into(), None, kind, together)?;
+        let wording = Wording::find((&file.task).into(), None, kind, together.as_deref())?;
         let template = wording.template.clone();
         let mut fields = Fields::find(&splits.train, &template, text, (kind, truth))?;
         fields.template_guessed = wording.guessed;
@@ -166,6 +166,7 @@ impl Plan {
             placement,
             max_length: positive(file.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH), "max_length")?,
         };
+        wording::tell_continued(&task, printer);
         if config.survivors > 1 && task.verbalizer().is_none() {
             return Err(Given::wrong(
                 "an ensemble is the mean of what its members say of the labels, and a generation has none",

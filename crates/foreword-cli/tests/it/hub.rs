@@ -131,8 +131,10 @@ fn what_was_given_wrong_is_one() {
         repository.files.insert("pytorch_model.bin".to_owned(), weights);
     });
     tell(&train(&scene, &hub.endpoint(), &["--model", "org/tiny"]));
-    tell(&scene.run(&["eval", "--prompt", "none", "--data", &sentences(), "--model", "org/tiny"]));
-    tell(&Scene::ran(scene.command(&["models"]).env("HF_ENDPOINT", "mirror").output().unwrap()));
+    let sentences = sentences();
+    let eval = ["eval", "--prompt", "none", "--data", &sentences, "--model", "org/tiny"];
+    tell(&scene.run(&eval));
+    tell(&Scene::ran(scene.command(&eval).env("HF_ENDPOINT", "mirror").output().unwrap()));
     insta::assert_snapshot!(told, @r"
     exit 1
     error: the model org/none, which is no directory here: [HUB] has no model repository org/none, or it is private

@@ -189,10 +189,10 @@ fn a_label_that_begins_another_can_be_learned() {
         let task =
             labelled(&model, "{text}\nLabel:", &[" 3".to_owned(), " 33".to_owned()], objective).unwrap();
         let label = Some(data.require("label").unwrap());
-        let examples = task.examples(&model, 8, &data, label).unwrap();
+        let examples = task.examples(&model, 20, &data, label).unwrap();
         let init = foreword_tune::settings::Init::Text("Say which label.".to_owned());
-        let start = foreword_tune::init::start(&model, &task, &init, 8, 0).unwrap();
-        let config = TrainConfig { steps: 40, batch_size: 16, ..TrainConfig::default() };
+        let start = foreword_tune::init::start(&model, &task, &init, 20, 0).unwrap();
+        let config = TrainConfig { steps: 60, batch_size: 20, ..TrainConfig::default() };
         let quiet = &mut |_: foreword_tune::Event<'_>| std::ops::ControlFlow::Continue(());
         let outcome = train(&model, &task, (&examples, None), start, &config, quiet).unwrap();
         let after =
