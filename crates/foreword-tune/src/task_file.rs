@@ -259,6 +259,7 @@ template = "{text}\nSentiment:"
 message = "{text}"
 system = "Be brief."
 labels = { negative = " negative", positive = " positive" }
+exact_labels = true
 objective = "label"
 max_length = 512
 [prompt]

@@ -137,10 +137,12 @@ fn each_flag_tells_its_unit_and_its_default() {
                                    longer texts are cut. Virtual tokens do not count, but must fit into
                                    the model's context as well [default: 512]
           --labels <LABEL=TEXT,…>  The text that stands for each label, as 'negative= negative,positive=
-                                   positive', kept as it stands with its leading space. A backslash
-                                   before a comma, an equals sign or a backslash takes it literally; \n
-                                   and \t are as above [default: the labels in the data, each with a
-                                   space before its name]
+                                   positive'. A word that follows a word gets a space before it, and
+                                   never two. A backslash before a comma, an equals sign or a backslash
+                                   takes it literally; \n and \t are as above [default: the labels in
+                                   the data, each with a space before its name]
+          --exact-labels           Use the texts of --labels exactly as written, without adding or
+                                   removing a space
           --objective <LOSS>       What counts: the true label against the others (label), or its text
                                    against all texts (lm) [default: label] [possible values: label, lm]
 
