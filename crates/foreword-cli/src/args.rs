@@ -208,8 +208,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
     /// What --limit draws by: the same seed takes the same examples
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Data")]
-    pub(crate) seed: u64,
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
     #[command(flatten)]

@@ -189,17 +189,15 @@ pub enum DataError {
     },
     /// Several fields could be meant.
     #[error(
-        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}{or}; the fields are: {known}"
+        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}; the fields are: {known}"
     )]
     AmbiguousGuess {
         /// The file, or what else the data is.
         origin: String,
         /// "text", "label" or "target".
         role: &'static str,
-        /// The flag that would say it.
-        flag: &'static str,
-        /// What else could be done, after a comma.
-        or: String,
+        /// The flag that would say it, and for texts how to use several.
+        flag: String,
         /// Those that could be meant.
         candidates: String,
         /// The fields there are.

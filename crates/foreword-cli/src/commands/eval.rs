@@ -64,7 +64,13 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
     let beside = (Some(fields.truth.as_str()), named_by.as_deref());
     tell_unused(&data, &task.template, task.text_field.as_deref(), beside, printer)?;
     let labels = strata(&data, task, &fields)?;
-    let data = data::drawn(data, (&labels, fields.kind), args.limit, (args.seed, "examples"), printer);
+    let data = data::drawn(
+        data,
+        (&labels, fields.kind),
+        args.limit,
+        (args.seed.unwrap_or_default(), "examples"),
+        printer,
+    );
     doubts::tell_empty("", &data, task, printer)?;
 
     let truth = data.require(&fields.truth)?;

@@ -215,7 +215,7 @@ impl<'a> Asked<'a> {
             TaskKind::Generation => self.fields.target,
         };
         let together = together(self.about.or(data), text_field, (kind, truth));
-        let wording = Wording::find(self.task.into(), recorded, kind, together)?;
+        let wording = Wording::find(self.task.into(), recorded, kind, together.as_deref())?;
         if wording.guessed {
             printer.say(&format!(
                 "template  {:?} (guessed from the fields; --template says otherwise)",

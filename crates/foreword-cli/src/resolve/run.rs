@@ -141,7 +141,7 @@ impl Plan {
         };
         let text = file.data.text_field.as_deref();
         let together = wording::together(Some(&splits.train), text, (kind, truth));
-        let wording = Wording::find((&file.task).into(), None, kind, together)?;
+        let wording = Wording::find((&file.task).into(), None, kind, together.as_deref())?;
         let template = wording.template.clone();
         let mut fields = Fields::find(&splits.train, &template, text, (kind, truth))?;
         fields.template_guessed = wording.guessed;

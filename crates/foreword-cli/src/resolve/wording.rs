@@ -65,7 +65,7 @@ impl Wording {
         stated: Stated<'_>,
         recorded: Option<&TaskRecord>,
         kind: TaskKind,
-        together: Option<String>,
+        together: Option<&str>,
     ) -> Result<Self> {
         let chat = recorded.and_then(|task| task.chat.as_ref());
         let in_chat = match stated.template {
@@ -85,17 +85,15 @@ impl Wording {
                 TaskKind::Classification => Template::DEFAULT,
                 TaskKind::Generation => Template::DEFAULT_GENERATION,
             };
-            let usual = together
-                .as_ref()
-                .map(|fields| usual.replace(Template::DEFAULT_MESSAGE, fields))
-                .unwrap_or(usual.to_owned());
+            let usual =
+                usual.replace(Template::DEFAULT_MESSAGE, together.unwrap_or(Template::DEFAULT_MESSAGE));
             let template = Template::parse(known.unwrap_or(&usual)).context("the task's template")?;
             return Ok(Self { template, guessed: known.is_none() && together.is_some(), chat: Asked::None });
         }
         // A recorded template that is none of a chat's is no message.
         let message = recorded.filter(|_| chat.is_some()).map(|task| task.template.as_str());
         let known = stated.message.or(message);
-        let usual = together.as_deref().unwrap_or(Template::DEFAULT_MESSAGE);
+        let usual = together.unwrap_or(Template::DEFAULT_MESSAGE);
         let template = Template::parse(known.unwrap_or(usual)).context("the task's message")?;
         let guessed = known.is_none() && together.is_some();
         let system = stated.system.or(chat.and_then(|chat| chat.system.as_deref()));

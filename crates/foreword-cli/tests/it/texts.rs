@@ -210,7 +210,7 @@ fn fields_that_are_not_read_are_named() {
 fn empty_texts_are_told_of_everywhere() {
     let scene = Scene::new();
     let llama = model("llama-tiny");
-    let label = |i: usize| if i % 2 == 0 { "up" } else { "down" };
+    let label = |i: usize| if i.is_multiple_of(2) { "up" } else { "down" };
     let rows = (0..12)
         .map(|i| format!("{},{}\n", if i < 2 { " ".repeat(i) } else { format!("text {i}") }, label(i)));
     scene.file("holes.csv", format!("text,label\n{}", rows.collect::<String>()));

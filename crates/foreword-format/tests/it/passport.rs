@@ -36,6 +36,14 @@ fn what_earlier_versions_wrote_is_read() {
     let then = then.replace(r#"    "width": 4"#, r#"    "hidden": 4"#);
     assert_ne!(then, now);
     assert_eq!(read(then.as_bytes()).unwrap(), read(now.as_bytes()).unwrap());
+
+    let mut then: Value = serde_json::from_str(now).unwrap();
+    then["task"].as_object_mut().unwrap().remove("label_names").unwrap();
+    then["training"]["data"]["train"].as_object_mut().unwrap().remove("file_digest").unwrap();
+    let read = read(then.to_string().as_bytes()).unwrap();
+    assert!(read.task.label_names.is_empty() && read.training.data["train"].file_digest.is_none());
+    let again = String::from_utf8(read.to_json(DIGEST).unwrap()).unwrap();
+    assert!(!again.contains("label_names") && !again.contains("file_digest"));
 }
 
 #[test]

@@ -284,12 +284,12 @@ fn ambiguous(dataset: &Dataset, role: &Role, candidates: &[(FieldIdx, &str)]) ->
     DataError::AmbiguousGuess {
         origin: dataset.origin(),
         role: role.name,
-        flag: role.flag,
-        or: if role.name == TEXT.name {
+        flag: if role.name == TEXT.name {
             let slots: Vec<String> = candidates.iter().map(|(_, name)| format!("{{{name}}}")).collect();
-            format!(", or use several with --template '{}\\nAnswer:'", slots.join("\\n"))
+            let slots = slots.join("\\n");
+            format!("{}, or use several with --template '{slots}\\nAnswer:'", role.flag)
         } else {
-            String::new()
+            role.flag.to_owned()
         },
         candidates: listed(candidates.iter().map(|(_, name)| name)),
         known: listed(&dataset.fields),

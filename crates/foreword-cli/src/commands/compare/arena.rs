@@ -285,7 +285,7 @@ fn task(
     let kind = TaskKind::Classification;
     let text = file.data.text_field.as_deref().or(recorded.and_then(|task| task.text_field.as_deref()));
     let together = together(Some(test), text, (kind, file.data.label_field.as_deref()));
-    let wording = Wording::find((&file.task).into(), recorded, kind, together)?;
+    let wording = Wording::find((&file.task).into(), recorded, kind, together.as_deref())?;
     let template_guessed = wording.guessed;
     let stated = file.prompt.placement.or(recorded.map(|task| task.placement));
     let chat = wording.chat(model, stated.unwrap_or(DEFAULT_PLACEMENT))?;
