@@ -321,8 +321,8 @@ fn nothing_to_classify() {
     let two = ["--template", "{premise} so {hypothesis}", "x"];
     insta::assert_snapshot!(refused(&scene, &[&none[..], &labels, &two].concat()), @r#"
     exit 1
-    error: the template has several fields (premise, hypothesis), and a text is only one
-    hint: give them with --data FILE
+    error: the template has several fields (premise, hypothesis), and the text "x" is no JSON object with them
+    hint: write '{"premise": "…", "hypothesis": "…"}', or --field premise=… --field hypothesis=…, or give --data FILE
     "#);
 }
 
