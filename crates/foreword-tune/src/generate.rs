@@ -167,7 +167,8 @@ impl Task {
             Goal::Generation(to) => Some(to.end),
             Goal::Classification(_) => None,
         };
-        let writer = Writer { model, end, config, most, is_spaced: self.is_spaced("") || self.takes_space() };
+        let writer =
+            Writer { model, end, config, most, is_spaced: self.is_spaced("") || self.leaves_space() };
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(&stem, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {

@@ -45,16 +45,23 @@ pub fn joint(text: &str, answer: &str) -> String {
     format!("{text}{answer}")
 }
 
-/// Whether `after` begins a word that stands after a space behind `before` in running text: "Sentiment:" and "positive", but
-/// not "(" and "a", a line's end and "positive", or words of scripts that put no spaces between words.
+/// Whether a word that follows this text stands after a space in running text: not behind white space, an opening bracket or
+/// quotation mark, an equals sign or the like, nor in scripts that put no spaces between words.
+#[must_use]
+pub fn takes_space(before: &str) -> bool {
+    match before.chars().next_back() {
+        None => false,
+        Some('"') => before.matches('"').count().is_multiple_of(2),
+        Some('>') => before.ends_with("->") || before.ends_with("=>"),
+        Some(last) => !last.is_whitespace() && !is_unspaced(last) && !"([{<='`/\\#@$_“‘«¿¡".contains(last),
+    }
+}
+
+/// Whether `after` is a word that is meant to stand after a space behind `before`: "Sentiment:" and "positive".
 #[must_use]
 pub fn is_space_meant(before: &str, after: &str) -> bool {
-    let (Some(last), Some(first)) = (before.chars().next_back(), after.chars().next()) else { return false };
-    let ends_a_word = last.is_alphanumeric()
-        || ":;?!.,→".contains(last)
-        || before.ends_with("->")
-        || before.ends_with("=>");
-    first.is_alphanumeric() && ends_a_word && !is_unspaced(first) && !is_unspaced(last)
+    let is_word = |first: char| first.is_alphanumeric() && !is_unspaced(first);
+    takes_space(before) && after.chars().next().is_some_and(is_word)
 }
 
 /// Whether a character is of a script that puts no spaces between words, or of its full-width punctuation.
@@ -91,14 +98,16 @@ pub struct Fitted {
 #[must_use]
 pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Option<&Chat>) -> Fitted {
     let before = template.render(|_| "a");
+    // One word among the labels shows how all are meant: "5" and "-1", "good" and ":(".
+    let is_spaced = match chat {
+        Some(chat) => chat.is_spaced(),
+        None => labels
+            .values()
+            .any(|string| is_space_meant(&before, string) || string.starts_with(' ') && takes_space(&before)),
+    };
     let mut fitted = Fitted { labels: labels.clone(), ..Fitted::default() };
     for (name, string) in &mut fitted.labels {
-        let is_spaced = string.starts_with(char::is_whitespace);
-        let needs_space = match chat {
-            Some(chat) => chat.is_spaced() && !is_spaced && !string.is_empty(),
-            None => is_space_meant(&before, string),
-        };
-        if needs_space {
+        if is_spaced && !string.is_empty() && !string.starts_with(char::is_whitespace) {
             string.insert(0, ' ');
             fitted.spaced.push(name.clone());
         } else if chat.is_none() && before.ends_with(' ') && string.starts_with(' ') {
@@ -113,20 +122,14 @@ pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Opti
     fitted
 }
 
-/// The strings of labels that have none of their own: their names, after a space unless the text ends in white space or is of
-/// a script without spaces, or a chat template puts none.
+/// The strings of labels that have none of their own: their names, after a space where the template [takes one](takes_space) or a
+/// chat template puts one.
 pub fn default_strings<S: AsRef<str>>(
     names: impl IntoIterator<Item = S>,
     template: &Template,
     chat: Option<&Chat>,
 ) -> BTreeMap<String, String> {
-    let is_spaced = match chat {
-        Some(chat) => chat.is_spaced(),
-        None => {
-            let before = template.render(|_| "a");
-            !before.chars().next_back().is_some_and(|last| last.is_whitespace() || is_unspaced(last))
-        }
-    };
+    let is_spaced = chat.map_or_else(|| takes_space(&template.render(|_| "a")), Chat::is_spaced);
     Verbalizer::spaced_strings(names, is_spaced)
 }
 
@@ -257,6 +260,8 @@ mod tests {
             ("Is it good?", "Yes"),
             ("Rating ->", "5"),
             ("It was", "été"),
+            ("Say \"good\" or \"bad\"", "good"),
+            ("[label]", "good"),
             ("감정:", "긍정"),
         ] {
             assert!(is_space_meant(before, after), "{before:?} {after:?}");
@@ -267,6 +272,7 @@ mod tests {
             ("Sentiment:\n", "positive"),
             ("Answer: (", "a"),
             ("{\"label\": \"", "a"),
+            ("Answer: 'it', '", "a"),
             ("<label>", "a"),
             ("label=", "a"),
             ("Sentiment:", "\"positive\""),
@@ -294,11 +300,15 @@ mod tests {
         assert_eq!(of("{text}\nIs it good?\n", [" yes", "no"]), (strings(" yes", "no"), 0, 0));
         assert_eq!(of("{text}", ["yes", "no"]), (strings(" yes", " no"), 2, 0));
         assert_eq!(of("{text}:", [" yes", "yes"]), (strings(" yes", "yes"), 0, 0));
+        assert_eq!(of("{text}:", [" yes", "(no)"]), (strings(" yes", " (no)"), 1, 0));
+        assert_eq!(of("{text}:", ["5", "-1"]), (strings(" 5", " -1"), 2, 0));
+        assert_eq!(of("{text} (", ["yes", "no"]), (strings("yes", "no"), 0, 0));
         let default =
             |template: &str| default_strings(["x"], &Template::parse(template).unwrap(), None)["x"].clone();
         assert_eq!(default("{text}\nLabel:"), " x");
         assert_eq!(default("{text}\nLabel: "), "x");
         assert_eq!(default("{text}\n"), "x");
+        assert_eq!(default("{text} ("), "x");
         assert_eq!(default("{text}\n情感："), "x");
     }
 

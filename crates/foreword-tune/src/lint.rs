@@ -91,8 +91,10 @@ pub enum Finding {
     },
     /// Labels that say nothing of what they mean.
     BareLabels {
-        /// The labels.
+        /// Their strings.
         labels: Vec<String>,
+        /// The labels' names, where these are other strings.
+        names: Option<Vec<String>>,
     },
     /// Labels that programs write where there is none.
     MissingLabels {
@@ -191,7 +193,7 @@ pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalize
         findings.extend(names.and_then(|names| never_learned(train, other, names)));
     }
     if let Some(verbalizer) = verbalizer {
-        findings.extend(bare_labels(verbalizer.strings()));
+        findings.extend(bare_labels(verbalizer.names(), verbalizer.strings()));
         let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
         findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
         findings.extend(shared_first_token(verbalizer.names(), &tokens));
@@ -299,7 +301,7 @@ fn missing_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
 }
 
 /// Strings of labels that are all numbers, or all a number after a word for a label.
-fn bare_labels(strings: &[String]) -> Option<Finding> {
+fn bare_labels(names: &[String], strings: &[String]) -> Option<Finding> {
     const WORDS: [&str; 6] = ["label", "class", "category", "c", "l", "y"];
     let is_bare = |string: &String| {
         let label = string.trim().to_lowercase();
@@ -308,8 +310,11 @@ fn bare_labels(strings: &[String]) -> Option<Finding> {
         let word = word.trim_end_matches([' ', '_', '-']);
         is_whole(&label) || !after.is_empty() && WORDS.contains(&word)
     };
-    let labels = || strings.iter().map(|string| string.trim().to_owned()).collect();
-    strings.iter().all(is_bare).then(|| Finding::BareLabels { labels: labels() })
+    strings.iter().all(is_bare).then(|| {
+        let labels: Vec<String> = strings.iter().map(|string| string.trim().to_owned()).collect();
+        let names = (labels != names).then(|| names.to_vec());
+        Finding::BareLabels { labels, names }
+    })
 }
 
 fn never_learned(train: &Part<'_>, other: &Part<'_>, names: &[String]) -> Option<Finding> {
@@ -405,13 +410,17 @@ impl fmt::Display for Finding {
                     groups.first().map_or_else(String::new, |group| merged(group))
                 )
             }
-            Self::BareLabels { labels } => write!(
-                f,
-                "the labels are {}, which tells the model nothing of what they mean: words do better; name them with \
-                 --label-names, as in --label-names '{}'",
-                few(labels, |label| format!("{label:?}")),
-                labels.iter().take(2).map(|label| format!("{label}=…")).collect::<Vec<_>>().join(",")
-            ),
+            Self::BareLabels { labels, names } => {
+                let flag = if names.is_some() { "--labels" } else { "--label-names" };
+                let stated = names.as_ref().unwrap_or(labels).iter().take(2);
+                write!(
+                    f,
+                    "the labels are {}, which tells the model nothing of what they mean: words do better; give them with \
+                     {flag}, as in {flag} '{}'",
+                    few(labels, |label| format!("{label:?}")),
+                    stated.map(|label| format!("{label}=…")).collect::<Vec<_>>().join(",")
+                )
+            }
             Self::MissingLabels { labels } => write!(
                 f,
                 "labels that look like a missing value, {}: they are learned as any other; give these examples a label, or \

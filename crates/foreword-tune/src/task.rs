@@ -11,7 +11,7 @@ use crate::chat::{Chat, ChatError};
 use crate::continuations::Continuations;
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, EncodedText, Encoder, n_cut};
-use crate::joint::Joiner;
+use crate::joint::{Joiner, takes_space};
 use crate::settings::{Joining, Method, Objective, Placement, TaskKind};
 use crate::stem::{Stem, row_width};
 use crate::template::Template;
@@ -367,19 +367,20 @@ impl Task {
         continuations.iter().map(|tokens| tokens.len().saturating_sub(1)).sum()
     }
 
-    /// Whether a space is put between the template and a target: where neither the one ends in white space nor the other
-    /// begins with it, as between words. A chat template says itself whether it puts one there.
+    /// Whether a space is put between the template and a target, as between words: where [`takes_space`] says so and the target does
+    /// not begin with white space. A chat template says itself whether it puts one there.
     #[must_use]
     pub fn is_spaced(&self, target: &str) -> bool {
         let after_words = match &self.chat {
             Some(chat) => chat.is_spaced(),
-            None => !self.template.source().ends_with(char::is_whitespace),
+            None if self.joining == Joining::Apart => !self.template.source().ends_with(char::is_whitespace),
+            None => takes_space(&self.template.render(|_| "a")),
         };
         after_words && !target.starts_with(char::is_whitespace)
     }
 
     /// Whether a space at the template's end is left to the text that the model writes.
-    pub(crate) fn takes_space(&self) -> bool {
+    pub(crate) fn leaves_space(&self) -> bool {
         self.joining == Joining::Whole && self.template.source().ends_with(' ')
     }
 

@@ -309,8 +309,8 @@ impl<'a> Asked<'a> {
         if let Some(labels) = self.stated_labels() {
             return Ok(wording.stated(labels, printer));
         }
-        if let Some(recorded) = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty()) {
-            return Ok(recorded.clone());
+        if let Some(recorded) = recorded.filter(|task| !task.labels.is_empty()) {
+            return Ok(wording.recorded(recorded, printer));
         }
         let Some(data) = data else {
             return Err(Given::wrong("nothing says which labels there are")

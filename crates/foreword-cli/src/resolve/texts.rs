@@ -187,7 +187,8 @@ pub(crate) fn dataset(
         return Err(Given::wrong("a text is more than one JSON object").into());
     }
     if required.len() == 1 {
-        printer.say(&format!("the texts are JSON objects, of which the field {:?} is read", required[0]));
+        let fields: Vec<String> = ready.task.template.slots().map(|slot| format!("{slot:?}")).collect();
+        printer.say(&format!("the texts are JSON objects, of which is read: {}", fields.join(", ")));
     }
     // The name that the prompt knows the text by, where the objects have it.
     ready.task.text_field = text_field.filter(|name| data.field(name).is_some());

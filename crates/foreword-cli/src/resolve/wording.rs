@@ -200,6 +200,18 @@ impl LabelWording<'_> {
         labels
     }
 
+    /// The strings of labels that a prompt records, as they are; behind another template than the recorded one as they are meant there.
+    pub(crate) fn recorded(self, task: &TaskRecord, printer: &Printer) -> BTreeMap<String, String> {
+        if self.template.source() == task.template && self.chat.map(Chat::record) == task.chat {
+            return task.labels.clone();
+        }
+        let mut labels = task.labels.clone();
+        if self.template.source().ends_with(char::is_whitespace) && self.chat.is_none() {
+            labels.values_mut().for_each(|string| *string = string.trim_start_matches(' ').to_owned());
+        }
+        self.stated(&labels, printer)
+    }
+
     /// The strings of labels that have none of their own.
     pub(crate) fn usual(self, names: BTreeSet<String>) -> BTreeMap<String, String> {
         default_strings(names, self.template, self.chat)

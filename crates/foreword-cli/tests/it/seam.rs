@@ -78,6 +78,23 @@ fn a_label_that_begins_another_is_said_and_learned() {
     assert_eq!(ran.line::<Report>().accuracy, 1.0);
 }
 
+/// Labels that a prompt records behind a template that ended in a space, behind one that does not.
+#[test]
+fn recorded_labels_are_fitted_to_another_template() {
+    let scene = Scene::new();
+    let data = sentences();
+    let llama = model("llama-tiny");
+    assert_eq!(scene.train("p", "2", &["--template", "{text}\\nClass: "]).code, 0);
+    let eval = |template: &str| {
+        let args = ["eval", "--prompt", "p", "--model", &llama, "--data", &data, "--json"];
+        scene.run(&[&args[..], &["--template", template]].concat())
+    };
+    let own: Report = eval("{text}\\nClass: ").line();
+    let ran = eval("{text}\\nClass:");
+    assert!(ran.stderr.contains("a space was put before"), "{}", ran.stderr);
+    assert_eq!(ran.line::<Report>(), own);
+}
+
 /// A passport without `joining` is of an earlier version: it means labels that were tokenised apart.
 #[test]
 fn prompts_of_earlier_versions_are_used_as_they_were_trained_and_a_difference_is_said() {

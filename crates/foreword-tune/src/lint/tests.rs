@@ -198,7 +198,11 @@ fn labels_that_a_person_takes_for_one_are_named_with_their_counts() {
 
 #[test]
 fn labels_without_a_meaning_are_named() {
-    let of = |strings: &[&str]| bare_labels(&strings.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+    let of = |strings: &[&str]| {
+        let strings: Vec<String> = strings.iter().map(|string| (*string).to_owned()).collect();
+        let names: Vec<String> = strings.iter().map(|string| string.trim().to_owned()).collect();
+        bare_labels(&names, &strings)
+    };
     for bare in
         [&[" 0", " 1"][..], &["LABEL_0", "LABEL_1"], &[" class 1", " class 2"], &["-1", "1"], &["C0", "c1"]]
     {
@@ -211,6 +215,8 @@ fn labels_without_a_meaning_are_named() {
     }
     assert!(told(of(&[" 0", " 1", " 2"])).contains("the labels are \"0\", \"1\", \"2\""));
     assert!(told(of(&[" 0", " 1", " 2"])).ends_with("--label-names '0=…,1=…'"));
+    let [names, strings] = [["bad", "good"], [" 3", " 33"]].map(|all| all.map(str::to_owned));
+    assert!(told(bare_labels(&names, &strings)).ends_with("--labels 'bad=…,good=…'"));
 }
 
 #[test]

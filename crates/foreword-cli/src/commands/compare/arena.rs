@@ -114,7 +114,9 @@ impl Arena {
         let model_name = model_name(&file, &directories)?;
         let model = resolve::model(&model_name, &args.machine, printer)?;
         let (task, fields) = task(&file, &directories, (train.as_ref(), &test), &model, printer)?;
-        tell_continued(&task, printer);
+        if directories.is_empty() {
+            tell_continued(&task, printer);
+        }
         let recorded = first_task(&directories).map(|task| &task.label_names);
         let labels = Some(task.classification()?.verbalizer.names());
         let naming = Naming { stated: file.data.label_names.as_ref(), recorded, labels };
@@ -297,12 +299,12 @@ fn task(
     let label = file.data.label_field.as_deref().or(recorded.and_then(|task| task.label_field.as_deref()));
     let mut fields = Fields::find(test, &template, text, (kind, label))?;
     fields.template_guessed = template_guessed;
-    let known = recorded.map(|task| &task.labels).filter(|labels| !labels.is_empty());
+    let known = recorded.filter(|task| !task.labels.is_empty());
     let exact = file.task.exact_labels == Some(true);
     let strings = LabelWording { template: &template, chat: chat.as_ref(), exact };
     let labels: BTreeMap<String, String> = match (&file.task.labels, known) {
         (Some(labels), _) => strings.stated(labels, printer),
-        (None, Some(labels)) => labels.clone(),
+        (None, Some(task)) => strings.recorded(task, printer),
         (None, None) => {
             let naming = Naming { stated: file.data.label_names.as_ref(), ..Naming::default() };
             let named_by = naming.named(train.unwrap_or(test).clone(), &fields.truth)?.dataset;
