@@ -16,6 +16,7 @@ const MOST_CALLS: usize = 200;
 const FILES: [&str; 3] = ["adapter_config.json", "adapter_model.safetensors", "foreword.json"];
 
 /// The library that makes a call fail, compiled once; `None`, and a line that says so, where there is no C compiler.
+#[allow(clippy::print_stderr, reason = "a helper of tests")]
 fn shim() -> Option<&'static Path> {
     static SHIM: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let compiled = SHIM.get_or_init(|| {

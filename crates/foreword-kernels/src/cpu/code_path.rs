@@ -243,7 +243,6 @@ mod tests {
 
     /// `.ci/processors` reads the line.
     #[test]
-    #[allow(clippy::print_stdout, reason = "it is to be read")]
     fn the_paths_of_this_processor() {
         let names = CodePath::all_available().into_iter().map(|path| path.instruction_set().as_str());
         println!("code paths: {}", names.collect::<Vec<_>>().join(" "));

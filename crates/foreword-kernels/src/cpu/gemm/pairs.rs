@@ -453,7 +453,6 @@ mod tests {
     /// Of numbers of all sizes: as far off as two roundings allow, where what is denormal may count as zero.
     #[cfg(target_arch = "x86_64")]
     #[test]
-    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn the_instruction_adds_both_products() {
         if InstructionSet::Avx512Bf16.detect().is_none() {
             eprintln!("skipped: this processor has no AVX512-BF16");
