@@ -497,15 +497,18 @@ impl Task {
     }
 }
 
+/// A text's tokens, and what follows them.
+type Joined<T> = (Vec<Token>, T);
+
 /// Every text and what follows it, in tokens, within the room that there is; and how many texts were cut. `reserve`: the tokens
 /// that are likely to follow a row's text. Where more do, its text is cut once more.
 fn joined<T: Send>(
     encoder: &Encoder<'_>,
     dataset: &Dataset,
     reserve: impl Fn(usize) -> usize,
-    join: impl Fn(usize, &EncodedText) -> Result<(Vec<Token>, T), EncodeError> + Sync,
+    join: impl Fn(usize, &EncodedText) -> Result<Joined<T>, EncodeError> + Sync,
     n_after: impl Fn(&T) -> usize,
-) -> Result<(Vec<(Vec<Token>, T)>, usize), TaskError> {
+) -> Result<(Vec<Joined<T>>, usize), TaskError> {
     let mut more: BTreeMap<usize, usize> = BTreeMap::new();
     loop {
         let reserved = |row: usize| reserve(row) + more.get(&row).copied().unwrap_or(0);

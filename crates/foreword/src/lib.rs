@@ -7,7 +7,7 @@
 //! ```
 //! use std::ops::ControlFlow;
 //!
-//! use foreword::settings::{Init, Method, Objective, Placement};
+//! use foreword::settings::{Init, Joining, Method, Objective, Placement};
 //! use foreword::{
 //!     Bytes, ChatFiles, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
 //! };

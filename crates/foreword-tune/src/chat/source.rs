@@ -157,8 +157,8 @@ fn value(literal: &str) -> Result<String, String> {
             Some(other) => {
                 let number = u32::from(other);
                 value.push_str(&match number {
-                    ..0x100 => format!("\\x{number:02x}"),
-                    ..0x1_0000 => format!("\\u{number:04x}"),
+                    0..=0xff => format!("\\x{number:02x}"),
+                    0x100..=0xffff => format!("\\u{number:04x}"),
                     _ => format!("\\U{number:08x}"),
                 });
             }

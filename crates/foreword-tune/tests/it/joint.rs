@@ -1,6 +1,7 @@
 //! The seam between a text and its label: the tokens and the likelihoods of both as one text, whatever the tokenizer.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::{Cpu, Token};
@@ -8,10 +9,11 @@ use foreword_backbone::tokenizer::Tokenizer;
 use foreword_tune::continuations::Continuations;
 use foreword_tune::data::Dataset;
 use foreword_tune::encode::EncodeError;
+use foreword_tune::init;
 use foreword_tune::joint::{Joiner, joint};
 use foreword_tune::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
 use foreword_tune::score::best;
-use foreword_tune::settings::{Joining, Method, Objective, Placement};
+use foreword_tune::settings::{Init, Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::{Verbalizer, VerbalizerError};
 use foreword_tune::{
@@ -176,29 +178,30 @@ fn what_cannot_be_parted_is_an_error() {
     assert!(task.examples(&model, 0, &texts(&["ca"]), None).is_ok());
 }
 
-/// Labels of which one begins the other are learned as well as others, under both objectives.
+/// Labels of which one begins the other are learned as well as others.
 #[test]
 fn a_label_that_begins_another_can_be_learned() {
     let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
-    let rows = (0..60).map(|i| match i % 2 {
+    let rows = (0..100).map(|i| match i % 2 {
         0 => vec![format!("please refund order {i}"), "000".to_owned()],
         _ => vec![format!("I lost my card, number {i}"), "001".to_owned()],
     });
     let data = Dataset::from_rows(vec!["text".to_owned(), "label".to_owned()], rows.collect()).unwrap();
-    for objective in [Objective::Label, Objective::Lm] {
-        let task =
-            labelled(&model, "{text}\nLabel:", &[" 3".to_owned(), " 33".to_owned()], objective).unwrap();
-        let label = Some(data.require("label").unwrap());
-        let examples = task.examples(&model, 20, &data, label).unwrap();
-        let init = foreword_tune::settings::Init::Text("Say which label.".to_owned());
-        let start = foreword_tune::init::start(&model, &task, &init, 20, 0).unwrap();
-        let config = TrainConfig { steps: 60, batch_size: 20, ..TrainConfig::default() };
-        let quiet = &mut |_: foreword_tune::Event<'_>| std::ops::ControlFlow::Continue(());
-        let outcome = train(&model, &task, (&examples, None), start, &config, quiet).unwrap();
-        let after =
-            task.evaluate(&model, outcome.soft_prompt.values(), &examples, 4096, &mut |_| {}).unwrap();
-        assert_eq!(after.right.iter().filter(|right| **right).count(), 60, "{objective}");
-    }
+    let labels = [" 3".to_owned(), " 33".to_owned()];
+    let task = labelled(&model, "{text}\nLabel:", &labels, Objective::Label).unwrap();
+    let examples = task.examples(&model, 20, &data, Some(data.require("label").unwrap())).unwrap();
+    let init = Init::Text("Classify the text as 3 or 33.".to_owned());
+    let start = init::start(&model, &task, &init, 20, 0).unwrap();
+    let config = TrainConfig { steps: 60, batch_size: 25, ..TrainConfig::default() };
+    let quiet = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
+    let right = |rows: &[f32]| {
+        let evaluation = task.evaluate(&model, rows, &examples, 4096, &mut |_| {}).unwrap();
+        evaluation.right.iter().filter(|right| **right).count()
+    };
+    assert_eq!(right(start.values()), 50, "one label always");
+    let outcome = train(&model, &task, (&examples, None), start, &config, quiet).unwrap();
+    let after = right(outcome.soft_prompt.values());
+    assert!(after >= 95, "{after} of 100");
 }
 
 /// The gradient of ended scores is the slope of the loss.
