@@ -72,7 +72,7 @@ fn a_directory_is_refused_in_the_words_of_loading() {
         "`unsloth_x` is not understood",
     );
     let yarn = edit("config.json", |config| {
-        config["rope_parameters"] = json!({ "rope_type": "yarn", "factor": 2.0 })
+        config["rope_parameters"] = json!({ "rope_type": "yarn", "factor": 2.0 });
     });
     check("llama-tiny", yarn, "`rope_parameters.original_max_position_embeddings` is missing");
     check("llama-tiny", edit("config.json", |config| config["num_hidden_layers"] = 3.into()), "`layers.2.");

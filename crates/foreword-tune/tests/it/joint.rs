@@ -214,7 +214,7 @@ fn the_gradient_of_ended_labels_is_the_slope_of_their_loss() {
     let query =
         Query { hidden: Hidden::NONE, root: 0, context, continuations: &tokens, extended: ended.extended() };
     let bare = (Method::Prompt, Placement::Front);
-    let stem = foreword_tune::stem::Stem::new(&model.backbone, bare, 1, [context].into_iter()).unwrap();
+    let stem = foreword_tune::stem::Stem::new(&model.backbone, bare, 1, [context]).unwrap();
     let width = model.backbone.spec().hidden;
     let soft: Vec<f32> = (0..2 * width).map(|i| ((i as f32 * 0.7).sin() * 100.0).round() / 1024.0).collect();
     for objective in [Objective::Label, Objective::Lm] {
