@@ -192,7 +192,7 @@ fn a_label_that_begins_another_can_be_learned() {
     let examples = task.examples(&model, 20, &data, Some(data.require("label").unwrap())).unwrap();
     let init = Init::Text("Classify the text as 3 or 33.".to_owned());
     let start = init::start(&model, &task, &init, 20, 0).unwrap();
-    let config = TrainConfig { steps: 60, batch_size: 25, ..TrainConfig::default() };
+    let config = TrainConfig { steps: 100, batch_size: 25, ..TrainConfig::default() };
     let quiet = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
     let right = |rows: &[f32]| {
         let evaluation = task.evaluate(&model, rows, &examples, 4096, &mut |_| {}).unwrap();
