@@ -1,11 +1,8 @@
 //! Text to token ids and back: a model's `tokenizer.json`, read so that contexts and labels can be joined.
 //!
 //! A context is tokenised whole, and keeps the special tokens that the model wants in front of it (BOS) but not those
-//! that would close it. What follows the context, a label or a target, is tokenised apart and appended:
-//!
-//! ```text
-//! encode_context("… Sentiment:") + encode_joined(" positive")
-//! ```
+//! that would close it. A label or target is tokenised with its context as one text, which is the business of whoever knows
+//! both. `encode_joined` and `encode_verbatim` tokenise it on its own, as prompts of earlier versions were trained.
 
 pub(crate) mod beside;
 mod fit;
