@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use foreword::Progress;
+use foreword::TrainState;
 use foreword::checkpoint;
 use foreword::format::{CHECKPOINT_DIR, write_whole};
 use serde_json::Value;
@@ -39,7 +39,7 @@ impl Keeper {
     }
 
     /// What the last run came to.
-    pub(crate) fn read(&self) -> Result<Progress> {
+    pub(crate) fn read(&self) -> Result<TrainState> {
         let path = self.dir.join(FILE);
         let bytes = std::fs::read(&path).map_err(|error| {
             Given::wrong(format!("cannot read the checkpoint {}: {error}", path.display()))
@@ -48,7 +48,7 @@ impl Keeper {
     }
 
     /// Writes a checkpoint if `now` or if the last one is old. One that can't be written costs a warning, not the run.
-    pub(crate) fn keep(&mut self, progress: &Progress, now: bool, printer: &Printer) {
+    pub(crate) fn keep(&mut self, progress: &TrainState, now: bool, printer: &Printer) {
         if self.failed || !(now || self.last.elapsed() >= EVERY) {
             return;
         }
@@ -63,7 +63,7 @@ impl Keeper {
         }
     }
 
-    fn write(&self, progress: &Progress) -> Result<()> {
+    fn write(&self, progress: &TrainState) -> Result<()> {
         let bytes = checkpoint::encode(progress, &self.settings)?;
         let dir = self.dir.display();
         std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make the directory {dir}"))?;

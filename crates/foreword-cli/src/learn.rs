@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
 use foreword::settings::{Init, Keep, Method, Placement};
 use foreword::{
-    Confusion, Ended, Evaluation, Event, Examples, Made, Outcome, Population, Progress, TrainConfig,
+    Confusion, Evaluation, Event, Examples, Outcome, Population, StepStats, StopReason, TrainConfig,
+    TrainState,
 };
 
 use crate::checkpoints::Keeper;
@@ -140,7 +141,7 @@ impl Teller<'_> {
     fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
         match event {
             &Event::Step { candidate, made, progress } => {
-                let Made { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
+                let StepStats { step, loss: now, learning_rate, grad_norm, examples_per_second } = made;
                 if step == WARM_STEPS {
                     self.faults_warm = page_faults();
                 }
@@ -183,11 +184,11 @@ impl Teller<'_> {
                 self.dev = Some(accuracy.map_or(dev_loss, percent));
                 self.evaluations.insert((candidate, *step), (*evaluation).clone());
             }
-            &Event::Left { candidate, step, ended } => {
+            &Event::Stopped { candidate, step, ended } => {
                 let Some(number) = self.number(candidate) else { return ControlFlow::Continue(()) };
                 let (reason, in_words) = match ended {
-                    Ended::Dropped => ("dropped", "the better half goes on without it"),
-                    Ended::EarlyStopped => ("early-stopped", "it was no longer getting better"),
+                    StopReason::Dropped => ("dropped", "the better half goes on without it"),
+                    StopReason::EarlyStopped => ("early-stopped", "it was no longer getting better"),
                     _ => ("diverged", "its loss or gradient was not a number"),
                 };
                 self.line(&Line::Left { candidate: number, step, reason });
@@ -295,7 +296,7 @@ fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static
 }
 
 /// The keeper of the run's checkpoints, and where the run begins.
-fn begin(plan: &Plan, printer: &Printer) -> Result<(Keeper, Progress)> {
+fn begin(plan: &Plan, printer: &Printer) -> Result<(Keeper, TrainState)> {
     let run = run_of(plan, &plan.config, &plan.init, BTreeMap::new());
     let settings = record::determinants(&plan.model, &run, plan.start.n_virtual());
     let keeper = Keeper::new(&plan.place.out, settings);
@@ -334,12 +335,12 @@ fn ending(plan: &Plan, outcome: &Outcome) -> String {
         step => format!("kept the prompt of step {}", count(step)),
     };
     match outcome.ended {
-        Ended::Finished => format!("made all {steps} steps; {kept}"),
-        Ended::EarlyStopped => format!(
+        StopReason::Finished => format!("made all {steps} steps; {kept}"),
+        StopReason::EarlyStopped => format!(
             "stopped after {steps} of {asked} steps: {} evaluations without a better one (--patience); {kept}",
             plan.config.patience
         ),
-        Ended::Diverged { step } => {
+        StopReason::Diverged { step } => {
             format!("step {step} gave a loss or gradient that is not a number; {kept}")
         }
         _ => format!("interrupted after {steps} of {asked} steps; {kept}"),

@@ -1,6 +1,6 @@
 //! What a run came to, for people: the table against the baselines, what it cost, and whether it was worth it.
 
-use foreword::{Confusion, Ended, Evaluation, Verbalizer};
+use foreword::{Confusion, Evaluation, StopReason, Verbalizer};
 
 use crate::learn::{Compared, Learned};
 use crate::printer::Table;
@@ -138,7 +138,7 @@ pub(crate) fn candidates(plan: &Plan, learned: &Learned) -> Option<Table> {
         let mark = match (place, outcome.ended) {
             (Some(0), _) => " (best)",
             (Some(_), _) => " (member)",
-            (None, Ended::Diverged { .. }) => " (diverged)",
+            (None, StopReason::Diverged { .. }) => " (diverged)",
             (None, _) => "",
         };
         let how = &tried.how;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::optimizer::AdamW;
-use crate::progress::{Best, Progress, Running};
-use crate::train::Ended;
+use crate::state::{Best, CandidateState, TrainState};
+use crate::train::StopReason;
 
 /// The one key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
@@ -83,7 +83,7 @@ enum Left {
 ///
 /// # Errors
 /// If the tensors can't be put together, which no progress causes.
-pub fn encode(progress: &Progress, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
+pub fn encode(progress: &TrainState, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
     let error = |detail: String| CheckpointError::Encode { detail };
     let header = Header {
         version: VERSION,
@@ -120,13 +120,13 @@ fn tensor_name(candidate: usize, name: &str) -> String {
     format!("{candidate}.{name}")
 }
 
-fn header_of(run: &Running) -> CandidateHeader {
+fn header_of(run: &CandidateState) -> CandidateHeader {
     let left = run.left.and_then(|(ended, step)| {
         let left = match ended {
-            Ended::EarlyStopped => Left::EarlyStopped,
-            Ended::Dropped => Left::Dropped,
-            Ended::Diverged { step } => Left::Diverged(step),
-            Ended::Finished | Ended::Stopped => return None,
+            StopReason::EarlyStopped => Left::EarlyStopped,
+            StopReason::Dropped => Left::Dropped,
+            StopReason::Diverged { step } => Left::Diverged(step),
+            StopReason::Finished | StopReason::Stopped => return None,
         };
         Some((left, step))
     });
@@ -146,7 +146,7 @@ fn header_of(run: &Running) -> CandidateHeader {
 ///
 /// # Errors
 /// If it is damaged, or belongs to a run with other settings.
-pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<Progress, CheckpointError> {
+pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<TrainState, CheckpointError> {
     let parsed = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e.to_string()))?;
     let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
@@ -166,7 +166,7 @@ pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<Progre
     let runs = candidates
         .map(|(i, candidate)| running(&parsed, i, candidate, header.width))
         .collect::<Result<_, _>>()?;
-    Ok(Progress { width: header.width, step: header.step, halvings: header.halvings, runs })
+    Ok(TrainState { width: header.width, step: header.step, halvings: header.halvings, runs })
 }
 
 fn damaged(detail: &str) -> CheckpointError {
@@ -179,7 +179,7 @@ fn running(
     i: usize,
     header: &CandidateHeader,
     width: usize,
-) -> Result<Running, CheckpointError> {
+) -> Result<CandidateState, CheckpointError> {
     let values = |name: &str| -> Result<Vec<f32>, CheckpointError> {
         let view = parsed.tensor(&tensor_name(i, name)).map_err(|e| damaged(&e.to_string()))?;
         let (chunks, rest) = view.data().as_chunks::<4>();
@@ -194,7 +194,7 @@ fn running(
         None => None,
     };
     let learning_rate = header.learning_rate.as_ref().map(|rate| rate.parse()).transpose();
-    let run = Running {
+    let run = CandidateState {
         learning_rate: learning_rate.map_err(|_| damaged("learning rate"))?,
         seed: header.seed,
         scale: header.scale,
@@ -207,9 +207,9 @@ fn running(
         evaluated: header.evaluated,
         left: header.left.map(|(left, step)| {
             let ended = match left {
-                Left::EarlyStopped => Ended::EarlyStopped,
-                Left::Dropped => Ended::Dropped,
-                Left::Diverged(step) => Ended::Diverged { step },
+                Left::EarlyStopped => StopReason::EarlyStopped,
+                Left::Dropped => StopReason::Dropped,
+                Left::Diverged(step) => StopReason::Diverged { step },
             };
             (ended, step)
         }),

@@ -8,8 +8,8 @@ use foreword_format::SoftPrompt;
 
 use crate::data::split::rounds;
 use crate::init::InitError;
-use crate::pass::{Hidden, Lesson};
-use crate::queries::Candidates;
+use crate::pass::{MaskedSpan, TrainingExample};
+use crate::queries::ContinuationSet;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};
 
@@ -27,7 +27,7 @@ pub struct Demonstration {
 
 /// A prompt of demonstrations.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct DemonstrationPrompt {
     /// The first rows, `[P, W]`.
     pub start: SoftPrompt,
     /// Where each stands.
@@ -36,9 +36,9 @@ pub struct Shown {
 
 /// What an example does not see of a prompt that it is itself in.
 #[must_use]
-pub fn hidden(demonstrations: &[Demonstration], example: usize) -> Hidden {
+pub fn hidden(demonstrations: &[Demonstration], example: usize) -> MaskedSpan {
     let own = demonstrations.iter().find(|demonstration| demonstration.example == example);
-    own.map_or(Hidden::NONE, |own| Hidden { first: own.rows.start, n: own.rows.len() })
+    own.map_or(MaskedSpan::NONE, |own| MaskedSpan { first: own.rows.start, n: own.rows.len() })
 }
 
 /// As many whole demonstrations of `examples` as fit into `most` virtual tokens, the labels in turns, drawn by `seed`. At the
@@ -53,9 +53,9 @@ pub fn demonstrations<B: Backend>(
     examples: &Examples,
     most: usize,
     seed: u64,
-) -> Result<Shown, InitError> {
+) -> Result<DemonstrationPrompt, InitError> {
     task.classification()?;
-    let candidates = Candidates::of(task, examples);
+    let candidates = ContinuationSet::of(task, examples);
     if task.placement == Placement::Suffix && task.method == Method::Prefix {
         return Err(TaskError::PrefixAtEnd.into());
     }
@@ -70,7 +70,7 @@ pub fn demonstrations<B: Backend>(
     let labels = examples.labels();
     for example in rounds(labels, labels.len(), seed).into_iter().flatten() {
         let context = &examples.contexts[example];
-        let Lesson { query, truth } = candidates.lesson(examples, example);
+        let TrainingExample { query, truth } = candidates.training_example(examples, example);
         let shown = [&context[n_leading.min(context.len())..], query.continuations[truth], &between].concat();
         if tokens.len() + shown.len() <= most {
             found.push(Demonstration { example, rows: tokens.len()..tokens.len() + shown.len() });
@@ -88,7 +88,7 @@ pub fn demonstrations<B: Backend>(
         }
         Method::Prefix => apart(model, task.above(model), (&tokens, n_first), &found)?,
     };
-    Ok(Shown { start, demonstrations: found })
+    Ok(DemonstrationPrompt { start, demonstrations: found })
 }
 
 /// Keys and values of demonstrations of which none sees another, each at its place.

@@ -284,6 +284,12 @@ enum Cell {
     Nested(&'static str),
 }
 
+/// Whether a name has the ending of a file that can be read.
+#[must_use]
+pub fn is_data_name(path: &Path) -> bool {
+    read::Format::of(path).is_ok()
+}
+
 impl Dataset {
     /// Reads a file; its ending says how.
     pub fn read(path: &Path) -> Result<Self, DataError> {

@@ -4,11 +4,11 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::pass::{Lesson, Scorer, loss_and_gradient};
-use crate::queries::Candidates;
+use crate::pass::{Scorer, TrainingExample, loss_and_gradient};
+use crate::queries::ContinuationSet;
 use crate::score::{best, probabilities};
 use crate::settings::{Method, Objective};
-use crate::stem::Stem;
+use crate::shared_prefix::SharedPrefix;
 use crate::task::{Examples, Task, TaskError};
 
 /// Most likely next tokens that are shown.
@@ -141,12 +141,12 @@ pub fn walk<B: Backend>(
     (soft, init): (&SoftPrompt, &SoftPrompt),
     learning_rate: f64,
 ) -> Result<Walkthrough, TaskError> {
-    let stem = task.stem(model, examples, soft.n_virtual())?;
-    let bare = task.stem(model, examples, 0)?;
+    let shared_prefix = task.shared_prefix(model, examples, soft.n_virtual())?;
+    let bare = task.shared_prefix(model, examples, 0)?;
     let objective = task.classification()?.objective;
-    let candidates = Candidates::of(task, examples);
-    let lesson = Lesson { query: candidates.query(examples, 0), truth };
-    let one = One { model, objective, stem: &stem, lesson };
+    let candidates = ContinuationSet::of(task, examples);
+    let training_example = TrainingExample { query: candidates.query(examples, 0), truth };
+    let one = One { model, objective, shared_prefix: &shared_prefix, training_example };
     let (loss, gradient) = one.loss_and_gradient(soft.values())?;
     let mut moved = soft.values().to_vec();
     let rate = descend(&mut moved, &gradient, learning_rate);
@@ -156,7 +156,7 @@ pub fn walk<B: Backend>(
     Ok(Walkthrough {
         tokens: examples.contexts[0].iter().map(token).collect(),
         without: one.prediction(&bare, &[])?,
-        with: one.prediction(&stem, soft.values())?,
+        with: one.prediction(&shared_prefix, soft.values())?,
         loss,
         gradient_norms: gradient.chunks_exact(soft.width()).map(norm).collect(),
         update,
@@ -175,25 +175,26 @@ pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
 struct One<'a, B: Backend> {
     model: &'a Model<B>,
     objective: Objective,
-    stem: &'a Stem<'a, B>,
-    lesson: Lesson<'a>,
+    shared_prefix: &'a SharedPrefix<'a, B>,
+    training_example: TrainingExample<'a>,
 }
 
 impl<B: Backend> One<'_, B> {
     fn loss_and_gradient(&self, soft: &[f32]) -> Result<(f64, Vec<f32>), TaskError> {
-        let Self { objective, lesson, .. } = *self;
-        let step = &loss_and_gradient(self.stem, &[soft], &[lesson], objective, usize::MAX)?[0];
+        let Self { objective, training_example, .. } = *self;
+        let step =
+            &loss_and_gradient(self.shared_prefix, &[soft], &[training_example], objective, usize::MAX)?[0];
         // Under `lm` the loss is a mean over the label's tokens; here it is −log p(y) of the whole label.
         let n = match objective {
             Objective::Label => 1.0,
-            Objective::Lm => lesson.query.continuations[lesson.truth].len() as f64,
+            Objective::Lm => training_example.query.continuations[training_example.truth].len() as f64,
         };
         Ok((n * step.loss, step.gradient.iter().map(|d| (n * d.as_f64()) as f32).collect()))
     }
 
-    fn prediction(&self, stem: &Stem<'_, B>, soft: &[f32]) -> Result<Prediction, TaskError> {
-        let scorer = Scorer::new(stem, &[soft], usize::MAX)?;
-        let query = self.lesson.query;
+    fn prediction(&self, shared_prefix: &SharedPrefix<'_, B>, soft: &[f32]) -> Result<Prediction, TaskError> {
+        let scorer = Scorer::new(shared_prefix, &[soft], usize::MAX)?;
+        let query = self.training_example.query;
         let log_likelihoods = scorer.log_likelihoods(&[query])?.swap_remove(0);
         let logits: Vec<f64> = scorer.next_token_logits(&[query])?[0].iter().map(|l| l.as_f64()).collect();
         let in_vocabulary = probabilities(&logits);

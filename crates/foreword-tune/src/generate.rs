@@ -15,7 +15,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::data::Dataset;
 use crate::encode::EncodeError;
-use crate::pass::{Grown, Hidden, Query, micro_batches};
+use crate::pass::{Batch, MaskedSpan, Query, micro_batches};
 use crate::task::{Examples, Goal, Task, TaskError};
 
 /// New tokens of a text where nothing else is said and the model's context leaves as much.
@@ -153,10 +153,10 @@ impl Task {
         budget: usize,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, TaskError> {
-        let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
-        let trunks = stem.plant(&[root], Taped::Nothing)?;
+        let shared_prefix = self.shared_prefix(model, examples, root.len() / self.row_width(model))?;
+        let trunks = shared_prefix.prefill(&[root], Taped::Nothing)?;
         let query = |context: &'t Vec<Token>| Query {
-            hidden: Hidden::NONE,
+            hidden: MaskedSpan::NONE,
             root: 0,
             context,
             continuations: &[],
@@ -170,11 +170,11 @@ impl Task {
         let writer =
             Writer { model, end, config, most, is_spaced: self.is_spaced("") || self.leaves_space() };
         let mut all = Vec::with_capacity(queries.len());
-        for part in micro_batches(&stem, &trunks, &queries, budget) {
+        for part in micro_batches(&shared_prefix, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
                 let queries = &queries[first..(first + MOST_TEXTS).min(part.end)];
-                let grown = Grown::new(&stem, &trunks, queries, Taped::Nothing)?;
-                match writer.write(&grown, queries, first, on_event)? {
+                let batch = Batch::new(&shared_prefix, &trunks, queries, Taped::Nothing)?;
+                match writer.write(&batch, queries, first, on_event)? {
                     ControlFlow::Continue(texts) => all.extend(texts),
                     ControlFlow::Break(()) => return Ok(all),
                 }
@@ -196,23 +196,23 @@ struct Writer<'a, B: Backend> {
 }
 
 impl<B: Backend> Writer<'_, B> {
-    /// The texts after the contexts of `grown`, the first of which is example `first`.
+    /// The texts after the contexts of `batch`, the first of which is example `first`.
     fn write(
         &self,
-        grown: &Grown<'_, B>,
+        batch: &Batch<'_, B>,
         queries: &[Query<'_>],
         first: usize,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<(), Vec<Generated>>, TaskError> {
         let backbone = &self.model.backbone;
-        let above = grown.context();
+        let above = batch.context();
         let begin = |(i, (path, query)): (usize, (Vec<Span>, &Query<'_>))| {
             Text::new(first + i, path, query, self.config)
         };
-        let mut texts: Vec<Text> = grown.paths().into_iter().zip(queries).enumerate().map(begin).collect();
+        let mut texts: Vec<Text> = batch.paths().into_iter().zip(queries).enumerate().map(begin).collect();
         let mut cache = Cache { blocks: Vec::new(), n_new: 0 };
         let mut whole: Vec<Option<Generated>> = vec![None; texts.len()];
-        let mut logits = backbone.logits(&grown.output.hidden);
+        let mut logits = backbone.logits(&batch.output.hidden);
         loop {
             for (text, logits) in texts.iter_mut().zip(logits.chunks_exact(backbone.spec().vocab)) {
                 let Some(token) = text.draw(logits, &self.config.sampling) else {
@@ -446,7 +446,8 @@ mod tests {
     use super::*;
 
     fn text(written: &str) -> Text {
-        let query = Query { hidden: Hidden::NONE, root: 0, context: &[], continuations: &[], extended: &[] };
+        let query =
+            Query { hidden: MaskedSpan::NONE, root: 0, context: &[], continuations: &[], extended: &[] };
         let text = Text::new(0, Vec::new(), &query, &GenerateConfig::default());
         Text { written: written.to_owned(), ..text }
     }

@@ -97,7 +97,7 @@ pub struct Fitted {
 /// alone tells apart are left as they are.
 #[must_use]
 pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Option<&Chat>) -> Fitted {
-    let before = template.render(|_| "a");
+    let before = template.sample();
     // One word among the labels shows how all are meant: "5" and "-1", "good" and ":(".
     let is_spaced = match chat {
         Some(chat) => chat.is_spaced(),
@@ -129,14 +129,17 @@ pub fn default_strings<S: AsRef<str>>(
     template: &Template,
     chat: Option<&Chat>,
 ) -> BTreeMap<String, String> {
-    let is_spaced = chat.map_or_else(|| takes_space(&template.render(|_| "a")), Chat::is_spaced);
+    let is_spaced = chat.map_or_else(|| takes_space(&template.sample()), Chat::is_spaced);
     Verbalizer::spaced_strings(names, is_spaced)
 }
 
 impl Joiner<'_> {
     /// The tokens of every text, up to its label or target.
     pub(crate) fn contexts(&self, texts: &[String]) -> Result<Vec<Vec<Token>>, EncodeError> {
-        texts.par_iter().map(|text| self.context(text)).collect()
+        match self.chat {
+            Some(_) => texts.par_iter().map(|text| self.context(text)).collect(),
+            None => Ok(self.tokenizer.encode_contexts(texts)?),
+        }
     }
 
     /// The tokens of a text, up to its label or target.

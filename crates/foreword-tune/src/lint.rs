@@ -3,7 +3,7 @@
 use crate::data::fields::slot_values;
 use crate::data::labels::is_whole;
 use crate::data::{DataError, Dataset, Place};
-use crate::task::Truths;
+use crate::task::GroundTruth;
 use crate::template::Template;
 use crate::verbalizer::Verbalizer;
 use std::borrow::Cow;
@@ -145,14 +145,14 @@ impl<'a> Part<'a> {
         dataset: &'a Dataset,
         template: &Template,
         text_field: Option<&str>,
-        truths: &'a Truths,
+        truths: &'a GroundTruth,
     ) -> Result<Self, DataError> {
         let texts = slot_values(template, dataset, text_field)?;
         let labels = match truths {
-            Truths::Unknown => Cow::Borrowed(&[][..]),
-            Truths::Labels(labels) => Cow::Borrowed(labels.as_slice()),
+            GroundTruth::Unknown => Cow::Borrowed(&[][..]),
+            GroundTruth::Labels(labels) => Cow::Borrowed(labels.as_slice()),
             // Equal targets are one label.
-            Truths::Targets(targets) => {
+            GroundTruth::Targets(targets) => {
                 let mut first = HashMap::new();
                 let all = targets.iter().enumerate();
                 Cow::Owned(all.map(|(row, target)| *first.entry(target).or_insert(row)).collect())

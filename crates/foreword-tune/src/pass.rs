@@ -1,4 +1,4 @@
-//! Examples below the stem: their log-likelihoods, and the loss and its gradient with respect to the soft prompts.
+//! Examples below the shared_prefix: their log-likelihoods, and the loss and its gradient with respect to the soft prompts.
 //!
 //! Examples are packed into micro-batches by a budget of tokens. Whatever the budget, each number comes out with the same
 //! bits: an example's rows depend only on the rows above them, and every sum runs in the order of the examples.
@@ -12,14 +12,14 @@ use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped
 
 use crate::continuations::{ended, ended_gradient};
 use crate::settings::Objective;
-use crate::stem::{Stem, TrunkGradients, Trunks};
+use crate::shared_prefix::{PrefixStates, SharedPrefix, TrunkGradients};
 
 /// A context and the continuations whose likelihood is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// Index of the soft prompt it stands below.
     pub root: usize,
-    /// All tokens of the context, those that the stem holds included.
+    /// All tokens of the context, those that the shared_prefix holds included.
     pub context: &'a [Token],
     /// Candidate continuations, each of at least one token, and behind them what some of these would go on to.
     pub continuations: &'a [&'a [Token]],
@@ -27,27 +27,27 @@ pub struct Query<'a> {
     /// [`crate::continuations`]. Empty where all are candidates.
     pub extended: &'a [usize],
     /// Virtual tokens that it does not see.
-    pub hidden: Hidden,
+    pub hidden: MaskedSpan,
 }
 
 /// Consecutive positions of a KV prefix that an example does not see: its own demonstration, where that is among them. The
 /// others stay where they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hidden {
+pub struct MaskedSpan {
     /// The first.
     pub first: usize,
     /// How many.
     pub n: usize,
 }
 
-impl Hidden {
+impl MaskedSpan {
     /// It sees all.
     pub const NONE: Self = Self { first: 0, n: 0 };
 }
 
 /// An example to learn from.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
+pub struct TrainingExample<'a> {
     /// Its context and candidates; under [`Objective::Lm`] only the true one is computed.
     pub query: Query<'a>,
     /// Index of the true continuation.
@@ -79,10 +79,10 @@ pub struct Step<E> {
     pub gradient: Vec<E>,
 }
 
-/// Soft prompts planted once, to score any number of queries below them.
+/// Soft prompts prefilled once, to score any number of queries below them.
 pub struct Scorer<'s, B: Backend> {
-    stem: &'s Stem<'s, B>,
-    trunks: Trunks<'s, B>,
+    shared_prefix: &'s SharedPrefix<'s, B>,
+    trunks: PrefixStates<'s, B>,
     budget: usize,
 }
 
@@ -92,8 +92,12 @@ impl<'s, B: Backend> Scorer<'s, B> {
     ///
     /// # Errors
     /// If a trunk is longer than the model's context.
-    pub fn new(stem: &'s Stem<'s, B>, roots: &[&[f32]], budget: usize) -> Result<Self, BackboneError> {
-        Ok(Self { stem, trunks: stem.plant(roots, Taped::Nothing)?, budget })
+    pub fn new(
+        shared_prefix: &'s SharedPrefix<'s, B>,
+        roots: &[&[f32]],
+        budget: usize,
+    ) -> Result<Self, BackboneError> {
+        Ok(Self { shared_prefix, trunks: shared_prefix.prefill(roots, Taped::Nothing)?, budget })
     }
 
     /// log f(continuation | soft prompt, context) for each query and continuation: sums over the continuation's tokens
@@ -119,13 +123,13 @@ impl<'s, B: Backend> Scorer<'s, B> {
     /// # Errors
     /// If a path is longer than the model's context.
     pub fn next_token_logits(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<B::Element>>, BackboneError> {
-        let backbone = self.stem.backbone();
+        let backbone = self.shared_prefix.backbone();
         let queries: Vec<Query<'_>> =
             queries.iter().map(|query| Query { continuations: &[], extended: &[], ..*query }).collect();
         let mut all = Vec::with_capacity(queries.len());
-        for part in micro_batches(self.stem, &self.trunks, &queries, self.budget) {
-            let grown = Grown::new(self.stem, &self.trunks, &queries[part], Taped::Nothing)?;
-            let logits = backbone.logits(&grown.output.hidden);
+        for part in micro_batches(self.shared_prefix, &self.trunks, &queries, self.budget) {
+            let batch = Batch::new(self.shared_prefix, &self.trunks, &queries[part], Taped::Nothing)?;
+            let logits = backbone.logits(&batch.output.hidden);
             all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
         }
         Ok(all)
@@ -133,48 +137,49 @@ impl<'s, B: Backend> Scorer<'s, B> {
 
     fn score(&self, queries: &[Query<'_>], full: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
         let mut all = Vec::with_capacity(queries.len());
-        for part in micro_batches(self.stem, &self.trunks, queries, self.budget) {
+        for part in micro_batches(self.shared_prefix, &self.trunks, queries, self.budget) {
             let queries = &queries[part];
-            let grown = Grown::new(self.stem, &self.trunks, queries, Taped::Nothing)?;
-            let scores = grown.scores(full).per_query.into_iter().zip(queries);
+            let batch = Batch::new(self.shared_prefix, &self.trunks, queries, Taped::Nothing)?;
+            let scores = batch.scores(full).per_query.into_iter().zip(queries);
             all.extend(scores.map(|(scores, query)| ended(scores, query.extended)));
         }
         Ok(all)
     }
 }
 
-/// Loss and gradient of each soft prompt over its lessons.
+/// Loss and gradient of each soft prompt over its examples.
 ///
 /// # Errors
 /// If a path is longer than the model's context.
 pub fn loss_and_gradient<B: Backend>(
-    stem: &Stem<'_, B>,
+    shared_prefix: &SharedPrefix<'_, B>,
     roots: &[&[f32]],
-    lessons: &[Lesson<'_>],
+    examples: &[TrainingExample<'_>],
     objective: Objective,
     budget: impl Into<Budget>,
 ) -> Result<Vec<Step<B::Element>>, BackboneError> {
     let budget = budget.into();
-    let trunks = stem.plant(roots, budget.tape)?;
+    let trunks = shared_prefix.prefill(roots, budget.tape)?;
     let mut steps: Vec<Step<B::Element>> = roots
         .iter()
         .map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] })
         .collect();
-    let learning: Vec<Learning<'_>> = lessons.iter().map(|lesson| Learning::of(lesson, objective)).collect();
-    let queries: Vec<Query<'_>> = learning.iter().map(Learning::query).collect();
+    let learning: Vec<ObjectiveExample<'_>> =
+        examples.iter().map(|training_example| ObjectiveExample::of(training_example, objective)).collect();
+    let queries: Vec<Query<'_>> = learning.iter().map(ObjectiveExample::query).collect();
     let shares = shares(roots.len(), &learning, objective);
     let mut d_trunks = trunks.zero_gradients();
-    for part in micro_batches(stem, &trunks, &queries, budget.tokens) {
-        let grown = Grown::new(stem, &trunks, &queries[part.clone()], budget.tape)?;
-        let scores = grown.scores(objective == Objective::Lm);
+    for part in micro_batches(shared_prefix, &trunks, &queries, budget.tokens) {
+        let batch = Batch::new(shared_prefix, &trunks, &queries[part.clone()], budget.tape)?;
+        let scores = batch.scores(objective == Objective::Lm);
         let mut d_scores = Vec::with_capacity(part.len());
-        for (lesson, scores) in learning[part].iter().zip(&scores.per_query) {
-            let root = lesson.root;
-            let (loss, d) = lesson.loss(scores, shares[root]);
+        for (training_example, scores) in learning[part].iter().zip(&scores.per_query) {
+            let root = training_example.root;
+            let (loss, d) = training_example.loss(scores, shares[root]);
             steps[root].loss += loss;
             d_scores.push(d);
         }
-        grown.backward(&scores, &d_scores, &mut d_trunks, &mut steps);
+        batch.backward(&scores, &d_scores, &mut d_trunks, &mut steps);
     }
     for (step, d) in steps.iter_mut().zip(trunks.backward(d_trunks).into_iter().flatten()) {
         step.gradient = d;
@@ -182,10 +187,10 @@ pub fn loss_and_gradient<B: Backend>(
     Ok(steps)
 }
 
-/// A lesson with the continuations that its objective needs.
-struct Learning<'a> {
+/// A training_example with the continuations that its objective needs.
+struct ObjectiveExample<'a> {
     root: usize,
-    hidden: Hidden,
+    hidden: MaskedSpan,
     context: &'a [Token],
     continuations: Cow<'a, [&'a [Token]]>,
     extended: Cow<'a, [usize]>,
@@ -193,10 +198,10 @@ struct Learning<'a> {
     objective: Objective,
 }
 
-impl<'a> Learning<'a> {
-    fn of(lesson: &Lesson<'a>, objective: Objective) -> Self {
-        let Query { root, hidden, context, continuations, extended } = lesson.query;
-        let truth = lesson.truth;
+impl<'a> ObjectiveExample<'a> {
+    fn of(training_example: &TrainingExample<'a>, objective: Objective) -> Self {
+        let Query { root, hidden, context, continuations, extended } = training_example.query;
+        let truth = training_example.truth;
         let (continuations, extended, truth) = match objective {
             Objective::Label => (continuations.into(), extended.into(), truth),
             Objective::Lm => {
@@ -235,12 +240,12 @@ impl<'a> Learning<'a> {
 }
 
 /// What one example (objective label) or one label token (objective lm) weighs in the mean, per root.
-fn shares(n_roots: usize, learning: &[Learning<'_>], objective: Objective) -> Vec<f64> {
+fn shares(n_roots: usize, learning: &[ObjectiveExample<'_>], objective: Objective) -> Vec<f64> {
     let mut counts = vec![0usize; n_roots];
-    for lesson in learning {
-        counts[lesson.root] += match objective {
+    for training_example in learning {
+        counts[training_example.root] += match objective {
             Objective::Label => 1,
-            Objective::Lm => lesson.continuations[0].len(),
+            Objective::Lm => training_example.continuations[0].len(),
         };
     }
     counts.into_iter().map(|n| 1.0 / n.max(1) as f64).collect()
@@ -254,14 +259,15 @@ pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
 
 /// Consecutive queries that fit the budget together, at least one each.
 pub(crate) fn micro_batches<B: Backend>(
-    stem: &Stem<'_, B>,
-    trunks: &Trunks<'_, B>,
+    shared_prefix: &SharedPrefix<'_, B>,
+    trunks: &PrefixStates<'_, B>,
     queries: &[Query<'_>],
     budget: usize,
 ) -> Vec<Range<usize>> {
     let cost = |query: &Query<'_>| {
-        let own = if stem.plants_per_example() { trunks.n_virtual(query.root) } else { 0 };
-        let above = if query.hidden.n > 0 { stem.n_before(query.context) } else { stem.n_shared() };
+        let own = if shared_prefix.prompt_per_example() { trunks.n_virtual(query.root) } else { 0 };
+        let above =
+            if query.hidden.n > 0 { shared_prefix.n_before(query.context) } else { shared_prefix.n_shared() };
         query.context.len() - above + n_leaf_rows(query) + own
     };
     let mut parts = Vec::new();
@@ -281,9 +287,9 @@ pub(crate) fn micro_batches<B: Backend>(
 }
 
 /// A micro-batch after its forward pass.
-pub(crate) struct Grown<'p, B: Backend> {
-    stem: &'p Stem<'p, B>,
-    trunks: &'p Trunks<'p, B>,
+pub(crate) struct Batch<'p, B: Backend> {
+    shared_prefix: &'p SharedPrefix<'p, B>,
+    trunks: &'p PrefixStates<'p, B>,
     queries: &'p [Query<'p>],
     /// A segment for each query, followed by the leaves of its continuations.
     forest: Forest,
@@ -308,7 +314,7 @@ struct Scores<E> {
     logits: Vec<E>,
 }
 
-impl<'p, B: Backend> Grown<'p, B> {
+impl<'p, B: Backend> Batch<'p, B> {
     /// Keys and values of all that stands above and in the contexts, by context block.
     pub(crate) fn context(&self) -> Vec<&KeyValues<B>> {
         let mut context = self.trunks.context();
@@ -325,8 +331,8 @@ impl<'p, B: Backend> Grown<'p, B> {
     }
 
     pub(crate) fn new(
-        stem: &'p Stem<'p, B>,
-        trunks: &'p Trunks<'p, B>,
+        shared_prefix: &'p SharedPrefix<'p, B>,
+        trunks: &'p PrefixStates<'p, B>,
         queries: &'p [Query<'p>],
         tape: Taped,
     ) -> Result<Self, BackboneError> {
@@ -334,10 +340,11 @@ impl<'p, B: Backend> Grown<'p, B> {
         let mut above: Vec<Parent> =
             queries.iter().map(|query| trunks.parent(query.root, query.hidden)).collect();
         let mut frozen = None;
-        if stem.plants_per_example() {
-            let befores =
-                queries.iter().map(|query| &query.context[stem.n_shared()..stem.n_before(query.context)]);
-            let (key_values, rows) = frozen_contexts(stem, trunks, befores)?;
+        if shared_prefix.prompt_per_example() {
+            let befores = queries
+                .iter()
+                .map(|query| &query.context[shared_prefix.n_shared()..shared_prefix.n_before(query.context)]);
+            let (key_values, rows) = frozen_contexts(shared_prefix, trunks, befores)?;
             for ((query, above), rows) in queries.iter().zip(&mut above).zip(rows) {
                 let mut path = trunks.path(query.root);
                 let position = path.last().map_or(0, Span::end);
@@ -353,17 +360,17 @@ impl<'p, B: Backend> Grown<'p, B> {
         let (mut wanted, mut last) = (Vec::new(), Vec::new());
         for (query, above) in queries.iter().zip(above) {
             let first = forest.n_rows();
-            if stem.plants_per_example() {
+            if shared_prefix.prompt_per_example() {
                 let n_virtual = trunks.n_virtual(query.root);
                 tokens.extend(std::iter::repeat_n(0, n_virtual));
                 learned.extend(first..first + n_virtual);
                 values.extend_from_slice(trunks.root(query.root));
-                tokens.extend_from_slice(&query.context[stem.n_before(query.context)..]);
+                tokens.extend_from_slice(&query.context[shared_prefix.n_before(query.context)..]);
             } else if query.hidden.n > 0 {
                 // The shared tokens of the others have seen what this one must not.
-                tokens.extend_from_slice(&query.context[stem.n_before(query.context)..]);
+                tokens.extend_from_slice(&query.context[shared_prefix.n_before(query.context)..]);
             } else {
-                tokens.extend_from_slice(&query.context[stem.n_shared()..]);
+                tokens.extend_from_slice(&query.context[shared_prefix.n_shared()..]);
             }
             let segment = forest.push(above, tokens.len() - first);
             last.push(wanted.len());
@@ -377,16 +384,16 @@ impl<'p, B: Backend> Grown<'p, B> {
                 }
             }
         }
-        let rows = stem.rows(&tokens, &learned, &values);
+        let rows = shared_prefix.rows(&tokens, &learned, &values);
         let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape };
-        let output = stem.backbone().forward(input)?;
-        Ok(Self { stem, trunks, queries, forest, frozen, learned, output, last })
+        let output = shared_prefix.backbone().forward(input)?;
+        Ok(Self { shared_prefix, trunks, queries, forest, frozen, learned, output, last })
     }
 
     /// Log-likelihoods under the full softmax. Without `full`, the log-sum-exp of each context's last row is left out: it
     /// is the same for all candidates.
     fn scores(&self, full: bool) -> Scores<B::Element> {
-        let backbone = self.stem.backbone();
+        let backbone = self.shared_prefix.backbone();
         let backend = backbone.backend();
         let mut pairs = Vec::new();
         let mut summed = Vec::new();
@@ -438,11 +445,11 @@ impl<'p, B: Backend> Grown<'p, B> {
             d_context,
             learned: &self.learned,
         };
-        let d_rows = self.stem.backbone().backward(tape, gradient);
+        let d_rows = self.shared_prefix.backbone().backward(tape, gradient);
         if self.learned.is_empty() {
             return;
         }
-        let values = self.stem.backbone().backend().values(&d_rows);
+        let values = self.shared_prefix.backbone().backend().values(&d_rows);
         let mut rest = &values[..];
         for query in self.queries {
             let sum = &mut steps[query.root].gradient;
@@ -454,7 +461,7 @@ impl<'p, B: Backend> Grown<'p, B> {
 
     /// The gradient of the wanted hidden rows.
     fn d_hidden(&self, scores: &Scores<B::Element>, d_scores: &[Vec<f64>]) -> B::Rows {
-        let backbone = self.stem.backbone();
+        let backbone = self.shared_prefix.backbone();
         let backend = backbone.backend();
         let mut d_logits = Vec::with_capacity(scores.pairs.len());
         let mut d_sums = vec![0.0; scores.summed.len()];
@@ -488,12 +495,12 @@ impl<'p, B: Backend> Grown<'p, B> {
 /// Keys and values of the contexts that stand before the learned rows, each once, and the rows of each example's own. What was
 /// kept is not computed.
 fn frozen_contexts<'q, B: Backend>(
-    stem: &Stem<'_, B>,
-    trunks: &Trunks<'_, B>,
+    shared_prefix: &SharedPrefix<'_, B>,
+    trunks: &PrefixStates<'_, B>,
     befores: impl Iterator<Item = &'q [Token]>,
 ) -> Result<(KeyValues<B>, Vec<Range<usize>>), BackboneError> {
     let (mut kept, mut computed) = (Vec::new(), Forest::new());
-    let mut cache = stem.contexts();
+    let mut cache = shared_prefix.contexts();
     // Where a context begins: among those that were kept, or among those to be computed.
     let mut places: HashMap<&[Token], (bool, usize)> = HashMap::new();
     let mut tokens: Vec<Token> = Vec::new();
@@ -518,7 +525,7 @@ fn frozen_contexts<'q, B: Backend>(
         });
         order.push((place, before.len()));
     }
-    let backbone = stem.backbone();
+    let backbone = shared_prefix.backbone();
     let rows = backbone.embed(&tokens);
     let context = trunks.context();
     let input = Input { rows, forest: &computed, context: &context, wanted: &[], tape: Taped::Nothing };

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use foreword_backbone::kernels::Token;
 
 use crate::continuations::Continuations;
-use crate::pass::{Hidden, Lesson, Query};
-use crate::task::{Examples, Goal, Task, Truths};
+use crate::pass::{MaskedSpan, Query, TrainingExample};
+use crate::task::{Examples, Goal, GroundTruth, Task};
 
 /// The continuations of every example whose likelihood counts, and which is the true one.
-pub(crate) enum Candidates<'a> {
+pub(crate) enum ContinuationSet<'a> {
     /// The labels: their usual tokens, those of the examples that have others, and the true label of each.
     Labels { usual: Sequences<'a>, unusual: BTreeMap<usize, Sequences<'a>>, truths: &'a [usize] },
     /// Each example's target.
@@ -29,7 +29,7 @@ impl<'a> From<&'a Continuations> for Sequences<'a> {
     }
 }
 
-impl<'a> Candidates<'a> {
+impl<'a> ContinuationSet<'a> {
     /// Those of a task's examples.
     pub(crate) fn of(task: &'a Task, examples: &'a Examples) -> Self {
         match (&task.goal, &examples.truths) {
@@ -38,10 +38,10 @@ impl<'a> Candidates<'a> {
                 unusual: examples.unusual.iter().map(|(&example, own)| (example, own.into())).collect(),
                 truths: examples.labels(),
             },
-            (Goal::Generation(_), Truths::Targets(targets)) => {
+            (Goal::Generation(_), GroundTruth::Targets(targets)) => {
                 Self::Targets(targets.iter().map(|target| [target.as_slice()]).collect())
             }
-            (Goal::Generation(_), Truths::Labels(_) | Truths::Unknown) => Self::Targets(Vec::new()),
+            (Goal::Generation(_), GroundTruth::Labels(_) | GroundTruth::Unknown) => Self::Targets(Vec::new()),
         }
     }
 
@@ -68,15 +68,19 @@ impl<'a> Candidates<'a> {
     pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
         let context = &examples.contexts[example];
         let (continuations, extended) = self.sequences(example);
-        Query { hidden: Hidden::NONE, root: 0, context, continuations, extended }
+        Query { hidden: MaskedSpan::NONE, root: 0, context, continuations, extended }
     }
 
     /// The same with its truth.
-    pub(crate) fn lesson<'q>(&'q self, examples: &'q Examples, example: usize) -> Lesson<'q> {
+    pub(crate) fn training_example<'q>(
+        &'q self,
+        examples: &'q Examples,
+        example: usize,
+    ) -> TrainingExample<'q> {
         let truth = match self {
             Self::Labels { truths, .. } => truths[example],
             Self::Targets(_) => 0,
         };
-        Lesson { query: self.query(examples, example), truth }
+        TrainingExample { query: self.query(examples, example), truth }
     }
 }

@@ -14,7 +14,7 @@ use crate::chat::Chat;
 use crate::joint::Joiner;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, LearningRate, Method, Placement};
-use crate::stem::row_width;
+use crate::shared_prefix::row_width;
 use crate::task::{Classification, Generation, Goal, Task, TaskError};
 use crate::template::{Template, TemplateError};
 use crate::train::{Outcome, TrainConfig};

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
 use crate::init::normal;
-use crate::pass::Hidden;
-use crate::progress::Running;
+use crate::pass::MaskedSpan;
+use crate::state::CandidateState;
 use crate::train::TrainError;
 
 /// Streams of a seed's random numbers, beside those of the epochs.
@@ -27,20 +27,20 @@ pub struct Regularizers {
 }
 
 /// The rows that the model sees in a step.
-pub(crate) struct Seen {
+pub(crate) struct StepRows {
     /// `[P, W]`, without those that were left out.
     pub(crate) values: Vec<f32>,
     /// Which rows they are; `None`: all.
     kept: Option<Vec<usize>>,
 }
 
-impl Seen {
+impl StepRows {
     /// Where hidden rows are among those that were not left out.
-    pub(crate) fn hidden(&self, hidden: Hidden) -> Hidden {
+    pub(crate) fn hidden(&self, hidden: MaskedSpan) -> MaskedSpan {
         let Some(kept) = &self.kept else { return hidden };
         let below = |row| kept.partition_point(|&kept| kept < row);
         let first = below(hidden.first);
-        Hidden { first, n: below(hidden.first + hidden.n) - first }
+        MaskedSpan { first, n: below(hidden.first + hidden.n) - first }
     }
 
     /// The gradient of all `n` numbers, zero for rows that were left out.
@@ -73,7 +73,7 @@ impl Regularizers {
     }
 
     /// What of a candidate's rows of `width` numbers the model sees in step `step`.
-    pub(crate) fn seen(&self, run: &Running, width: usize, seed: u64, step: u64) -> Seen {
+    pub(crate) fn seen(&self, run: &CandidateState, width: usize, seed: u64, step: u64) -> StepRows {
         let rng = |stream: u64| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(stream | step);
@@ -86,7 +86,7 @@ impl Regularizers {
         }
         let n_rows = values.len() / width;
         if self.token_dropout == 0.0 {
-            return Seen { values, kept: None };
+            return StepRows { values, kept: None };
         }
         let mut rng = rng(DROPOUT);
         let mut stays = |_: &usize| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 >= self.token_dropout;
@@ -95,11 +95,11 @@ impl Regularizers {
             kept.push((step % n_rows as u64) as usize);
         }
         let values = kept.iter().flat_map(|&row| &values[row * width..(row + 1) * width]).copied().collect();
-        Seen { values, kept: Some(kept) }
+        StepRows { values, kept: Some(kept) }
     }
 
     /// What an update leaves to be done: the way from the init is cut, the average moves on.
-    pub(crate) fn settle(&self, run: &mut Running, width: usize, step: u64) {
+    pub(crate) fn after_update(&self, run: &mut CandidateState, width: usize, step: u64) {
         if self.trust_region > 0.0
             && let Some(init) = &run.init
         {

@@ -4,10 +4,10 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::Backend;
 
 use crate::metrics::{Confusion, Evaluation};
-use crate::pass::{Lesson, Query, Scorer, log_sum_exp};
-use crate::queries::Candidates;
+use crate::pass::{Query, Scorer, TrainingExample, log_sum_exp};
+use crate::queries::ContinuationSet;
 use crate::settings::Objective;
-use crate::stem::Stem;
+use crate::shared_prefix::SharedPrefix;
 use crate::task::{Examples, Task, TaskError};
 
 /// Examples between two reports of progress.
@@ -18,7 +18,7 @@ impl Task {
     /// in nats. An empty `root` is the bare model. `progress` is told how many examples are done.
     ///
     /// # Errors
-    /// As [`Task::stem`].
+    /// As [`Task::shared_prefix`].
     pub fn log_likelihoods<B: Backend>(
         &self,
         model: &Model<B>,
@@ -35,7 +35,7 @@ impl Task {
     /// members together.
     ///
     /// # Errors
-    /// As [`Task::stem`].
+    /// As [`Task::shared_prefix`].
     pub fn mean_log_likelihoods<B: Backend>(
         &self,
         model: &Model<B>,
@@ -50,7 +50,7 @@ impl Task {
     /// Loss, and labels where there are any, of examples whose truths are known.
     ///
     /// # Errors
-    /// As [`Task::stem`].
+    /// As [`Task::shared_prefix`].
     pub fn evaluate<B: Backend>(
         &self,
         model: &Model<B>,
@@ -65,7 +65,7 @@ impl Task {
     /// The same for an ensemble, by [`Task::mean_log_likelihoods`].
     ///
     /// # Errors
-    /// As [`Task::stem`].
+    /// As [`Task::shared_prefix`].
     pub fn evaluate_ensemble<B: Backend>(
         &self,
         model: &Model<B>,
@@ -81,7 +81,7 @@ impl Task {
     /// which is cheaper and says as much of the labels' probabilities.
     ///
     /// # Errors
-    /// As [`Task::stem`].
+    /// As [`Task::shared_prefix`].
     pub fn scores<B: Backend>(
         &self,
         model: &Model<B>,
@@ -108,10 +108,10 @@ impl Task {
         if self.objective() == Objective::Label {
             return choice_loss(scores, examples.labels());
         }
-        let candidates = Candidates::of(self, examples);
+        let candidates = ContinuationSet::of(self, examples);
         let (mut total, mut n) = (0.0, 0);
         for (example, scores) in scores.iter().enumerate().take(candidates.n()) {
-            let Lesson { query, truth } = candidates.lesson(examples, example);
+            let TrainingExample { query, truth } = candidates.training_example(examples, example);
             total -= scores[truth];
             n += query.continuations[truth].len();
         }
@@ -144,34 +144,34 @@ impl Task {
         full: bool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let stem = self.stem(model, examples, root.len() / self.row_width(model))?;
-        self.score_below(&stem, root, examples, budget, full, progress)
+        let shared_prefix = self.shared_prefix(model, examples, root.len() / self.row_width(model))?;
+        self.score_below(&shared_prefix, root, examples, budget, full, progress)
     }
 
-    /// Loss, and labels where there are any, below a stem of these examples that may keep their contexts.
+    /// Loss, and labels where there are any, below a shared_prefix of these examples that may keep their contexts.
     pub(crate) fn evaluate_below<B: Backend>(
         &self,
-        stem: &Stem<'_, B>,
+        shared_prefix: &SharedPrefix<'_, B>,
         root: &[f32],
         examples: &Examples,
         budget: usize,
     ) -> Result<Evaluation, TaskError> {
         let full = self.objective() == Objective::Lm;
-        let scores = self.score_below(stem, root, examples, budget, full, &mut |_| {})?;
+        let scores = self.score_below(shared_prefix, root, examples, budget, full, &mut |_| {})?;
         Ok(self.judge(&scores, examples))
     }
 
     fn score_below<B: Backend>(
         &self,
-        stem: &Stem<'_, B>,
+        shared_prefix: &SharedPrefix<'_, B>,
         root: &[f32],
         examples: &Examples,
         budget: usize,
         full: bool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let candidates = Candidates::of(self, examples);
-        let scorer = Scorer::new(stem, &[root], budget)?;
+        let candidates = ContinuationSet::of(self, examples);
+        let scorer = Scorer::new(shared_prefix, &[root], budget)?;
         let mut scores = Vec::with_capacity(examples.n());
         let indices: Vec<usize> = (0..examples.n()).collect();
         for part in indices.chunks(REPORT_EVERY) {

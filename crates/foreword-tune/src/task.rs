@@ -13,7 +13,7 @@ use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, EncodedText, Encoder, n_cut};
 use crate::joint::{Joiner, takes_space};
 use crate::settings::{Joining, Method, Objective, Placement, TaskKind};
-use crate::stem::{Stem, row_width};
+use crate::shared_prefix::{SharedPrefix, row_width};
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
 
@@ -166,7 +166,7 @@ pub struct Examples {
     /// Every context, `[T]` tokens of its own.
     pub contexts: Vec<Vec<Token>>,
     /// What is to follow each.
-    pub truths: Truths,
+    pub truths: GroundTruth,
     /// The labels' tokens behind contexts behind which they are not the usual ones, by example.
     pub unusual: BTreeMap<usize, Continuations>,
     /// How many were cut to fit.
@@ -186,15 +186,15 @@ impl Examples {
     #[must_use]
     pub fn labels(&self) -> &[usize] {
         match &self.truths {
-            Truths::Labels(labels) => labels,
-            Truths::Targets(_) | Truths::Unknown => &[],
+            GroundTruth::Labels(labels) => labels,
+            GroundTruth::Targets(_) | GroundTruth::Unknown => &[],
         }
     }
 }
 
 /// What is to follow the contexts of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Truths {
+pub enum GroundTruth {
     /// Nobody says.
     Unknown,
     /// A label each, as an index of the verbalizer.
@@ -203,7 +203,7 @@ pub enum Truths {
     Targets(Vec<Vec<Token>>),
 }
 
-impl Truths {
+impl GroundTruth {
     /// For how many examples it is known.
     #[must_use]
     pub fn n(&self) -> usize {
@@ -269,7 +269,8 @@ impl Task {
         let examples = match (&self.goal, truth_field) {
             (Goal::Classification(to), field) => {
                 let indices = |field| to.verbalizer.label_indices(dataset, field);
-                let truths = field.map(indices).transpose()?.map_or(Truths::Unknown, Truths::Labels);
+                let truths =
+                    field.map(indices).transpose()?.map_or(GroundTruth::Unknown, GroundTruth::Labels);
                 self.labelled(model, n_virtual, dataset, (&to.verbalizer, truths))?
             }
             (Goal::Generation(to), Some(field)) => self.targeted(model, n_virtual, dataset, (*to, field))?,
@@ -294,7 +295,7 @@ impl Task {
         let n_cut = n_cut(&encoded);
         Ok(Examples {
             contexts: encoded.into_iter().map(|text| text.tokens).collect(),
-            truths: Truths::Unknown,
+            truths: GroundTruth::Unknown,
             unusual: BTreeMap::new(),
             n_cut,
             seconds: start.elapsed().as_secs_f64(),
@@ -328,7 +329,7 @@ impl Task {
         model: &Model<B>,
         n_virtual: usize,
         dataset: &Dataset,
-        (verbalizer, truths): (&Verbalizer, Truths),
+        (verbalizer, truths): (&Verbalizer, GroundTruth),
     ) -> Result<Examples, TaskError> {
         let encoder = self.encoder(model, n_virtual, false)?;
         let (strings, usual) = (verbalizer.strings(), verbalizer.usual().candidates());
@@ -360,7 +361,7 @@ impl Task {
     #[must_use]
     pub fn n_leaf_rows(&self, examples: &Examples, example: usize) -> usize {
         let continuations = match (&examples.truths, self.verbalizer()) {
-            (Truths::Targets(targets), _) => &targets[example..=example],
+            (GroundTruth::Targets(targets), _) => &targets[example..=example],
             (_, Some(labels)) => examples.unusual.get(&example).unwrap_or(labels.usual()).tokens(),
             (_, None) => &[],
         };
@@ -374,7 +375,7 @@ impl Task {
         let after_words = match &self.chat {
             Some(chat) => chat.is_spaced(),
             None if self.joining == Joining::Apart => !self.template.source().ends_with(char::is_whitespace),
-            None => takes_space(&self.template.render(|_| "a")),
+            None => takes_space(&self.template.sample()),
         };
         after_words && !target.starts_with(char::is_whitespace)
     }
@@ -394,7 +395,7 @@ impl Task {
             return Ok(false);
         }
         let (here, whole) = (self.joiner(model), Joiner { joining: Joining::Whole, ..self.joiner(model) });
-        let text = self.template.render(|_| "a");
+        let text = self.template.sample();
         match &self.goal {
             Goal::Classification(to) => {
                 let (context, strings) = (here.context(&text)?, to.verbalizer.strings());
@@ -434,7 +435,7 @@ impl Task {
         };
         let (joined, n_cut) = joined(&encoder, dataset, |row| reserved[row], join, Vec::len)?;
         let (contexts, targets) = joined.into_iter().unzip();
-        let truths = Truths::Targets(targets);
+        let truths = GroundTruth::Targets(targets);
         Ok(Examples { contexts, truths, unusual: BTreeMap::new(), n_cut, seconds: 0.0 })
     }
 
@@ -442,12 +443,12 @@ impl Task {
     ///
     /// # Errors
     /// If the placement needs a BOS that the tokenizer does not give.
-    pub fn stem<'m, B: Backend>(
+    pub fn shared_prefix<'m, B: Backend>(
         &self,
         model: &'m Model<B>,
         examples: &Examples,
         n_virtual: usize,
-    ) -> Result<Stem<'m, B>, TaskError> {
+    ) -> Result<SharedPrefix<'m, B>, TaskError> {
         let n_leading = self.leading(model).len();
         match (self.placement, &self.chat) {
             (Placement::AfterBos, None) if n_leading == 0 => return Err(TaskError::NoBos),
@@ -458,7 +459,7 @@ impl Task {
         let contexts = examples.contexts.iter().map(Vec::as_slice);
         if n_virtual == 0 {
             let bare = (Method::Prompt, Placement::Front);
-            return Ok(Stem::new(&model.backbone, bare, n_leading, contexts)?);
+            return Ok(SharedPrefix::new(&model.backbone, bare, n_leading, contexts)?);
         }
         if self.method == Method::Prefix {
             match self.placement {
@@ -471,7 +472,7 @@ impl Task {
                 Placement::Front | Placement::AfterBos | Placement::System => {}
             }
         }
-        Ok(Stem::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
+        Ok(SharedPrefix::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
     }
 
     /// The tokens that all texts begin with and that learned rows may stand after: the BOS, or under the placement system all

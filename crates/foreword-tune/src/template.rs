@@ -72,6 +72,9 @@ enum Part {
     Slot(usize),
 }
 
+/// What stands for a text where only what is around it matters.
+pub(crate) const SAMPLE: &str = "a";
+
 impl Template {
     /// The token that the tokenizer puts before every text and that the template begins with as well, so that texts begin with
     /// it twice.
@@ -160,6 +163,11 @@ impl Template {
     pub fn render<'v>(&self, value: impl Fn(&str) -> &'v str) -> String {
         let values: Vec<&str> = self.slots().map(value).collect();
         self.render_values(&values)
+    }
+
+    /// The template around [`SAMPLE`] texts.
+    pub(crate) fn sample(&self) -> String {
+        self.render(|_| SAMPLE)
     }
 
     /// The template as it was written.

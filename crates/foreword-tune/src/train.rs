@@ -9,16 +9,16 @@ use foreword_backbone::{Model, Taped};
 use foreword_format::{FormatError, SoftPrompt};
 
 use crate::context_tuning::{Demonstration, hidden};
-use crate::contexts::{ContextRoom, SharedRoom};
+use crate::frozen_texts::{CacheBudget, SharedBudget};
 use crate::metrics::Evaluation;
 use crate::optimizer::{clip, rate};
 use crate::order::Order;
-use crate::pass::{Budget, Lesson, Query, loss_and_gradient};
-use crate::progress::Progress;
-use crate::queries::Candidates;
+use crate::pass::{Budget, Query, TrainingExample, loss_and_gradient};
+use crate::queries::ContinuationSet;
 use crate::regularize::Regularizers;
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
-use crate::stem::Stem;
+use crate::shared_prefix::SharedPrefix;
+use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
@@ -71,7 +71,7 @@ pub struct TrainConfig {
     /// Training examples that a KV prefix began as: each does not see itself in it.
     pub demonstrations: Vec<Demonstration>,
     /// Room for what the model makes of texts that stand before the learned rows.
-    pub context_room: ContextRoom,
+    pub cache_budget: CacheBudget,
     /// How many of several candidates learn to the end; the others leave by halves.
     pub survivors: usize,
     /// Most tokens computed at a time.
@@ -97,7 +97,7 @@ impl Default for TrainConfig {
             seed: 0,
             regularizers: Regularizers::default(),
             demonstrations: Vec::new(),
-            context_room: ContextRoom::default(),
+            cache_budget: CacheBudget::default(),
             survivors: 1,
             micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
             recompute: false,
@@ -148,9 +148,9 @@ pub enum Event<'a> {
         /// The candidate's number, from 0.
         candidate: usize,
         /// Its numbers.
-        made: Made,
+        made: StepStats,
         /// The run so far.
-        progress: &'a Progress,
+        progress: &'a TrainState,
     },
     /// Dev was evaluated; step 0 is the init.
     Eval {
@@ -163,22 +163,22 @@ pub enum Event<'a> {
         /// No earlier evaluation was better.
         best: bool,
         /// The run so far.
-        progress: &'a Progress,
+        progress: &'a TrainState,
     },
     /// A candidate left: it was not among the better half, was no longer getting better, or diverged.
-    Left {
+    Stopped {
         /// The candidate's number, from 0.
         candidate: usize,
         /// Updates it made.
         step: u64,
         /// Why.
-        ended: Ended,
+        ended: StopReason,
     },
 }
 
 /// An update in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Made {
+pub struct StepStats {
     /// From 1.
     pub step: u64,
     /// Loss of the batch before the update.
@@ -194,7 +194,7 @@ pub struct Made {
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ended {
+pub enum StopReason {
     /// All steps were made.
     Finished,
     /// Dev did not get better any more.
@@ -220,7 +220,7 @@ pub struct Outcome {
     /// Updates after which the kept rows stood.
     pub best_step: u64,
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: StopReason,
     /// The lowest loss on dev, where there was one.
     pub dev_loss: Option<f64>,
 }
@@ -243,7 +243,7 @@ pub enum TrainError {
     NoExamples,
     /// Examples without a label or target can't be learned from.
     #[error("{examples} examples have {truths} labels or targets: each needs one")]
-    Truths {
+    GroundTruth {
         /// Number of examples.
         examples: usize,
         /// Number of labels or targets.
@@ -315,7 +315,7 @@ fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
     }
 }
 
-/// Learns: goes on from `start` (the init, or a [`Progress`] of the same run), takes batches of `train`, keeps what is best
+/// Learns: goes on from `start` (the init, or a [`TrainState`] of the same run), takes batches of `train`, keeps what is best
 /// on `dev`. Better is a lower loss: on a small dev set it says more than the accuracy, which moves in steps of one
 /// example. Without dev examples the last rows are kept. The init itself is evaluated too and may win.
 ///
@@ -325,7 +325,7 @@ pub fn train<B: Backend>(
     model: &Model<B>,
     task: &Task,
     data: (&Examples, Option<&Examples>),
-    start: impl Into<Progress>,
+    start: impl Into<TrainState>,
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Outcome, TrainError> {
@@ -343,7 +343,7 @@ pub fn train_all<B: Backend>(
     model: &Model<B>,
     task: &Task,
     (train, dev): (&Examples, Option<&Examples>),
-    start: impl Into<Progress>,
+    start: impl Into<TrainState>,
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Population, TrainError> {
@@ -356,12 +356,12 @@ pub fn train_all<B: Backend>(
             run.init.get_or_insert_with(|| start.clone());
         }
     }
-    let room = SharedRoom::from(&config.context_room);
-    let stem = |examples: &Examples| -> Result<Stem<'_, B>, TrainError> {
-        let stem = task.stem(model, examples, progress.n_virtual())?;
-        stem.keep_contexts(&room).map_err(|source| TrainError::Contexts { source })
+    let room = SharedBudget::from(&config.cache_budget);
+    let shared_prefix = |examples: &Examples| -> Result<SharedPrefix<'_, B>, TrainError> {
+        let shared_prefix = task.shared_prefix(model, examples, progress.n_virtual())?;
+        shared_prefix.cache_frozen_texts(&room).map_err(|source| TrainError::Contexts { source })
     };
-    let (dev_stem, stem) = (dev.map(&stem).transpose()?, stem(train)?);
+    let (dev_prefix, shared_prefix) = (dev.map(&shared_prefix).transpose()?, shared_prefix(train)?);
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
     let seeds: Vec<u64> = progress.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
@@ -369,20 +369,22 @@ pub fn train_all<B: Backend>(
         .iter()
         .map(|&seed| Order::at(progress.step, batch_size, train.n(), config.shuffle.then_some(seed)));
     let orders = orders.collect();
-    let candidates = Candidates::of(task, train);
-    let learner = Learner { stem: &stem, task, train, candidates, config, batch_size, seeds };
+    let candidates = ContinuationSet::of(task, train);
+    let learner =
+        Learner { shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
     let budget = config.micro_batch_tokens;
-    let dev = dev.zip(dev_stem).map(|(examples, stem)| Dev { stem, task, examples, budget });
+    let dev =
+        dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev { shared_prefix, task, examples, budget });
     let ended = learner.run(&mut progress, orders, dev.as_ref(), on_event)?;
     progress.into_population(config.keep, ended)
 }
 
 /// What all steps of a run share.
 struct Learner<'a, B: Backend> {
-    stem: &'a Stem<'a, B>,
+    shared_prefix: &'a SharedPrefix<'a, B>,
     task: &'a Task,
     train: &'a Examples,
-    candidates: Candidates<'a>,
+    candidates: ContinuationSet<'a>,
     config: &'a TrainConfig,
     batch_size: usize,
     seeds: Vec<u64>,
@@ -392,66 +394,67 @@ impl<B: Backend> Learner<'_, B> {
     /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
     fn run(
         &self,
-        progress: &mut Progress,
+        progress: &mut TrainState,
         mut orders: Vec<Order>,
         dev: Option<&Dev<'_, B>>,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Ended, TrainError> {
+    ) -> Result<StopReason, TrainError> {
         let config = self.config;
         let mut flow = ControlFlow::Continue(());
         loop {
             if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(progress.step)) {
                 flow = dev.evaluate_all(progress, on_event)?;
                 for candidate in progress.halve(config) {
-                    flow = both(flow, progress.leave(candidate, Ended::Dropped, on_event));
+                    flow = or_break(flow, progress.leave(candidate, StopReason::Dropped, on_event));
                 }
             }
             if progress.step == config.steps {
-                return Ok(Ended::Finished);
+                return Ok(StopReason::Finished);
             }
             if flow.is_break() {
-                return Ok(Ended::Stopped);
+                return Ok(StopReason::Stopped);
             }
-            for candidate in progress.going() {
+            for candidate in progress.active() {
                 if config.patience > 0 && progress.runs[candidate].since_best >= config.patience {
-                    flow = both(flow, progress.leave(candidate, Ended::EarlyStopped, on_event));
+                    flow = or_break(flow, progress.leave(candidate, StopReason::EarlyStopped, on_event));
                 }
             }
-            if progress.going().is_empty() {
-                return Ok(Ended::Finished);
+            if progress.active().is_empty() {
+                return Ok(StopReason::Finished);
             }
-            flow = both(flow, self.step(progress, &mut orders, on_event)?);
+            flow = or_break(flow, self.step(progress, &mut orders, on_event)?);
         }
     }
 
     /// One update of every candidate that is still there.
     fn step(
         &self,
-        progress: &mut Progress,
+        progress: &mut TrainState,
         orders: &mut [Order],
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
         let (started, step, config) = (Instant::now(), progress.step + 1, self.config);
-        let going = progress.going();
+        let active = progress.active();
         let share = rate(step, config.steps, config.warmup, config.schedule);
-        let mut lessons = Vec::with_capacity(going.len() * self.batch_size);
-        let mut seen = Vec::with_capacity(going.len());
-        for (root, &candidate) in going.iter().enumerate() {
+        let mut examples = Vec::with_capacity(active.len() * self.batch_size);
+        let mut seen = Vec::with_capacity(active.len());
+        for (root, &candidate) in active.iter().enumerate() {
             let run = &progress.runs[candidate];
             let rows = config.regularizers.seen(run, progress.width, self.seeds[candidate], step);
             for example in orders[candidate].next_batch(self.batch_size) {
-                let Lesson { query, truth } = self.candidates.lesson(self.train, example);
+                let TrainingExample { query, truth } = self.candidates.training_example(self.train, example);
                 let hidden = rows.hidden(hidden(&config.demonstrations, example));
-                lessons.push(Lesson { query: Query { root, hidden, ..query }, truth });
+                examples.push(TrainingExample { query: Query { root, hidden, ..query }, truth });
             }
             seen.push(rows);
         }
         let roots: Vec<&[f32]> = seen.iter().map(|seen| &seen.values[..]).collect();
-        let passes = loss_and_gradient(self.stem, &roots, &lessons, self.task.objective(), config.budget())?;
+        let passes =
+            loss_and_gradient(self.shared_prefix, &roots, &examples, self.task.objective(), config.budget())?;
 
-        let mut made = Vec::with_capacity(going.len());
+        let mut made = Vec::with_capacity(active.len());
         let mut left = Vec::new();
-        for ((&candidate, pass), seen) in going.iter().zip(&passes).zip(&seen) {
+        for ((&candidate, pass), seen) in active.iter().zip(&passes).zip(&seen) {
             let run = &mut progress.runs[candidate];
             let rate = run.learning_rate.unwrap_or(config.learning_rate);
             let learning_rate = share * peak(rate, self.task.method, run.scale());
@@ -464,7 +467,7 @@ impl<B: Backend> Learner<'_, B> {
                 pass.loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite());
             if finite {
                 run.values = values;
-                config.regularizers.settle(run, progress.width, step);
+                config.regularizers.after_update(run, progress.width, step);
                 made.push((candidate, pass.loss, learning_rate, grad_norm));
             } else {
                 left.push(candidate);
@@ -472,29 +475,29 @@ impl<B: Backend> Learner<'_, B> {
         }
         let mut flow = ControlFlow::Continue(());
         for candidate in left {
-            flow = both(flow, progress.leave(candidate, Ended::Diverged { step }, on_event));
+            flow = or_break(flow, progress.leave(candidate, StopReason::Diverged { step }, on_event));
         }
         progress.step = step;
-        let tokenising = self.train.seconds * lessons.len() as f64 / self.train.n() as f64;
+        let tokenising = self.train.seconds * examples.len() as f64 / self.train.n() as f64;
         // A clock that stands still must not make it infinite.
         let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
-        let examples_per_second = lessons.len() as f64 / seconds;
+        let examples_per_second = examples.len() as f64 / seconds;
         for (candidate, loss, learning_rate, grad_norm) in made {
-            let made = Made { step, loss, learning_rate, grad_norm, examples_per_second };
-            flow = both(flow, on_event(Event::Step { candidate, made, progress }));
+            let made = StepStats { step, loss, learning_rate, grad_norm, examples_per_second };
+            flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
         }
         Ok(flow)
     }
 }
 
 /// Stop if one of them says so.
-fn both(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
+fn or_break(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
     if a.is_break() { a } else { b }
 }
 
 /// The examples by which the best rows are chosen.
 struct Dev<'a, B: Backend> {
-    stem: Stem<'a, B>,
+    shared_prefix: SharedPrefix<'a, B>,
     task: &'a Task,
     examples: &'a Examples,
     budget: usize,
@@ -504,11 +507,11 @@ impl<B: Backend> Dev<'_, B> {
     /// Evaluates the candidates that are still there, those that were not yet.
     fn evaluate_all(
         &self,
-        progress: &mut Progress,
+        progress: &mut TrainState,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
         let mut flow = ControlFlow::Continue(());
-        for candidate in progress.going() {
+        for candidate in progress.active() {
             if progress.runs[candidate].evaluated.is_some_and(|(step, _)| step == progress.step) {
                 continue;
             }
@@ -516,7 +519,7 @@ impl<B: Backend> Dev<'_, B> {
             flow = match self.evaluate(candidate, progress, on_event) {
                 // The rows are finite, but what the model makes of them is not.
                 Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
-                    progress.leave(candidate, Ended::Diverged { step }, on_event)
+                    progress.leave(candidate, StopReason::Diverged { step }, on_event)
                 }
                 flow => flow?,
             };
@@ -531,12 +534,13 @@ impl<B: Backend> Dev<'_, B> {
     fn evaluate(
         &self,
         candidate: usize,
-        progress: &mut Progress,
+        progress: &mut TrainState,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
         let step = progress.step;
         let run = &mut progress.runs[candidate];
-        let evaluation = self.task.evaluate_below(&self.stem, run.shown(), self.examples, self.budget)?;
+        let evaluation =
+            self.task.evaluate_below(&self.shared_prefix, run.shown(), self.examples, self.budget)?;
         let best = run.evaluated_to(step, evaluation.loss);
         Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
     }
@@ -551,9 +555,9 @@ fn check(
 ) -> Result<(), TrainError> {
     let setting = |setting, expected| Err(TrainError::Setting { setting, expected });
     for examples in std::iter::once(train).chain(dev) {
-        let truths = Candidates::of(task, examples).n();
+        let truths = ContinuationSet::of(task, examples).n();
         if truths != examples.n() {
-            return Err(TrainError::Truths { examples: examples.n(), truths });
+            return Err(TrainError::GroundTruth { examples: examples.n(), truths });
         }
     }
     if train.n() == 0 {

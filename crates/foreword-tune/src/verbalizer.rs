@@ -7,7 +7,7 @@ use crate::encode::EncodeError;
 use crate::joint::Joiner;
 use crate::settings::Joining;
 use crate::spelling;
-use crate::template::Template;
+use crate::template::{SAMPLE, Template};
 use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,9 +89,6 @@ pub struct Verbalizer {
     usual: Continuations,
 }
 
-/// What stands for a text's fields where the tokens that labels usually have are looked up.
-const USUAL: &str = "a";
-
 impl Verbalizer {
     /// Labels whose strings stand right behind a text of any kind. `labels`: from name to string.
     ///
@@ -99,7 +96,7 @@ impl Verbalizer {
     /// If there are fewer than two, one gives no tokens, or two give the same.
     pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
         let joiner = Joiner { tokenizer, chat: None, joining: Joining::Whole };
-        Self::joined(labels, &joiner, USUAL)
+        Self::joined(labels, &joiner, SAMPLE)
     }
 
     /// Labels behind texts in this template, which may be the user's message in a chat.
@@ -111,7 +108,7 @@ impl Verbalizer {
         template: &Template,
         joiner: &Joiner<'_>,
     ) -> Result<Self, VerbalizerError> {
-        Self::joined(labels, joiner, &template.render(|_| USUAL))
+        Self::joined(labels, joiner, &template.sample())
     }
 
     fn joined(

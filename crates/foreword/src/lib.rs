@@ -79,10 +79,10 @@
 //! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
 
 pub use foreword_tune::{
-    calibration, candidates, chat, checkpoint, context_tuning, contexts, continuations, data, demonstrations,
-    encode, explain, generate, init, inspect, joint, lint, memory, metrics, optimizer, pace, pass, prefix,
-    progress, record, regularize, score, settings, similarity, stem, task, task_file, template, train,
-    verbalizer,
+    calibration, candidates, chat, checkpoint, context_tuning, continuations, data, demonstrations, encode,
+    explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass, prefix,
+    record, regularize, score, settings, shared_prefix, similarity, state, step_time, task, task_file,
+    template, train, verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};
@@ -91,8 +91,8 @@ pub use foreword_tune::task_file::TaskFile;
 pub use foreword_tune::template::Template;
 pub use foreword_tune::verbalizer::Verbalizer;
 pub use foreword_tune::{
-    Candidate, Classification, Ended, Event, Examples, Generation, Goal, Made, Outcome, Population, Progress,
-    Task, TaskError, TrainConfig, TrainError, Truths, train_all,
+    Candidate, Classification, Event, Examples, Generation, Goal, GroundTruth, Outcome, Population,
+    StepStats, StopReason, Task, TaskError, TrainConfig, TrainError, TrainState, train_all,
 };
 
 pub use foreword_backbone as backbone;

@@ -100,12 +100,11 @@ impl CompareArgs {
             ("--message", self.task.message.as_ref().map(|message| text(&message.0))),
             ("--system", self.task.system.as_ref().map(|system| text(&system.0))),
             ("--labels", self.labels.labels.as_ref().map(|labels| quoted(&labels.to_string()))),
-            ("--exact-labels", self.labels.exact_labels.then(String::new)),
             ("--placement", self.task.placement.map(|placement| placement.to_string())),
             ("--max-length", self.task.max_length.map(|tokens| tokens.to_string())),
         ];
         let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", value?)));
-        given.map(|flag| flag.trim_end().to_owned()).collect()
+        given.chain(self.labels.exact_labels.then(|| " --exact-labels".to_owned())).collect()
     }
 
     /// The flags as a task file that holds only what was said.

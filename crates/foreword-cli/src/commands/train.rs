@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use foreword::settings::TaskKind;
-use foreword::{Ended, TaskFile};
+use foreword::{StopReason, TaskFile};
 
 use crate::args::TrainArgs;
 use crate::exit::{Diverged, Exit, Given};
@@ -97,8 +97,8 @@ pub(crate) fn ended(learned: Learned) -> Result<Exit> {
         return Ok(Exit::Interrupted);
     }
     match learned.outcome.ended {
-        Ended::Finished | Ended::EarlyStopped => Ok(Exit::Done),
-        Ended::Diverged { step } => Err(Diverged { step }.into()),
+        StopReason::Finished | StopReason::EarlyStopped => Ok(Exit::Done),
+        StopReason::Diverged { step } => Err(Diverged { step }.into()),
         _ => Ok(Exit::Interrupted),
     }
 }

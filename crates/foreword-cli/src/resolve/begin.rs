@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use foreword::candidates::{Stated, Variation, variations};
-use foreword::context_tuning::{Shown, demonstrations};
+use foreword::context_tuning::{DemonstrationPrompt, demonstrations};
 use foreword::record;
 use foreword::settings::{CandidateCount, Init, Method};
 use foreword::train::DEFAULT_VIRTUAL_TOKENS;
@@ -100,7 +100,7 @@ pub(super) fn shown(
     (model, task): (&Model<Machine>, &Task),
     (train, fields): (&Dataset, &Fields),
     seed: u64,
-) -> Result<Option<Shown>> {
+) -> Result<Option<DemonstrationPrompt>> {
     if *init != Init::Demonstrations {
         return Ok(None);
     }
@@ -111,7 +111,11 @@ pub(super) fn shown(
 }
 
 /// The splits without training examples that rows began as: what they are, the rows would give away.
-pub(super) fn without_shown(splits: Splits, shown: Option<&Shown>, task: &Task) -> Result<Splits> {
+pub(super) fn without_shown(
+    splits: Splits,
+    shown: Option<&DemonstrationPrompt>,
+    task: &Task,
+) -> Result<Splits> {
     let Some(shown) = shown.filter(|_| task.method == Method::Prompt) else { return Ok(splits) };
     let is_shown = |row: &usize| shown.demonstrations.iter().any(|shown| shown.example == *row);
     let rest: Vec<usize> = (0..splits.train.n()).filter(|row| !is_shown(row)).collect();
@@ -131,7 +135,7 @@ pub(super) fn tried(
     (task, fields): (&Task, &Fields),
     model: &Model<Machine>,
     config: &TrainConfig,
-    shown: Option<&Shown>,
+    shown: Option<&DemonstrationPrompt>,
 ) -> Result<Vec<Tried>> {
     let n = file.train.candidates.map_or(1, CandidateCount::n);
     if config.survivors > n {

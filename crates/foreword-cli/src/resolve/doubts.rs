@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use foreword::lint::{Part, cut, empty, lint, overlap};
-use foreword::task::Truths;
+use foreword::task::GroundTruth;
 use foreword::{Dataset, Examples, Task};
 
 use crate::exit::Given;
@@ -19,7 +19,7 @@ pub(crate) fn tell_overlap(
     printer: &Printer,
 ) -> Result<()> {
     let text_field = task.text_field.as_deref();
-    let truths = [Truths::Unknown, Truths::Labels(labels.to_vec())];
+    let truths = [GroundTruth::Unknown, GroundTruth::Labels(labels.to_vec())];
     let train = Part::new("training", train, &task.template, text_field, &truths[0])?;
     let test = Part::new("test", test, &task.template, text_field, &truths[1])?;
     if let Some(finding) = overlap(&train, &test) {
@@ -35,7 +35,7 @@ pub(crate) fn tell_empty(
     task: &Task,
     printer: &Printer,
 ) -> Result<()> {
-    let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &Truths::Unknown)?;
+    let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &GroundTruth::Unknown)?;
     if let Some(finding) = empty(&part) {
         printer.warn(&finding.to_string());
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use foreword::backbone::Taped;
-use foreword::contexts::ContextRoom;
+use foreword::frozen_texts::CacheBudget;
 use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
 use foreword::pass::Budget;
 use foreword::settings::Placement;
@@ -27,7 +27,7 @@ pub(crate) fn sizes(
     let (n_trunk, own) = match task.placement {
         Placement::Suffix => (0, longest),
         Placement::Front | Placement::AfterBos | Placement::System => {
-            (n_virtual + starts.len() * task.stem(model, train, longest)?.n_shared(), 0)
+            (n_virtual + starts.len() * task.shared_prefix(model, train, longest)?.n_shared(), 0)
         }
     };
     let leaves = |example: usize| task.n_leaf_rows(train, example);
@@ -105,7 +105,7 @@ pub(crate) fn fitted(
     let mut estimate = estimate(model, sizes, config.budget());
     let left = limit.saturating_sub(estimate.peak());
     estimate.contexts = context_bytes(model, sizes.n_context).min(left);
-    config.context_room = ContextRoom { memory: estimate.contexts, dir: asked.context_cache_dir.clone() };
+    config.cache_budget = CacheBudget { memory: estimate.contexts, dir: asked.context_cache_dir.clone() };
     (estimate, limit)
 }
 

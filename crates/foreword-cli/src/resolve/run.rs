@@ -17,8 +17,8 @@ use foreword::train::{
 };
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, Progress, SoftPrompt, Task,
-    TaskFile, Template, TrainConfig, Verbalizer,
+    Classification, Dataset, Examples, Generation, Goal, Model, Overwrite, SoftPrompt, Task, TaskFile,
+    Template, TrainConfig, TrainState, Verbalizer,
 };
 
 use super::begin::{self, Tried, default_init};
@@ -260,7 +260,7 @@ impl Plan {
     }
 
     /// Where the run begins.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> TrainState {
         match &self.tried[..] {
             [] => self.start.clone().into(),
             tried => tried.iter().map(|tried| tried.candidate.clone()).collect::<Vec<_>>().into(),
@@ -284,7 +284,7 @@ impl Plan {
     }
 
     fn details(&self) -> Result<Vec<(&'static str, String)>> {
-        let stem = self.task.stem(&self.model, &self.train, self.start.n_virtual())?;
+        let stem = self.task.shared_prefix(&self.model, &self.train, self.start.n_virtual())?;
         let shared = format!(
             "{} tokens that all training texts begin with, computed once for all of them",
             stem.n_shared()
@@ -449,7 +449,7 @@ fn config(table: &TrainTable) -> Result<TrainConfig> {
             trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
         },
         demonstrations: default.demonstrations,
-        context_room: default.context_room,
+        cache_budget: default.cache_budget,
         survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
     })
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use foreword::Dataset;
-use foreword::data::ENDINGS;
 use foreword::data::fields::{SlotFields, slot_fields};
+use foreword::data::{ENDINGS, is_data_name};
 
 use super::prompt::{Asked, Ready};
 use super::{data, doubts, tell_unused};
@@ -85,9 +85,8 @@ pub(crate) fn refuse_files(texts: &[String]) -> Result<()> {
     const LONGEST_NAME: usize = 4096;
     let kinds = |text: &str| {
         let lower = text.to_lowercase();
-        let plain = lower.trim_end_matches(".gz").trim_end_matches(".zst");
-        let is_data = [".jsonl", ".json", ".csv", ".tsv", ".parquet"].iter().any(|end| plain.ends_with(end));
-        (is_data, is_data || plain.ends_with(".txt"))
+        let is_data = is_data_name(Path::new(text));
+        (is_data, is_data || lower.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".txt"))
     };
     for text in texts.iter().filter(|text| text.len() <= LONGEST_NAME && !text.contains('\n')) {
         let (is_data, is_named) = kinds(text);

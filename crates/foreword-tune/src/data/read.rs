@@ -47,7 +47,9 @@ impl Format {
         let packing = ending(path).map_or(Packing::Plain, |ending| Packing::of_ending(&ending));
         let within = match packing {
             Packing::Plain => ending(path),
-            Packing::Gzip | Packing::Zstd => path.file_stem().and_then(|stem| ending(Path::new(stem))),
+            Packing::Gzip | Packing::Zstd => {
+                path.file_stem().and_then(|shared_prefix| ending(Path::new(shared_prefix)))
+            }
         };
         let kind = match within.as_deref() {
             Some("jsonl") => Kind::JsonLines,

@@ -9,16 +9,16 @@ fn names() -> Vec<String> {
     NAMES.map(str::to_owned).to_vec()
 }
 
-fn csv(name: &str, text: &str) -> (Dataset, Truths) {
+fn csv(name: &str, text: &str) -> (Dataset, GroundTruth) {
     let data = Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap();
     let label = data.require("label").unwrap();
     let labels = (0..data.n())
         .map(|row| NAMES.iter().position(|name| *name == data.text(row, label).unwrap()).unwrap())
         .collect();
-    (data, Truths::Labels(labels))
+    (data, GroundTruth::Labels(labels))
 }
 
-fn part<'a>(name: &'static str, (data, truths): &'a (Dataset, Truths)) -> Part<'a> {
+fn part<'a>(name: &'static str, (data, truths): &'a (Dataset, GroundTruth)) -> Part<'a> {
     Part::new(name, data, &Template::parse("{text}").unwrap(), None, truths).unwrap()
 }
 
@@ -92,12 +92,12 @@ fn with_many_labels_a_tenth_is_no_measure() {
     let data = Dataset::from_texts(vec!["a".to_owned(); 400]).unwrap();
     let template = Template::parse("{text}").unwrap();
     let mut labels: Vec<usize> = (0..400).map(|row| row % 20).collect();
-    let truths = Truths::Labels(labels.clone());
+    let truths = GroundTruth::Labels(labels.clone());
     assert_eq!(rare(&Part::new("training", &data, &template, None, &truths).unwrap(), &names), None);
     for row in 0..12 {
         labels[row * 20] = 1;
     }
-    let truths = Truths::Labels(labels);
+    let truths = GroundTruth::Labels(labels);
     let found = rare(&Part::new("training", &data, &template, None, &truths).unwrap(), &names);
     assert_eq!(found, Some(Finding::Rare { labels: vec![("label 00".into(), 8)], of: 400 }));
 }
@@ -140,7 +140,7 @@ fn labels_are_looked_at_as_tokens() {
 fn a_text_may_have_several_targets_but_the_same_one_twice_is_a_duplicate() {
     let data = Dataset::from_bytes(b"text,target\na,x\na,y\na,x\nb,x\n", Path::new("d.csv")).unwrap();
     let template = Template::parse("{text}").unwrap();
-    let truths = Truths::Targets(vec![vec![7], vec![8], vec![7], vec![7]]);
+    let truths = GroundTruth::Targets(vec![vec![7], vec![8], vec![7], vec![7]]);
     let part = Part::new("training", &data, &template, None, &truths).unwrap();
     let findings = lint(&part, &[], None);
     assert_eq!(findings.len(), 1, "{findings:?}");
@@ -185,7 +185,7 @@ fn empty_texts_are_counted_and_are_no_duplicates() {
 fn labels_that_a_person_takes_for_one_are_named_with_their_counts() {
     let names = ["Negative", "negative", "not spam", "not_spam", "other"].map(str::to_owned);
     let data = Dataset::from_bytes(b"text,label\na,x\nb,x\nc,x\n", Path::new("d.csv")).unwrap();
-    let truths = Truths::Labels(vec![0, 0, 1]);
+    let truths = GroundTruth::Labels(vec![0, 0, 1]);
     let template = Template::parse("{text}").unwrap();
     let part = Part::new("training", &data, &template, None, &truths).unwrap();
     let said = told(alike_labels(&part, &names));

@@ -47,8 +47,8 @@ fn demonstrations_are_a_shared_beginning_of_every_context() {
         assert_eq!(with[n_bos + shown.n_tokens..], bare[n_bos..]);
         assert_eq!(with[..n_bos], bare[..n_bos]);
     }
-    let stem = shown.task.stem(&model, &with, 0).unwrap();
-    assert!(stem.n_shared() >= n_bos + shown.n_tokens, "computed once for all texts");
+    let shared_prefix = shown.task.shared_prefix(&model, &with, 0).unwrap();
+    assert!(shared_prefix.n_shared() >= n_bos + shown.n_tokens, "computed once for all texts");
     assert_eq!(shown.task.max_length, task.max_length + shown.n_tokens, "texts may be as long as before");
 
     // Fewer of the same seed are the first of them; other seeds draw others.

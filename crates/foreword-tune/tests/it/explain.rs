@@ -5,7 +5,7 @@ use foreword_backbone::kernels::{Forest, Parent};
 use foreword_backbone::{Input, Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::explain::walk;
-use foreword_tune::pass::{Hidden, Lesson, Query, loss_and_gradient};
+use foreword_tune::pass::{MaskedSpan, Query, TrainingExample, loss_and_gradient};
 use foreword_tune::score::probabilities;
 use foreword_tune::settings::{Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
@@ -35,19 +35,25 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
     }
 }
 
-/// L and its gradient at `soft`, through a step over one lesson.
+/// L and its gradient at `soft`, through a step over one training_example.
 fn step(model: &Model<Cpu>, task: &Task, examples: &Examples, soft: &[f32]) -> (f64, Vec<f32>) {
     let labels: Vec<&[Token]> = (0..2).map(|i| task.verbalizer().unwrap().tokens(i)).collect();
     let query = Query {
-        hidden: Hidden::NONE,
+        hidden: MaskedSpan::NONE,
         root: 0,
         context: &examples.contexts[0],
         continuations: &labels,
         extended: &[],
     };
-    let stem = task.stem(model, examples, 4).unwrap();
-    let step =
-        &loss_and_gradient(&stem, &[soft], &[Lesson { query, truth: 1 }], task.objective(), 4096).unwrap()[0];
+    let shared_prefix = task.shared_prefix(model, examples, 4).unwrap();
+    let step = &loss_and_gradient(
+        &shared_prefix,
+        &[soft],
+        &[TrainingExample { query, truth: 1 }],
+        task.objective(),
+        4096,
+    )
+    .unwrap()[0];
     let n = if task.objective() == Objective::Lm { labels[1].len() as f64 } else { 1.0 };
     (n * step.loss, step.gradient.iter().map(|d| (n * f64::from(*d)) as f32).collect())
 }

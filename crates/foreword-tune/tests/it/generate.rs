@@ -8,12 +8,12 @@ use foreword_format::SoftPrompt;
 use foreword_tune::data::Dataset;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
-use foreword_tune::pass::{Hidden, Query, Scorer};
+use foreword_tune::pass::{MaskedSpan, Query, Scorer};
 use foreword_tune::score::best;
 use foreword_tune::settings::{Init, Joining, LearningRate, Method, Placement};
-use foreword_tune::stem::Stem;
+use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
-use foreword_tune::{Examples, Generation, Goal, Task, TrainConfig, Truths, train};
+use foreword_tune::{Examples, Generation, Goal, GroundTruth, Task, TrainConfig, train};
 
 use crate::golden::{Golden, load, models};
 
@@ -33,7 +33,7 @@ fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
 fn contexts(contexts: Vec<Vec<Token>>) -> Examples {
     Examples {
         contexts,
-        truths: Truths::Unknown,
+        truths: GroundTruth::Unknown,
         unusual: std::collections::BTreeMap::new(),
         n_cut: 0,
         seconds: 0.0,
@@ -122,8 +122,9 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
             // More tokens than the cache holds in one piece.
             let written = write((&model, placement), soft.values(), &of, 40, &GenerateConfig::default());
             assert!(written.iter().any(|text| text.tokens.len() > 35), "{written:?}");
-            let stem = Stem::new(&model.backbone, (Method::Prompt, placement), 1, TEXTS).unwrap();
-            let scorer = Scorer::new(&stem, &[soft.values()], 1000).unwrap();
+            let shared_prefix =
+                SharedPrefix::new(&model.backbone, (Method::Prompt, placement), 1, TEXTS).unwrap();
+            let scorer = Scorer::new(&shared_prefix, &[soft.values()], 1000).unwrap();
             for (context, text) in TEXTS.iter().zip(&written) {
                 let n = model.backbone.spec().vocab as Token;
                 for step in [0, 1, 2, 31, 32, 33].into_iter().filter(|&step| step < text.tokens.len()) {
@@ -131,7 +132,7 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
                         (0..n).map(|token| [&text.tokens[..step], &[token]].concat()).collect();
                     let continuations: Vec<&[Token]> = continuations.iter().map(Vec::as_slice).collect();
                     let query = Query {
-                        hidden: Hidden::NONE,
+                        hidden: MaskedSpan::NONE,
                         root: 0,
                         context,
                         continuations: &continuations,
@@ -268,7 +269,7 @@ fn targets_are_learned_by_heart_with_their_end() {
             .unwrap();
         let target = data.require("target").unwrap();
         let examples = task.examples(&model, 8, &data, Some(target)).unwrap();
-        let Truths::Targets(targets) = &examples.truths else { unreachable!("targets were asked for") };
+        let GroundTruth::Targets(targets) = &examples.truths else { unreachable!("targets were asked for") };
         assert!(targets.iter().all(|target| target.last() == model.end_tokens.first()));
         let config = TrainConfig {
             steps: 250,

@@ -11,13 +11,13 @@ use foreword_tune::data::Dataset;
 use foreword_tune::encode::EncodeError;
 use foreword_tune::init;
 use foreword_tune::joint::{Joiner, joint};
-use foreword_tune::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::pass::{MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::score::best;
 use foreword_tune::settings::{Init, Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::{Verbalizer, VerbalizerError};
 use foreword_tune::{
-    Classification, Examples, Generation, Goal, Task, TaskError, TrainConfig, Truths, train,
+    Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError, TrainConfig, train,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn a_target_is_joined_as_in_running_text_and_a_space_before_it_is_learned() {
     let opening = model.tokenizer.encode_context("Hello\nOutput:").unwrap();
     for template in ["{text}\nOutput:", "{text}\nOutput: "] {
         let examples = task(template).examples(&model, 0, &data, target).unwrap();
-        let Truths::Targets(targets) = &examples.truths else { panic!("no targets") };
+        let GroundTruth::Targets(targets) = &examples.truths else { panic!("no targets") };
         assert_eq!([&examples.contexts[0][..], &targets[0]].concat(), [&whole[..], &[0]].concat());
         assert_eq!(examples.contexts[0], opening);
         // What the model goes on with is what it learned to go on with.
@@ -211,17 +211,25 @@ fn the_gradient_of_ended_labels_is_the_slope_of_their_loss() {
     let context: &[Token] = &[0, 5, 9, 30];
     let ended = Continuations::ended(vec![vec![7], vec![7, 8], vec![7, 8, 9], vec![3]]);
     let tokens: Vec<&[Token]> = ended.tokens().iter().map(Vec::as_slice).collect();
-    let query =
-        Query { hidden: Hidden::NONE, root: 0, context, continuations: &tokens, extended: ended.extended() };
+    let query = Query {
+        hidden: MaskedSpan::NONE,
+        root: 0,
+        context,
+        continuations: &tokens,
+        extended: ended.extended(),
+    };
     let bare = (Method::Prompt, Placement::Front);
-    let stem = foreword_tune::stem::Stem::new(&model.backbone, bare, 1, [context]).unwrap();
+    let shared_prefix =
+        foreword_tune::shared_prefix::SharedPrefix::new(&model.backbone, bare, 1, [context]).unwrap();
     let width = model.backbone.spec().hidden;
     let soft: Vec<f32> = (0..2 * width).map(|i| ((i as f32 * 0.7).sin() * 100.0).round() / 1024.0).collect();
     for objective in [Objective::Label, Objective::Lm] {
         for truth in 0..4 {
-            let lesson = Lesson { query, truth };
+            let training_example = TrainingExample { query, truth };
             let of = |soft: &[f32]| {
-                loss_and_gradient(&stem, &[soft], &[lesson], objective, 4096).unwrap().remove(0)
+                loss_and_gradient(&shared_prefix, &[soft], &[training_example], objective, 4096)
+                    .unwrap()
+                    .remove(0)
             };
             let step = of(&soft);
             for i in [0, 5, width + 3] {
@@ -242,7 +250,7 @@ fn the_gradient_of_ended_labels_is_the_slope_of_their_loss() {
         }
     }
     // Scores of the engine are those of events that exclude each other.
-    let scorer = Scorer::new(&stem, &[&soft], 4096).unwrap();
+    let scorer = Scorer::new(&shared_prefix, &[&soft], 4096).unwrap();
     let scores = scorer.log_likelihoods(&[query]).unwrap().remove(0);
     let open = Query { continuations: &tokens[..4], extended: &[], ..query };
     let open = scorer.log_likelihoods(&[open]).unwrap().remove(0);
@@ -384,10 +392,10 @@ proptest! {
                 continue;
             }
             let prefixes: Vec<&[Token]> = (n..whole.len()).map(|end| &whole[..end]).collect();
-            let stem =
-                foreword_tune::stem::Stem::new(&model.backbone, bare, 0, prefixes.iter().copied()).unwrap();
-            let scorer = Scorer::new(&stem, &[&[]], 4096).unwrap();
-            let query = |context| Query { hidden: Hidden::NONE, root: 0, context, continuations: &[], extended: &[] };
+            let shared_prefix =
+                foreword_tune::shared_prefix::SharedPrefix::new(&model.backbone, bare, 0, prefixes.iter().copied()).unwrap();
+            let scorer = Scorer::new(&shared_prefix, &[&[]], 4096).unwrap();
+            let query = |context| Query { hidden: MaskedSpan::NONE, root: 0, context, continuations: &[], extended: &[] };
             let queries: Vec<Query<'_>> = prefixes.iter().map(|prefix| query(*prefix)).collect();
             let logits = scorer.next_token_logits(&queries).unwrap();
             let expected: f64 = logits

@@ -6,14 +6,14 @@ use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
-use foreword_tune::pass::{Budget, Hidden, Lesson, Query, loss_and_gradient};
+use foreword_tune::pass::{Budget, MaskedSpan, Query, TrainingExample, loss_and_gradient};
 use foreword_tune::settings::{Joining, LearningRate, Method, Objective, Placement};
-use foreword_tune::stem::Stem;
+use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{
-    Classification, Ended, Event, Examples, Goal, Outcome, Progress, Task, TrainConfig, Truths, checkpoint,
-    train,
+    Classification, Event, Examples, Goal, GroundTruth, Outcome, StopReason, Task, TrainConfig, TrainState,
+    checkpoint, train,
 };
 
 use crate::golden::{distance, load, root, tiny_models};
@@ -37,15 +37,15 @@ fn naive<B: Backend>(
     model: &Model<B>,
     placement: Placement,
     soft: &[f32],
-    lessons: &[(&[Token], usize)],
+    examples: &[(&[Token], usize)],
     objective: Objective,
 ) -> (f64, Vec<f64>) {
     let h = model.backbone.spec().hidden;
     let n_virtual = soft.len() / h;
     let mut loss = 0.0;
     let mut gradient = vec![0.0; soft.len()];
-    let n_label_tokens: usize = lessons.iter().map(|&(_, truth)| LABELS[truth].len()).sum();
-    for &(context, truth) in lessons {
+    let n_label_tokens: usize = examples.iter().map(|&(_, truth)| LABELS[truth].len()).sum();
+    for &(context, truth) in examples {
         let at = match placement {
             Placement::Front => 0,
             Placement::AfterBos => 1,
@@ -61,7 +61,7 @@ fn naive<B: Backend>(
                 (0..3).map(|i| if i == truth { -1.0 / n } else { 0.0 }).collect()
             }
             Objective::Label => {
-                let n = lessons.len() as f64;
+                let n = examples.len() as f64;
                 let sum: f64 = scored.iter().map(|(score, _)| score.exp()).sum();
                 loss -= (scored[truth].0 - sum.ln()) / n;
                 let p = |i: usize| scored[i].0.exp() / sum;
@@ -121,9 +121,9 @@ fn score_one<B: Backend>(
     (score, backend.values(&d).iter().map(|v| v.as_f64()).collect())
 }
 
-fn stem<B: Backend>(model: &Model<B>, placement: Placement) -> Stem<'_, B> {
+fn shared_prefix<B: Backend>(model: &Model<B>, placement: Placement) -> SharedPrefix<'_, B> {
     let n_leading = if placement == Placement::System { 2 } else { 1 };
-    Stem::new(&model.backbone, (Method::Prompt, placement), n_leading, CONTEXTS).unwrap()
+    SharedPrefix::new(&model.backbone, (Method::Prompt, placement), n_leading, CONTEXTS).unwrap()
 }
 
 /// Which soft prompt each example stands below: all below one, or two below each of two.
@@ -133,22 +133,23 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
     let model = load(path, backend);
     let soft = soft_prompts(&model);
     for &placement in Placement::ALL {
-        let stem = stem(&model, placement);
+        let shared_prefix = shared_prefix(&model, placement);
         for objective in [Objective::Label, Objective::Lm] {
             for roots in ROOTS {
                 let n_roots = roots.iter().max().unwrap() + 1;
-                let planted: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
+                let prefilled: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
                 let query = |i: usize| Query {
-                    hidden: Hidden::NONE,
+                    hidden: MaskedSpan::NONE,
                     root: roots[i],
                     context: CONTEXTS[i],
                     continuations: &LABELS,
                     extended: &[],
                 };
-                let lessons: Vec<Lesson<'_>> =
-                    (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
+                let examples: Vec<TrainingExample<'_>> =
+                    (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
                 for budget in [1, 9, 1000] {
-                    let steps = loss_and_gradient(&stem, &planted, &lessons, objective, budget).unwrap();
+                    let steps =
+                        loss_and_gradient(&shared_prefix, &prefilled, &examples, objective, budget).unwrap();
                     for (root, step) in steps.iter().enumerate() {
                         let own = (0..4).filter(|&i| roots[i] == root).map(|i| (CONTEXTS[i], TRUTHS[i]));
                         let own: Vec<(&[Token], usize)> = own.collect();
@@ -196,17 +197,18 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
     let run = |n_threads: usize, budget: Budget, placement: Placement, roots: [usize; 4]| {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let soft = soft_prompts(&model);
-        let stem = stem(&model, placement);
+        let shared_prefix = shared_prefix(&model, placement);
         let query = |i: usize| Query {
-            hidden: Hidden::NONE,
+            hidden: MaskedSpan::NONE,
             root: roots[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
             extended: &[],
         };
-        let lessons: Vec<Lesson<'_>> = (0..4).map(|i| Lesson { query: query(i), truth: TRUTHS[i] }).collect();
-        let planted = [&soft[0][..], &soft[1][..]];
-        loss_and_gradient(&stem, &planted, &lessons, Objective::Label, budget).unwrap()
+        let examples: Vec<TrainingExample<'_>> =
+            (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
+        let prefilled = [&soft[0][..], &soft[1][..]];
+        loss_and_gradient(&shared_prefix, &prefilled, &examples, Objective::Label, budget).unwrap()
     };
     for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
         let whole = run(1, 1000.into(), placement, [0; 4]);
@@ -232,7 +234,7 @@ fn a_text_scores_alone_as_in_any_company() {
     let together = score(&examples, 4096);
     let of = |contexts: Vec<Vec<Token>>| Examples {
         contexts,
-        truths: Truths::Unknown,
+        truths: GroundTruth::Unknown,
         unusual: std::collections::BTreeMap::new(),
         n_cut: 0,
         seconds: 0.0,
@@ -301,7 +303,7 @@ fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
     let contexts = CONTEXTS.iter().map(|context| context.to_vec()).collect();
     let examples = Examples {
         contexts,
-        truths: Truths::Unknown,
+        truths: GroundTruth::Unknown,
         unusual: std::collections::BTreeMap::new(),
         n_cut: 0,
         seconds: 0.0,
@@ -344,7 +346,7 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
                 _ => ControlFlow::Continue(()),
             })
             .unwrap();
-        assert_eq!((stopped.ended, stopped.steps), (Ended::Stopped, stop));
+        assert_eq!((stopped.ended, stopped.steps), (StopReason::Stopped, stop));
         let progress = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
         let resumed = train(&model, &task, (&examples, Some(&dev)), progress, &config, &mut |_| {
             ControlFlow::Continue(())
@@ -357,7 +359,7 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
 
 #[test]
 fn checkpoints_of_other_settings_and_damaged_ones_are_refused() {
-    let progress: Progress = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
+    let progress: TrainState = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
     let settings = |steps: u64| std::collections::BTreeMap::from([("steps".to_owned(), steps.into())]);
     let bytes = checkpoint::encode(&progress, &settings(400)).unwrap();
     assert_eq!(checkpoint::decode(&bytes, &settings(400)).unwrap(), progress);

@@ -45,7 +45,7 @@ fn shared_tokenizer(name: &str) -> Option<Tokenizer> {
 }
 mod golden;
 mod laws;
-mod pace;
 mod parity;
 mod population;
 mod prefix;
+mod step_time;

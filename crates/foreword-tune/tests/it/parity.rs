@@ -8,11 +8,11 @@ use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_format::PromptDirectory;
 use foreword_tune::data::Dataset;
 use foreword_tune::init;
-use foreword_tune::pass::{Hidden, Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::pass::{MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::settings::{
     Init, Joining, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup,
 };
-use foreword_tune::stem::Stem;
+use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Classification, Event, Examples, Goal, Task, TrainConfig, train};
@@ -25,10 +25,19 @@ fn placements(golden: &Golden) -> Vec<Placement> {
     names.iter().map(|name| name.as_str().unwrap().parse().unwrap()).collect()
 }
 
-fn stem<'m, B: Backend>(model: &'m Model<B>, placement: Placement, contexts: &[Vec<Token>]) -> Stem<'m, B> {
+fn shared_prefix<'m, B: Backend>(
+    model: &'m Model<B>,
+    placement: Placement,
+    contexts: &[Vec<Token>],
+) -> SharedPrefix<'m, B> {
     let n_leading = model.tokenizer.leading().len();
-    Stem::new(&model.backbone, (Method::Prompt, placement), n_leading, contexts.iter().map(Vec::as_slice))
-        .unwrap()
+    SharedPrefix::new(
+        &model.backbone,
+        (Method::Prompt, placement),
+        n_leading,
+        contexts.iter().map(Vec::as_slice),
+    )
+    .unwrap()
 }
 
 /// Every golden log-likelihood, loss and gradient of a model.
@@ -38,14 +47,14 @@ fn check<B: Backend>(name: &str, backend: B) {
     let (contexts, labels, soft) = (golden.contexts(), golden.labels(), golden.tensor("soft_prompt"));
     let labels: Vec<&[Token]> = labels.iter().map(Vec::as_slice).collect();
     let query =
-        |context| Query { hidden: Hidden::NONE, root: 0, context, continuations: &labels, extended: &[] };
+        |context| Query { hidden: MaskedSpan::NONE, root: 0, context, continuations: &labels, extended: &[] };
     let queries: Vec<Query<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
 
     let mut bare_and_placed = vec![("bare", Placement::Front, &[][..])];
     bare_and_placed.extend(placements(&golden).into_iter().map(|p| (p.as_str(), p, &soft[..])));
     for (case, placement, root) in bare_and_placed {
-        let stem = stem(&model, placement, &contexts);
-        let scorer = Scorer::new(&stem, &[root], 50).unwrap();
+        let shared_prefix = shared_prefix(&model, placement, &contexts);
+        let scorer = Scorer::new(&shared_prefix, &[root], 50).unwrap();
         let got = scorer.log_likelihoods(&queries).unwrap().concat();
         let expected = golden.tensor(&format!("log_likelihoods.{case}"));
         let off = distance(got.iter().copied(), expected.iter().map(|&v| f64::from(v)));
@@ -54,12 +63,15 @@ fn check<B: Backend>(name: &str, backend: B) {
 
     let texts: Vec<usize> = serde_json::from_value(golden.json["batch"]["texts"].clone()).unwrap();
     let truths: Vec<usize> = serde_json::from_value(golden.json["batch"]["true"].clone()).unwrap();
-    let lessons: Vec<Lesson<'_>> =
-        texts.iter().zip(truths).map(|(&text, truth)| Lesson { query: queries[text], truth }).collect();
+    let examples: Vec<TrainingExample<'_>> = texts
+        .iter()
+        .zip(truths)
+        .map(|(&text, truth)| TrainingExample { query: queries[text], truth })
+        .collect();
     for placement in placements(&golden) {
         for objective in [Objective::Lm, Objective::Label] {
-            let stem = stem(&model, placement, &contexts);
-            let step = &loss_and_gradient(&stem, &[&soft], &lessons, objective, 30).unwrap()[0];
+            let shared_prefix = shared_prefix(&model, placement, &contexts);
+            let step = &loss_and_gradient(&shared_prefix, &[&soft], &examples, objective, 30).unwrap()[0];
             let loss = golden.json["losses"][placement.as_str()][objective.as_str()].as_f64().unwrap();
             let what = format!("{name}, {placement}, {objective}");
             assert!(

@@ -5,14 +5,14 @@ use std::ops::ControlFlow;
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::Cpu;
-use foreword_tune::contexts::ContextRoom;
 use foreword_tune::data::Dataset;
+use foreword_tune::frozen_texts::CacheBudget;
 use foreword_tune::init;
 use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Keep, LearningRate, Method, Placement};
 use foreword_tune::train::scale;
 use foreword_tune::{
-    Candidate, Ended, Event, Examples, Outcome, Population, Progress, Task, TrainConfig, TrainError,
+    Candidate, Event, Examples, Outcome, Population, StopReason, Task, TrainConfig, TrainError, TrainState,
     checkpoint, train, train_all,
 };
 
@@ -57,7 +57,7 @@ fn go_on(_: Event<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-type Summary = (Vec<f32>, u64, u64, Ended, Option<f64>);
+type Summary = (Vec<f32>, u64, u64, StopReason, Option<f64>);
 
 fn summary(outcome: &Outcome) -> Summary {
     let Outcome { soft_prompt, steps, best_step, ended, dev_loss } = outcome;
@@ -103,7 +103,7 @@ fn the_worse_half_leaves_and_the_rest_do_not_notice() {
     let mut n_updates = 0;
     let population = train_all(&model, &task, data, candidates.clone(), &config, &mut |event| {
         match event {
-            Event::Left { candidate, step, ended } => left.push((candidate, step, ended)),
+            Event::Stopped { candidate, step, ended } => left.push((candidate, step, ended)),
             Event::Step { .. } => n_updates += 1,
             _ => {}
         }
@@ -112,7 +112,7 @@ fn the_worse_half_leaves_and_the_rest_do_not_notice() {
     .unwrap();
     // Five candidates and sixteen steps: 3 stay after 2 steps, 2 after 4, 1 after 8.
     assert_eq!(left.iter().map(|&(_, step, _)| step).collect::<Vec<_>>(), [2, 2, 4, 8]);
-    assert!(left.iter().all(|&(_, _, ended)| ended == Ended::Dropped));
+    assert!(left.iter().all(|&(_, _, ended)| ended == StopReason::Dropped));
     assert_eq!(n_updates, 5 * 2 + 3 * 2 + 2 * 4 + 8);
     let &[winner] = &population.survivors[..] else { panic!("{:?}", population.survivors) };
     assert!(left.iter().all(|&(candidate, ..)| candidate != winner));
@@ -147,7 +147,7 @@ fn as_many_stay_as_are_asked_for() {
         let data = (&examples, Some(&dev));
         let population = train_all(&model, &task, data, candidates, &config, &mut go_on).unwrap();
         assert_eq!(population.survivors.len(), survivors);
-        let finished = |&i: &usize| population.outcomes[i].ended == Ended::Finished;
+        let finished = |&i: &usize| population.outcomes[i].ended == StopReason::Finished;
         assert!(population.survivors.iter().all(finished));
         assert_eq!((0..5).filter(|i| finished(i)).count(), survivors);
     }
@@ -162,13 +162,13 @@ fn several_candidates_need_something_to_be_chosen_by() {
 }
 
 /// Stops a run after each of its steps and evaluations, goes on from the checkpoint, and compares.
-fn check_resuming(start: &Progress, config: &TrainConfig, placement: Placement) {
+fn check_resuming(start: &TrainState, config: &TrainConfig, placement: Placement) {
     let (model, task, examples, dev) = setting(placement, Method::Prompt);
     let data = (&examples, Some(&dev));
     let settings = BTreeMap::from([("steps".to_owned(), config.steps.into())]);
     let mut n_events = 0;
     let unbroken = train_all(&model, &task, data, start.clone(), config, &mut |event| {
-        n_events += usize::from(!matches!(event, Event::Left { .. }));
+        n_events += usize::from(!matches!(event, Event::Stopped { .. }));
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -195,7 +195,7 @@ fn check_resuming(start: &Progress, config: &TrainConfig, placement: Placement) 
 #[test]
 fn a_population_that_stopped_and_was_resumed_is_the_one_that_never_stopped() {
     let (model, task, ..) = setting(Placement::Front, Method::Prompt);
-    let start = Progress::from(candidates(&model, &task));
+    let start = TrainState::from(candidates(&model, &task));
     check_resuming(&start, &config(), Placement::Front);
 }
 
@@ -281,9 +281,9 @@ fn kept_contexts_change_no_bit() {
     let (model, task, examples, dev) = setting(Placement::Suffix, Method::Prompt);
     let dir = tempfile::tempdir().unwrap();
     let run = |memory: u64, dir: Option<&std::path::Path>, batch_size: usize| {
-        let context_room = ContextRoom { memory, dir: dir.map(std::path::Path::to_owned) };
+        let cache_budget = CacheBudget { memory, dir: dir.map(std::path::Path::to_owned) };
         let config =
-            TrainConfig { context_room, batch_size, micro_batch_tokens: 300, patience: 0, ..config() };
+            TrainConfig { cache_budget, batch_size, micro_batch_tokens: 300, patience: 0, ..config() };
         let candidates = candidates(&model, &task);
         let data = (&examples, Some(&dev));
         summaries(&train_all(&model, &task, data, candidates, &config, &mut go_on).unwrap())
@@ -295,8 +295,8 @@ fn kept_contexts_change_no_bit() {
     assert_eq!(run(60_000, Some(dir.path()), 8), none, "in both");
     // Among 37 examples a batch of 30 meets each again soon.
     assert_eq!(run(u64::MAX, None, 30), run(0, None, 30));
-    let wrong = ContextRoom { memory: 0, dir: Some(dir.path().join("nowhere")) };
-    let config = TrainConfig { context_room: wrong, ..config() };
+    let wrong = CacheBudget { memory: 0, dir: Some(dir.path().join("nowhere")) };
+    let config = TrainConfig { cache_budget: wrong, ..config() };
     let start = init::start(&model, &task, &Init::Vocab, 2, 0).unwrap();
     let error = train(&model, &task, (&examples, Some(&dev)), start, &config, &mut go_on).unwrap_err();
     assert!(matches!(error, TrainError::Contexts { .. }), "{error}");

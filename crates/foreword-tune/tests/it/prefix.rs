@@ -7,12 +7,12 @@ use foreword_backbone::{Model, Taped};
 use foreword_format::SoftPrompt;
 use foreword_tune::context_tuning::{Demonstration, demonstrations, hidden};
 use foreword_tune::init::{self, InitError};
-use foreword_tune::pass::{Budget, Hidden, Lesson, Query, Scorer, loss_and_gradient};
+use foreword_tune::pass::{Budget, MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::prefix::{CompileError, compile};
 use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Method, Objective, Placement};
-use foreword_tune::stem::Stem;
-use foreword_tune::{Examples, Task, TaskError, TrainConfig, Truths, train};
+use foreword_tune::shared_prefix::SharedPrefix;
+use foreword_tune::{Examples, GroundTruth, Task, TaskError, TrainConfig, train};
 
 use crate::golden::{load, root, tiny_models};
 use crate::laws::task;
@@ -26,7 +26,7 @@ const PLACEMENTS: [Placement; 2] = [Placement::Front, Placement::AfterBos];
 fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
     (0..4)
         .map(|i| Query {
-            hidden: Hidden::NONE,
+            hidden: MaskedSpan::NONE,
             root: root[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
@@ -35,8 +35,8 @@ fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
         .collect()
 }
 
-fn lessons(root: [usize; 4]) -> Vec<Lesson<'static>> {
-    queries(root).into_iter().zip(TRUTHS).map(|(query, truth)| Lesson { query, truth }).collect()
+fn examples(root: [usize; 4]) -> Vec<TrainingExample<'static>> {
+    queries(root).into_iter().zip(TRUTHS).map(|(query, truth)| TrainingExample { query, truth }).collect()
 }
 
 fn rows(model: &Model<Cpu>, tokens: &[Token]) -> SoftPrompt {
@@ -55,8 +55,12 @@ fn a_compiled_soft_prompt_scores_with_the_same_bits() {
             let n_leading = model.tokenizer.leading().len();
             let compiled = compile(&model, placement, &soft).unwrap();
             let score = |method, root: &SoftPrompt| {
-                let stem = Stem::new(&model.backbone, (method, placement), n_leading, CONTEXTS).unwrap();
-                Scorer::new(&stem, &[root.values()], 9).unwrap().log_likelihoods(&queries([0; 4])).unwrap()
+                let shared_prefix =
+                    SharedPrefix::new(&model.backbone, (method, placement), n_leading, CONTEXTS).unwrap();
+                Scorer::new(&shared_prefix, &[root.values()], 9)
+                    .unwrap()
+                    .log_likelihoods(&queries([0; 4]))
+                    .unwrap()
             };
             assert_eq!(score(Method::Prompt, &soft), score(Method::Prefix, &compiled), "{name}, {placement}");
         }
@@ -88,12 +92,13 @@ fn the_gradient_is_that_of_the_loss() {
         let prefixes =
             [(0..2 * width).map(value).collect::<Vec<f32>>(), (5..5 + 3 * width).map(value).collect()];
         for placement in PLACEMENTS {
-            let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+            let shared_prefix =
+                SharedPrefix::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
             for objective in [Objective::Label, Objective::Lm] {
                 for roots in [[0; 4], [0, 1, 1, 0]] {
                     let step = |prefixes: &[Vec<f32>; 2]| {
-                        let planted = prefixes.each_ref().map(|prefix| &prefix[..]);
-                        loss_and_gradient(&stem, &planted, &lessons(roots), objective, 9).unwrap()
+                        let prefilled = prefixes.each_ref().map(|prefix| &prefix[..]);
+                        loss_and_gradient(&shared_prefix, &prefilled, &examples(roots), objective, 9).unwrap()
                     };
                     let at = step(&prefixes);
                     for root in 0..=*roots.iter().max().unwrap() {
@@ -125,9 +130,10 @@ fn budgets_threads_and_company_change_no_bit() {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let prefixes = [&[110, 111][..], &[7, 8, 9]]
             .map(|tokens| compile(&model, placement, &rows(&model, tokens)).unwrap());
-        let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
-        let planted = prefixes.each_ref().map(SoftPrompt::values);
-        loss_and_gradient(&stem, &planted, &lessons(roots), Objective::Label, budget).unwrap()
+        let shared_prefix =
+            SharedPrefix::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+        let prefilled = prefixes.each_ref().map(SoftPrompt::values);
+        loss_and_gradient(&shared_prefix, &prefilled, &examples(roots), Objective::Label, budget).unwrap()
     };
     for placement in PLACEMENTS {
         let whole = run(1, 1000.into(), placement, [0; 4]);
@@ -150,7 +156,7 @@ fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
         let start = init::start(&model, &task, &init, 4, 0).unwrap();
         assert_eq!((start.n_virtual(), start.width()), (4, task.row_width(&model)));
         let contexts: Vec<Vec<Token>> = CONTEXTS.iter().map(|context| context.to_vec()).collect();
-        let truths = Truths::Labels(vec![0, 1, 0, 0]);
+        let truths = GroundTruth::Labels(vec![0, 1, 0, 0]);
         let examples =
             Examples { contexts, truths, unusual: std::collections::BTreeMap::new(), n_cut: 0, seconds: 0.0 };
         let before = task.evaluate(&model, start.values(), &examples, 99, &mut |_| {}).unwrap();
@@ -167,17 +173,18 @@ fn a_kv_prefix_stands_above_every_text_or_nowhere() {
     let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
     let examples = |contexts: Vec<Vec<Token>>| Examples {
         contexts,
-        truths: Truths::Unknown,
+        truths: GroundTruth::Unknown,
         unusual: std::collections::BTreeMap::new(),
         n_cut: 0,
         seconds: 0.0,
     };
     let prefix = |placement| Task { method: Method::Prefix, ..task(&model, placement) };
-    let suffix = prefix(Placement::Suffix).stem(&model, &examples(vec![vec![0, 5]]), 2).err();
+    let suffix = prefix(Placement::Suffix).shared_prefix(&model, &examples(vec![vec![0, 5]]), 2).err();
     assert!(matches!(suffix, Some(TaskError::PrefixAtEnd)));
-    let empty = prefix(Placement::AfterBos).stem(&model, &examples(vec![vec![0], vec![0, 5]]), 2).err();
+    let empty =
+        prefix(Placement::AfterBos).shared_prefix(&model, &examples(vec![vec![0], vec![0, 5]]), 2).err();
     assert!(matches!(empty, Some(TaskError::NothingBelow)));
-    assert!(prefix(Placement::Front).stem(&model, &examples(vec![vec![0], vec![0, 5]]), 2).is_ok());
+    assert!(prefix(Placement::Front).shared_prefix(&model, &examples(vec![vec![0], vec![0, 5]]), 2).is_ok());
 
     let dir = tempfile::tempdir().unwrap();
     let task_of = prefix(Placement::Front);
@@ -192,14 +199,18 @@ fn a_kv_prefix_stands_above_every_text_or_nowhere() {
 }
 
 /// Gradient and loss of the four examples, of which some do not see two positions of the prefix.
-fn with_hidden(prefix: &[f32], hidden: [Hidden; 4], placement: Placement) -> (Vec<f32>, Vec<Vec<f64>>) {
+fn with_hidden(prefix: &[f32], hidden: [MaskedSpan; 4], placement: Placement) -> (Vec<f32>, Vec<Vec<f64>>) {
     let model = load("testdata/models/llama-tiny", Cpu::new(2).unwrap());
-    let stem = Stem::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
-    let mut lessons = lessons([0; 4]);
-    lessons.iter_mut().zip(hidden).for_each(|(lesson, hidden)| lesson.query.hidden = hidden);
-    let step = loss_and_gradient(&stem, &[prefix], &lessons, Objective::Label, 9).unwrap().remove(0);
-    let queries: Vec<Query<'_>> = lessons.iter().map(|lesson| lesson.query).collect();
-    let scores = Scorer::new(&stem, &[prefix], 9).unwrap().log_likelihoods(&queries).unwrap();
+    let shared_prefix = SharedPrefix::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
+    let mut examples = examples([0; 4]);
+    examples
+        .iter_mut()
+        .zip(hidden)
+        .for_each(|(training_example, hidden)| training_example.query.hidden = hidden);
+    let step =
+        loss_and_gradient(&shared_prefix, &[prefix], &examples, Objective::Label, 9).unwrap().remove(0);
+    let queries: Vec<Query<'_>> = examples.iter().map(|training_example| training_example.query).collect();
+    let scores = Scorer::new(&shared_prefix, &[prefix], 9).unwrap().log_likelihoods(&queries).unwrap();
     (step.gradient, scores)
 }
 
@@ -207,17 +218,17 @@ fn with_hidden(prefix: &[f32], hidden: [Hidden; 4], placement: Placement) -> (Ve
 fn what_an_example_does_not_see_means_nothing_to_it() {
     let model = load("testdata/models/llama-tiny", Cpu::new(1).unwrap());
     let width = model.backbone.spec().cache_width();
-    let own = Hidden { first: 1, n: 2 };
+    let own = MaskedSpan { first: 1, n: 2 };
     for placement in PLACEMENTS {
         let prefix = compile(&model, placement, &rows(&model, &[110, 111, 112, 113])).unwrap().into_values();
         let mut other = prefix.clone();
         other[width..3 * width].iter_mut().for_each(|value| *value = 3.0 - *value);
 
         // The first and the last see all, the others not their own.
-        let hidden = [Hidden::NONE, own, own, Hidden::NONE];
+        let hidden = [MaskedSpan::NONE, own, own, MaskedSpan::NONE];
         let (_, before) = with_hidden(&prefix, hidden, placement);
         let (_, after) = with_hidden(&other, hidden, placement);
-        let (_, open) = with_hidden(&prefix, [Hidden::NONE; 4], placement);
+        let (_, open) = with_hidden(&prefix, [MaskedSpan::NONE; 4], placement);
         assert_eq!(before[1..3], after[1..3], "{placement}");
         assert!(before[0] != after[0] && before[3] != after[3]);
         assert_eq!((&before[0], &before[3]), (&open[0], &open[3]), "{placement}");
@@ -231,9 +242,9 @@ fn what_an_example_does_not_see_means_nothing_to_it() {
         );
 
         // The others stay where they are: hiding the last positions is having fewer of them, further away.
-        let last = Hidden { first: 2, n: 2 };
+        let last = MaskedSpan { first: 2, n: 2 };
         let (_, hidden) = with_hidden(&prefix, [last; 4], placement);
-        let (_, shorter) = with_hidden(&prefix[..2 * width], [Hidden::NONE; 4], placement);
+        let (_, shorter) = with_hidden(&prefix[..2 * width], [MaskedSpan::NONE; 4], placement);
         assert!(hidden != shorter, "the text moved to the place of what is hidden");
     }
 }
@@ -266,7 +277,7 @@ fn demonstrations_are_read_apart_and_each_is_where_it_says() {
         }
         assert!(shown.demonstrations.len() >= 2 && next == shown.start.n_virtual() && next <= 100);
         let others = (0..12).find(|i| shown.demonstrations.iter().all(|shown| shown.example != *i));
-        assert!(others.is_none_or(|other| hidden(&shown.demonstrations, other) == Hidden::NONE));
+        assert!(others.is_none_or(|other| hidden(&shown.demonstrations, other) == MaskedSpan::NONE));
 
         // The same tokens as rows; the first demonstration alone is made into the same keys and values.
         let as_rows = demonstrations(&model, &rows_task, &examples, 100, 3).unwrap();

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use foreword::data::split::stratified_sample;
 use foreword::format::TaskRecord;
-use foreword::pace::{STEPS, n_examples, step_seconds};
 use foreword::settings::{LearningRate, Method};
+use foreword::step_time::{STEPS, n_examples, step_seconds};
 use foreword::{Classification, Dataset, Goal, Passport, Task, TrainConfig, record};
 
 use super::arena::{Arena, Member, Prompt};

@@ -1,7 +1,7 @@
 //! `foreword train --shots`: the same run on few examples of each label, drawn by several seeds, since one draw says little.
 
 use anyhow::Result;
-use foreword::{Ended, TaskFile};
+use foreword::{StopReason, TaskFile};
 
 use crate::args::TrainArgs;
 use crate::exit::{Diverged, Exit, Given};
@@ -47,7 +47,7 @@ pub(super) fn run(
         if interrupt::asked() {
             return Ok(Exit::Interrupted);
         }
-        if let Ended::Diverged { step } = learned.outcome.ended {
+        if let StopReason::Diverged { step } = learned.outcome.ended {
             return Err(Diverged { step }.into());
         }
         runs.push((seed, learned));

@@ -8,10 +8,10 @@ use foreword_backbone::kernels::Cpu;
 use foreword_format::{DataRecord, TrainingRecord};
 use foreword_tune::data::Dataset;
 use foreword_tune::init;
-use foreword_tune::pace::{STEPS, n_examples, step_seconds};
 use foreword_tune::record::{self, Run, recorded_config};
 use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, LearningRate, Method, Placement};
+use foreword_tune::step_time::{STEPS, n_examples, step_seconds};
 use foreword_tune::train::scale;
 use foreword_tune::{Examples, Task, TrainConfig, train};
 

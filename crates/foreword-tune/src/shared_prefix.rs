@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
 
-use crate::contexts::{ContextCache, SharedRoom};
-use crate::pass::Hidden;
+use crate::frozen_texts::{FrozenTextCache, SharedBudget};
+use crate::pass::MaskedSpan;
 use crate::settings::{Method, Placement};
 
 /// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
@@ -24,7 +24,7 @@ use crate::settings::{Method, Placement};
 ///
 /// A KV prefix stands where the table has `[soft]`, as keys and values that are there without being computed; its gradient
 /// is theirs. It can't stand in an example of its own: it has no row from which a next token could be read.
-pub struct Stem<'a, B: Backend> {
+pub struct SharedPrefix<'a, B: Backend> {
     backbone: &'a Backbone<B>,
     method: Method,
     placement: Placement,
@@ -35,7 +35,7 @@ pub struct Stem<'a, B: Backend> {
     per_example: bool,
     frozen: Option<Frozen<B>>,
     /// Frozen contexts of the examples, where they are kept.
-    contexts: Option<Mutex<ContextCache<B::Element>>>,
+    contexts: Option<Mutex<FrozenTextCache<B::Element>>>,
 }
 
 struct Frozen<B: Backend> {
@@ -43,10 +43,10 @@ struct Frozen<B: Backend> {
     path: Vec<Span>,
 }
 
-impl<'a, B: Backend> Stem<'a, B> {
-    /// The stem of all `contexts`, each with at least one token, above which something learned by a method stands in its
+impl<'a, B: Backend> SharedPrefix<'a, B> {
+    /// The shared_prefix of all `contexts`, each with at least one token, above which something learned by a method stands in its
     /// place. `n_leading` is the number of tokens after which the
-    /// placements `after-bos` and `system` plant: those that the tokenizer puts in front (the BOS), or a chat template.
+    /// placements `after-bos` and `system` prefill: those that the tokenizer puts in front (the BOS), or a chat template.
     ///
     /// # Errors
     /// If the shared tokens are longer than the model's context.
@@ -94,15 +94,15 @@ impl<'a, B: Backend> Stem<'a, B> {
     ///
     /// # Errors
     /// If no file can be made in the room's directory.
-    pub fn keep_contexts(mut self, room: &SharedRoom) -> io::Result<Self> {
+    pub fn cache_frozen_texts(mut self, room: &SharedBudget) -> io::Result<Self> {
         if self.placement == Placement::Suffix {
-            self.contexts = Some(Mutex::new(ContextCache::new(room)?));
+            self.contexts = Some(Mutex::new(FrozenTextCache::new(room)?));
         }
         Ok(self)
     }
 
     /// The frozen contexts that are kept.
-    pub(crate) fn contexts(&self) -> Option<MutexGuard<'_, ContextCache<B::Element>>> {
+    pub(crate) fn contexts(&self) -> Option<MutexGuard<'_, FrozenTextCache<B::Element>>> {
         // Another thread that panicked has ended the run anyhow.
         self.contexts.as_ref().map(|contexts| contexts.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -112,7 +112,7 @@ impl<'a, B: Backend> Stem<'a, B> {
         self.backbone
     }
 
-    /// Tokens of every context that the stem and the trunk already hold.
+    /// Tokens of every context that the shared_prefix and the trunk already hold.
     #[must_use]
     pub fn n_shared(&self) -> usize {
         self.shared.len()
@@ -124,7 +124,7 @@ impl<'a, B: Backend> Stem<'a, B> {
     }
 
     /// Whether each example has its own copy of the learned rows.
-    pub(crate) fn plants_per_example(&self) -> bool {
+    pub(crate) fn prompt_per_example(&self) -> bool {
         self.per_example
     }
 
@@ -139,9 +139,13 @@ impl<'a, B: Backend> Stem<'a, B> {
 
     /// Computes the trunks of soft prompts, one root each, `[P, W]` row after row. P = 0, the bare model, has no rows to
     /// place and so belongs to the placement front. `tape` keeps what the gradient needs.
-    pub(crate) fn plant(&self, roots: &[&[f32]], tape: Taped) -> Result<Trunks<'_, B>, BackboneError> {
+    pub(crate) fn prefill(
+        &self,
+        roots: &[&[f32]],
+        tape: Taped,
+    ) -> Result<PrefixStates<'_, B>, BackboneError> {
         if self.method == Method::Prefix {
-            return self.plant_prefixes(roots, tape);
+            return self.prefill_prefixes(roots, tape);
         }
         let h = self.backbone.spec().hidden;
         assert!(
@@ -150,10 +154,17 @@ impl<'a, B: Backend> Stem<'a, B> {
         );
         let fixed = &self.shared[self.n_before..];
         let above = self.frozen.as_ref().map_or(&[][..], |frozen| &frozen.path);
-        if self.plants_per_example() {
+        if self.prompt_per_example() {
             let paths = vec![above.to_vec(); roots.len()];
             let (to_prefix, roots) = (Vec::new(), owned(roots));
-            return Ok(Trunks { stem: self, paths, prefixes: None, to_prefix, planted: None, roots });
+            return Ok(PrefixStates {
+                shared_prefix: self,
+                paths,
+                prefixes: None,
+                to_prefix,
+                prefilled: None,
+                roots,
+            });
         }
         let mut forest = Forest::new();
         let mut tokens = Vec::new();
@@ -171,14 +182,14 @@ impl<'a, B: Backend> Stem<'a, B> {
         let rows = self.rows(&tokens, &learned, &roots.concat());
         let input = Input { rows, forest: &forest, context: &self.context(), wanted: &[], tape };
         let output = self.backbone.forward(input)?;
-        let planted = Some(Planted { forest, learned, output });
+        let prefilled = Some(Prefilled { forest, learned, output });
         let (to_prefix, roots) = (Vec::new(), owned(roots));
-        Ok(Trunks { stem: self, paths, prefixes: None, to_prefix, planted, roots })
+        Ok(PrefixStates { shared_prefix: self, paths, prefixes: None, to_prefix, prefilled, roots })
     }
 
     /// The same for KV prefixes, whose keys and values are what was learned. Only the tokens below them that all contexts
     /// share are computed.
-    fn plant_prefixes(&self, roots: &[&[f32]], tape: Taped) -> Result<Trunks<'_, B>, BackboneError> {
+    fn prefill_prefixes(&self, roots: &[&[f32]], tape: Taped) -> Result<PrefixStates<'_, B>, BackboneError> {
         use foreword_backbone::kernels::Element as _;
         let (backend, spec) = (self.backbone.backend(), self.backbone.spec());
         let values: Vec<B::Element> =
@@ -199,7 +210,14 @@ impl<'a, B: Backend> Stem<'a, B> {
         let fixed = &self.shared[self.n_before..];
         if fixed.is_empty() {
             let (prefixes, to_prefix, roots) = (Some(prefixes), paths.clone(), owned(roots));
-            return Ok(Trunks { stem: self, paths, prefixes, to_prefix, planted: None, roots });
+            return Ok(PrefixStates {
+                shared_prefix: self,
+                paths,
+                prefixes,
+                to_prefix,
+                prefilled: None,
+                roots,
+            });
         }
         let mut forest = Forest::new();
         for path in &paths {
@@ -212,8 +230,15 @@ impl<'a, B: Backend> Stem<'a, B> {
         let output = self.backbone.forward(input)?;
         let to_prefix = paths;
         let paths = (0..roots.len()).map(|i| forest.path(i, block + 1)).collect();
-        let planted = Some(Planted { forest, learned: Vec::new(), output });
-        Ok(Trunks { stem: self, paths, prefixes: Some(prefixes), to_prefix, planted, roots: owned(roots) })
+        let prefilled = Some(Prefilled { forest, learned: Vec::new(), output });
+        Ok(PrefixStates {
+            shared_prefix: self,
+            paths,
+            prefixes: Some(prefixes),
+            to_prefix,
+            prefilled,
+            roots: owned(roots),
+        })
     }
 
     /// Embedded tokens with learned rows written over those at `learned`.
@@ -254,15 +279,15 @@ fn shared_beginning(contexts: &[&[Token]]) -> Vec<Token> {
 }
 
 /// Soft prompts in their place: the keys and values that every example sees.
-pub(crate) struct Trunks<'s, B: Backend> {
-    stem: &'s Stem<'s, B>,
+pub(crate) struct PrefixStates<'s, B: Backend> {
+    shared_prefix: &'s SharedPrefix<'s, B>,
     /// Per root, the path that an example hangs from.
     paths: Vec<Vec<Span>>,
     /// Keys and values that are themselves learned, of all roots.
     prefixes: Option<KeyValues<B>>,
     /// Per root, the path down to its KV prefix, where the roots are such.
     to_prefix: Vec<Vec<Span>>,
-    planted: Option<Planted<B>>,
+    prefilled: Option<Prefilled<B>>,
     /// The soft prompts, each `[P, W]`.
     roots: Vec<Vec<f32>>,
 }
@@ -270,16 +295,16 @@ pub(crate) struct Trunks<'s, B: Backend> {
 /// Gradients of the keys and values that examples see above them.
 pub(crate) struct TrunkGradients<B: Backend> {
     prefixes: Option<KeyValues<B>>,
-    planted: Option<KeyValues<B>>,
+    prefilled: Option<KeyValues<B>>,
 }
 
-struct Planted<B: Backend> {
+struct Prefilled<B: Backend> {
     forest: Forest,
     learned: Vec<usize>,
     output: Output<B>,
 }
 
-impl<B: Backend> Trunks<'_, B> {
+impl<B: Backend> PrefixStates<'_, B> {
     /// The path above the examples of root `root`.
     pub(crate) fn path(&self, root: usize) -> Vec<Span> {
         self.paths[root].clone()
@@ -289,7 +314,7 @@ impl<B: Backend> Trunks<'_, B> {
     ///
     /// # Panics
     /// If tokens are hidden that are not a KV prefix's: rows below them would have seen them.
-    pub(crate) fn parent(&self, root: usize, hidden: Hidden) -> Parent {
+    pub(crate) fn parent(&self, root: usize, hidden: MaskedSpan) -> Parent {
         if hidden.n == 0 {
             return Parent::Context(self.path(root));
         }
@@ -309,7 +334,7 @@ impl<B: Backend> Trunks<'_, B> {
 
     /// P of root `root`.
     pub(crate) fn n_virtual(&self, root: usize) -> usize {
-        self.roots[root].len() / self.stem.row_width()
+        self.roots[root].len() / self.shared_prefix.row_width()
     }
 
     /// Soft prompt `root`, `[P, W]`.
@@ -319,18 +344,18 @@ impl<B: Backend> Trunks<'_, B> {
 
     /// Context blocks of the examples: the frozen one, where there is one, KV prefixes, and the trunks'.
     pub(crate) fn context(&self) -> Vec<&KeyValues<B>> {
-        let mut context = self.stem.context();
+        let mut context = self.shared_prefix.context();
         context.extend(&self.prefixes);
-        context.extend(self.planted.iter().map(|planted| &planted.output.key_values));
+        context.extend(self.prefilled.iter().map(|prefilled| &prefilled.output.key_values));
         context
     }
 
-    /// Zero gradients of the keys and values above the examples; none where examples plant for themselves.
+    /// Zero gradients of the keys and values above the examples; none where examples prefill for themselves.
     pub(crate) fn zero_gradients(&self) -> TrunkGradients<B> {
-        let zero = |n_rows| self.stem.backbone.zero_key_values(n_rows);
+        let zero = |n_rows| self.shared_prefix.backbone.zero_key_values(n_rows);
         TrunkGradients {
             prefixes: self.prefixes.as_ref().map(|prefixes| zero(prefixes.n_rows())),
-            planted: self.planted.as_ref().map(|planted| zero(planted.forest.n_rows())),
+            prefilled: self.prefilled.as_ref().map(|prefilled| zero(prefilled.forest.n_rows())),
         }
     }
 
@@ -339,31 +364,31 @@ impl<B: Backend> Trunks<'_, B> {
         &self,
         d_trunks: &'g mut TrunkGradients<B>,
     ) -> Vec<Option<&'g mut KeyValues<B>>> {
-        let frozen = self.stem.frozen.iter().map(|_| None);
-        let learned = d_trunks.prefixes.as_mut().into_iter().chain(d_trunks.planted.as_mut());
+        let frozen = self.shared_prefix.frozen.iter().map(|_| None);
+        let learned = d_trunks.prefixes.as_mut().into_iter().chain(d_trunks.prefilled.as_mut());
         frozen.chain(learned.map(Some)).collect()
     }
 
     /// From the gradient of the keys and values above the examples to that of the learned rows, one `[P, W]` per root. Needs
-    /// the tape; `None` where examples plant for themselves.
+    /// the tape; `None` where examples prefill for themselves.
     pub(crate) fn backward(&self, d_trunks: TrunkGradients<B>) -> Option<Vec<Vec<B::Element>>> {
-        let backbone = self.stem.backbone;
-        let TrunkGradients { prefixes: mut d_prefixes, planted: d_planted } = d_trunks;
+        let backbone = self.shared_prefix.backbone;
+        let TrunkGradients { prefixes: mut d_prefixes, prefilled: d_planted } = d_trunks;
         let mut d_rows = None;
-        if let Some(planted) = &self.planted {
-            let mut context = self.stem.context();
+        if let Some(prefilled) = &self.prefilled {
+            let mut context = self.shared_prefix.context();
             context.extend(&self.prefixes);
-            let frozen = self.stem.frozen.iter().map(|_| None);
+            let frozen = self.shared_prefix.frozen.iter().map(|_| None);
             let gradient = Gradient {
-                forest: &planted.forest,
+                forest: &prefilled.forest,
                 context: &context,
-                key_values: &planted.output.key_values,
+                key_values: &prefilled.output.key_values,
                 d_hidden: None,
                 d_key_values: d_planted,
                 d_context: frozen.chain(d_prefixes.as_mut().map(Some)).collect(),
-                learned: &planted.learned,
+                learned: &prefilled.learned,
             };
-            d_rows = Some(backbone.backward(planted.output.tape.as_ref()?, gradient));
+            d_rows = Some(backbone.backward(prefilled.output.tape.as_ref()?, gradient));
         }
         let values = match (&d_prefixes, &d_rows) {
             (Some(d_prefixes), _) => d_prefixes.values(backbone.backend()),

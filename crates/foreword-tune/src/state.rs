@@ -6,7 +6,7 @@ use foreword_format::SoftPrompt;
 
 use crate::optimizer::AdamW;
 use crate::settings::{Keep, LearningRate};
-use crate::train::{Ended, Event, Outcome, Population, TrainConfig, TrainError};
+use crate::train::{Event, Outcome, Population, StopReason, TrainConfig, TrainError};
 
 /// One way to begin, among several that a run tries at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Candidate {
 
 /// A run so far: one candidate, or several that learn at once.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
+pub struct TrainState {
     /// W.
     pub(crate) width: usize,
     /// Updates made.
@@ -29,12 +29,12 @@ pub struct Progress {
     /// How often the worse half left.
     pub(crate) halvings: u64,
     /// By candidate; never empty.
-    pub(crate) runs: Vec<Running>,
+    pub(crate) runs: Vec<CandidateState>,
 }
 
 /// A candidate so far.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Running {
+pub(crate) struct CandidateState {
     /// `None`: the configuration's.
     pub(crate) learning_rate: Option<LearningRate>,
     /// `None`: the configuration's.
@@ -53,7 +53,7 @@ pub(crate) struct Running {
     /// Updates made at the last evaluation, and the loss that it found.
     pub(crate) evaluated: Option<(u64, f64)>,
     /// Why and after how many updates it left.
-    pub(crate) left: Option<(Ended, u64)>,
+    pub(crate) left: Option<(StopReason, u64)>,
 }
 
 /// The best rows so far.
@@ -64,7 +64,7 @@ pub(crate) struct Best {
     pub(crate) loss: f64,
 }
 
-impl Running {
+impl CandidateState {
     fn new(values: Vec<f32>, learning_rate: Option<LearningRate>, seed: Option<u64>) -> Self {
         Self {
             learning_rate,
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// What it is ranked by: the loss of the rows that are kept; of equals, which were the init of both, the other one.
-    fn merit(&self, keep: Keep) -> [f64; 2] {
+    fn rank_key(&self, keep: Keep) -> [f64; 2] {
         let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.loss);
         let last = self.evaluated.map_or(f64::INFINITY, |(_, loss)| loss);
         match keep {
@@ -116,19 +116,19 @@ impl Running {
 
     /// Whether it may still be the outcome.
     fn counts(&self) -> bool {
-        !matches!(self.left, Some((Ended::Dropped | Ended::Diverged { .. }, _)))
+        !matches!(self.left, Some((StopReason::Dropped | StopReason::Diverged { .. }, _)))
     }
 }
 
-impl From<SoftPrompt> for Progress {
+impl From<SoftPrompt> for TrainState {
     /// The beginning: nothing is learned yet.
     fn from(init: SoftPrompt) -> Self {
         let width = init.width();
-        Self { width, step: 0, halvings: 0, runs: vec![Running::new(init.into_values(), None, None)] }
+        Self { width, step: 0, halvings: 0, runs: vec![CandidateState::new(init.into_values(), None, None)] }
     }
 }
 
-impl From<Vec<Candidate>> for Progress {
+impl From<Vec<Candidate>> for TrainState {
     /// The beginning of several candidates.
     ///
     /// # Panics
@@ -137,13 +137,17 @@ impl From<Vec<Candidate>> for Progress {
         let width = candidates.first().map_or(0, |candidate| candidate.start.width());
         assert!(width > 0 && candidates.iter().all(|c| c.start.width() == width), "candidates of one width");
         let running = |candidate: Candidate| {
-            Running::new(candidate.start.into_values(), Some(candidate.learning_rate), Some(candidate.seed))
+            CandidateState::new(
+                candidate.start.into_values(),
+                Some(candidate.learning_rate),
+                Some(candidate.seed),
+            )
         };
         Self { width, step: 0, halvings: 0, runs: candidates.into_iter().map(running).collect() }
     }
 }
 
-impl Progress {
+impl TrainState {
     /// Updates made.
     #[must_use]
     pub fn step(&self) -> u64 {
@@ -173,7 +177,7 @@ impl Progress {
 
     /// The candidates that still learn.
     #[must_use]
-    pub fn going(&self) -> Vec<usize> {
+    pub fn active(&self) -> Vec<usize> {
         (0..self.runs.len()).filter(|&candidate| self.runs[candidate].left.is_none()).collect()
     }
 
@@ -181,12 +185,12 @@ impl Progress {
     pub(crate) fn leave(
         &mut self,
         candidate: usize,
-        ended: Ended,
+        ended: StopReason,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let step = self.step;
         self.runs[candidate].left = Some((ended, step));
-        on_event(Event::Left { candidate, step, ended })
+        on_event(Event::Stopped { candidate, step, ended })
     }
 
     /// The candidates that have to leave now, after an evaluation of all: nobody, or the worse half.
@@ -215,14 +219,14 @@ impl Progress {
     fn sorted(&self, candidates: impl Iterator<Item = usize>, keep: Keep) -> Vec<usize> {
         let mut sorted: Vec<usize> = candidates.collect();
         sorted.sort_by(|&a, &b| {
-            let [a, b] = [a, b].map(|candidate| self.runs[candidate].merit(keep));
+            let [a, b] = [a, b].map(|candidate| self.runs[candidate].rank_key(keep));
             a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]))
         });
         sorted
     }
 
     /// What it all came to; `ended` is what those that are still there came to.
-    pub(crate) fn into_population(self, keep: Keep, ended: Ended) -> Result<Population, TrainError> {
+    pub(crate) fn into_population(self, keep: Keep, ended: StopReason) -> Result<Population, TrainError> {
         let mut survivors = self.ranked(keep);
         if survivors.is_empty() {
             // All diverged: each has still its best rows.
@@ -230,7 +234,7 @@ impl Progress {
             survivors.truncate(1);
         }
         let (width, step) = (self.width, self.step);
-        let outcome = |run: Running| {
+        let outcome = |run: CandidateState| {
             let (ended, steps) = run.left.unwrap_or((ended, step));
             let dev_loss = match keep {
                 Keep::Best => run.best.as_ref().map(|best| best.loss),
@@ -255,15 +259,15 @@ mod tests {
     use super::*;
 
     /// Candidates with these losses of the init and of an evaluation after it.
-    fn progress(losses: &[[f64; 2]]) -> Progress {
+    fn progress(losses: &[[f64; 2]]) -> TrainState {
         let mut runs = Vec::new();
         for [init, later] in losses {
-            let mut run = Running::new(vec![0.0; 2], None, None);
+            let mut run = CandidateState::new(vec![0.0; 2], None, None);
             run.evaluated_to(0, *init);
             run.evaluated_to(4, *later);
             runs.push(run);
         }
-        Progress { width: 2, step: 4, halvings: 0, runs }
+        TrainState { width: 2, step: 4, halvings: 0, runs }
     }
 
     #[test]
@@ -281,7 +285,7 @@ mod tests {
         let made = || progress(&[[0.5, 0.6], [0.9, 0.55]]);
         assert_eq!((made().ranked(Keep::Best), made().ranked(Keep::Last)), (vec![0, 1], vec![1, 0]));
         for (keep, dev_loss) in [(Keep::Best, 0.5), (Keep::Last, 0.6)] {
-            let population = made().into_population(keep, Ended::Finished).unwrap();
+            let population = made().into_population(keep, StopReason::Finished).unwrap();
             assert_eq!(population.outcomes[0].dev_loss, Some(dev_loss));
         }
     }

@@ -12,7 +12,7 @@ use foreword_backbone::kernels::{Element, Token};
 
 /// How much room there is for contexts that are kept. Those for which there is none are computed each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContextRoom {
+pub struct CacheBudget {
     /// Bytes of memory.
     pub memory: u64,
     /// A directory for a temporary file with those that memory does not take.
@@ -21,18 +21,18 @@ pub struct ContextRoom {
 
 /// The room of a run, which its caches share.
 #[derive(Clone, Debug, Default)]
-pub struct SharedRoom {
+pub struct SharedBudget {
     left: Arc<AtomicU64>,
     dir: Option<PathBuf>,
 }
 
-impl From<&ContextRoom> for SharedRoom {
-    fn from(room: &ContextRoom) -> Self {
+impl From<&CacheBudget> for SharedBudget {
+    fn from(room: &CacheBudget) -> Self {
         Self { left: Arc::new(AtomicU64::new(room.memory)), dir: room.dir.clone() }
     }
 }
 
-impl SharedRoom {
+impl SharedBudget {
     /// Takes so many bytes, if they are there.
     fn take(&self, bytes: u64) -> bool {
         let less = |left: u64| left.checked_sub(bytes);
@@ -42,8 +42,8 @@ impl SharedRoom {
 
 /// Keys and values of contexts, `[n, L·2·K·D]` each, by their tokens.
 #[derive(Debug)]
-pub(crate) struct ContextCache<E> {
-    room: SharedRoom,
+pub(crate) struct FrozenTextCache<E> {
+    room: SharedBudget,
     kept: HashMap<Vec<Token>, Kept<E>>,
     file: Option<File>,
     file_bytes: u64,
@@ -56,9 +56,9 @@ enum Kept<E> {
     OnDisk(u64, usize),
 }
 
-impl<E: Element> ContextCache<E> {
+impl<E: Element> FrozenTextCache<E> {
     /// Nothing yet, with this room; a temporary file where a directory is given.
-    pub(crate) fn new(room: &SharedRoom) -> io::Result<Self> {
+    pub(crate) fn new(room: &SharedBudget) -> io::Result<Self> {
         let file = room.dir.as_ref().map(tempfile::tempfile_in).transpose()?;
         Ok(Self { room: room.clone(), kept: HashMap::new(), file, file_bytes: 0 })
     }
@@ -125,8 +125,8 @@ mod tests {
             (0, Some(dir.path().to_owned()), (0, 3)),
             (0, None, (0, 0)),
         ] {
-            let room = SharedRoom::from(&ContextRoom { memory, dir });
-            let mut cache = ContextCache::<f32>::new(&room).unwrap();
+            let room = SharedBudget::from(&CacheBudget { memory, dir });
+            let mut cache = FrozenTextCache::<f32>::new(&room).unwrap();
             let values = |i: u32| -> Vec<f32> { (0..4).map(|j| i as f32 + 0.1 * j as f32).collect() };
             for i in 0..3 {
                 assert!(cache.get(&[i, 7]).is_none());
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn caches_share_their_room() {
-        let room = SharedRoom::from(&ContextRoom { memory: 40, dir: None });
-        let [mut one, mut other] = [0, 1].map(|_| ContextCache::<f64>::new(&room).unwrap());
+        let room = SharedBudget::from(&CacheBudget { memory: 40, dir: None });
+        let [mut one, mut other] = [0, 1].map(|_| FrozenTextCache::<f64>::new(&room).unwrap());
         one.keep(&[1], &[0.5; 3]);
         other.keep(&[1], &[0.5; 3]);
         other.keep(&[2], &[0.5; 2]);
