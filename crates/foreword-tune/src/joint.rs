@@ -122,6 +122,17 @@ pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Opti
     fitted
 }
 
+/// The BOS token, where the tokenizer puts it before every text and the template begins with it as well: texts would begin with
+/// it twice.
+///
+/// # Errors
+/// If the template's own text can't be tokenised.
+pub fn repeated_bos(template: &Template, tokenizer: &Tokenizer) -> Result<Option<Token>, TokenizerError> {
+    let tokens = tokenizer.encode_context(&template.render(|_| "x"))?;
+    let second = tokens.get(tokenizer.leading().len()).copied();
+    Ok(tokenizer.bos().filter(|&bos| second == Some(bos)))
+}
+
 /// The strings of labels that have none of their own: their names, after a space where the template [takes one](takes_space) or a
 /// chat template puts one.
 pub fn default_strings<S: AsRef<str>>(

@@ -32,19 +32,16 @@ pub mod state;
 pub mod step_time;
 
 pub mod chat;
-pub mod data;
 pub mod encode;
 pub mod joint;
-pub mod lint;
 pub mod settings;
 pub mod task_file;
-pub mod template;
 pub mod verbalizer;
 
 mod order;
 mod queries;
-mod spelling;
 
+pub use foreword_data::{self as data, lint, template};
 pub use state::{Candidate, TrainState};
 pub use task::{Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError};
 pub use train::{

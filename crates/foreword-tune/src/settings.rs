@@ -35,7 +35,7 @@ pub enum SettingError {
     },
     /// A number of candidates that is none.
     #[error("the candidates {value:?} are neither \"auto\" nor a whole number from 1 to {most}")]
-    ContinuationSet {
+    Candidates {
         /// What was given.
         value: String,
         /// The most there may be.
@@ -226,7 +226,7 @@ impl CandidateCount {
         if value.fract() == 0.0 && (1.0..=most as f64).contains(&value) {
             Ok(Self::Of(value as usize))
         } else {
-            Err(SettingError::ContinuationSet { value: value.to_string(), most })
+            Err(SettingError::Candidates { value: value.to_string(), most })
         }
     }
 }
@@ -235,7 +235,7 @@ impl FromStr for CandidateCount {
     type Err = SettingError;
 
     fn from_str(value: &str) -> Result<Self, SettingError> {
-        let unknown = || SettingError::ContinuationSet { value: value.to_owned(), most: candidates::MOST };
+        let unknown = || SettingError::Candidates { value: value.to_owned(), most: candidates::MOST };
         match value {
             "auto" => Ok(Self::Auto),
             number => Self::from_number(number.parse().map_err(|_| unknown())?).map_err(|_| unknown()),

@@ -17,6 +17,8 @@ use crate::shared_prefix::{SharedPrefix, row_width};
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
 
+pub use foreword_data::truth::GroundTruth;
+
 /// Why a task can't be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -188,29 +190,6 @@ impl Examples {
         match &self.truths {
             GroundTruth::Labels(labels) => labels,
             GroundTruth::Targets(_) | GroundTruth::Unknown => &[],
-        }
-    }
-}
-
-/// What is to follow the contexts of a data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroundTruth {
-    /// Nobody says.
-    Unknown,
-    /// A label each, as an index of the verbalizer.
-    Labels(Vec<usize>),
-    /// Tokens of their own, the end token included.
-    Targets(Vec<Vec<Token>>),
-}
-
-impl GroundTruth {
-    /// For how many examples it is known.
-    #[must_use]
-    pub fn n(&self) -> usize {
-        match self {
-            Self::Unknown => 0,
-            Self::Labels(labels) => labels.len(),
-            Self::Targets(targets) => targets.len(),
         }
     }
 }

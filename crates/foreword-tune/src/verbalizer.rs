@@ -6,9 +6,9 @@ use crate::data::{DataError, Dataset, FieldIdx, Place, listed};
 use crate::encode::EncodeError;
 use crate::joint::Joiner;
 use crate::settings::Joining;
-use crate::spelling;
 use crate::template::{SAMPLE, Template};
 use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
+use foreword_data::spelling;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What can be wrong with labels, in themselves or in data.

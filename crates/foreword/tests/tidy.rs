@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of ours each crate may use; ARCHITECTURE.md says why.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("foreword-format", &[]),
     ("foreword-kernels", &[]),
     ("foreword-backbone", &["foreword-kernels"]),
-    ("foreword-tune", &["foreword-backbone", "foreword-format", "foreword-kernels"]),
+    ("foreword-data", &["foreword-format"]),
+    ("foreword-tune", &["foreword-backbone", "foreword-data", "foreword-format", "foreword-kernels"]),
     ("foreword-hub", &["foreword-backbone", "foreword-format"]),
     ("foreword-tiny", &[]),
     ("foreword", &["foreword-tune", "foreword-backbone", "foreword-format", "foreword-kernels"]),

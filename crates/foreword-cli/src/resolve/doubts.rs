@@ -1,7 +1,7 @@
 //! What is doubtful in a run's data, told before it is learned from.
 
 use anyhow::Result;
-use foreword::lint::{Part, cut, empty, lint, overlap};
+use foreword::lint::{Labels, Part, cut, empty, lint, overlap};
 use foreword::task::GroundTruth;
 use foreword::{Dataset, Examples, Task};
 
@@ -59,7 +59,14 @@ pub(crate) fn tell(
         cuts.extend(cut(name, examples.n_cut, examples.n(), room));
     }
     let mut findings = match parts.split_first() {
-        Some((train, others)) => lint(train, others, task.verbalizer()),
+        Some((train, others)) => {
+            let labels = task.verbalizer().map(|labels| Labels {
+                names: labels.names(),
+                strings: labels.strings(),
+                tokens: (0..labels.n()).map(|label| labels.tokens(label)).collect(),
+            });
+            lint(train, others, labels.as_ref())
+        }
         None => Vec::new(),
     };
     findings.extend(cuts);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use foreword::chat::Chat;
 use foreword::data::together::fields_together;
 use foreword::format::{ChatRecord, TaskRecord};
-use foreword::joint::{Fitted, default_strings, fitted};
+use foreword::joint::{Fitted, default_strings, fitted, repeated_bos};
 use foreword::settings::{Placement, TaskKind};
 use foreword::task_file::TaskTable;
 use foreword::{Dataset, Model, Task, TaskError, Template};
@@ -122,7 +122,7 @@ impl Wording {
             Asked::Recorded(record) => Some(Chat::of_record(model, record, placement)?),
         };
         let twice = match &chat {
-            None => self.template.doubled(&model.tokenizer)?,
+            None => repeated_bos(&self.template, &model.tokenizer)?,
             Some(chat) => chat.doubled(&model.tokenizer)?,
         };
         if let Some(token) = twice.and_then(|token| model.tokenizer.token(token)) {

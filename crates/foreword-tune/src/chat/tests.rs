@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::joint::Joiner;
+use crate::joint::{Joiner, repeated_bos};
 use crate::settings::Joining;
 
 #[derive(Deserialize)]
@@ -408,11 +408,11 @@ fn a_chat_or_a_template_that_begins_with_bos_twice_is_found() {
         assert_eq!(case.chat(None, Placement::Front).unwrap().doubled(&own).unwrap(), None, "{}", case.name);
     }
     let template =
-        |source: &str| crate::template::Template::parse(source).unwrap().doubled(&tokenizer).unwrap();
+        |source: &str| repeated_bos(&crate::template::Template::parse(source).unwrap(), &tokenizer).unwrap();
     assert_eq!(template("<s>{text}"), bos);
     assert_eq!(template("<s>Say: {text}"), bos);
     assert_eq!(template("{text}<s>"), None);
     assert_eq!(template("{text}:"), None);
     let without = crate::template::Template::parse("<|begin_of_text|>{text}").unwrap();
-    assert_eq!(without.doubled(&self::tokenizer("byte-level")).unwrap(), None);
+    assert_eq!(repeated_bos(&without, &self::tokenizer("byte-level")).unwrap(), None);
 }

@@ -1,12 +1,16 @@
-//! Examples: rows of named fields, read from a file or given in memory.
+//! Data sets: rows of named fields, read from a file or given in memory; what the fields are, how they are split, the
+//! template that makes a text of them, and what is doubtful in them. Nothing here knows a model.
 
 pub mod fields;
 pub mod labels;
+pub mod lint;
 mod read;
+pub mod spelling;
 pub mod split;
+pub mod template;
 pub mod together;
+pub mod truth;
 
-use crate::spelling;
 use foreword_format::digest::{Digest, sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -456,7 +460,7 @@ fn number(value: f64) -> Cell {
 }
 
 /// Names for a message: quoted, and not more than a person wants to read.
-pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+pub fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     const MOST_NAMES: usize = 24;
     let names: Vec<String> = names.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
     match names.len().checked_sub(MOST_NAMES) {

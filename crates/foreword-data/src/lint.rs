@@ -1,11 +1,10 @@
 //! What is doubtful in data before anything is learned from it: nothing that stops a run, all of it worth a look.
 
-use crate::data::fields::slot_values;
-use crate::data::labels::is_whole;
-use crate::data::{DataError, Dataset, Place};
-use crate::task::GroundTruth;
+use crate::fields::slot_values;
+use crate::labels::is_whole;
 use crate::template::Template;
-use crate::verbalizer::Verbalizer;
+use crate::truth::GroundTruth;
+use crate::{DataError, Dataset, Place};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -148,16 +147,7 @@ impl<'a> Part<'a> {
         truths: &'a GroundTruth,
     ) -> Result<Self, DataError> {
         let texts = slot_values(template, dataset, text_field)?;
-        let labels = match truths {
-            GroundTruth::Unknown => Cow::Borrowed(&[][..]),
-            GroundTruth::Labels(labels) => Cow::Borrowed(labels.as_slice()),
-            // Equal targets are one label.
-            GroundTruth::Targets(targets) => {
-                let mut first = HashMap::new();
-                let all = targets.iter().enumerate();
-                Cow::Owned(all.map(|(row, target)| *first.entry(target).or_insert(row)).collect())
-            }
-        };
+        let labels = truths.classes();
         let optional = (0..template.slots().count()).map(|slot| template.is_optional(slot)).collect();
         Ok(Self { name, dataset, texts, optional, labels })
     }
@@ -177,11 +167,22 @@ impl<'a> Part<'a> {
     }
 }
 
-/// All that is doubtful, in the order in which it is best looked into. Without a verbalizer, in a generation, a text may
+/// A task's labels as the model reads them.
+#[derive(Clone, Debug)]
+pub struct Labels<'a> {
+    /// Their names.
+    pub names: &'a [String],
+    /// The string of each.
+    pub strings: &'a [String],
+    /// The tokens of each string.
+    pub tokens: Vec<&'a [u32]>,
+}
+
+/// All that is doubtful, in the order in which it is best looked into. Without labels, in a generation, a text may
 /// well have several targets, and no target is rare.
-pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalizer>) -> Vec<Finding> {
+pub fn lint(train: &Part<'_>, others: &[Part<'_>], labels: Option<&Labels<'_>>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let names = verbalizer.map(Verbalizer::names);
+    let names = labels.map(|labels| labels.names);
     findings.extend(std::iter::once(train).chain(others).filter_map(empty));
     findings.extend(names.and_then(|names| alike_labels(train, names)));
     findings.extend(names.and_then(|names| missing_labels(train, names)));
@@ -192,11 +193,10 @@ pub fn lint(train: &Part<'_>, others: &[Part<'_>], verbalizer: Option<&Verbalize
         findings.extend(overlap(train, other));
         findings.extend(names.and_then(|names| never_learned(train, other, names)));
     }
-    if let Some(verbalizer) = verbalizer {
-        findings.extend(bare_labels(verbalizer.names(), verbalizer.strings()));
-        let tokens: Vec<&[u32]> = (0..verbalizer.n()).map(|label| verbalizer.tokens(label)).collect();
-        findings.extend(several_tokens(verbalizer.names(), verbalizer.strings(), &tokens));
-        findings.extend(shared_first_token(verbalizer.names(), &tokens));
+    if let Some(Labels { names, strings, tokens }) = labels {
+        findings.extend(bare_labels(names, strings));
+        findings.extend(several_tokens(names, strings, tokens));
+        findings.extend(shared_first_token(names, tokens));
     }
     findings
 }

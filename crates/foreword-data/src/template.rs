@@ -3,9 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use foreword_backbone::kernels::Token;
-use foreword_backbone::{Tokenizer, TokenizerError};
-
 /// What can be wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -50,11 +47,11 @@ pub enum TemplateError {
 /// out too.
 ///
 /// ```
-/// # use foreword_tune::template::Template;
+/// # use foreword_data::template::Template;
 /// let template = Template::parse("{premise}\nSo: {hypothesis}\nTrue?")?;
 /// let text = template.render(|slot| if slot == "premise" { "It rains." } else { "It is wet." });
 /// assert_eq!(text, "It rains.\nSo: It is wet.\nTrue?");
-/// # Ok::<(), foreword_tune::template::TemplateError>(())
+/// # Ok::<(), foreword_data::template::TemplateError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -73,20 +70,9 @@ enum Part {
 }
 
 /// What stands for a text where only what is around it matters.
-pub(crate) const SAMPLE: &str = "a";
+pub const SAMPLE: &str = "a";
 
 impl Template {
-    /// The token that the tokenizer puts before every text and that the template begins with as well, so that texts begin with
-    /// it twice.
-    ///
-    /// # Errors
-    /// If the template's own text can't be tokenised.
-    pub fn doubled(&self, tokenizer: &Tokenizer) -> Result<Option<Token>, TokenizerError> {
-        let tokens = tokenizer.encode_context(&self.render(|_| "x"))?;
-        let second = tokens.get(tokenizer.leading().len()).copied();
-        Ok(tokenizer.bos().filter(|&bos| second == Some(bos)))
-    }
-
     /// The template of a classification that states none. `{text}` is the text field, whatever that is called.
     pub const DEFAULT: &str = "{text}\nLabel:";
 
@@ -166,7 +152,7 @@ impl Template {
     }
 
     /// The template around [`SAMPLE`] texts.
-    pub(crate) fn sample(&self) -> String {
+    pub fn sample(&self) -> String {
         self.render(|_| SAMPLE)
     }
 
@@ -189,7 +175,7 @@ impl Template {
     }
 
     /// The text with `values[i]` in the place of slot i; a slot without a value is empty.
-    pub(crate) fn render_values(&self, values: &[&str]) -> String {
+    pub fn render_values(&self, values: &[&str]) -> String {
         let value = |slot: usize| values.get(slot).copied().unwrap_or("");
         let is_left_out = |part: Option<&Part>| match part {
             Some(&Part::Slot(slot)) => self.is_optional(slot) && value(slot).trim().is_empty(),
