@@ -1,4 +1,4 @@
-"""What a setting is worth: trains soft prompts that differ in one setting each, and prints docs/choosing.md's tables.
+"""What a setting is worth: trains soft prompts that differ in one setting each, and prints docs/studies.md's tables.
 
     cargo build --release
     python bench/choosing.py --data DATA --work WORK --seeds 1 2 3

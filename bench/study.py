@@ -2,7 +2,7 @@
 
     python3 bench/study.py --data DATA --work WORK --models NAME=DIR … [--foreword PATH] [--minutes 120] [--threads 2] [--only prefix]
     python3 bench/study.py … --only lm, then --only peft --peft PYTHON
-    python3 bench/study.py --results bench/study.jsonl --table             (the tables of docs/choosing.md, from the runs they were made of)
+    python3 bench/study.py --results bench/study.jsonl --table             (the tables of docs/studies.md, from the runs they were made of)
 
 DATA holds the folders sst2_sentences, ag_news, cola and sms_spam with JSONL files of "text" and "label". Of each task, drawn with a
 fixed seed: 500 examples to learn from, 300 to choose by, 1,000 to report on. Of each cell (a model and a task): a sweep of six learning
