@@ -21,7 +21,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use foreword::kernels::Products;
 use foreword::settings::{Objective, Placement};
 
-pub(crate) use calibration::{Calibrate, CalibrationArgs};
+pub(crate) use calibration::CalibrationArgs;
 pub(crate) use compare::CompareArgs;
 pub(crate) use compile::CompileArgs;
 pub(crate) use defaults::build_command;
@@ -31,11 +31,13 @@ pub(crate) use labels::{LabelNamesArgs, Labels};
 pub(crate) use models::ModelsArgs;
 pub(crate) use quantise::QuantiseArgs;
 pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
-pub(crate) use texts::{FieldText, Plain, TemplateText, TextFieldsArgs};
+pub(crate) use texts::{Plain, TemplateText, TextFieldsArgs};
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
 
-use crate::device::Device;
+use foreword::device::Device;
+use foreword::error::Result as ForewordResult;
+use foreword::{Error, Place, Resources, TaskFile};
 use tools::{
     COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
 };
@@ -376,6 +378,33 @@ pub(crate) struct LabelArgs {
     pub(crate) exact_labels: bool,
 }
 
+impl TaskArgs {
+    /// Puts what was given into the settings.
+    pub(crate) fn state(&self, file: &mut TaskFile) {
+        let text = |text: &Option<TemplateText>| text.as_ref().map(|text| text.0.clone());
+        (file.task.template, file.task.message) = (text(&self.template), text(&self.message));
+        file.task.system = self.system.as_ref().map(|system| system.0.clone());
+        (file.task.max_length, file.prompt.placement) = (self.max_length, self.placement);
+    }
+}
+
+impl LabelArgs {
+    /// Puts what was given into the settings.
+    pub(crate) fn state(&self, file: &mut TaskFile) {
+        file.task.labels = self.labels.as_ref().map(|labels| labels.0.clone());
+        file.task.exact_labels = self.exact_labels.then_some(true);
+    }
+}
+
+impl FieldArgs {
+    /// Puts what was given into the settings.
+    pub(crate) fn state(&self, file: &mut TaskFile) {
+        file.data.text_field.clone_from(&self.text_field);
+        file.data.label_field.clone_from(&self.label_field);
+        file.data.target_field.clone_from(&self.target_field);
+    }
+}
+
 /// What the loss of a label is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
@@ -406,9 +435,17 @@ pub(crate) struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The processor, where nobody can say.
-    pub(crate) fn processor() -> Self {
-        Self { threads: None, dtype: Products::F32, micro_batch_tokens: None, device: Device::Cpu }
+    /// What the model may use. This program computes on its own thread too.
+    pub(crate) fn resources(&self) -> Resources {
+        let &Self { threads, dtype, micro_batch_tokens, device } = self;
+        Resources { device, threads, dtype, micro_batch_tokens, on_this_thread: true }
+    }
+
+    /// Sets how many threads read and tokenise; the model has threads of its own.
+    pub(crate) fn start_threads(&self) -> ForewordResult<()> {
+        let Some(n) = self.threads else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+        pool.map_err(|error| Error::other(error).context("cannot start threads"))
     }
 }
 
@@ -425,6 +462,13 @@ pub(crate) struct PlaceArgs {
     /// Go on with the run into --out that was interrupted or killed; the result is the same, to the bit, as without
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
+}
+
+impl PlaceArgs {
+    /// The place, checked; `default` is its directory where none is given.
+    pub(crate) fn check(&self, default: impl FnOnce() -> PathBuf) -> ForewordResult<Place> {
+        Place::check(self.out.clone().unwrap_or_else(default), self.force, self.resume)
+    }
 }
 
 /// How answers look.

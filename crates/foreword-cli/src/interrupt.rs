@@ -1,36 +1,41 @@
-//! Ctrl-C: during a run the first one asks it to stop between two steps; at any other time, and the second time, it ends
-//! the program.
+//! Ctrl-C: during a run the first one cancels it between two steps; at any other time, and the second time, it ends the
+//! program.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use foreword::Cancel;
 
 use crate::exit::Exit;
 use crate::printer::Printer;
 
-static HANDLED: AtomicBool = AtomicBool::new(false);
-static RUNNING: AtomicBool = AtomicBool::new(false);
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// What Ctrl-C cancels, if anything.
+static CURRENT: Mutex<Option<Cancel>> = Mutex::new(None);
+static HANDLED: OnceLock<()> = OnceLock::new();
 
-/// Ctrl-C from now on means "stop between two steps".
-pub(crate) fn watch() -> Result<(), ctrlc::Error> {
-    RUNNING.store(true, Ordering::SeqCst);
+fn set(cancel: Option<Cancel>) {
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+}
+
+/// Ctrl-C from now on cancels this.
+pub(crate) fn watch(cancel: Cancel) -> Result<(), ctrlc::Error> {
+    set(Some(cancel));
     // The system takes one handler, and a program may make several runs.
-    if HANDLED.swap(true, Ordering::SeqCst) {
+    if HANDLED.set(()).is_err() {
         return Ok(());
     }
     ctrlc::set_handler(|| {
-        if !RUNNING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(Exit::Interrupted.code()));
+        let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match current {
+            Some(cancel) if !cancel.is_cancelled() => {
+                cancel.cancel();
+                Printer::stopping();
+            }
+            _ => std::process::exit(i32::from(Exit::Interrupted.code())),
         }
-        Printer::stopping();
     })
-}
-
-/// Whether it was pressed.
-pub(crate) fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
 }
 
 /// What remains is short: Ctrl-C ends the program again.
 pub(crate) fn unwatch() {
-    RUNNING.store(false, Ordering::SeqCst);
+    set(None);
 }

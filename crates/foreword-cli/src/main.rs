@@ -3,24 +3,18 @@
 mod args;
 mod commands;
 
-mod checkpoints;
-mod device;
-mod learn;
-mod recorded;
-mod report;
-mod resolve;
-
+mod command_line;
 mod exit;
 mod interrupt;
-mod members;
 mod memory;
 mod printer;
-mod wire;
-mod words;
+mod report;
+mod run;
+mod texts;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use foreword::Result;
 
 use crate::args::{LowArgs, Verb};
 use crate::exit::Exit;
@@ -37,22 +31,22 @@ fn main() -> ExitCode {
         Err(error) => {
             // Where the stream is gone there is nowhere left to say so.
             drop(error.print());
-            return if error.use_stderr() { Exit::Given } else { Exit::Done }.into();
+            return if error.use_stderr() { Exit::UserError } else { Exit::Done }.into();
         }
     };
     let output = args.verb.output();
-    let mut printer = Printer::new(output);
+    let printer = Printer::new(output);
     exit::on_panic(Printer::failure, Printer::bug);
-    match run(&args, &mut printer) {
+    match run(&args, &printer) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            printer.error(&exit::message_of(&error), exit::hint_of(&error).as_deref());
-            exit::exit_of(&error).into()
+            printer.error(&error.to_string(), error.hint().as_deref());
+            Exit::from(error.kind()).into()
         }
     }
 }
 
-fn run(args: &LowArgs, printer: &mut Printer) -> Result<Exit> {
+fn run(args: &LowArgs, printer: &Printer) -> Result<Exit> {
     match &args.verb {
         Verb::Train(args) => commands::train::run(args, printer),
         Verb::Eval(args) => commands::eval::run(args, printer),

@@ -4,6 +4,7 @@
 
 mod transfer;
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::args::OutputArgs;
-use crate::exit::Unwritten;
-use crate::words::in_a_line;
+use foreword::display::in_a_line;
+use foreword::error::WriteError;
+use foreword::{Level, Notice, Observer, Progress};
 
-pub(crate) use transfer::Transfer;
+use crate::args::OutputArgs;
+use transfer::Transfer;
 
 /// How an answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +74,10 @@ pub(crate) struct Printer {
     /// Whether details are told.
     verbose: bool,
     colours: bool,
-    bar: Option<ProgressBar>,
+    bar: RefCell<Option<ProgressBar>>,
+    transfer: RefCell<Option<Transfer>>,
     /// Nobody reads stdout any more.
-    closed: bool,
+    closed: Cell<bool>,
 }
 
 impl Printer {
@@ -87,7 +90,15 @@ impl Printer {
             (false, false) => Conversation::Bars,
             (false, true) => Conversation::Lines,
         };
-        Self { answers, conversation, verbose: args.verbose, colours: colours(), bar: None, closed: false }
+        Self {
+            answers,
+            conversation,
+            verbose: args.verbose,
+            colours: colours(),
+            bar: RefCell::new(None),
+            transfer: RefCell::new(None),
+            closed: Cell::new(false),
+        }
     }
 
     /// How answers look.
@@ -96,7 +107,7 @@ impl Printer {
     }
 
     /// A part of the answer, for people: nothing with `--json`.
-    pub(crate) fn answer(&mut self, text: &str) -> Result<(), Unwritten> {
+    pub(crate) fn answer(&self, text: &str) -> Result<(), WriteError> {
         if self.answers == Answers::Json { Ok(()) } else { self.write_answer(text) }
     }
 
@@ -107,11 +118,11 @@ impl Printer {
 
     /// Whether nobody reads the answers any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+        self.closed.get()
     }
 
     /// A piece of an answer that grows, without a line's end. What would do something to the terminal is spelled out.
-    pub(crate) fn piece(&mut self, text: &str) -> Result<(), Unwritten> {
+    pub(crate) fn piece(&self, text: &str) -> Result<(), WriteError> {
         let write = |c: char| {
             if c.is_control() && !matches!(c, '\n' | '\t') {
                 c.escape_default().collect()
@@ -123,11 +134,11 @@ impl Printer {
     }
 
     /// A part of the answer, for programs: nothing without `--json`.
-    pub(crate) fn json(&mut self, line: &impl Serialize) -> Result<(), Unwritten> {
+    pub(crate) fn json(&self, line: &impl Serialize) -> Result<(), WriteError> {
         if self.answers == Answers::Text {
             return Ok(());
         }
-        let line = to_json(line).map_err(|source| Unwritten { what: "the answer".to_owned(), source })?;
+        let line = to_json(line).map_err(|source| WriteError { what: "the answer".to_owned(), source })?;
         self.write_answer(&line)
     }
 
@@ -136,19 +147,6 @@ impl Printer {
         if self.conversation != Conversation::Quiet {
             self.write_line(text);
         }
-    }
-
-    /// Lines of conversation for those who asked for more, each with what it is about.
-    pub(crate) fn detail<E>(
-        &self,
-        details: impl FnOnce() -> Result<Vec<(&'static str, String)>, E>,
-    ) -> Result<(), E> {
-        if self.verbose {
-            for (what, is) in details()? {
-                self.write_line(&format!("{what:<9} {is}"));
-            }
-        }
-        Ok(())
     }
 
     /// A line of conversation that a bar makes superfluous.
@@ -164,7 +162,7 @@ impl Printer {
     }
 
     /// Why the program ends without its answer, and what to try.
-    pub(crate) fn error(&mut self, message: &str, hint: Option<&str>) {
+    pub(crate) fn error(&self, message: &str, hint: Option<&str>) {
         self.end_bar();
         self.write_line(&format!("{} {message}", Kind::Error.word(self.colours)));
         if let Some(hint) = hint {
@@ -193,7 +191,7 @@ impl Printer {
     }
 
     /// Begins a bar of `n` parts; nothing where there is no terminal.
-    pub(crate) fn begin_bar(&mut self, n: u64, what: &'static str) {
+    pub(crate) fn begin_bar(&self, n: u64, what: &'static str) {
         self.end_bar();
         if self.conversation != Conversation::Bars {
             return;
@@ -205,31 +203,31 @@ impl Printer {
         }
         bar.set_prefix(what);
         bar.enable_steady_tick(Duration::from_millis(250));
-        self.bar = Some(bar);
+        *self.bar.borrow_mut() = Some(bar);
     }
 
     /// Moves the bar.
     pub(crate) fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &*self.bar.borrow() {
             bar.set_position(position);
             bar.set_message(message());
         }
     }
 
     /// Takes the bar away.
-    pub(crate) fn end_bar(&mut self) {
-        if let Some(bar) = self.bar.take() {
+    pub(crate) fn end_bar(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();
         }
     }
 
-    fn write_answer(&mut self, text: &str) -> Result<(), Unwritten> {
+    fn write_answer(&self, text: &str) -> Result<(), WriteError> {
         self.write(&format!("{text}\n"))
     }
 
     /// A closed pipe is no error: whoever read has seen enough.
-    fn write(&mut self, text: &str) -> Result<(), Unwritten> {
-        if self.closed {
+    fn write(&self, text: &str) -> Result<(), WriteError> {
+        if self.closed.get() {
             return Ok(());
         }
         let write = || {
@@ -237,13 +235,13 @@ impl Printer {
             stdout.write_all(text.as_bytes())?;
             stdout.flush()
         };
-        let written = match &self.bar {
+        let written = match &*self.bar.borrow() {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
         match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
-            Err(source) => return Err(Unwritten { what: "the answer".to_owned(), source }),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.set(true),
+            Err(source) => return Err(WriteError { what: "the answer".to_owned(), source }),
             Ok(()) => {}
         }
         Ok(())
@@ -258,10 +256,42 @@ impl Printer {
                 drop(writeln!(io::stderr().lock(), "{text}"));
             }
         };
-        match &self.bar {
+        match &*self.bar.borrow() {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+    }
+}
+
+impl Observer for Printer {
+    fn notice(&self, notice: Notice) {
+        match notice.level {
+            Level::Warning => self.warn(&notice.text),
+            Level::Info => self.say(&notice.to_string()),
+            Level::Detail => self.write_line(&notice.to_string()),
+        }
+    }
+
+    fn progress(&self, progress: Progress<'_>) {
+        match progress {
+            Progress::Begin { what, total } => self.begin_bar(total, what),
+            Progress::Advance { done, message } => self.move_bar(done, || message.to_owned()),
+            Progress::End => self.end_bar(),
+            Progress::Fetch { total, here } => {
+                *self.transfer.borrow_mut() = Some(self.begin_transfer(total, here));
+            }
+            Progress::Fetched { here } => {
+                let line = self.transfer.borrow_mut().as_mut().and_then(|transfer| transfer.arrived(here));
+                if let Some(line) = line {
+                    self.say(&line);
+                }
+            }
+            Progress::FetchEnd => *self.transfer.borrow_mut() = None,
+        }
+    }
+
+    fn wants_details(&self) -> bool {
+        self.verbose
     }
 }
 

@@ -1,14 +1,12 @@
 //! What a run came to, for people: the table against the baselines, what it cost, and whether it was worth it.
 
-use foreword::{Confusion, Evaluation, StopReason, Verbalizer};
+use foreword::{Confusion, Evaluation, Passport, RunPlan, RunResult, StopReason, Verbalizer};
 
-use crate::learn::{Compared, Learned};
+use crate::command_line::{quoted, quoted_path};
 use crate::printer::Table;
-use crate::resolve::named::is_enough;
-use crate::resolve::run::Plan;
-use crate::words::{
-    self, count, in_a_line, interval, loss, percent, perplexity, quoted, quoted_path, seconds,
-};
+use foreword::display::{self, count, in_a_line, interval, loss, percent, perplexity, seconds};
+use foreword::source::is_enough;
+use foreword::verdict::{SPLITS, Verdict, imported_from};
 
 /// A table of evaluations of the same `examples`, of which there is a word: with accuracies where there are labels, and
 /// the perplexity of a token where texts are generated.
@@ -58,37 +56,26 @@ pub(crate) fn labels_table(labels: &Verbalizer, rows: &[(&str, &Confusion)]) -> 
     table
 }
 
-/// The split to report on: the test set, or else dev, on which the prompt was chosen.
-pub(crate) fn reported(learned: &Learned) -> Option<(&'static str, &Compared)> {
-    if learned.test.tuned.is_some() {
-        Some(("test", &learned.test))
-    } else if learned.dev.tuned.is_some() {
-        Some(("dev", &learned.dev))
-    } else {
-        None
-    }
-}
-
 /// The prompt against its baselines, with `more` baselines in between.
-pub(crate) fn comparison(learned: &Learned, more: &[(&str, &Evaluation)]) -> Vec<String> {
-    let Some((split, compared)) = reported(learned) else { return Vec::new() };
+pub(crate) fn comparison(plan: &RunPlan, result: &RunResult, more: &[(&str, &Evaluation)]) -> Vec<String> {
+    let Some((split, compared)) = result.reported() else { return Vec::new() };
     let Some(tuned) = &compared.tuned else { return Vec::new() };
     let mut baselines: Vec<(&str, &Evaluation)> = Vec::new();
     baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
-    let verdict = verdict(tuned, &baselines, learned.could_stand_behind());
-    let tuned_name = format!("tuned {}", words::learned(learned.method));
+    let verdict = verdict(tuned, &baselines, plan.may_use_suffix());
+    let tuned_name = format!("tuned {}", display::learned(plan.task.method));
     baselines.push((&tuned_name, tuned));
-    let ensemble = format!("ensemble of {}", count(learned.members as u64));
+    let ensemble = format!("ensemble of {}", count(result.members as u64));
     baselines.extend(compared.ensemble.as_ref().map(|evaluation| (ensemble.as_str(), evaluation)));
     let mut lines = vec![scores_table(&format!("{split} examples"), &baselines).to_string()];
     lines.extend(verdict);
-    if learned.outcome.best_step == 0 {
+    if result.outcome.best_step == 0 {
         lines
             .push("No step was better than the init, so the prompt is its init: nothing was learned.".into());
     }
-    if split == "dev" && learned.is_chosen {
+    if split == "dev" && result.is_chosen {
         lines.push(
             "The prompt was chosen on these examples, so expect a little less on others; --test FILE tells."
                 .into(),
@@ -127,21 +114,21 @@ fn verdict(
 }
 
 /// The candidates of a run, where there were several: how each was set, how far it came, and its best loss on dev.
-pub(crate) fn candidates(plan: &Plan, learned: &Learned) -> Option<Table> {
-    if plan.tried.is_empty() {
+pub(crate) fn candidates(plan: &RunPlan, result: &RunResult) -> Option<Table> {
+    if plan.candidates.len() < 2 {
         return None;
     }
     let mut table =
         Table::new(["candidate", "learning rate", "init", "virtual tokens", "seed", "steps", "dev loss"]);
-    for (i, (tried, outcome)) in plan.tried.iter().zip(&learned.population.outcomes).enumerate() {
-        let place = learned.population.survivors.iter().position(|&survivor| survivor == i);
+    for (i, (planned, outcome)) in plan.candidates.iter().zip(&result.population.outcomes).enumerate() {
+        let place = result.population.survivors.iter().position(|&survivor| survivor == i);
         let mark = match (place, outcome.ended) {
             (Some(0), _) => " (best)",
             (Some(_), _) => " (member)",
             (None, StopReason::Diverged { .. }) => " (diverged)",
             (None, _) => "",
         };
-        let how = &tried.how;
+        let how = &planned.how;
         table.row([
             format!("{}{mark}", i + 1),
             how.learning_rate.to_string(),
@@ -156,22 +143,68 @@ pub(crate) fn candidates(plan: &Plan, learned: &Learned) -> Option<Table> {
 }
 
 /// What was learned and what it took.
-pub(crate) fn costs(plan: &Plan, learned: &Learned) -> String {
+pub(crate) fn costs(plan: &RunPlan, result: &RunResult) -> String {
     format!(
         "{} numbers learned, {} frozen; {} bytes on disk; {}",
-        count(learned.n_learned),
+        count(result.n_learned),
         count(plan.model.backbone.spec().n_parameters() as u64),
-        count(learned.bytes),
-        seconds(learned.seconds)
+        count(result.bytes),
+        seconds(result.seconds)
     )
 }
 
 /// The flags that name the prompt and, where it is needed, its model.
-pub(crate) fn flags_of(plan: &Plan) -> String {
+pub(crate) fn flags_of(plan: &RunPlan) -> String {
     let prompt = format!("--prompt {}", quoted_path(&plan.place.out));
     if is_enough(&plan.model.backbone.identity().name) {
         prompt
     } else {
-        format!("{prompt} --model {}", quoted(&plan.model_name))
+        format!("{prompt} --model {}", quoted(plan.model.name()))
     }
+}
+
+/// What a passport says of how good the prompt is: the table with its baselines, and what it comes to.
+pub(crate) fn recorded(passport: &Passport) -> String {
+    let is_labelled = passport.metrics.values().any(|metrics| metrics.contains_key("accuracy"));
+    let headings = ["", "examples", "loss", "accuracy", "macro F1"];
+    let mut table = Table::new(headings.into_iter().take(if is_labelled { 5 } else { 3 }));
+    let this = format!("this {}", display::learned(passport.training.method));
+    let kinds = [(".majority", "majority class"), (".bare", "bare model, same template"), ("", &this)];
+    for split in SPLITS {
+        for (suffix, name) in kinds {
+            let Some(metrics) = passport.metrics.get(&format!("{split}{suffix}")) else { continue };
+            let cell = |metric, write: fn(f64) -> String| {
+                metrics.get(metric).copied().map_or_else(String::new, write)
+            };
+            table.row([
+                format!("{split}: {name}"),
+                cell("n", |n| count(n.round() as u64)),
+                cell("loss", loss),
+                cell("accuracy", percent),
+                cell("macro_f1", |f1| format!("{f1:.3}")),
+            ]);
+        }
+    }
+    let mut lines = Vec::new();
+    if !passport.metrics.is_empty() {
+        lines.push(table.to_string());
+    }
+    lines.push(String::new());
+    match Verdict::of(&passport.metrics) {
+        Some(verdict) => {
+            lines.push(verdict.to_string());
+            if verdict.split == "dev" {
+                lines.push("It was chosen on these examples, so expect a little less on others.".to_owned());
+            }
+        }
+        None => {
+            lines.push("Whether it beats the bare model is not recorded; `foreword eval` tells.".to_owned());
+        }
+    }
+    if passport.training.best_step == 0 && imported_from(passport).is_none() {
+        lines.push(
+            "No step was better than the init, so the prompt is its init: nothing was learned.".to_owned(),
+        );
+    }
+    lines.join("\n")
 }

@@ -29,7 +29,6 @@ pub mod regularize;
 pub mod shared_prefix;
 pub mod similarity;
 pub mod state;
-pub mod step_time;
 
 pub mod chat;
 pub mod encode;

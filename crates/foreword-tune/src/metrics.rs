@@ -38,6 +38,34 @@ impl Evaluation {
     }
 }
 
+impl Evaluation {
+    /// Of always giving the most frequent label of the training data, which has no loss.
+    #[must_use]
+    pub fn of_majority(n_labels: usize, train: &[usize], truths: &[usize]) -> Self {
+        let given = majority(n_labels, train);
+        let labels = Confusion::new(n_labels, truths.iter().map(|&truth| (truth, given)));
+        let right = truths.iter().map(|&truth| truth == given).collect();
+        Self { n: labels.n(), loss: f64::NAN, labels: Some(labels), right }
+    }
+}
+
+/// The most frequent label; the first of equals.
+#[must_use]
+pub fn majority(n_labels: usize, labels: &[usize]) -> usize {
+    let mut counts = vec![0_usize; n_labels];
+    labels.iter().for_each(|&label| counts[label] += 1);
+    (0..n_labels).rev().max_by_key(|&label| counts[label]).unwrap_or(0)
+}
+
+/// Sample standard deviation; `None` of fewer than two values.
+#[must_use]
+pub fn sample_deviation(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())
+}
+
 /// Labels given to a data set, against the true ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {

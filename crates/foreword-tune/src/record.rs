@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::chat::Chat;
 use crate::joint::Joiner;
 use crate::regularize::Regularizers;
-use crate::settings::{Init, LearningRate, Method, Placement};
+use crate::settings::{Init, Method, Placement};
 use crate::shared_prefix::row_width;
 use crate::task::{Classification, Generation, Goal, Task, TaskError};
 use crate::template::{Template, TemplateError};
@@ -428,35 +428,6 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, Value> {
         named.insert("survivors".to_owned(), config.survivors.into());
     }
     named
-}
-
-/// How a recorded prompt learned, as far as its record says it; the rest are defaults. Nothing where that is not how its rows came
-/// to be: they were imported, or compiled from others.
-#[must_use]
-pub fn recorded_config(record: &TrainingRecord) -> Option<TrainConfig> {
-    let number = |name: &str| record.settings.get(name)?.as_f64();
-    let whole = |name: &str| record.settings.get(name)?.as_u64();
-    if record.steps == 0 || record.settings.contains_key(COMPILED_FROM) {
-        return None;
-    }
-    let batch_size = usize::try_from(whole("batch_size")?).ok().filter(|&n| n > 0)?;
-    let default = TrainConfig::default();
-    let regularizer = |name| number(name).unwrap_or(0.0);
-    Some(TrainConfig {
-        steps: record.steps,
-        batch_size,
-        learning_rate: number("learning_rate").map_or(default.learning_rate, LearningRate::Value),
-        max_grad_norm: number("max_grad_norm").unwrap_or(default.max_grad_norm),
-        weight_decay: number("weight_decay").unwrap_or(default.weight_decay),
-        seed: record.seed,
-        regularizers: Regularizers {
-            token_dropout: regularizer("token_dropout"),
-            noise: regularizer("noise"),
-            ema_decay: regularizer("ema_decay"),
-            trust_region: regularizer("trust_region"),
-        },
-        ..default
-    })
 }
 
 fn base_model(identity: &Identity) -> BaseModel {

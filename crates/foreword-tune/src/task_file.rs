@@ -198,7 +198,8 @@ impl TaskFile {
         }
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, TaskFileError> {
+    /// Reads the text of a task file; `path` is for messages, and paths in the text are as they stand.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TaskFileError> {
         toml::from_str(text).map_err(|error| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

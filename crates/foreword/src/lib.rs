@@ -1,88 +1,79 @@
 //! Teach a frozen language model a task by learning a few input vectors, a *soft prompt*.
 //!
-//! The model is never changed. What is learned is a small matrix that stands before every text; with the texts it was
-//! learned from, it is the model's own foreword to the task. Here a bundled model of 3.9 million parameters learns from
-//! six sentences, and then reads one that it has not seen:
+//! The model is never changed. What is learned is a small matrix that precedes every text; with the texts that it was learned
+//! from, it is the model's own foreword to the task.
 //!
 //! ```
-//! use std::ops::ControlFlow;
+//! use foreword::{LoadedPrompt, Place, Run, RunPlan, TaskFile};
 //!
-//! use foreword::settings::{Init, Joining, Method, Objective, Placement};
-//! use foreword::{
-//!     Bytes, ChatFiles, Classification, Cpu, Dataset, Goal, Model, ModelFiles, Task, Template, TrainConfig, Verbalizer,
-//! };
+//! # fn main() -> foreword::Result<()> {
+//! # let dir = std::env::temp_dir().join(format!("foreword-front-page-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir).unwrap();
+//! # std::env::set_current_dir(&dir).unwrap();
+//! # std::fs::write("reviews.csv", "text,label
+//! # A joy from start to finish.,positive
+//! # I want my two hours back.,negative
+//! # Warm and funny.,positive
+//! # Flat jokes and cheap sets.,negative
+//! # The best western in years.,positive
+//! # Dull and far too loud.,negative
+//! # ".replace("# ", "")).unwrap();
+//! let mut settings = TaskFile::default(); // the bundled model, and the defaults of the program
+//! settings.data.train = Some("reviews.csv".into());
+//! # settings.train.steps = Some(4);
+//! let plan = RunPlan::new(&settings, Place::new("sentiment")?)?;
+//! let result = Run::new(plan).start(&mut |event| println!("{event:?}"))?;
+//! println!("best step: {}", result.outcome.best_step);
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // A frozen model: this one is compiled in; `ModelFiles::directory` reads one from disk.
-//! let model = Model::load(
-//!     &ModelFiles {
-//!         name: foreword_tiny::NAME.to_owned(),
-//!         config: foreword_tiny::CONFIG.to_vec(),
-//!         generation_config: None,
-//!         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
-//!         chat: ChatFiles::default(),
-//!         weights: vec![("model.safetensors".to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
-//!         notices: Vec::new(),
-//!     },
-//!     Cpu::new(0)?,
-//! )?;
-//!
-//! // Examples, and how they become text.
-//! let rows = [
-//!     ("A joy from start to finish.", "positive"),
-//!     ("I want my two hours back.", "negative"),
-//!     ("Warm, funny and beautifully acted.", "positive"),
-//!     ("Flat jokes and cheap sets.", "negative"),
-//!     ("The best western in years.", "positive"),
-//!     ("Dull, long and far too loud.", "negative"),
-//! ];
-//! let rows = rows.map(|(text, label)| vec![text.to_owned(), label.to_owned()]).to_vec();
-//! let data = Dataset::from_rows(vec!["text".to_owned(), "label".to_owned()], rows)?;
-//! let labels = Verbalizer::default_strings(["negative", "positive"]);
-//! let verbalizer = Verbalizer::new(&labels, &model.tokenizer)?;
-//! let task = Task {
-//!     template: Template::parse("{text}\nSentiment:")?,
-//!     chat: None,
-//!     text_field: None,
-//!     goal: Goal::Classification(Classification { verbalizer, objective: Objective::Label }),
-//!     joining: Joining::Whole,
-//!     method: Method::Prompt,
-//!     placement: Placement::Front,
-//!     max_length: 512,
-//! };
-//!
-//! // The soft prompt begins as words that the model knows, and learns.
-//! let init = Init::Text("Classify the review as negative or positive.".to_owned());
-//! let start = foreword::init::start(&model, &task, &init, 8, 0)?; // [P = 8, H]
-//! let train = task.examples(&model, start.n_virtual(), &data, Some(data.require("label")?))?;
-//! let config = TrainConfig { steps: 12, batch_size: 6, ..TrainConfig::default() };
-//! let mut losses = Vec::new();
-//! let outcome = foreword::train(&model, &task, (&train, None), start, &config, &mut |event| {
-//!     if let foreword::Event::Step { made, .. } = event {
-//!         losses.push(made.loss);
-//!     }
-//!     ControlFlow::Continue(())
-//! })?;
-//! assert!(losses.last() < losses.first());
-//!
-//! // What it says of a new text.
-//! let soft_prompt = outcome.soft_prompt.values();
-//! let text = Dataset::from_texts(vec!["The movie was fantastic.".to_owned()])?;
-//! let text = task.examples(&model, outcome.soft_prompt.n_virtual(), &text, None)?;
-//! let scores = task.log_likelihoods(&model, soft_prompt, &text, config.micro_batch_tokens, &mut |_| {})?;
-//! println!("{}", task.classification()?.verbalizer.names()[foreword::score::best(&scores[0])]);
+//! let prompt = LoadedPrompt::open("sentiment")?;
+//! let prediction = &prompt.classify(&["The movie was fantastic."])?[0];
+//! println!("{:?} ({:.3})", prediction.label, prediction.probability);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`record::directory`] describes a run's outcome for PEFT and for Foreword, [`PromptDirectory`] writes and reads it,
-//! and [`record::check_fit`] and [`record::task`] bring it back to the model it was made for.
+//! | type | what it is |
+//! |---|---|
+//! | [`Model`] | a frozen model, opened by its name, on a device |
+//! | [`RunPlan`] and [`Run`] | a run, resolved and checked; its events and its result; [`Cancel`] stops it from any thread |
+//! | [`LoadedPrompt`] | a prompt with its model and its task: classifies, scores, generates, evaluates |
+//! | [`Notice`] and [`Error`] | what the library says: remarks and warnings for an [`Observer`], errors with a [hint](Error::hint) |
+//!
+//! [`Event`] and the other values of [`events`] serialise: they are the contract of the program's `--json`. Below are the parts
+//! that these are made of, for programs that need more: the [`Task`], [`train`](mod@train), [`pass`] and so on.
+
+pub mod compare;
+pub mod device;
+pub mod display;
+pub mod error;
+pub mod events;
+pub mod fields;
+mod model;
+pub mod models;
+pub mod notice;
+pub mod plan;
+pub mod prompt;
+pub mod run;
+pub mod source;
+pub mod system;
+pub mod verdict;
+
+pub use error::{Error, ErrorKind, Result, UserError};
+pub use events::Event;
+/// The name of the model that comes with the library.
+pub use foreword_tiny::NAME as BUNDLED_MODEL;
+pub use model::{Model, Resources};
+pub use notice::{Level, Notice, Notices, Observer, Progress};
+pub use plan::place::Place;
+pub use plan::{PlanSummary, RunPlan};
+pub use prompt::{LoadedPrompt, OpenRequest, Prediction, Purpose};
+pub use run::{Cancel, Run, RunResult, SplitScores};
 
 pub use foreword_tune::{
     calibration, candidates, chat, checkpoint, context_tuning, continuations, data, demonstrations, encode,
     explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass, prefix,
-    record, regularize, score, settings, shared_prefix, similarity, state, step_time, task, task_file,
-    template, train, verbalizer,
+    record, regularize, score, settings, shared_prefix, similarity, state, task, task_file, template, train,
+    verbalizer,
 };
 
 pub use foreword_tune::data::{DataError, Dataset};
@@ -91,13 +82,13 @@ pub use foreword_tune::task_file::TaskFile;
 pub use foreword_tune::template::Template;
 pub use foreword_tune::verbalizer::Verbalizer;
 pub use foreword_tune::{
-    Candidate, Classification, Event, Examples, Generation, Goal, GroundTruth, Outcome, Population,
-    StepStats, StopReason, Task, TaskError, TrainConfig, TrainError, TrainState, train_all,
+    Candidate, Classification, Examples, Generation, Goal, GroundTruth, Outcome, Population, StepStats,
+    StopReason, Task, TaskError, TrainConfig, TrainError, TrainState, train_all,
 };
 
 pub use foreword_backbone as backbone;
 pub use foreword_backbone::{
-    Backbone, BackboneError, ChatFiles, Identity, Model, ModelFiles, Spec, Survey, Tokenizer,
+    Backbone, BackboneError, ChatFiles, Identity, ModelFiles, Spec, Survey, Tokenizer,
 };
 pub use foreword_backbone::{TokenizerError, tokenizer};
 

@@ -15,8 +15,19 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("foreword-tune", &["foreword-backbone", "foreword-data", "foreword-format", "foreword-kernels"]),
     ("foreword-hub", &["foreword-backbone", "foreword-format"]),
     ("foreword-tiny", &[]),
-    ("foreword", &["foreword-tune", "foreword-backbone", "foreword-format", "foreword-kernels"]),
-    ("foreword-cli", &["foreword", "foreword-hub", "foreword-tiny"]),
+    (
+        "foreword",
+        &[
+            "foreword-backbone",
+            "foreword-data",
+            "foreword-format",
+            "foreword-hub",
+            "foreword-kernels",
+            "foreword-tiny",
+            "foreword-tune",
+        ],
+    ),
+    ("foreword-cli", &["foreword"]),
     ("foreword-fuzz", &["foreword", "foreword-backbone", "foreword-kernels"]),
 ];
 /// Lines of a file beyond which its reader is lost.

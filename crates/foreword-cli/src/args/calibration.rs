@@ -4,16 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use foreword::prompt::calibration::{Calibrate, CalibrationRequest};
 use foreword::settings::CalibrationMethod;
 
 use super::from_zero_to_one;
 
 /// The name of no correction.
 const NONE: &str = "none";
-
-/// A correction that is asked for, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Calibrate(pub(crate) Option<CalibrationMethod>);
 
 /// How labels' probabilities are made.
 #[derive(Debug, Args)]
@@ -30,6 +27,13 @@ pub(crate) struct CalibrationArgs {
     /// Give no label where the largest probability is below this
     #[arg(long, value_name = "P", value_parser = from_zero_to_one)]
     pub(crate) abstain_below: Option<f64>,
+}
+
+impl CalibrationArgs {
+    /// What is asked for.
+    pub(crate) fn request(&self) -> CalibrationRequest<'_> {
+        CalibrationRequest { calibrate: self.calibrate, on: self.calibrate_on.as_deref() }
+    }
 }
 
 fn calibrate() -> impl TypedValueParser<Value = Calibrate> {

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use foreword::TaskFile;
+use foreword::prompt::calibration::Calibrate;
 
 use super::calibration::calibrate_answers;
 use super::texts::{Plain, written};
-use crate::words::quoted;
+use crate::command_line::quoted;
 
-use super::{
-    Calibrate, LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one,
-};
+use super::{LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword compare task.toml --prompt sentiment
@@ -37,8 +36,8 @@ pub(crate) struct CompareArgs {
     pub(crate) prompts: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Examples to draw demonstrations and the majority class from, and to time steps of training by: a .jsonl, .json, .csv,
-    /// .tsv or .parquet file, also packed (.gz, .zst)
+    /// Examples to draw demonstrations and the majority class from: a .jsonl, .json, .csv, .tsv or .parquet file, also packed
+    /// (.gz, .zst)
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) train: Option<PathBuf>,
     /// The examples that all rows are measured on
@@ -112,14 +111,9 @@ impl CompareArgs {
         let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
         (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());
         (file.data.text_field, file.data.label_field) = (self.text_field.clone(), self.label_field.clone());
-        file.data.label_names = self.label_names.label_names.as_ref().map(|names| names.0.clone());
-        file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
-        file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
-        file.task.system = self.task.system.as_ref().map(|system| system.0.clone());
-        file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
-        file.task.exact_labels = self.labels.exact_labels.then_some(true);
-        file.task.max_length = self.task.max_length;
-        file.prompt.placement = self.task.placement;
+        file.data.label_names = self.label_names.names();
+        self.task.state(&mut file);
+        self.labels.state(&mut file);
         file.train.seed = self.seed;
         file
     }

@@ -61,7 +61,7 @@ fn defaults() -> [(&'static str, String); 34] {
     let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
         TrainConfig::default();
     [
-        ("model", foreword_tiny::NAME.to_owned()),
+        ("model", foreword::BUNDLED_MODEL.to_owned()),
         (
             "template",
             format!(

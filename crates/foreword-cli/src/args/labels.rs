@@ -86,6 +86,13 @@ pub(crate) struct LabelNamesArgs {
     pub(crate) label_names: Option<LabelNames>,
 }
 
+impl LabelNamesArgs {
+    /// From what stands in the data to names.
+    pub(crate) fn names(&self) -> Option<BTreeMap<String, String>> {
+        self.label_names.as_ref().map(|names| names.0.clone())
+    }
+}
+
 /// What stands between two commas.
 #[derive(Default)]
 struct Part {

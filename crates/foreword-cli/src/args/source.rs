@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use foreword::TaskFile;
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -23,6 +24,13 @@ pub(crate) struct SourceArgs {
     /// one or of the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
+}
+
+impl SourceArgs {
+    /// Settings that name the model alone.
+    pub(crate) fn stated(&self) -> TaskFile {
+        TaskFile { model: self.model.clone(), ..TaskFile::default() }
+    }
 }
 
 /// Whether an ensemble is asked.

@@ -75,6 +75,13 @@ pub(crate) struct TextFieldsArgs {
     pub(crate) field: Vec<FieldText>,
 }
 
+impl TextFieldsArgs {
+    /// Names and values.
+    pub(crate) fn pairs(&self) -> Vec<(String, String)> {
+        self.field.iter().map(|field| (field.name.clone(), field.value.clone())).collect()
+    }
+}
+
 /// A text whose escapes are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plain(pub(crate) String);

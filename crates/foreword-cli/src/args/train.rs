@@ -197,19 +197,12 @@ impl TrainArgs {
             (self.data.train.clone(), self.data.dev.clone(), self.data.test.clone());
         data.shots = self.data.shots;
         (data.limit, data.strict) = (self.data.limit, self.data.strict.then_some(true));
-        (data.text_field, data.label_field) =
-            (self.fields.text_field.clone(), self.fields.label_field.clone());
-        file.task.template = self.task.template.as_ref().map(|template| template.0.clone());
-        file.task.message = self.task.message.as_ref().map(|message| message.0.clone());
-        file.task.system = self.task.system.as_ref().map(|system| system.0.clone());
-        file.data.label_names = self.label_names.label_names.as_ref().map(|names| names.0.clone());
-        file.data.target_field.clone_from(&self.fields.target_field);
-        file.task.kind = self.kind;
-        file.task.labels = self.labels.labels.as_ref().map(|labels| labels.0.clone());
-        file.task.exact_labels = self.labels.exact_labels.then_some(true);
-        (file.task.objective, file.task.max_length) = (self.loss.objective, self.task.max_length);
-        (file.prompt.placement, file.prompt.virtual_tokens) =
-            (self.task.placement, self.prompt.virtual_tokens);
+        self.fields.state(&mut file);
+        self.task.state(&mut file);
+        self.labels.state(&mut file);
+        file.data.label_names = self.label_names.names();
+        (file.task.kind, file.task.objective) = (self.kind, self.loss.objective);
+        file.prompt.virtual_tokens = self.prompt.virtual_tokens;
         file.prompt.init = self.prompt.init.clone();
         file.prompt.method = self.prompt.method;
         let (train, flags) = (&mut file.train, &self.training);

@@ -1,108 +1,82 @@
 //! `foreword classify`: a label and its probability for each text.
 
-use anyhow::Result;
-use foreword::metrics::reliability::sure;
-use foreword::score::{best, probabilities};
-use foreword::{Dataset, Verbalizer};
+use foreword::display::{count, in_a_line, percent};
+use foreword::events::Classified;
+use foreword::prompt::calibration;
+use foreword::prompt::texts::ExampleText;
+use foreword::{Dataset, OpenRequest, Prediction, Purpose, Result, Verbalizer};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
-use crate::resolve::calibration;
-use crate::resolve::prompt::{Asked, AskedFields, Verb};
-use crate::resolve::texts::{Shown, Texts};
-use crate::wire::Classified;
-use crate::words::{count, in_a_line, percent};
+use crate::texts::Texts;
 
 /// What stands in the place of a label that is not given.
 const ABSTAINED: &str = "abstained";
 
 /// Runs the verb.
-pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
-    let asked = Asked {
-        verb: Verb::Classify,
-        source: &args.source,
+pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
+    let mut stated = args.source.stated();
+    args.task.state(&mut stated);
+    args.labels.state(&mut stated);
+    stated.data.text_field.clone_from(&args.texts.text_field);
+    let resources = args.machine.resources();
+    let request = OpenRequest {
+        purpose: Purpose::Classify,
         ensemble: args.ensemble.ensemble,
-        task: &args.task,
-        labels: Some(&args.labels),
-        fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
-        objective: None,
-        about: None,
-        label_names: None,
-        machine: &args.machine,
+        ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
-    let texts = Texts { given: &args.texts, to: "classify" };
-    let (ready, data) = texts.resolve(asked, printer)?;
-    let shown = Shown::of(&ready, &data, printer)?;
-    let examples = ready.examples(&data, None, printer)?;
-    let roots = ready.roots();
-    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
-    let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores =
-        ready.task.mean_log_likelihoods(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
+    let (prompt, data) = Texts { given: &args.texts, to: "classify" }.resolve(request, printer)?;
+    let shown = ExampleText::of(&prompt, &data, printer)?;
+    let examples = prompt.examples(&data, None, printer)?;
+    printer.begin_bar((prompt.n_members() * examples.n()) as u64, "scoring");
+    let scores = prompt.log_likelihoods(&examples, &mut |n| printer.move_bar(n as u64, String::new))?;
     printer.end_bar();
-    let calibration = calibration::resolve(&args.calibration, &ready, &scores, None, printer)?;
-    let labels = &ready.task.classification()?.verbalizer;
+    let calibration = calibration::resolve(args.calibration.request(), &prompt, &scores, None, printer)?;
+    let labels = &prompt.task.classification()?.verbalizer;
     let least = args.calibration.abstain_below;
-    let mut n_abstained = 0;
-    for (row, scores) in scores.iter().enumerate() {
-        let probabilities = match &calibration {
-            Some(calibration) => probabilities(&calibration.apply(scores)),
-            None => probabilities(scores),
-        };
-        let scored = Scored {
-            scores,
-            probabilities: &probabilities,
-            given: sure(&probabilities, least),
-            abstains: least.is_some(),
-        };
-        n_abstained += u64::from(scored.given.is_none());
-        answer((&shown, &data, row), &scored, labels, printer)?;
+    let (n, mut n_abstained) = (scores.len(), 0);
+    for (row, scores) in scores.into_iter().enumerate() {
+        let prediction = prompt.predict(scores, calibration.as_ref(), least);
+        n_abstained += u64::from(prediction.label.is_none());
+        answer((&shown, &data, row), &prediction, labels, least.is_some(), printer)?;
     }
     if let Some(least) = least {
-        let (abstained, n) = (count(n_abstained), count(scores.len() as u64));
         printer.say(&format!(
-            "abstained from {abstained} of {n} texts, of which no label has {} or more",
+            "abstained from {} of {} texts, of which no label has {} or more",
+            count(n_abstained),
+            count(n as u64),
             percent(least)
         ));
     }
     Ok(Exit::Done)
 }
 
-/// What the model says of a text.
-struct Scored<'a> {
-    scores: &'a [f64],
-    probabilities: &'a [f64],
-    /// The label, unless none is sure enough.
-    given: Option<usize>,
-    /// Whether that can be.
-    abstains: bool,
-}
-
+/// `abstains`: whether a label may be missing.
 fn answer(
-    (shown, data, row): (&Shown, &Dataset, usize),
-    scored: &Scored<'_>,
+    (shown, data, row): (&ExampleText, &Dataset, usize),
+    prediction: &Prediction,
     labels: &Verbalizer,
-    printer: &mut Printer,
+    abstains: bool,
+    printer: &Printer,
 ) -> Result<()> {
-    let &Scored { scores, probabilities, given, .. } = scored;
+    let Prediction { label, probability, probabilities, log_likelihoods } = prediction;
     let names = || labels.names().iter().map(String::as_str);
-    let label = given.map(|given| labels.names()[given].as_str());
     match printer.answers() {
         Answers::Json => printer.json(&Classified {
             text: shown.text(data, row)?,
             fields: shown.fields(data, row)?,
-            label,
+            label: label.as_deref(),
             probabilities: names().zip(probabilities.iter().copied()).collect(),
-            log_likelihoods: names().zip(scores.iter().copied()).collect(),
+            log_likelihoods: names().zip(log_likelihoods.iter().copied()).collect(),
         })?,
         Answers::Text => {
             let width = names().map(|name| in_a_line(name).chars().count()).max().unwrap_or(0);
-            let width = width.max(if scored.abstains { ABSTAINED.chars().count() } else { 0 });
-            let (probability, text) =
-                (percent(probabilities[best(probabilities)]), in_a_line(&shown.whole(data, row)?));
-            let label = label.map_or_else(|| ABSTAINED.to_owned(), in_a_line);
-            printer.answer(&format!("{label:<width$}  {probability:>7}  {text}"))?;
+            let width = width.max(if abstains { ABSTAINED.chars().count() } else { 0 });
+            let text = in_a_line(&shown.whole(data, row)?);
+            let label = label.as_deref().map_or_else(|| ABSTAINED.to_owned(), in_a_line);
+            printer.answer(&format!("{label:<width$}  {:>7}  {text}", percent(*probability)))?;
         }
     }
     Ok(())

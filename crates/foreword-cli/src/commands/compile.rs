@@ -2,40 +2,40 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use foreword::PromptDirectory;
+use foreword::Result;
 use foreword::chat::Chat;
 use foreword::format::TENSORS_FILE;
 use foreword::prefix::{compile, compile_below};
 use foreword::record;
 use foreword::settings::{Method, Placement};
+use foreword::{Model, Place, PromptDirectory};
 
-use crate::args::{CompileArgs, PlaceArgs, SourceArgs};
-use crate::exit::{Exit, Given};
-use crate::members::other_members;
+use crate::args::CompileArgs;
+use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::resolve;
-use crate::resolve::prompt::{describe, model_name, read};
-use crate::resolve::run::Place;
-use crate::wire::Compiled;
-use crate::words::{bytes, count};
+use foreword::UserError;
+use foreword::display::{bytes, count};
+use foreword::events::Compiled;
+use foreword::prompt::open::{describe, model_name, read};
+use foreword::run::members::other_members;
 
 /// Runs the verb.
-pub(crate) fn run(args: &CompileArgs, printer: &mut Printer) -> Result<Exit> {
-    let source = SourceArgs { prompt: args.prompt.clone(), model: args.model.clone() };
+pub(crate) fn run(args: &CompileArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
     let directory = read(&args.prompt)?;
     if directory.method() == Method::Prefix {
-        return Err(Given::wrong(format!("{} is a KV prefix already", args.prompt.display())).into());
+        return Err(UserError::new(format!("{} is a KV prefix already", args.prompt.display())).into());
     }
-    let place = PlaceArgs { out: args.out.clone(), force: args.force, resume: false };
-    let place = Place::check(&place, || default_out(&args.prompt))?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(&args.prompt));
+    let place = Place::check(out, args.force, false)?;
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if real(&place.out) == real(&args.prompt) {
-        return Err(Given::wrong("--out is the soft prompt's own directory")
+        return Err(UserError::new("--out is the soft prompt's own directory")
             .hint("give another directory: the soft prompt is what training can go on from")
             .into());
     }
-    let model = resolve::model(&model_name(&source, Some(&directory))?, &args.machine, printer)?;
+    let name = model_name(&args.prompt, args.model.as_deref(), Some(&directory))?;
+    let model = Model::open_with(&name, &args.machine.resources(), printer)?;
     for warning in record::check_fit(&directory, &model)? {
         printer.warn(&describe(&warning));
     }

@@ -1,149 +1,80 @@
 //! `foreword eval`: how good a prompt is on examples whose label or target is known.
 
-use std::ops::ControlFlow;
-
-use anyhow::Result;
-use foreword::data::FieldIdx;
-use foreword::generate::Event;
-use foreword::metrics::reliability::{Answered, Reliability};
-use foreword::metrics::text::TextScores;
+use foreword::display::{count, interval, percent};
+use foreword::events::{Report, TextReport};
+use foreword::metrics::reliability::Answered;
 use foreword::metrics::wilson;
-use foreword::score::probabilities;
-use foreword::settings::Objective;
-use foreword::{Confusion, Dataset, Examples, Verbalizer};
+use foreword::plan::data;
+use foreword::prompt::calibration;
+use foreword::prompt::evaluate::{LabelEvaluation, TestSet};
+use foreword::{Confusion, LoadedPrompt, OpenRequest, Result, UserError, Verbalizer};
 
 use crate::args::EvalArgs;
 use crate::commands::generate::new_tokens;
-use crate::exit::{Exit, Given};
+use crate::exit::Exit;
 use crate::printer::{Printer, Table};
 use crate::report;
-use crate::resolve::naming::Naming;
-use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
-use crate::resolve::splits::strata;
-use crate::resolve::{Fields, calibration, data, doubts, tell_unused};
-use crate::wire::{Report, TextReport};
-use crate::words::{count, interval, percent};
 
 /// Runs the verb.
-pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
     let data = data::read(&args.data)?;
-    let asked = Asked {
-        verb: Verb::Eval,
-        source: &args.source,
-        ensemble: args.ensemble.ensemble,
-        task: &args.task,
-        labels: Some(&args.labels),
-        fields: AskedFields {
-            text: args.fields.text_field.as_deref(),
-            label: args.fields.label_field.as_deref(),
-            target: args.fields.target_field.as_deref(),
-        },
-        objective: args.loss.objective,
-        about: None,
-        label_names: args.label_names.label_names.as_ref().map(|names| &names.0),
-        machine: &args.machine,
-    };
-    let mut ready = asked.resolve(Some(&data), printer)?;
-    check_calibration(args, &ready)?;
-    let stated = asked.label_names;
-    let task = &mut ready.task;
-    let truth = (task.goal.kind(), ready.truth_field.as_deref());
-    let fields = Fields::find(&data, &task.template, task.text_field.as_deref(), truth)?;
-    if fields.guessed {
-        printer.say(&format!("fields    {}", fields.describe(&task.template)));
-    }
-    task.text_field.clone_from(&fields.text);
-    let (data, named_by) = match task.verbalizer() {
-        Some(labels) => {
-            let (recorded, labels) = (Some(&ready.label_names), Some(labels.names()));
-            let named = Naming { stated, recorded, labels }.apply(data, &fields.truth, printer)?;
-            (named.dataset, named.field)
-        }
-        None => (data, None),
-    };
-    let beside = (Some(fields.truth.as_str()), named_by.as_deref());
-    tell_unused(&data, &task.template, task.text_field.as_deref(), beside, printer)?;
-    let labels = strata(&data, task, &fields)?;
-    let data = data::drawn(
-        data,
-        (&labels, fields.kind),
-        args.limit,
-        (args.seed.unwrap_or_default(), "examples"),
-        printer,
-    );
-    doubts::tell_empty("", &data, task, printer)?;
-
-    let truth = data.require(&fields.truth)?;
-    let examples = ready.examples(&data, Some(truth), printer)?;
-    let roots = ready.roots();
-    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
-    let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.scores(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
+    let mut stated = args.source.stated();
+    args.fields.state(&mut stated);
+    args.task.state(&mut stated);
+    args.labels.state(&mut stated);
+    stated.data.label_names = args.label_names.names();
+    (stated.task.objective, stated.train.seed) = (args.loss.objective, args.seed);
+    let resources = args.machine.resources();
+    let request = OpenRequest::new(&args.source.prompt, &stated, &resources);
+    let request = OpenRequest { ensemble: args.ensemble.ensemble, ..request };
+    let mut prompt = request.open(Some(&data), printer)?;
+    check_calibration(args, &prompt)?;
+    let test = prompt.test_set(data, &stated, args.limit, printer)?;
+    printer.begin_bar((prompt.n_members() * test.examples.n()) as u64, "scoring");
+    let scores = prompt.scores(&test.examples, &mut |n| printer.move_bar(n as u64, String::new))?;
     printer.end_bar();
-    match ready.task.verbalizer() {
-        Some(labels) => labelled(args, &ready, (&scores, &examples), labels, printer)?,
-        None => {
-            let evaluation = ready.task.judge(&scores, &examples);
-            let scores = text_scores(args, &ready, &data, truth, printer)?;
-            printer.json(&TextReport::of(&evaluation, &scores))?;
-            let table = report::scores_table("examples", &[(&ready.name(), &evaluation)]);
-            printer.answer(&table.to_string())?;
-            printer.answer(&format!(
-                "exact match {}, ROUGE-L {:.3}, BLEU {:.2}",
-                percent(scores.exact_match),
-                scores.rouge_l,
-                scores.bleu
-            ))?;
-        }
+    match prompt.task.verbalizer() {
+        Some(labels) => labelled(args, &prompt, (&scores, &test), labels, printer)?,
+        None => generated(args, &prompt, (&scores, &test), printer)?,
     }
     Ok(Exit::Done)
 }
 
-/// Flags about probabilities need labels, and a place for what is stored; said before any work is done.
-fn check_calibration(args: &EvalArgs, ready: &Ready) -> Result<()> {
+/// Flags about probabilities need labels, and a place for what is stored; checked before any work is done.
+fn check_calibration(args: &EvalArgs, prompt: &LoadedPrompt) -> Result<()> {
     let asked = args.calibration.calibrate.is_some() || args.calibration.abstain_below.is_some();
-    if asked && ready.task.verbalizer().is_none() {
-        return Err(Given::wrong(
+    if asked && prompt.task.verbalizer().is_none() {
+        return Err(UserError::new(
             "a text that is generated has no label whose probability could be corrected",
         )
         .hint("leave out --calibrate and --abstain-below")
         .into());
     }
-    if args.save_calibration { calibration::check_save(ready, &args.source.prompt) } else { Ok(()) }
+    if args.save_calibration { calibration::check_save(prompt, &args.source.prompt) } else { Ok(()) }
 }
 
-/// What the scores of labels come to.
+/// Shows the scores of labels.
 fn labelled(
     args: &EvalArgs,
-    ready: &Ready,
-    (scores, examples): (&[Vec<f64>], &Examples),
+    prompt: &LoadedPrompt,
+    (scores, test): (&[Vec<f64>], &TestSet),
     labels: &Verbalizer,
-    printer: &mut Printer,
+    printer: &Printer,
 ) -> Result<()> {
     let measured = Some(args.data.as_path());
-    let calibration = calibration::resolve(&args.calibration, ready, scores, measured, printer)?;
-    let calibrated: Vec<Vec<f64>> = match &calibration {
-        Some(calibration) => scores.iter().map(|scores| calibration.apply(scores)).collect(),
-        None => scores.to_vec(),
-    };
-    let mut evaluation = ready.task.judge(&calibrated, examples);
-    if ready.task.objective() == Objective::Lm {
-        // The loss is that of the labels' texts, which no correction changes.
-        evaluation.loss = ready.task.judge(scores, examples).loss;
-    }
+    let calibration = calibration::resolve(args.calibration.request(), prompt, scores, measured, printer)?;
+    let LabelEvaluation { evaluation, probabilities, reliability } =
+        prompt.evaluate_labels(scores, &test.examples, calibration.as_ref());
     let Some(given) = &evaluation.labels else { return Ok(()) };
-    let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();
-    let reliability = Reliability::of(&probabilities, examples.labels());
-    let answered = args
-        .calibration
-        .abstain_below
-        .map(|least| (least, Answered::of(&probabilities, examples.labels(), least)));
+    let least = args.calibration.abstain_below;
+    let answered = least.map(|least| (least, Answered::of(&probabilities, test.examples.labels(), least)));
     if args.save_calibration {
-        calibration::save(calibration.as_ref(), &ready.task, &args.source.prompt, printer)?;
+        calibration::save(calibration.as_ref(), &prompt.task, &args.source.prompt, printer)?;
     }
 
     printer.json(&Report::of(&evaluation, given, labels, reliability, calibration.as_ref(), answered))?;
-    let table = report::scores_table("examples", &[(&ready.name(), &evaluation)]);
+    let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
     printer.answer(&table.to_string())?;
     printer.answer(&format!(
         "macro F1 {:.3}, expected calibration error {:.3}, Brier score {:.3}\n",
@@ -159,6 +90,27 @@ fn labelled(
     Ok(())
 }
 
+/// Writes a text for every example, and shows how near the targets they are.
+fn generated(
+    args: &EvalArgs,
+    prompt: &LoadedPrompt,
+    (scores, test): (&[Vec<f64>], &TestSet),
+    printer: &Printer,
+) -> Result<()> {
+    let evaluation = prompt.task.judge(scores, &test.examples);
+    let scores = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
+    printer.json(&TextReport::of(&evaluation, &scores))?;
+    let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
+    printer.answer(&table.to_string())?;
+    printer.answer(&format!(
+        "exact match {}, ROUGE-L {:.3}, BLEU {:.2}",
+        percent(scores.exact_match),
+        scores.rouge_l,
+        scores.bleu
+    ))?;
+    Ok(())
+}
+
 fn answered_in_words(least: f64, answered: Answered) -> String {
     let (n, of) = (count(answered.n_answered), count(answered.n));
     let coverage = percent(answered.coverage());
@@ -170,36 +122,6 @@ fn answered_in_words(least: f64, answered: Answered) -> String {
         None => "so nothing can be said of them".to_owned(),
     };
     format!("answered {n} of {of} ({coverage}), where a label has {} or more; {right}", percent(least))
-}
-
-/// Writes a text for every example and compares it with the target.
-fn text_scores(
-    args: &EvalArgs,
-    ready: &Ready,
-    data: &Dataset,
-    target: FieldIdx,
-    printer: &mut Printer,
-) -> Result<TextScores> {
-    let config = new_tokens(&args.new_tokens);
-    let (examples, most) = ready.openings(data, &config, printer)?;
-    printer.begin_bar(examples.n() as u64, "writing");
-    let mut n_done = 0;
-    let mut on_event = |event: Event<'_>| {
-        if let Event::Done { .. } = event {
-            n_done += 1;
-            printer.move_bar(n_done, String::new);
-        }
-        ControlFlow::Continue(())
-    };
-    let of = (&examples, most);
-    let texts = ready.task.generate(&ready.model, &ready.root, of, &config, ready.budget, &mut on_event)?;
-    printer.end_bar();
-    let pairs: Vec<(&str, &str)> = texts
-        .iter()
-        .enumerate()
-        .map(|(row, generated)| anyhow::Ok((generated.text.as_str(), data.text(row, target)?)))
-        .collect::<Result<_>>()?;
-    Ok(TextScores::of(&pairs))
 }
 
 /// True labels down, given labels across.

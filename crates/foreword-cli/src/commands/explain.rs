@@ -6,69 +6,66 @@ mod terminal;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use foreword::Result;
 use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
 use foreword::init::Sources;
 use foreword::settings::{Init, Method};
-use foreword::{PromptDirectory, SoftPrompt, Verbalizer};
+use foreword::{LoadedPrompt, OpenRequest, PromptDirectory, Purpose, SoftPrompt, Verbalizer};
 
 use crate::args::{ExplainArgs, SourceArgs};
 use crate::commands::quickstart;
-use crate::exit::{Exit, Given};
+use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::resolve::begin::label_words;
-use crate::resolve::prompt::{Asked, AskedFields, Ready, Verb};
-use crate::resolve::texts::{self, Shown};
-use crate::wire::Explained;
-use crate::words::either;
+use crate::texts::refuse_files;
+use foreword::UserError;
+use foreword::display::either;
+use foreword::events::Explained;
+use foreword::plan::candidates::label_words;
+use foreword::prompt::texts::{ExampleText, dataset};
 
 use story::{Began, Story};
 
 /// Runs the verb.
-pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<Exit> {
     let prompt = args.prompt.clone().unwrap_or_else(|| quickstart::OUT.into());
     if args.prompt.is_none() && !prompt.exists() {
-        return Err(Given::wrong(format!("there is no prompt to explain: {} is not here", prompt.display()))
-            .hint("`foreword quickstart` makes it; --prompt DIR takes another")
-            .into());
+        return Err(UserError::new(format!(
+            "there is no prompt to explain: {} is not here",
+            prompt.display()
+        ))
+        .hint("`foreword quickstart` makes it; --prompt DIR takes another")
+        .into());
     }
+    args.machine.start_threads()?;
     let source = SourceArgs { prompt, model: args.model.clone() };
     let html = args.html.as_deref().map(|path| place(path, &source)).transpose()?;
-    let asked = Asked {
-        verb: Verb::Classify,
-        source: &source,
-        ensemble: false,
-        task: &args.task,
-        labels: Some(&args.labels),
-        fields: AskedFields::default(),
-        objective: None,
-        about: None,
-        label_names: None,
-        machine: &args.machine,
+    refuse_files(args.text.as_slice())?;
+    let mut stated = source.stated();
+    args.task.state(&mut stated);
+    args.labels.state(&mut stated);
+    let resources = args.machine.resources();
+    let request = OpenRequest::new(&source.prompt, &stated, &resources);
+    let mut ready = OpenRequest { purpose: Purpose::Classify, ..request }.open(None, printer)?;
+    let Some(soft) = ready.prompts.first().cloned() else {
+        return Err(UserError::new("the bare model has no prompt to explain")
+            .hint("give --prompt DIR")
+            .into());
     };
-    let texts = args.text.as_slice();
-    texts::refuse_files(texts)?;
-    let mut ready = asked.resolve(None, printer)?;
-    if ready.root.is_empty() {
-        return Err(Given::wrong("the bare model has no prompt to explain").hint("give --prompt DIR").into());
-    }
     if ready.task.method == Method::Prefix {
-        return Err(Given::wrong("the prompt is a KV prefix, which has no rows to walk through")
+        return Err(UserError::new("the prompt is a KV prefix, which has no rows to walk through")
             .hint("explain a soft prompt (foreword train --method prompt)")
             .into());
     }
     let text = args.text.clone().unwrap_or_else(|| quickstart::TEXT.to_owned());
-    let data = texts::dataset(vec![text], &args.field.field, &mut ready, printer)?;
-    let text = Shown::of(&ready, &data, printer)?.whole(&data, 0)?;
+    let data = dataset(vec![text], &args.field.pairs(), &mut ready, printer)?;
+    let text = ExampleText::of(&ready, &data, printer)?.whole(&data, 0)?;
     let examples = ready.examples(&data, None, printer)?;
-    let hidden = ready.model.backbone.spec().hidden;
-    let soft = SoftPrompt::new(ready.root.clone(), ready.n_virtual(), hidden)?;
     let to = ready.task.classification()?;
     let (began, start) = init(&ready, &to.verbalizer, &source)?;
     let truth = truth(args, &to.verbalizer)?;
-    let rate = args.learning_rate.unwrap_or_else(|| default_rate(&ready.model));
-    let walkthrough = walk(&ready.model, &ready.task, &examples, truth, (&soft, &start), rate)?;
+    let rate = args.learning_rate.unwrap_or_else(|| default_rate(&*ready.model));
+    let walkthrough = walk(&*ready.model, &ready.task, &examples, truth, (&soft, &start), rate)?;
 
     let answer = Explained::of(&text, &to.verbalizer, truth, &soft, &began.init, &walkthrough);
     printer.json(&answer)?;
@@ -95,7 +92,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
 /// Where the page goes: a file that can be written there, checked before any work is done. One that is there is replaced,
 /// through a link too, but not one of the prompt's or the model's.
 fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
-    let unwritable = |why: &str| Given::wrong(format!("cannot write --html {}: {why}", path.display()));
+    let unwritable = |why: &str| UserError::new(format!("cannot write --html {}: {why}", path.display()));
     let path = if path.exists() {
         path.canonicalize().map_err(|error| unwritable(&error.to_string()))?
     } else {
@@ -127,14 +124,14 @@ fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
 fn truth(args: &ExplainArgs, labels: &Verbalizer) -> Result<usize> {
     let Some(name) = &args.label else { return Ok(labels.n() - 1) };
     labels.index(name).ok_or_else(|| {
-        Given::wrong(format!("{name:?} is none of the prompt's labels"))
+        UserError::new(format!("{name:?} is none of the prompt's labels"))
             .hint(format!("they are {}", either(labels.names())))
             .into()
     })
 }
 
 /// What the prompt began as, or a sentence of ours where that is not recorded or is gone.
-fn init(ready: &Ready, labels: &Verbalizer, source: &SourceArgs) -> Result<(Began, SoftPrompt)> {
+fn init(ready: &LoadedPrompt, labels: &Verbalizer, source: &SourceArgs) -> Result<(Began, SoftPrompt)> {
     let recorded = PromptDirectory::read(&source.prompt)?.passport.map(|passport| passport.training);
     let seed = recorded.as_ref().map_or(0, |training| training.seed);
     let init = recorded

@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use foreword::Result;
 use foreword::format::foreign::to_npy;
 use foreword::format::write_whole;
 use foreword::settings::Method;
 use foreword::{Overwrite, PromptDirectory};
 
 use crate::args::{ExportArgs, ExportFormat};
-use crate::exit::{Exit, Given};
+use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::resolve::place::check_file;
-use crate::resolve::prompt::read;
-use crate::wire::Exported;
-use crate::words::count;
+use foreword::UserError;
+use foreword::display::count;
+use foreword::events::Exported;
+use foreword::plan::place::check_file;
+use foreword::prompt::read;
 
 /// Runs the verb.
-pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &ExportArgs, printer: &Printer) -> Result<Exit> {
     let directory = read(&args.prompt)?;
     let method = directory.method();
     let PromptDirectory { rows, adapter, passport } = directory;
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
             if adapter.is_none() {
                 let placement =
                     passport.map_or(String::new(), |passport| passport.task.placement.to_string());
-                return Err(Given::wrong(format!(
+                return Err(UserError::new(format!(
                     "the prompt {} has the placement {placement}, and PEFT puts every prompt at the front",
                     args.prompt.display()
                 ))
@@ -47,9 +48,11 @@ pub(crate) fn run(args: &ExportArgs, printer: &mut Printer) -> Result<Exit> {
             }
             let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if real(&args.path) == real(&args.prompt) {
-                return Err(Given::wrong("that is the prompt's own directory, whose passport would be lost")
-                    .hint("PEFT loads it as it is; give another directory for a copy without the passport")
-                    .into());
+                return Err(UserError::new(
+                    "that is the prompt's own directory, whose passport would be lost",
+                )
+                .hint("PEFT loads it as it is; give another directory for a copy without the passport")
+                .into());
             }
             let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
             PromptDirectory { rows, adapter, passport: None }.write(&args.path, overwrite)?;

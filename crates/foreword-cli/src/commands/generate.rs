@@ -3,51 +3,43 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use anyhow::Result;
-use foreword::Dataset;
+use foreword::display::in_a_line;
+use foreword::events::Written;
 use foreword::generate::{Event, GenerateConfig, Generated, Sampling};
+use foreword::prompt::texts::ExampleText;
+use foreword::{Dataset, Error, OpenRequest, Purpose, Result};
 
 use crate::args::{GenerateArgs, NewTokensArgs, SamplingArgs};
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
-use crate::resolve::prompt::{Asked, AskedFields, Verb};
-use crate::resolve::texts::{Shown, Texts};
-use crate::wire::Written;
-use crate::words::in_a_line;
+use crate::texts::Texts;
 
 /// Runs the verb.
-pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
-    let asked = Asked {
-        verb: Verb::Generate,
-        source: &args.source,
-        ensemble: false,
-        task: &args.task,
-        labels: None,
-        fields: AskedFields { text: args.texts.text_field.as_deref(), ..AskedFields::default() },
-        objective: None,
-        about: None,
-        label_names: None,
-        machine: &args.machine,
+pub(crate) fn run(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
+    let mut stated = args.source.stated();
+    args.task.state(&mut stated);
+    stated.data.text_field.clone_from(&args.texts.text_field);
+    let resources = args.machine.resources();
+    let request = OpenRequest {
+        purpose: Purpose::Generate,
+        ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
-    let texts = Texts { given: &args.texts, to: "write after" };
-    let (ready, data) = texts.resolve(asked, printer)?;
-    let shown = Shown::of(&ready, &data, printer)?;
+    let (prompt, data) = Texts { given: &args.texts, to: "write after" }.resolve(request, printer)?;
+    let shown = ExampleText::of(&prompt, &data, printer)?;
     let one = data.n() == 1;
     let stream = one && printer.streams();
     let config =
         GenerateConfig { sampling: sampling(&args.sampling), stream, ..new_tokens(&args.new_tokens) };
-    let (examples, most) = ready.openings(&data, &config, printer)?;
+    let (examples, most) = prompt.openings(&data, &config, printer)?;
     if !one {
         printer.begin_bar(examples.n() as u64, "writing");
     }
-    let mut teller =
-        Teller { data: &data, shown: &shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
-    let of = (&examples, most);
-    ready.task.generate(&ready.model, &ready.root, of, &config, ready.budget, &mut |event| {
-        teller.event(event, printer)
-    })?;
+    let mut writer =
+        Writer { data: &data, shown: &shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
+    prompt.generate_from((&examples, most), &config, &mut |event| writer.event(event, printer))?;
     printer.end_bar();
-    match teller.error {
+    match writer.error {
         Some(error) => Err(error),
         None => Ok(Exit::Done),
     }
@@ -70,11 +62,11 @@ fn sampling(args: &SamplingArgs) -> Sampling {
     }
 }
 
-/// Tells of texts in their order, whichever is whole first.
-struct Teller<'a> {
+/// Shows texts in their order, whichever is whole first.
+struct Writer<'a> {
     data: &'a Dataset,
     /// What stands for an example.
-    shown: &'a Shown,
+    shown: &'a ExampleText,
     /// There is one text only.
     one: bool,
     /// The text to be told next.
@@ -82,13 +74,13 @@ struct Teller<'a> {
     /// Texts that were whole before their turn.
     early: BTreeMap<usize, Generated>,
     n_done: u64,
-    error: Option<anyhow::Error>,
+    error: Option<Error>,
 }
 
-impl Teller<'_> {
-    fn event(&mut self, event: Event<'_>, printer: &mut Printer) -> ControlFlow<()> {
+impl Writer<'_> {
+    fn event(&mut self, event: Event<'_>, printer: &Printer) -> ControlFlow<()> {
         let told = match event {
-            Event::More { text, .. } => printer.piece(text).map_err(Into::into),
+            Event::More { text, .. } => printer.piece(text).map_err(Error::from),
             Event::Done { example, generated } => self.done(example, generated, printer),
         };
         match told {
@@ -102,7 +94,7 @@ impl Teller<'_> {
         }
     }
 
-    fn done(&mut self, example: usize, generated: &Generated, printer: &mut Printer) -> Result<()> {
+    fn done(&mut self, example: usize, generated: &Generated, printer: &Printer) -> Result<()> {
         self.n_done += 1;
         printer.move_bar(self.n_done, String::new);
         self.early.insert(example, generated.clone());
@@ -113,7 +105,7 @@ impl Teller<'_> {
         Ok(())
     }
 
-    fn tell(&self, row: usize, generated: &Generated, printer: &mut Printer) -> Result<()> {
+    fn tell(&self, row: usize, generated: &Generated, printer: &Printer) -> Result<()> {
         let Generated { tokens, text, finish_reason } = generated;
         match printer.answers() {
             Answers::Json => printer.json(&Written {

@@ -2,30 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use foreword::Result;
 use foreword::format::PeftTask;
 use foreword::format::foreign::{Foreign, import};
-use foreword::joint::Joiner;
-use foreword::settings::{Joining, TaskKind};
-use foreword::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT};
-use foreword::{Classification, Generation, Goal, Model, PromptDirectory, Task, Verbalizer, record};
+use foreword::settings::TaskKind;
+use foreword::train::DEFAULT_PLACEMENT;
+use foreword::{Model, Place, PromptDirectory, TaskFile, record};
 
-use crate::args::{ImportArgs, PlaceArgs};
-use crate::device::Machine;
-use crate::exit::{Exit, Given};
+use crate::args::ImportArgs;
+use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::resolve;
-use crate::resolve::run::Place;
-use crate::resolve::wording::{LabelWording, Wording, in_words};
-use crate::wire::Imported;
-use crate::words::{count, learned};
+use foreword::UserError;
+use foreword::display::{count, learned};
+use foreword::events::Imported;
+use foreword::prompt::format::{LabelFormat, PromptFormat, TaskParts, in_words};
 
 /// Runs the verb.
-pub(crate) fn run(args: &ImportArgs, printer: &mut Printer) -> Result<Exit> {
-    let place = PlaceArgs { out: args.out.clone(), force: args.force, resume: false };
-    let place = Place::check(&place, || default_out(&args.path))?;
+pub(crate) fn run(args: &ImportArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(&args.path));
+    let place = Place::check(out, args.force, false)?;
     let foreign = import(&args.path, args.task_number)?;
-    let model = args.model.as_deref().map(|name| resolve::model(name, &args.machine, printer)).transpose()?;
+    let model = args
+        .model
+        .as_deref()
+        .map(|name| Model::open_with(name, &args.machine.resources(), printer))
+        .transpose()?;
     for note in &foreign.notes {
         printer.warn(&format!("{}: {note}", args.path.display()));
     }
@@ -64,7 +66,7 @@ fn alone(args: &ImportArgs, foreign: Foreign, printer: &Printer) -> Result<Promp
     let task = &args.task;
     let of_a_task = [task.template.is_some(), task.message.is_some(), task.system.is_some()];
     if of_a_task.contains(&true) || task.placement.is_some() || args.labels.labels.is_some() {
-        return Err(Given::wrong(
+        return Err(UserError::new(
             "a template, labels or a placement are kept in a passport, which belongs to a model",
         )
         .hint("give the model with --model, or leave them out and give them when the prompt is used")
@@ -84,13 +86,13 @@ fn alone(args: &ImportArgs, foreign: Foreign, printer: &Printer) -> Result<Promp
 fn on_model(
     args: &ImportArgs,
     foreign: Foreign,
-    model: &Model<Machine>,
+    model: &Model,
     printer: &Printer,
 ) -> Result<PromptDirectory> {
     if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
         let made_for = foreign.adapter.base_model.as_deref().unwrap_or("one that it does not name");
         let name = &model.backbone.identity().name;
-        return Err(Given::wrong(format!(
+        return Err(UserError::new(format!(
             "the prompt was made for an encoder-decoder model, {made_for}, and {name} is a decoder"
         ))
         .hint("without --model its rows are kept as they are, for other tools")
@@ -98,32 +100,20 @@ fn on_model(
     }
     let directory = PromptDirectory { rows: foreign.rows, adapter: Some(foreign.adapter), passport: None };
     record::check_fit(&directory, model)?;
-    let labels = args.labels.labels.as_ref();
+    let mut stated = TaskFile::default();
+    args.task.state(&mut stated);
+    args.labels.state(&mut stated);
+    let labels = stated.task.labels.as_ref();
     let kind = if labels.is_some() { TaskKind::Classification } else { TaskKind::Generation };
-    let wording = Wording::find((&args.task).into(), None, kind, None)?;
+    let format = PromptFormat::find(&stated.task, None, kind, None)?;
     let placement = args.task.placement.unwrap_or(DEFAULT_PLACEMENT);
-    let chat = wording.chat(model, placement, printer)?;
-    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: Joining::Whole };
-    let strings =
-        LabelWording { template: &wording.template, chat: joiner.chat, exact: args.labels.exact_labels };
-    let goal = match labels {
-        Some(labels) => Goal::Classification(Classification {
-            verbalizer: Verbalizer::after(&strings.stated(&labels.0, printer), &wording.template, &joiner)?,
-            objective: DEFAULT_OBJECTIVE,
-        }),
-        None => Goal::Generation(Generation::of(model, chat.as_ref())?),
-    };
-    let kind = goal.kind();
-    let task = Task {
-        template: wording.template,
-        chat,
-        joining: Joining::Whole,
-        text_field: None,
-        goal,
-        method: directory.method(),
-        placement,
-        max_length: args.task.max_length.unwrap_or(DEFAULT_MAX_LENGTH),
-    };
+    let chat = format.chat(model, placement, printer)?;
+    let strings = LabelFormat::of(&format, chat.as_ref(), &stated.task);
+    let labels = labels.map(|labels| strings.stated(labels, printer));
+    let method = directory.method();
+    let (text_field, recorded, stated) = (None, None, &stated.task);
+    let parts = TaskParts { format, chat, labels, text_field, method, placement, stated, recorded };
+    let task = parts.build(model, &())?;
     printer.say(&format!("template  {}", in_words(&task.template, task.chat.as_ref())));
     if kind == TaskKind::Generation {
         printer.say("task      to write texts; --labels names labels to choose from");

@@ -1,24 +1,27 @@
 //! `foreword inspect`: what is in a prompt directory, and where its rows lie among the model's own.
 
-use anyhow::Result;
+use crate::command_line::quoted_path;
+use foreword::Result;
+use foreword::device::Device;
 use foreword::format::{CalibrationRecord, ChatRecord};
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
+use foreword::kernels::Products;
 use foreword::record::{self, Warning};
 use foreword::settings::{Init, Joining, Method, Objective, Placement, TaskKind};
-use foreword::{Model, Passport, PromptDirectory, SoftPrompt, Verbalizer};
+use foreword::{Model, Passport, PromptDirectory, Resources, SoftPrompt, Verbalizer};
 use serde_json::Value;
 
-use crate::args::{InspectArgs, MachineArgs};
-use crate::device::Machine;
-use crate::exit::{Exit, Given};
+use crate::args::InspectArgs;
+use crate::exit::Exit;
 use crate::printer::{Printer, Table};
-use crate::recorded::{imported_from, recorded};
-use crate::resolve;
-use crate::resolve::named::files_at_hand;
-use crate::resolve::prompt::{describe, recorded_name};
-use crate::wire::Inspected;
-use crate::words::{WAYWARD, count, in_a_line, learned, quoted_path, visible};
+use crate::report::recorded;
+use foreword::UserError;
+use foreword::display::{WAYWARD, count, in_a_line, learned, visible};
+use foreword::events::Inspected;
+use foreword::prompt::{describe, recorded_name};
+use foreword::source::files_at_hand;
+use foreword::verdict::imported_from;
 
 /// Labels beyond which a table has a column for the nearest one only.
 const MOST_COLUMNS: usize = 4;
@@ -35,9 +38,9 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// Runs the verb.
-pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
     if !args.prompt.exists() {
-        return Err(Given::wrong(format!("there is no prompt directory {}", args.prompt.display()))
+        return Err(UserError::new(format!("there is no prompt directory {}", args.prompt.display()))
             .hint("`foreword quickstart` and `foreword train` make one")
             .into());
     }
@@ -87,18 +90,16 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Result<Exit> {
 }
 
 /// The model that is given, or the prompt's own where that is at hand.
-fn model(
-    args: &InspectArgs,
-    directory: &PromptDirectory,
-    printer: &Printer,
-) -> Result<Option<Model<Machine>>> {
-    let machine = MachineArgs::processor();
+fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model>> {
+    // Where nobody says what to compute on.
+    let (device, dtype) = (Device::Cpu, Products::F32);
+    let resources = Resources { device, dtype, on_this_thread: true, ..Resources::default() };
     let model = if let Some(given) = &args.model {
-        resolve::model(given, &machine, printer)?
+        Model::open_with(given, &resources, printer)?
     } else {
         let Some(name) = recorded_name(directory) else { return Ok(None) };
         let Some(files) = files_at_hand(&name) else { return Ok(None) };
-        resolve::open(&files, &name, &machine, printer)?
+        Model::load(&files, &name, &resources, printer)?
     };
     match record::check_fit(directory, &model) {
         Ok(warnings) => {
@@ -114,11 +115,7 @@ fn model(
 }
 
 /// What the rows began as, where the passport lets it be made again.
-fn began(
-    model: &Model<Machine>,
-    directory: &PromptDirectory,
-    labels: Option<&Verbalizer>,
-) -> Option<SoftPrompt> {
+fn began(model: &Model, directory: &PromptDirectory, labels: Option<&Verbalizer>) -> Option<SoftPrompt> {
     let training = &directory.passport.as_ref()?.training;
     let init: Init = training.init.parse().ok()?;
     if let Init::From(_) = init {
@@ -247,7 +244,7 @@ fn steps(passport: &Passport) -> String {
         return format!("not known: it was imported from {format}");
     }
     let kept = match training.best_step {
-        0 => "the init, than which no step was better, is kept".to_owned(),
+        0 => "no step improved on the initial prompt, which is kept".to_owned(),
         step => format!("the prompt of step {} is kept", count(step)),
     };
     let asked = training.settings.get("steps").and_then(Value::as_u64).unwrap_or(training.steps);

@@ -1,15 +1,16 @@
 //! `foreword man`: the manual pages, from the one table that the help is from.
 
-use anyhow::{Context as _, Result};
 use clap_mangen::Man;
+use foreword::Result;
 
 use crate::args::{self, ManArgs};
-use crate::exit::{Exit, Given};
+use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::words::either;
+use foreword::display::either;
+use foreword::{Error, UserError};
 
 /// Runs the verb.
-pub(crate) fn run(args: &ManArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &ManArgs, printer: &Printer) -> Result<Exit> {
     let mut command = args::build_command();
     // Gives the verbs their full names.
     command.build();
@@ -19,7 +20,10 @@ pub(crate) fn run(args: &ManArgs, printer: &mut Printer) -> Result<Exit> {
     };
     let mut text = Vec::new();
     let source = format!("{} {}", args::NAME, env!("CARGO_PKG_VERSION"));
-    Man::new(page).source(source).render(&mut text).context("cannot set the manual page")?;
+    Man::new(page)
+        .source(source)
+        .render(&mut text)
+        .map_err(|error| Error::other(error).context("cannot set the manual page"))?;
     printer.answer(String::from_utf8_lossy(&text).trim_end())?;
     Ok(Exit::Done)
 }
@@ -28,7 +32,7 @@ fn verb_of(command: &clap::Command, name: &str) -> Result<clap::Command> {
     let found = command.find_subcommand(name).cloned();
     found.ok_or_else(|| {
         let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-        Given::wrong(format!("there is no verb {name:?}"))
+        UserError::new(format!("there is no verb {name:?}"))
             .hint(format!("the verbs are {}", either(&verbs).replace(" or ", " and ")))
             .into()
     })

@@ -2,48 +2,50 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use foreword::BackboneError;
+use foreword::Result;
 use foreword::format::write_whole_by;
+use foreword::{BackboneError, Cancel, Error, source};
 
 use crate::args::QuantiseArgs;
-use crate::exit::{Exit, Given};
+use crate::exit::Exit;
 use crate::interrupt;
 use crate::printer::Printer;
-use crate::resolve::named;
-use crate::resolve::place::check_file;
-use crate::wire::Quantised;
-use crate::words::{bytes, count};
+use foreword::UserError;
+use foreword::display::{bytes, count};
+use foreword::events::Quantised;
+use foreword::plan::place::check_file;
 
 /// Runs the verb.
-pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
-    if !named::is_gguf(&args.file) {
-        return Err(Given::wrong(format!("{} does not end in .gguf", args.file.display()))
+pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
+    if !source::is_gguf(&args.file) {
+        return Err(UserError::new(format!("{} does not end in .gguf", args.file.display()))
             .hint("give the file a name that ends so: that is how it is known as a model")
             .into());
     }
     check_file(&args.file, args.force)?;
-    let files = named::files(&args.source, printer)?;
+    let files = source::files(&args.source, printer)?;
     // The file that is written has the tokenizer whole: what is doubtful in it can't be seen there any more.
     for notice in &files.notices {
         printer.warn(&notice.to_string());
     }
     let real = |path: &Path| path.canonicalize().ok();
     if real(&args.file).is_some_and(|out| real(Path::new(&args.source)) == Some(out)) {
-        return Err(Given::wrong("OUT is the model itself").hint("give another file").into());
+        return Err(UserError::new("OUT is the model itself").hint("give another file").into());
     }
-    interrupt::watch().context("cannot watch for Ctrl-C")?;
+    let cancel = Cancel::default();
+    interrupt::watch(cancel.clone())
+        .map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     printer.begin_bar(100, "writing");
     let written = write_whole_by(&args.file, |out| -> Result<_> {
         let written = files.write_gguf(args.to, out, |done| {
             printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.file.display()));
-            !interrupt::asked()
+            !cancel.is_cancelled()
         });
-        written.with_context(|| format!("the model {}", args.source))
+        written.map_err(|error| Error::from(error).context(format!("the model {}", args.source)))
     });
     printer.end_bar();
     let written = match written {
-        Err(error) if error.chain().any(|e| matches!(e.downcast_ref(), Some(BackboneError::Stopped))) => {
+        Err(error) if matches!(error.find(), Some(BackboneError::Stopped)) => {
             printer.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }

@@ -2,23 +2,25 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use foreword::Result;
 use foreword::record::same_model;
 use foreword::similarity::{Similarity, similarity};
 use foreword::{Passport, PromptDirectory};
 
 use crate::args::SimilarArgs;
-use crate::exit::{Exit, Given, message_of};
+use crate::command_line::quoted_path;
+use crate::exit::Exit;
 use crate::printer::{Printer, Table};
-use crate::resolve::prompt::read;
-use crate::wire::{Incomparable, SimilarLine, Similars};
-use crate::words::{learned, quoted_path};
+use foreword::UserError;
+use foreword::display::learned;
+use foreword::events::{Incomparable, SimilarLine, Similars};
+use foreword::prompt::read;
 
 /// Runs the verb.
-pub(crate) fn run(args: &SimilarArgs, printer: &mut Printer) -> Result<Exit> {
+pub(crate) fn run(args: &SimilarArgs, printer: &Printer) -> Result<Exit> {
     let one = read(&args.prompt)?;
     let Some(passport) = &one.passport else {
-        return Err(Given::wrong(format!(
+        return Err(UserError::new(format!(
             "the prompt {} has no foreword.json, so nothing says which model it was made for",
             args.prompt.display()
         ))
@@ -86,7 +88,7 @@ fn beside(
     (one, passport): (&PromptDirectory, &Passport),
     path: &Path,
 ) -> Result<(PromptDirectory, Similarity), String> {
-    let other = read(path).map_err(|error| message_of(&error))?;
+    let other = read(path).map_err(|error| error.to_string())?;
     let Some(of) = &other.passport else {
         return Err("it has no foreword.json, so nothing says which model it was made for".to_owned());
     };

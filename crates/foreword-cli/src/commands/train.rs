@@ -1,48 +1,51 @@
-//! `foreword train`: learns a soft prompt and says what it came to.
+//! `foreword train`: trains a soft prompt and shows the result.
 
 mod few_shot;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use foreword::plan::data::is_standard_input;
+use foreword::plan::{default_out, settings};
 use foreword::settings::TaskKind;
-use foreword::{StopReason, TaskFile};
+use foreword::{Place, Result, RunPlan, RunResult, TaskFile, UserError};
 
 use crate::args::TrainArgs;
-use crate::exit::{Diverged, Exit, Given};
-use crate::interrupt;
-use crate::learn::{Learned, Log, learn};
+use crate::command_line::{program, quoted, quoted_path};
+use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::report;
-use crate::resolve::data::is_standard_input;
-use crate::resolve::run::{Place, Plan, default_out, settings};
-use crate::resolve::splits::Splits;
-use crate::words::{program, quoted, quoted_path};
+use crate::run::{Log, run_plan};
 
 /// Runs the verb.
-pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
-    let file = settings(args)?;
-    let place = Place::check(&args.place, || default_out(args, &file))?;
+pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
+    args.machine.start_threads()?;
+    let input = args.input.as_deref();
+    let file = settings(input, args.flags())?;
+    let place = args.place.check(|| default_out(input, &file))?;
     if file.data.shots.is_some() {
         let log = log(args, &file, &place)?;
         return few_shot::run(args, &file, &place, log, printer);
     }
-    let splits = Splits::read(&file)?;
-    let test = file.data.test.clone().or_else(|| file.data.dev.clone());
-    let test = test.filter(|path| !is_standard_input(path));
-    let plan = Plan::new(&file, splits, place, &args.machine, printer)?;
-    let log = log(args, &file, &plan.place)?;
-    let learned = learn(&plan, log, printer)?;
-    if let Some(table) = report::candidates(&plan, &learned) {
+    let plan = RunPlan::with(&file, place, &args.machine.resources(), printer)?;
+    let mut log = log(args, &file, &plan.place)?;
+    let ended = run_plan(plan, &mut log, printer)?;
+    let (plan, result) = (&ended.plan, &ended.result);
+    if let Some(table) = report::candidates(plan, result) {
         printer.answer(&table.to_string())?;
     }
-    for line in report::comparison(&learned, &[]) {
+    for line in report::comparison(plan, result, &[]) {
         printer.answer(&line)?;
     }
-    printer.answer(&report::costs(&plan, &learned))?;
-    let (program, mut flags) = (program(), report::flags_of(&plan));
+    printer.answer(&report::costs(plan, result))?;
+    next_steps(&file, plan, result, printer);
+    ended.exit()
+}
+
+/// Suggests what to do with the prompt.
+fn next_steps(file: &TaskFile, plan: &RunPlan, result: &RunResult, printer: &Printer) {
+    let (program, mut flags) = (program(), report::flags_of(plan));
     let out = plan.place.out.display();
-    if learned.members > 1 {
+    if result.members > 1 {
         printer.say(&format!(
             "The best prompt is in {out}, the others of its ensemble are below it; --ensemble asks all. Try:"
         ));
@@ -62,10 +65,10 @@ pub(crate) fn run(args: &TrainArgs, printer: &mut Printer) -> Result<Exit> {
         }
     };
     printer.say(&format!("  {program} {verb} {flags} {}", quoted(&text)));
-    if let Some(data) = test {
-        printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(&data)));
+    let test = file.data.test.as_ref().or(file.data.dev.as_ref());
+    if let Some(data) = test.filter(|path| !is_standard_input(path)) {
+        printer.say(&format!("  {program} eval {flags} --data {}", quoted_path(data)));
     }
-    ended(learned)
 }
 
 /// The file that `--log` names.
@@ -83,22 +86,9 @@ fn refuse_overwriting<'a>(log: &Path, inputs: impl Iterator<Item = &'a PathBuf>,
     let is_input = inputs.into_iter().any(|input| log.exists() && real(input) == real(log));
     if is_input || log_dir == real(out) {
         let what = if is_input { "is read by this run" } else { "lies in --out, which is the prompt's" };
-        return Err(Given::wrong(format!("--log {} {what}", log.display())).hint("give another file").into());
+        return Err(UserError::new(format!("--log {} {what}", log.display()))
+            .hint("give another file")
+            .into());
     }
     Ok(())
-}
-
-/// A run that did not come to its end has its best prompt written, but does not count as done.
-pub(crate) fn ended(learned: Learned) -> Result<Exit> {
-    if let Some(error) = learned.unwritten {
-        return Err(error.into());
-    }
-    if interrupt::asked() {
-        return Ok(Exit::Interrupted);
-    }
-    match learned.outcome.ended {
-        StopReason::Finished | StopReason::EarlyStopped => Ok(Exit::Done),
-        StopReason::Diverged { step } => Err(Diverged { step }.into()),
-        _ => Ok(Exit::Interrupted),
-    }
 }

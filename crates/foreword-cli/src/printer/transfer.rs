@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Conversation, Printer};
-use crate::words::bytes;
+use foreword::display::bytes;
 
 /// Between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A transfer that is told of until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Transfer<'a> {
-    printer: &'a Printer,
+pub(super) struct Transfer {
     bar: Option<ProgressBar>,
     all: u64,
     /// What was here before it began.
@@ -24,7 +23,7 @@ pub(crate) struct Transfer<'a> {
 
 impl Printer {
     /// Begins to tell of so many bytes, some of which are here.
-    pub(crate) fn transfer(&self, all: u64, here: u64) -> Transfer<'_> {
+    pub(super) fn begin_transfer(&self, all: u64, here: u64) -> Transfer {
         let bar = (self.conversation == Conversation::Bars).then(|| {
             let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr_with_hz(10));
             if let Ok(style) = ProgressStyle::with_template("fetching  {bar:24} {msg}") {
@@ -34,25 +33,26 @@ impl Printer {
             bar
         });
         let began = Instant::now();
-        Transfer { printer: self, bar, all, before: here, began, told: began }
+        Transfer { bar, all, before: here, began, told: began }
     }
 }
 
-impl Transfer<'_> {
-    /// So many are here now.
-    pub(crate) fn arrived(&mut self, here: u64) {
+impl Transfer {
+    /// So many are here now; the line that says so where there is no bar and one is due.
+    pub(super) fn arrived(&mut self, here: u64) -> Option<String> {
         let told = || line(here, self.all, self.before, self.began.elapsed());
         if let Some(bar) = &self.bar {
             bar.set_message(told());
             bar.set_position(here);
         } else if self.told.elapsed() >= PAUSE {
-            self.printer.say(&format!("fetching  {}", told()));
             self.told = Instant::now();
+            return Some(format!("fetching  {}", line(here, self.all, self.before, self.began.elapsed())));
         }
+        None
     }
 }
 
-impl Drop for Transfer<'_> {
+impl Drop for Transfer {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

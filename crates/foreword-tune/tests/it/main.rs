@@ -48,4 +48,3 @@ mod laws;
 mod parity;
 mod population;
 mod prefix;
-mod step_time;

@@ -1,14 +1,14 @@
 //! The walk-through as one HTML page that needs nothing else: no script, no other file.
 
-use anyhow::{Context as _, Result};
 use foreword::explain::Prediction;
 use foreword::settings::Placement;
+use foreword::{Error, Result};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
 use super::story::{Step, Story, subscript};
-use crate::words::{bytes, count, in_a_line, number, percent, visible};
+use foreword::display::{bytes, count, in_a_line, number, percent, visible};
 
 /// The page around the values.
 const TEMPLATE: &str = include_str!("page.html");
@@ -25,9 +25,14 @@ const TOP: f64 = 16.0;
 pub(super) fn html(story: &Story<'_>) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.add_template("page", TEMPLATE).context("the page's template")?;
-    let template = environment.get_template("page").context("the page's template")?;
-    Ok(template.render(Serde(Page::of(story))).context("the page")? + "\n")
+    environment
+        .add_template("page", TEMPLATE)
+        .map_err(|error| Error::other(error).context("the page's template"))?;
+    let template = environment
+        .get_template("page")
+        .map_err(|error| Error::other(error).context("the page's template"))?;
+    Ok(template.render(Serde(Page::of(story))).map_err(|error| Error::other(error).context("the page"))?
+        + "\n")
 }
 
 /// A number with its place in the answer of `--json`, whole and as it is shown.

@@ -4,8 +4,8 @@ use foreword::explain::{Prediction, Walkthrough};
 use foreword::settings::{Init, Objective, Placement};
 use foreword::{Classification, SoftPrompt};
 
-use crate::resolve::prompt::Ready;
-use crate::words::{count, in_a_line, number, percent};
+use foreword::LoadedPrompt;
+use foreword::display::{count, in_a_line, number, percent};
 
 /// Labels beyond which their sum is not written out.
 const MOST_TERMS: usize = 3;
@@ -19,7 +19,7 @@ pub(super) struct Began {
 
 /// One example with all that is told of it.
 pub(super) struct Story<'a> {
-    pub(super) ready: &'a Ready,
+    pub(super) ready: &'a LoadedPrompt,
     pub(super) to: &'a Classification,
     pub(super) text: &'a str,
     pub(super) truth: usize,

@@ -4,7 +4,7 @@ use foreword::explain::Prediction;
 
 use super::story::{Step, Story, subscript};
 use crate::printer::Table;
-use crate::words::{bytes, count, number, percent, visible};
+use foreword::display::{bytes, count, number, percent, visible};
 
 /// Width of the longest bar.
 const BAR: f64 = 30.0;

@@ -1,18 +1,16 @@
 //! `foreword train --shots`: the same run on few examples of each label, drawn by several seeds, since one draw says little.
 
-use anyhow::Result;
-use foreword::{StopReason, TaskFile};
+use foreword::display::{count, loss, mean_and_deviation, percent};
+use foreword::error::Diverged;
+use foreword::events::FewShot;
+use foreword::{
+    Evaluation, Event, Place, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile, UserError,
+};
 
 use crate::args::TrainArgs;
-use crate::exit::{Diverged, Exit, Given};
-use crate::interrupt;
-use crate::learn::{Learned, Log, learn};
+use crate::exit::Exit;
 use crate::printer::{Printer, Table};
-use crate::report;
-use crate::resolve::run::{Place, Plan};
-use crate::resolve::splits::Splits;
-use crate::wire::{FewShot, Line};
-use crate::words::{count, loss, mean_and_deviation, percent};
+use crate::run::{Ended, Log, run_plan};
 
 /// The seeds of Gao et al. 2021, which others use too.
 const SEEDS: [u64; 5] = [13, 21, 42, 87, 100];
@@ -23,42 +21,41 @@ pub(super) fn run(
     file: &TaskFile,
     place: &Place,
     mut log: Option<Log>,
-    printer: &mut Printer,
+    printer: &Printer,
 ) -> Result<Exit> {
     if place.resume {
-        return Err(Given::wrong("runs on few examples are short, and are not resumed")
+        return Err(UserError::new("runs on few examples are short, and are not resumed")
             .hint("begin anew with --force")
             .into());
     }
     let shots = file.data.shots.unwrap_or(1);
     let seeds = file.train.seed.map_or_else(|| SEEDS.to_vec(), |seed| vec![seed]);
-    let mut runs: Vec<(u64, Learned)> = Vec::new();
+    let mut runs: Vec<(u64, RunResult)> = Vec::new();
     for &seed in &seeds {
         printer.say(&format!("seed {seed}, {shots} examples of each label"));
         let mut file = file.clone();
         file.train.seed = Some(seed);
         let place = Place { out: place.out.join(format!("seed-{seed}")), ..place.clone() };
-        let plan = Plan::new(&file, Splits::read(&file)?, place, &args.machine, printer)?;
-        let mut learned = learn(&plan, log.take(), printer)?;
-        log = learned.log.take();
-        if let Some(error) = learned.unwritten.take() {
+        let plan = RunPlan::with(&file, place, &args.machine.resources(), printer)?;
+        let Ended { result, failed, .. } = run_plan(plan, &mut log, printer)?;
+        if let Some(error) = failed {
             return Err(error.into());
         }
-        if interrupt::asked() {
+        if result.is_cancelled {
             return Ok(Exit::Interrupted);
         }
-        if let StopReason::Diverged { step } = learned.outcome.ended {
+        if let StopReason::Diverged { step } = result.outcome.ended {
             return Err(Diverged { step }.into());
         }
-        runs.push((seed, learned));
+        runs.push((seed, result));
     }
     tell(shots, &runs, log, printer)?;
     printer.say(&format!("The prompts are in {}, one for each seed.", place.out.display()));
     Ok(Exit::Done)
 }
 
-fn tell(shots: usize, runs: &[(u64, Learned)], log: Option<Log>, printer: &mut Printer) -> Result<()> {
-    let reported: Vec<_> = runs.iter().filter_map(|(_, learned)| report::reported(learned)).collect();
+fn tell(shots: usize, runs: &[(u64, RunResult)], log: Option<Log>, printer: &Printer) -> Result<()> {
+    let reported: Vec<_> = runs.iter().filter_map(|(_, result)| result.reported()).collect();
     let Some((split, first)) = reported.first() else { return Ok(()) };
     let n = first.tuned.as_ref().map_or(0, |evaluation| evaluation.n);
     let mut table = Table::new([
@@ -68,7 +65,7 @@ fn tell(shots: usize, runs: &[(u64, Learned)], log: Option<Log>, printer: &mut P
         "tuned",
         "loss",
     ]);
-    let accuracy = |of: &Option<foreword::Evaluation>| of.as_ref().and_then(foreword::Evaluation::accuracy);
+    let accuracy = |of: &Option<Evaluation>| of.as_ref().and_then(Evaluation::accuracy);
     for ((seed, _), (_, compared)) in runs.iter().zip(&reported) {
         let cell = |of| accuracy(of).map_or_else(String::new, percent);
         table.row([
@@ -79,7 +76,7 @@ fn tell(shots: usize, runs: &[(u64, Learned)], log: Option<Log>, printer: &mut P
             compared.tuned.as_ref().map_or_else(String::new, |evaluation| loss(evaluation.loss)),
         ]);
     }
-    let all = |pick: fn(&crate::learn::Compared) -> &Option<foreword::Evaluation>| -> Vec<f64> {
+    let all = |pick: fn(&SplitScores) -> &Option<Evaluation>| -> Vec<f64> {
         reported.iter().filter_map(|(_, compared)| accuracy(pick(compared))).collect()
     };
     let (majority, bare, tuned) =
@@ -91,7 +88,7 @@ fn tell(shots: usize, runs: &[(u64, Learned)], log: Option<Log>, printer: &mut P
         mean_and_deviation(&tuned),
         String::new(),
     ]);
-    let line = Line::FewShot(FewShot::of(
+    let line = Event::FewShot(FewShot::of(
         shots,
         split,
         runs.iter().map(|(seed, _)| *seed).collect(),

@@ -1,0 +1,303 @@
+//! A comparison for people.
+
+use foreword::Result;
+use foreword::metrics::paired::Paired;
+
+use crate::args::CompareArgs;
+use crate::command_line::{program, quoted, quoted_path, this_command};
+use crate::printer::Table;
+use crate::report::labels_table;
+use foreword::compare::{Comparison, ComparisonSetup, Kind, Row};
+use foreword::display::{bytes, count, in_a_line, interval, loss, percent};
+use foreword::prompt::calibration::in_words;
+
+/// Characters of a text that are shown.
+const SHOWN: usize = 90;
+
+/// All but the verdict.
+pub(super) fn parts(setup: &ComparisonSetup, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
+    let mut parts = vec![String::new(), table(comparison, &setup.truths).to_string()];
+    parts.extend(notes(setup, comparison)?);
+    parts.push(format!("\n{}", per_label(setup, comparison)?));
+    parts.push(String::new());
+    if comparison.reference.is_some() {
+        let corrected = "right with the first prompt, wrong with the bare model";
+        let spoiled = "wrong with the first prompt, right with the bare model";
+        for (what, examples) in [(corrected, &comparison.corrected), (spoiled, &comparison.spoiled)] {
+            parts.push(flipped(setup, comparison, (what, examples), flips)?);
+        }
+    }
+    parts.push(format!("\n{}", fine_tuning(comparison)));
+    Ok(parts)
+}
+
+fn table(comparison: &Comparison, truths: &[usize]) -> Table {
+    let mut headings = vec![format!("{} test examples", count(truths.len() as u64))];
+    let shared = ["accuracy", "95 % interval", "macro F1", "loss", "learned", "on disk"];
+    headings.extend(shared.map(str::to_owned));
+    headings.push("ms/text".to_owned());
+    if comparison.reference.is_some() {
+        headings.extend(["first prompt's lead", "p"].map(str::to_owned));
+    }
+    let mut table = Table::new(headings);
+    for (at, row) in comparison.rows.iter().enumerate() {
+        let mut cells =
+            vec![row.name.clone(), percent(row.labels.accuracy()), interval(row.labels.interval())];
+        cells.push(format!("{:.3}", row.labels.macro_f1()));
+        cells.push(row.loss.map_or_else(String::new, loss));
+        cells.push(count(row.n_learned));
+        cells.push(bytes(row.bytes));
+        cells.push(row.milliseconds_per_text.map_or_else(String::new, |ms| format!("{ms:.1}")));
+        if let Some(paired) = comparison.against(at, truths) {
+            cells.extend([lead(&paired), p_value(paired.p_value())]);
+        }
+        table.row(cells);
+    }
+    table
+}
+
+/// In points, with its interval.
+fn lead(paired: &Paired) -> String {
+    let (low, high) = paired.interval();
+    format!("{} ({} to {})", points(paired.difference()), points(low), points(high))
+}
+
+/// A difference of shares in points, with its sign but where it is nothing.
+fn points(difference: f64) -> String {
+    let points = format!("{:+.1}", 100.0 * difference);
+    if points == "-0.0" { "+0.0".to_owned() } else { points }
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>> {
+    let mut notes = vec![
+        "loss: cross-entropy of the choice among the labels, in nats. ms/text: measured on this run, and noisy.".to_owned(),
+    ];
+    if comparison.reference.is_some() {
+        notes.push(
+            "lead: points of accuracy over the row, on the same examples, with its 95 % interval (Newcombe 1998, method 10); \
+             p: exact McNemar test."
+                .to_owned(),
+        );
+    }
+    if let Some(method) = setup.calibrate {
+        notes.push(format!("the rows without tuning are corrected by {method} calibration."));
+    }
+    for prompt in &setup.prompts {
+        if let Some(calibration) = &prompt.calibration {
+            let (path, how) = (prompt.path.display(), in_words(calibration, setup.labels()?.names()));
+            notes.push(format!("the prompt {path} is corrected as its foreword.json says, {how}."));
+        }
+    }
+    let before = |row: &&Row| row.n_before > 0;
+    let tokens = comparison
+        .rows
+        .iter()
+        .filter(before)
+        .map(|row| format!("{} {}", row.name, count(row.n_before as u64)));
+    let tokens: Vec<String> = tokens.collect();
+    if !tokens.is_empty() {
+        notes.push(format!("tokens before each text: {}.", tokens.join(", ")));
+    }
+    Ok(notes)
+}
+
+/// Label by label: without anything learned, and with the first prompt.
+fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> {
+    let bare = comparison.rows.iter().find(|row| row.kind == Kind::Bare);
+    let tuned = comparison.reference.map(|at| &comparison.rows[at]);
+    let rows = [("bare", bare), ("prompt", tuned)];
+    let rows: Vec<_> = rows.into_iter().filter_map(|(name, row)| Some((name, &row?.labels))).collect();
+    Ok(labels_table(setup.labels()?, &rows))
+}
+
+/// A few examples that flipped in one direction.
+fn flipped(
+    setup: &ComparisonSetup,
+    comparison: &Comparison,
+    (what, examples): (&str, &[usize]),
+    flips: usize,
+) -> Result<String> {
+    let mut lines = vec![format!(
+        "{} {what}{}",
+        count(examples.len() as u64),
+        if examples.is_empty() || flips == 0 { "" } else { ", for example" }
+    )];
+    let names = setup.labels()?.names();
+    let bare = comparison.rows.iter().find(|row| row.kind == Kind::Bare);
+    let tuned = comparison.reference.map(|at| &comparison.rows[at]);
+    for &example in examples.iter().take(flips) {
+        let truth = setup.truths[example];
+        let given = [bare, tuned].into_iter().flatten().map(|row| row.given[example]);
+        let wrong = given.filter(|&given| given != truth).map(|given| names[given].as_str());
+        let wrong = wrong.collect::<Vec<_>>().join(", ");
+        lines.push(format!(
+            "  {}, not {}: {}",
+            in_a_line(&names[truth]),
+            in_a_line(&wrong),
+            shortened(setup.text(example)?)
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// The beginning of a text, in a line.
+fn shortened(text: &str) -> String {
+    let line = in_a_line(text);
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn fine_tuning(comparison: &Comparison) -> String {
+    let costs = &comparison.costs;
+    let learned = match comparison.reference {
+        Some(_) => format!(
+            "; the first prompt learned {} and holds {}",
+            count(costs.n_learned),
+            bytes(costs.prompt_bytes + costs.prompt_optimizer_bytes)
+        ),
+        None => String::new(),
+    };
+    format!(
+        "Full fine-tuning (computed, not run) would train {} numbers and hold {} of weights, gradient and Adam's two moments, \
+         beside activations{learned}.",
+        count(costs.n_frozen),
+        bytes(costs.fine_tuning_bytes())
+    )
+}
+
+/// Whether the first prompt was worth it, in a sentence.
+pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
+    let Some(best) = comparison.best_untuned() else { return String::new() };
+    let name = &comparison.rows[best].name;
+    let accuracy = percent(comparison.rows[best].labels.accuracy());
+    let Some(paired) = comparison.against(best, truths) else {
+        return format!(
+            "Without tuning, \"{name}\" is best, with {accuracy}: that is what a prompt has to beat."
+        );
+    };
+    let (points, p) = (100.0 * paired.difference(), p_value(paired.p_value()));
+    let (low, high) = paired.interval();
+    let (low, high) = (self::points(low), self::points(high));
+    let examples = count(paired.n());
+    if paired.difference() <= 0.0 {
+        let behind = match paired.only_second - paired.only_first {
+            0 => "no better than".to_owned(),
+            _ => format!("{:.1} points behind", -points),
+        };
+        let losses = [comparison.reference, Some(best)].map(|at| comparison.rows.get(at?)?.loss);
+        let losses = match losses {
+            [Some(tuned), Some(untuned)] => {
+                format!("; their losses are {} and {}", loss(tuned), loss(untuned))
+            }
+            _ => String::new(),
+        };
+        return format!(
+            "It did not help: on these {examples} examples the first prompt is {behind} \"{name}\" ({accuracy}), for which \
+             nothing was learned{losses}."
+        );
+    }
+    if !paired.may_be_chance() {
+        format!(
+            "It helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", the best \
+             row without tuning (95 % interval {low} to {high}, p {p})."
+        )
+    } else {
+        format!(
+            "It may have helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", \
+             the best row without tuning, which may be chance (95 % interval {low} to {high}, p {p})."
+        )
+    }
+}
+
+/// The command that makes a prompt to compare.
+pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<String> {
+    let program = program();
+    let data = match (&args.input, &args.train) {
+        (Some(path), _) | (None, Some(path)) => quoted_path(path),
+        (None, None) => "train.jsonl".to_owned(),
+    };
+    let model = if setup.model_name == foreword::BUNDLED_MODEL {
+        String::new()
+    } else {
+        format!(" --model {}", quoted(&setup.model_name))
+    };
+    vec![
+        "No prompt was given, and compare trains none. To make one, and compare again:".to_owned(),
+        format!("  {program} train {data}{model}{} --out tuned-prompt", args.shared_with_train()),
+        format!("  {} --prompt tuned-prompt", this_command()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foreword::Confusion;
+    use foreword::explain::Costs;
+
+    /// What a prompt comes to that has so many of a hundred right, beside a bare model that has `bare` right.
+    fn told(bare: usize, tuned: usize) -> String {
+        let row = |kind, n_right: usize| {
+            let given: Vec<usize> = (0..100).map(|i| usize::from(i >= n_right)).collect();
+            Row {
+                kind,
+                method: None,
+                name: "a row".to_owned(),
+                labels: Confusion::new(2, given.iter().map(|&given| (0, given))),
+                given,
+                loss: Some(0.5),
+                scores: Vec::new(),
+                n_learned: 0,
+                bytes: 0,
+                n_before: 0,
+                n_cut: 0,
+                milliseconds_per_text: None,
+            }
+        };
+        let comparison = Comparison {
+            rows: vec![row(Kind::Majority, 10), row(Kind::Bare, bare), row(Kind::Prompt, tuned)],
+            reference: Some(2),
+            corrected: Vec::new(),
+            spoiled: Vec::new(),
+            costs: Costs {
+                n_learned: 0,
+                n_frozen: 0,
+                prompt_bytes: 0,
+                model_bytes: 0,
+                prompt_optimizer_bytes: 0,
+                model_optimizer_bytes: 0,
+            },
+        };
+        verdict(&comparison, &[0; 100])
+    }
+
+    #[test]
+    fn a_prompt_is_praised_only_for_what_chance_seldom_gives() {
+        assert!(
+            told(50, 60)
+                .starts_with("It helped: on these 100 examples the first prompt is 10.0 points better")
+        );
+        assert!(told(50, 60).contains("p 0.002)"), "{}", told(50, 60));
+        assert!(told(50, 54).starts_with("It may have helped") && told(50, 54).contains("p 0.125)"));
+        assert!(
+            told(50, 50).contains("It did not help")
+                && told(50, 50).contains("is no better than \"a row\" (50.0 %)")
+        );
+        assert!(
+            told(50, 45).contains("5.0 points behind")
+                && told(50, 45).contains("losses are 0.500 and 0.500.")
+        );
+        assert!(told(5, 8).contains("2.0 points behind"), "the majority class counts too: {}", told(5, 8));
+    }
+
+    #[test]
+    fn long_texts_are_cut_to_a_line() {
+        assert_eq!(shortened("a\nb"), "a b");
+        assert_eq!(shortened(&"é".repeat(SHOWN + 1)), format!("{}…", "é".repeat(SHOWN)));
+    }
+}

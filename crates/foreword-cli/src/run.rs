@@ -1,0 +1,155 @@
+//! A run at the terminal: its events become lines, a bar and a log, and Ctrl-C cancels it.
+
+use std::fs::File;
+use std::io::{LineWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use foreword::display::{count, loss, percent};
+use foreword::error::{Diverged, WriteError, unwritable};
+use foreword::{Error, Event, Result, Run, RunPlan, RunResult, StopReason, UserError};
+
+use crate::command_line::this_command;
+use crate::exit::Exit;
+use crate::interrupt;
+use crate::printer::{Printer, to_json};
+
+/// Where the lines of `--log` go.
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+    file: LineWriter<File>,
+}
+
+impl Log {
+    /// Makes the file, or appends to it where a run is resumed.
+    pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
+        let file =
+            File::options().create(true).write(true).append(resume).truncate(!resume).open(path).map_err(
+                |error| {
+                    let what = format!("--log {}", path.display());
+                    unwritable(what.clone(), error, |why| {
+                        UserError::new(format!("cannot write {what}: {why}"))
+                    })
+                },
+            )?;
+        Ok(Self { path: path.to_owned(), file: LineWriter::new(file) })
+    }
+
+    /// Writes a line.
+    pub(crate) fn write(&mut self, event: &Event) -> Result<(), WriteError> {
+        let written = to_json(event).and_then(|line| writeln!(self.file, "{line}"));
+        written.map_err(|source| WriteError { what: self.path.display().to_string(), source })
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) plan: RunPlan,
+    pub(crate) result: RunResult,
+    /// The first line of the answer or the log that could not be written.
+    pub(crate) failed: Option<WriteError>,
+}
+
+/// Runs a plan, showing its events.
+pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) -> Result<Ended> {
+    let run = Run::new(plan);
+    let watched = interrupt::watch(run.cancel());
+    watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
+    let steps = run.plan().config.steps;
+    printer.begin_bar(steps, "learning");
+    let mut reporter = EventReporter { printer, log, failed: None, steps, dev: None };
+    let result = run.start_with(&mut |event| reporter.event(event), printer);
+    let failed = reporter.failed;
+    interrupt::unwatch();
+    let result = result?;
+    if result.is_cancelled {
+        printer.say(&format!("go on with: {} --resume", this_command()));
+    }
+    Ok(Ended { plan: run.into_plan(), result, failed })
+}
+
+/// Takes the events of a run to the printer and the log.
+struct EventReporter<'a> {
+    printer: &'a Printer,
+    log: &'a mut Option<Log>,
+    failed: Option<WriteError>,
+    steps: u64,
+    /// The newest evaluation in a word: the accuracy, or where there is none the loss.
+    dev: Option<String>,
+}
+
+impl EventReporter<'_> {
+    /// Writes the line of an event to the answer and the log. Where that fails the run goes on; the end reports it.
+    fn line(&mut self, event: &Event) {
+        let mut written = self.printer.json(event);
+        if let (Ok(()), Some(log)) = (&written, &mut self.log) {
+            written = log.write(event);
+        }
+        if let (Err(error), None) = (written, &self.failed) {
+            self.printer.warn(&format!("{error}: {}; the run goes on", error.source));
+            self.failed = Some(error);
+            *self.log = None;
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Trained { ending } => {
+                self.printer.end_bar();
+                return self.printer.say(ending);
+            }
+            // From here on Ctrl-C ends the program.
+            Event::Writing => return interrupt::unwatch(),
+            _ => self.line(event),
+        }
+        let steps = count(self.steps);
+        match *event {
+            Event::Step { step, loss: now, .. } => {
+                let dev = self.dev.as_deref();
+                self.printer.move_bar(step, || match dev {
+                    Some(dev) => format!("loss {}  dev {dev}", loss(now)),
+                    None => format!("loss {}", loss(now)),
+                });
+            }
+            Event::Eval { candidate, step, loss: dev_loss, accuracy, best, .. } => {
+                let best = if best { "  best so far" } else { "" };
+                let dev_loss = loss(dev_loss);
+                let scores = match accuracy {
+                    Some(accuracy) => format!("accuracy {:>7}  loss {dev_loss}", percent(accuracy)),
+                    None => format!("loss {dev_loss}"),
+                };
+                let who = candidate.map_or_else(String::new, |number| format!("  #{number:<2}"));
+                self.printer.say_without_bar(&format!("step {step:>4}/{steps}{who}  dev {scores}{best}"));
+                self.dev = Some(accuracy.map_or(dev_loss, percent));
+            }
+            Event::Left { candidate, step, reason } => {
+                let why = match reason {
+                    "dropped" => "the better half goes on without it",
+                    "early-stopped" => "it was no longer getting better",
+                    _ => "its loss or gradient was not a number",
+                };
+                self.printer
+                    .say_without_bar(&format!("step {step:>4}/{steps}  #{candidate:<2}  leaves: {why}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Ended {
+    /// The exit code: a run that did not come to its end has its best prompt written, but does not count as done.
+    pub(crate) fn exit(self) -> Result<Exit> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        if self.result.is_cancelled {
+            return Ok(Exit::Interrupted);
+        }
+        match self.result.outcome.ended {
+            StopReason::Finished | StopReason::EarlyStopped => Ok(Exit::Done),
+            StopReason::Diverged { step } => Err(Error::from(Diverged { step })),
+            _ => Ok(Exit::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Tuned prompts beside what costs no training, on the same examples.
+
+pub mod rows;
+pub mod setup;
+
+use crate::Confusion;
+use crate::error::Result;
+use crate::explain::Costs;
+use crate::metrics::paired::Paired;
+use crate::notice::Observer;
+use crate::settings::Method;
+
+pub use setup::{CompareRequest, ComparisonSetup};
+
+/// What gives the labels of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Always the most frequent label of the training data.
+    Majority,
+    /// The model with the template.
+    Bare,
+    /// An instruction in words before the template.
+    Instruction,
+    /// Labelled examples before the template.
+    Demonstrations,
+    /// A tuned prompt.
+    Prompt,
+    /// Several tuned prompts together: an ensemble that was trained, or all prompts of the comparison.
+    Ensemble,
+}
+
+impl Kind {
+    /// Its name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Majority => "majority",
+            Self::Bare => "bare",
+            Self::Instruction => "instruction",
+            Self::Demonstrations => "demonstrations",
+            Self::Prompt => "prompt",
+            Self::Ensemble => "ensemble",
+        }
+    }
+
+    /// Whether anything was learned for it.
+    pub fn is_tuned(self) -> bool {
+        matches!(self, Self::Prompt | Self::Ensemble)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// What gives its labels.
+    pub kind: Kind,
+    /// What was learned for it; nothing where nothing was, or not the same for all.
+    pub method: Option<Method>,
+    /// Its name.
+    pub name: String,
+    /// The label given to each example.
+    pub given: Vec<usize>,
+    /// The labels given against the true ones.
+    pub labels: Confusion,
+    /// Mean cross-entropy of the choice among the labels, where there are probabilities.
+    pub loss: Option<f64>,
+    /// Each example's log-likelihoods up to a constant, where there are any.
+    pub scores: Vec<Vec<f64>>,
+    /// Numbers that were learned for it.
+    pub n_learned: u64,
+    /// What it takes on disk beside the model.
+    pub bytes: u64,
+    /// Tokens that stand before every text: virtual ones, or those of an instruction or of demonstrations.
+    pub n_before: usize,
+    /// Texts that had to be cut.
+    pub n_cut: usize,
+    /// From text to label, measured on this run.
+    pub milliseconds_per_text: Option<f64>,
+}
+
+/// All rows, and what they come to.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The rows, in the order in which they are shown.
+    pub rows: Vec<Row>,
+    /// The first prompt's row, which the others are tested against.
+    pub reference: Option<usize>,
+    /// Examples that the first prompt has right and the bare model wrong, and the other way round.
+    pub corrected: Vec<usize>,
+    /// The other way round.
+    pub spoiled: Vec<usize>,
+    /// What full fine-tuning would take, computed.
+    pub costs: Costs,
+}
+
+impl Comparison {
+    /// From its rows.
+    pub fn of(setup: &ComparisonSetup, rows: Vec<Row>) -> Self {
+        let reference = rows.iter().position(|row| row.kind == Kind::Prompt);
+        let bare = rows.iter().find(|row| row.kind == Kind::Bare);
+        let flipped = |to_right: bool| -> Vec<usize> {
+            let (Some(tuned), Some(bare)) = (reference.map(|at| &rows[at]), bare) else { return Vec::new() };
+            let is = |row: &Row, example: usize| row.given[example] == setup.truths[example];
+            let flips = |&example: &usize| is(tuned, example) == to_right && is(bare, example) != to_right;
+            (0..setup.truths.len()).filter(flips).collect()
+        };
+        let (corrected, spoiled) = (flipped(true), flipped(false));
+        let n_learned = reference.map_or(0, |at| rows[at].n_learned);
+        let costs = Costs::of(&setup.model, n_learned as usize);
+        Self { rows, reference, corrected, spoiled, costs }
+    }
+
+    /// The first prompt against a row: the first of the pair is the prompt. Nothing where there is none, or it is the row.
+    pub fn against(&self, row: usize, truths: &[usize]) -> Option<Paired> {
+        let reference = self.reference.filter(|&reference| reference != row)?;
+        let (tuned, row) = (&self.rows[reference].given, &self.rows[row].given);
+        let examples = truths.iter().enumerate();
+        Some(Paired::of(examples.map(|(i, &truth)| (tuned[i] == truth, row[i] == truth))))
+    }
+
+    /// The best of the rows for which nothing was learned; the first of equals.
+    pub fn best_untuned(&self) -> Option<usize> {
+        let untuned = (0..self.rows.len()).filter(|&row| !self.rows[row].kind.is_tuned());
+        untuned.reduce(|best, row| {
+            let better = self.rows[row].labels.n_right() > self.rows[best].labels.n_right();
+            if better { row } else { best }
+        })
+    }
+}
+
+/// Measures all rows.
+///
+/// # Errors
+/// If something can't be computed.
+pub fn compare(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Comparison> {
+    Ok(Comparison::of(setup, rows::all(setup, observer)?))
+}

@@ -1,0 +1,232 @@
+//! The rows of a comparison, measured one after another.
+
+use std::time::Instant;
+
+use crate::calibration::{Calibration, content_free_examples};
+use crate::demonstrations::{demonstrated, instructed};
+use crate::error::Result;
+use crate::metrics::majority as majority_label;
+use crate::score::{best, choice_loss, ensemble};
+use crate::settings::{CalibrationMethod, Method};
+use crate::{Confusion, Examples, Task};
+
+use super::setup::{ComparisonSetup, Prompt};
+use super::{Kind, Row};
+use crate::display::count;
+use crate::error::UserError;
+use crate::notice::Observer;
+
+/// All rows, in the order in which they are shown.
+pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    rows.extend(majority(setup)?);
+    let bare = Entry::new(Kind::Bare, "bare model, template alone", &setup.task);
+    let (bare, examples) = bare.measure(setup, observer)?;
+    rows.push(bare);
+
+    let task = instructed(&setup.task, &setup.instruction);
+    let n_before = setup.model.tokenizer.encode_plain(&format!("{}\n", setup.instruction))?.len();
+    let instruction = Entry { n_before, ..Entry::new(Kind::Instruction, "instruction in words", &task) };
+    rows.push(instruction.measure(setup, observer)?.0);
+    observer.say(&format!("instruction: {:?}", setup.instruction));
+    rows.extend(demonstrations(setup, &examples, observer)?);
+
+    let mut alone = Vec::with_capacity(setup.prompts.len());
+    for prompt in &setup.prompts {
+        alone.push(rows.len());
+        rows.push(Entry::learned(setup, prompt, 1).measure(setup, observer)?.0);
+        let n = prompt.members.len();
+        if n > 1 {
+            rows.push(Entry::learned(setup, prompt, n).measure(setup, observer)?.0);
+        }
+    }
+    if alone.len() > 1 {
+        let alone: Vec<&Row> = alone.into_iter().map(|at| &rows[at]).collect();
+        let together = together(setup, &alone)?;
+        rows.push(together);
+    }
+    Ok(rows)
+}
+
+/// Always the most frequent label of the training data; the first of equals.
+fn majority(setup: &ComparisonSetup) -> Result<Option<Row>> {
+    let Some(train) = &setup.train else { return Ok(None) };
+    let labels = setup.labels()?;
+    let given =
+        majority_label(labels.n(), &labels.label_indices(train, train.require(&setup.fields.truth)?)?);
+    let name = format!("majority class ({})", labels.names()[given]);
+    Ok(Some(row(setup, Kind::Majority, name, vec![given; setup.truths.len()])?))
+}
+
+/// A row with its labels and nothing else.
+fn row(setup: &ComparisonSetup, kind: Kind, name: String, given: Vec<usize>) -> Result<Row> {
+    let labels = Confusion::new(setup.labels()?.n(), setup.truths.iter().copied().zip(given.iter().copied()));
+    Ok(Row {
+        kind,
+        method: None,
+        name,
+        given,
+        labels,
+        loss: None,
+        scores: Vec::new(),
+        n_learned: 0,
+        bytes: 0,
+        n_before: 0,
+        n_cut: 0,
+        milliseconds_per_text: None,
+    })
+}
+
+/// As many examples in context as are asked for and fit.
+fn demonstrations(setup: &ComparisonSetup, bare: &Examples, observer: &dyn Observer) -> Result<Option<Row>> {
+    let Some(train) = setup.train.as_ref().filter(|_| setup.shots > 0) else { return Ok(None) };
+    let labels = setup.labels()?;
+    let longest = bare.contexts.iter().map(Vec::len).max().unwrap_or(0) + labels.n_tokens_max();
+    let shown = (train, train.require(&setup.fields.truth)?);
+    let drawn = demonstrated(&setup.task, &setup.model, shown, setup.shots, setup.seed, longest)?;
+    let Some(drawn) = drawn else {
+        observer.warn(
+            "not even one demonstration of each label fits into the model's context beside the longest text",
+        );
+        return Ok(None);
+    };
+    if drawn.per_label < setup.shots {
+        let (fit, asked) = (drawn.per_label, setup.shots);
+        observer.say(&format!("{fit} of {asked} demonstrations of each label fit or are there"));
+    }
+    let name = format!("{} examples in context", count(drawn.n as u64));
+    let entry = Entry { n_before: drawn.n_tokens, ..Entry::new(Kind::Demonstrations, &name, &drawn.task) };
+    Ok(Some(entry.measure(setup, observer)?.0))
+}
+
+/// All prompts, each by itself and then the mean of what they say.
+fn together(setup: &ComparisonSetup, members: &[&Row]) -> Result<Row> {
+    let scores: Vec<&[Vec<f64>]> = members.iter().map(|row| row.scores.as_slice()).collect();
+    let scores = ensemble(&scores);
+    let name = format!("the {} prompts together", members.len());
+    let mut methods = members.iter().map(|row| row.method);
+    let first = methods.next().flatten();
+    Ok(Row {
+        method: first.filter(|_| methods.all(|method| method == first)),
+        n_learned: members.iter().map(|row| row.n_learned).sum(),
+        bytes: members.iter().map(|row| row.bytes).sum(),
+        n_before: members.iter().map(|row| row.n_before).sum(),
+        n_cut: members.iter().map(|row| row.n_cut).max().unwrap_or(0),
+        milliseconds_per_text: members.iter().map(|row| row.milliseconds_per_text).sum(),
+        ..scored(setup, Kind::Ensemble, name, scores)?
+    })
+}
+
+/// A row whose labels are the likeliest.
+fn scored(setup: &ComparisonSetup, kind: Kind, name: String, scores: Vec<Vec<f64>>) -> Result<Row> {
+    let given: Vec<usize> = scores.iter().map(|scores| best(scores)).collect();
+    let loss = choice_loss(&scores, &setup.truths);
+    Ok(Row { loss: Some(loss), scores, ..row(setup, kind, name, given)? })
+}
+
+/// What is about to be measured.
+struct Entry<'a> {
+    kind: Kind,
+    method: Option<Method>,
+    name: String,
+    task: &'a Task,
+    /// The learned rows of each that answers; those of the bare model are none.
+    roots: Vec<&'a [f32]>,
+    n_learned: u64,
+    bytes: u64,
+    n_before: usize,
+    /// The correction that is stored with it.
+    calibration: Option<&'a Calibration>,
+}
+
+impl<'a> Entry<'a> {
+    /// Nothing was learned for it.
+    fn new(kind: Kind, name: &str, task: &'a Task) -> Self {
+        Self {
+            kind,
+            method: None,
+            name: name.to_owned(),
+            task,
+            roots: vec![&[]],
+            n_learned: 0,
+            bytes: 0,
+            n_before: 0,
+            calibration: None,
+        }
+    }
+
+    /// A prompt, or the first `n` of the ensemble that it leads.
+    fn learned(setup: &ComparisonSetup, prompt: &'a Prompt, n: usize) -> Self {
+        let (task, members) = (&prompt.task, &prompt.members[..n]);
+        let what = match task.method {
+            Method::Prompt => "prompt",
+            Method::Prefix => "KV prefix",
+        };
+        let path = prompt.path.display();
+        let (kind, name) = match n {
+            1 => (Kind::Prompt, format!("{what} {path}")),
+            n => (Kind::Ensemble, format!("{what} {path}, {n} together")),
+        };
+        let roots: Vec<&[f32]> = members.iter().map(|member| member.rows.values()).collect();
+        let n_learned: usize = roots.iter().map(|root| root.len()).sum();
+        Self {
+            kind,
+            method: Some(task.method),
+            name,
+            task,
+            roots,
+            n_learned: n_learned as u64,
+            bytes: members.iter().map(|member| member.bytes).sum(),
+            n_before: n_learned / task.row_width(&setup.model),
+            // It was fitted to the one prompt.
+            calibration: prompt.calibration.as_ref().filter(|_| n == 1),
+        }
+    }
+
+    fn measure(self, setup: &ComparisonSetup, observer: &dyn Observer) -> Result<(Row, Examples)> {
+        let longest = self.roots.iter().map(|root| root.len()).max().unwrap_or(0);
+        let n_virtual = longest / self.task.row_width(&setup.model);
+        let label = setup.label_field()?;
+        let examples = self.task.examples(&setup.model, n_virtual, &setup.test, Some(label))?;
+        observer.begin((self.roots.len() * examples.n()) as u64, "scoring");
+        let mut progress = |n: usize| observer.advance(n as u64, &self.name);
+        let started = Instant::now();
+        let scores = self.task.scores(&setup.model, &self.roots, &examples, setup.budget, &mut progress)?;
+        let seconds = started.elapsed().as_secs_f64() + examples.seconds;
+        observer.end();
+        let scores = self.corrected(setup, scores)?;
+        if examples.n_cut > 0 {
+            let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
+            observer.warn(&format!("{}: {n_cut} of {n} texts were cut to fit", self.name));
+        }
+        let row = Row {
+            method: self.method,
+            n_learned: self.n_learned,
+            bytes: self.bytes,
+            n_before: self.n_before,
+            n_cut: examples.n_cut,
+            milliseconds_per_text: Some(1e3 * seconds / examples.n().max(1) as f64),
+            ..scored(setup, self.kind, self.name, scores)?
+        };
+        Ok((row, examples))
+    }
+
+    /// The scores as they are, or corrected: as is stored with a prompt, or where nothing was learned, as is asked for.
+    fn corrected(&self, setup: &ComparisonSetup, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
+        let fitted = match setup.calibrate.filter(|_| !self.kind.is_tuned()) {
+            Some(CalibrationMethod::ContentFree) => {
+                let examples = content_free_examples(self.task, &setup.model, 0)?;
+                let free =
+                    self.task.scores(&setup.model, &self.roots, &examples, setup.budget, &mut |_| {})?;
+                Some(Calibration::content_free(&free))
+            }
+            Some(CalibrationMethod::Batch) => Some(Calibration::batch(&scores)),
+            Some(CalibrationMethod::Temperature) | None => None,
+        };
+        let fitted = fitted.transpose().map_err(|error| UserError::new(error.to_string()))?;
+        Ok(match self.calibration.or(fitted.as_ref()) {
+            Some(calibration) => scores.iter().map(|scores| calibration.apply(scores)).collect(),
+            None => scores,
+        })
+    }
+}

@@ -1,0 +1,365 @@
+//! One error for all that the library does: its kind, its causes in one line, and the next thing to try.
+
+use std::fmt;
+
+use crate::chat::ChatError;
+use crate::checkpoint::CheckpointError;
+use crate::encode::EncodeError;
+use crate::format::Origin;
+use crate::format::foreign::ForeignError;
+use crate::init::InitError;
+use crate::prefix::CompileError;
+use crate::record::RecordError;
+use crate::settings::SettingError;
+use crate::task_file::TaskFileError;
+use crate::template::TemplateError;
+use crate::verbalizer::VerbalizerError;
+use crate::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError};
+use foreword_hub::HubError;
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The input: a file, a setting, data.
+    User,
+    /// Something else: the disk, a run that diverged, a bug.
+    Failed,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+/// Any error of the library. [`fmt::Display`] gives it with its causes in one line.
+#[derive(Debug)]
+pub struct Error(anyhow::Error);
+
+/// A result of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of another library.
+    pub fn other(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(error.into())
+    }
+
+    /// Whose fault it is: the first cause that is known decides.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.chain().find_map(known).unwrap_or(ErrorKind::Failed)
+    }
+
+    /// The next thing to try, where there is one and the message does not say it already.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.0.chain().find_map(hint)
+    }
+
+    /// The same with what was being done, which precedes the message.
+    #[must_use]
+    pub fn context(self, what: impl fmt::Display + Send + Sync + 'static) -> Self {
+        Self(self.0.context(what))
+    }
+
+    /// The first cause of this type.
+    #[must_use]
+    pub fn find<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.chain().find_map(|cause| cause.downcast_ref())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Some messages quote their cause, which is not repeated.
+        let mut message = String::new();
+        for cause in self.0.chain() {
+            let cause = cause.to_string();
+            if message.is_empty() {
+                message = cause;
+            } else if !message.ends_with(&cause) {
+                message = format!("{message}: {cause}");
+            }
+        }
+        f.write_str(&message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self(error)
+    }
+}
+
+macro_rules! from {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self(error.into())
+            }
+        })+
+    };
+}
+
+from!(
+    BackboneError,
+    ChatError,
+    CheckpointError,
+    CompileError,
+    DataError,
+    Diverged,
+    EncodeError,
+    ForeignError,
+    FormatError,
+    HubError,
+    InitError,
+    NothingLearned,
+    RecordError,
+    SettingError,
+    TaskError,
+    TaskFileError,
+    TemplateError,
+    TokenizerError,
+    TrainError,
+    UserError,
+    VerbalizerError,
+    WriteError
+);
+
+/// An input that is wrong, with what to try instead.
+#[derive(Debug)]
+pub struct UserError {
+    message: String,
+    hint: Option<String>,
+}
+
+impl UserError {
+    /// An error without a hint: the message says all.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same with the next thing to try.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UserError {}
+
+/// A run whose loss or gradient was not a finite number.
+#[derive(Debug, thiserror::Error)]
+#[error("the loss or its gradient was not a finite number at step {step}")]
+pub struct Diverged {
+    /// The step.
+    pub step: u64,
+}
+
+/// A run that was cancelled before it learned anything.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before the first step; nothing was written")]
+pub struct NothingLearned;
+
+/// A file or stream that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {what}")]
+pub struct WriteError {
+    /// What was being written.
+    pub what: String,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Why something can't be written, found before any work is done: a [`UserError`] where another place would do, and a
+/// [`WriteError`] where the disk is full.
+pub fn unwritable(
+    what: String,
+    error: std::io::Error,
+    user: impl FnOnce(&str) -> UserError,
+) -> anyhow::Error {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => WriteError { what, source: error }.into(),
+        _ => user(&error.to_string()).into(),
+    }
+}
+
+fn known(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = cause.downcast_ref::<FormatError>() {
+        return Some(match error {
+            FormatError::Io { action: "open" | "read" | "list", .. } => ErrorKind::User,
+            FormatError::Io { .. } | FormatError::EncodeJson { .. } | FormatError::EncodeTensors { .. } => {
+                ErrorKind::Failed
+            }
+            FormatError::NotFinite { origin: Origin::Memory, .. } => ErrorKind::Failed,
+            _ => ErrorKind::User,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return Some(if error.is_given() { ErrorKind::User } else { ErrorKind::Failed });
+    }
+    if cause.is::<NothingLearned>() {
+        return Some(ErrorKind::Cancelled);
+    }
+    if let Some(BackboneError::Write(_)) = cause.downcast_ref::<BackboneError>() {
+        return Some(ErrorKind::Failed);
+    }
+    let scores = match (cause.downcast_ref::<TaskError>(), cause.downcast_ref::<TrainError>()) {
+        (Some(error), _) | (_, Some(TrainError::Task(error))) => Some(error),
+        _ => None,
+    };
+    if matches!(scores, Some(TaskError::NotFinite { .. }))
+        || cause.is::<WriteError>()
+        || cause.is::<Diverged>()
+    {
+        return Some(ErrorKind::Failed);
+    }
+    let is_user = cause.is::<UserError>()
+        || cause.is::<ChatError>()
+        || cause.is::<CheckpointError>()
+        || cause.is::<BackboneError>()
+        || cause.is::<DataError>()
+        || cause.is::<ForeignError>()
+        || cause.is::<SettingError>()
+        || cause.is::<TaskFileError>()
+        || cause.is::<TemplateError>()
+        || cause.is::<TokenizerError>()
+        || cause.is::<VerbalizerError>();
+    if is_user {
+        return Some(ErrorKind::User);
+    }
+    // These wrap others, some of which are not the user's: the wrapped one decides.
+    let wraps = cause.is::<InitError>()
+        || cause.is::<CompileError>()
+        || cause.is::<RecordError>()
+        || cause.is::<TaskError>()
+        || cause.is::<TrainError>();
+    wraps.then(|| wrapped(cause))
+}
+
+fn wrapped(cause: &(dyn std::error::Error + 'static)) -> ErrorKind {
+    let format = match (cause.downcast_ref::<InitError>(), cause.downcast_ref::<RecordError>()) {
+        (Some(InitError::Directory(error) | InitError::Compile(CompileError::Format(error))), _)
+        | (_, Some(RecordError::Format(error))) => Some(error),
+        _ => match cause.downcast_ref::<TrainError>() {
+            Some(TrainError::SoftPrompt(error)) => Some(error),
+            _ => None,
+        },
+    };
+    format.and_then(|error| known(error)).unwrap_or(ErrorKind::User)
+}
+
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<UserError>() {
+        return error.hint.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return error.hint();
+    }
+    let fixed = |text: &str| Some(text.to_owned());
+    if cause.is::<Diverged>() {
+        return fixed("try a lower --learning-rate, or leave it at auto with --max-grad-norm 1");
+    }
+    if let Some(DataError::NoSuchField { .. }) = cause.downcast_ref::<DataError>() {
+        return fixed(
+            "name the fields with --text-field, and --label-field or --target-field, or those that --template asks for",
+        );
+    }
+    let labels = match cause.downcast_ref::<TaskError>() {
+        Some(TaskError::Verbalizer(error)) => Some(error),
+        _ => cause.downcast_ref::<VerbalizerError>(),
+    };
+    match labels {
+        Some(VerbalizerError::TooFew { .. }) => fixed(
+            "give examples of every label, or name the labels with --labels 'negative= negative,positive= positive'",
+        ),
+        Some(VerbalizerError::UnknownLabel { .. }) => fixed(
+            "the labels are those of the training data unless --labels names them; add examples of this one, name it, \
+             or correct it",
+        ),
+        _ => match cause.downcast_ref::<RecordError>() {
+            Some(RecordError::Width { .. } | RecordError::OtherSpec { .. }) => fixed(
+                "give the model that the prompt was made for with --model, or train a prompt for this one",
+            ),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::PathBuf;
+
+    fn io_error() -> io::Error {
+        io::Error::new(io::ErrorKind::StorageFull, "the disk is full")
+    }
+
+    #[test]
+    fn wrong_input_is_the_users_and_a_failure_is_not() {
+        let format = |action| FormatError::Io { action, path: PathBuf::from("p"), source: io_error() };
+        let cases: [(anyhow::Error, ErrorKind); 8] = [
+            (UserError::new("x").into(), ErrorKind::User),
+            (format("open").into(), ErrorKind::User),
+            (format("write").into(), ErrorKind::Failed),
+            (RecordError::Format(format("write")).into(), ErrorKind::Failed),
+            (RecordError::Format(format("read")).into(), ErrorKind::User),
+            (TrainError::NoExamples.into(), ErrorKind::User),
+            (Diverged { step: 2 }.into(), ErrorKind::Failed),
+            (WriteError { what: "stdout".into(), source: io_error() }.into(), ErrorKind::Failed),
+        ];
+        for (error, kind) in cases {
+            let error = Error::from(error);
+            assert_eq!(error.kind(), kind, "{error}");
+            // The same inside an error that wraps it.
+            assert_eq!(Error::from(anyhow::Error::new(error).context("c")).kind(), kind);
+        }
+        assert_eq!(Error::from(anyhow::Error::from(io_error())).kind(), ErrorKind::Failed);
+    }
+
+    #[test]
+    fn a_full_disk_is_nobodys_fault() {
+        let error = Error::from(unwritable("--log l".to_owned(), io_error(), |why| UserError::new(why)));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Failed, "cannot write --log l: the disk is full")
+        );
+        let read_only = io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "read-only");
+        let error = Error::from(unwritable("x".to_owned(), read_only, |why| UserError::new(why)));
+        assert_eq!(error.kind(), ErrorKind::User);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = DataError::Io { path: PathBuf::from("a.csv"), source: io_error() };
+        assert_eq!(
+            Error::from(anyhow::Error::from(error)).to_string(),
+            "cannot read a.csv: the disk is full"
+        );
+        let error = FormatError::Io { action: "write", path: PathBuf::from("p"), source: io_error() };
+        assert_eq!(Error::from(anyhow::Error::from(error)).to_string(), "cannot write p: the disk is full");
+    }
+
+    #[test]
+    fn an_error_keeps_its_hint() {
+        let error = Error::from(UserError::new("wrong").hint("try this"));
+        assert_eq!(error.hint().as_deref(), Some("try this"));
+        assert_eq!(
+            Error::from(anyhow::Error::new(error).context("more")).hint().as_deref(),
+            Some("try this")
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! Which fields of a data set are the text and the label or target.
+
+use crate::data::fields::{self, slot_fields, unused, without_words};
+use crate::error::Result;
+use crate::notice::Observer;
+use crate::settings::TaskKind;
+use crate::{Dataset, Template};
+
+/// The slot that stands for the text field, whatever that is called.
+const TEXT_SLOT: &str = "text";
+
+/// Which fields of a data set are the text and the label or target.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    /// The field that `{text}` stands for; nothing where the template has no such slot.
+    pub text: Option<String>,
+    /// What the other field holds: a label or a target.
+    pub kind: TaskKind,
+    /// The field with the label or target.
+    pub truth: String,
+    /// Whether one of them was guessed.
+    pub guessed: bool,
+    /// Whether the template's fields were.
+    pub template_guessed: bool,
+}
+
+impl Fields {
+    /// Finds them in the data, with those that are stated.
+    pub fn find(
+        dataset: &Dataset,
+        template: &Template,
+        text: Option<&str>,
+        (kind, truth): (TaskKind, Option<&str>),
+    ) -> Result<Self> {
+        let mut taken: Vec<&str> = template.slots().filter(|slot| *slot != TEXT_SLOT).collect();
+        let has_text = template.slots().any(|slot| slot == TEXT_SLOT);
+        let text = if has_text {
+            let beside: Vec<&str> = taken.iter().copied().chain(truth).collect();
+            Some(fields::text_field(dataset, text, &beside)?)
+        } else {
+            None
+        };
+        taken.extend(text.as_ref().map(|field| field.name.as_str()));
+        let truth = match kind {
+            TaskKind::Classification => fields::label_field(dataset, truth, &taken)?,
+            TaskKind::Generation => fields::target_field(dataset, truth, &taken)?,
+        };
+        let guessed = truth.guessed || text.as_ref().is_some_and(|field| field.guessed);
+        Ok(Self {
+            text: text.map(|field| field.name),
+            kind,
+            truth: truth.name,
+            guessed,
+            template_guessed: false,
+        })
+    }
+
+    /// In a sentence.
+    pub fn describe(&self, template: &Template) -> String {
+        let texts = match &self.text {
+            Some(name) => format!("text {name:?}"),
+            None => {
+                let names: Vec<String> = template.slots().map(|slot| format!("{slot:?}")).collect();
+                format!("text {}", names.join(" and "))
+            }
+        };
+        let (truth, flag) = match self.kind {
+            TaskKind::Classification => ("label", "--label-field"),
+            TaskKind::Generation => ("target", "--target-field"),
+        };
+        let guessed = match (self.template_guessed, self.guessed) {
+            (true, _) => format!(" (guessed; --template and {flag} say otherwise)"),
+            (false, true) => format!(" (guessed; --text-field and {flag} say otherwise)"),
+            (false, false) => String::new(),
+        };
+        format!("{texts}, {truth} {:?}{guessed}", self.truth)
+    }
+}
+
+/// Says which fields hold something to read and are not used. `beside`: fields that are used for something else.
+pub fn tell_unused(
+    dataset: &Dataset,
+    template: &Template,
+    text_field: Option<&str>,
+    beside: (Option<&str>, Option<&str>),
+    observer: &dyn Observer,
+) -> Result<()> {
+    let slots = slot_fields(template, dataset, text_field)?;
+    let mut used: Vec<&str> = slots.fields.iter().map(|&field| dataset.field_name(field)).collect();
+    used.extend([beside.0, beside.1].into_iter().flatten());
+    let unused = unused(dataset, &used);
+    if let Some(first) = unused.first() {
+        let names: Vec<String> = unused.iter().map(|name| format!("{name:?}")).collect();
+        let (fields, are) = if unused.len() == 1 { ("field", "is") } else { ("fields", "are") };
+        observer.say(&format!(
+            "the {fields} {} {are} not used (--template takes several, as in '{{{first}}}\\n{}')",
+            names.join(", "),
+            template.source().replace('\n', "\\n")
+        ));
+    }
+    for name in without_words(dataset, &slots) {
+        observer.say(&format!("the field {name:?} has no words, only numbers or true and false"));
+    }
+    Ok(())
+}

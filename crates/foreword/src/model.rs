@@ -1,0 +1,116 @@
+//! A frozen model: opened by its name, on a device.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use foreword_backbone::ModelFiles;
+use foreword_kernels::Backend as _;
+use foreword_kernels::Products;
+
+use crate::device::{self, Device, Machine};
+use crate::display::count;
+use crate::error::Result;
+use crate::notice::Observer;
+use crate::source;
+
+/// What a model may use of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// The device.
+    pub device: Device,
+    /// Threads of the processor; `None`: one for each core.
+    pub threads: Option<usize>,
+    /// The format in which products with frozen matrices are computed.
+    pub dtype: Products,
+    /// Most tokens computed at a time; `None`: chosen.
+    pub micro_batch_tokens: Option<usize>,
+    /// Compute on the calling thread too. It must then be the only thread that uses the model.
+    pub on_this_thread: bool,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            device: Device::Auto,
+            threads: None,
+            dtype: Products::default(),
+            micro_batch_tokens: None,
+            on_this_thread: false,
+        }
+    }
+}
+
+/// A frozen model with its tokenizer, ready to compute. Clones share it.
+///
+/// ```
+/// let model = foreword::Model::open("foreword-tiny")?;
+/// assert_eq!(model.backbone.spec().hidden, 192);
+/// # Ok::<(), foreword::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model {
+    name: String,
+    inner: Arc<foreword_backbone::Model<Machine>>,
+}
+
+impl Deref for Model {
+    type Target = foreword_backbone::Model<Machine>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl Model {
+    /// Opens the model of this name: `foreword-tiny` (bundled), a directory, a `.gguf` file, or `org/name` of the Hugging Face
+    /// hub, which is downloaded into the standard cache.
+    ///
+    /// # Errors
+    /// If there is no such model, it can't be downloaded, or it is of a kind that can't be computed.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_with(name, &Resources::default(), &())
+    }
+
+    /// The same with resources, and with an observer of notices and of the download.
+    ///
+    /// # Errors
+    /// As [`Model::open`], and if the device can't be used.
+    pub fn open_with(name: &str, resources: &Resources, observer: &dyn Observer) -> Result<Self> {
+        Self::load(&source::files(name, observer)?, name, resources, observer)
+    }
+
+    /// A model whose files are at hand.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn load(
+        files: &ModelFiles,
+        name: &str,
+        resources: &Resources,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let backend = device::open(resources)?;
+        let model =
+            foreword_backbone::Model::load(files, backend).with_context(|| format!("the model {name}"))?;
+        for notice in &model.notices {
+            observer.warn(&notice.to_string());
+        }
+        Ok(Self { name: name.to_owned(), inner: Arc::new(model) })
+    }
+
+    /// The name that it was opened by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it computes on, as a detail.
+    pub(crate) fn computing(&self, micro_batch_tokens: usize) -> (&'static str, String) {
+        let backend = self.backbone.backend();
+        let machine = device::in_words(backend);
+        let budget = count(micro_batch_tokens as u64);
+        let dtype = backend.product_dtype(self.backbone.embeddings().table().dtype()).name();
+        ("computing", format!("{machine}, products in {dtype}, up to {budget} tokens at a time"))
+    }
+}

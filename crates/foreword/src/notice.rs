@@ -1,0 +1,211 @@
+//! What the library says while it works: notices as values and the progress of long work, for an [`Observer`].
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::error::Result;
+
+/// How much a notice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// For those who want to know more.
+    Detail,
+    /// A decision that was made, such as a guessed field.
+    Info,
+    /// Allowed, but doubtful.
+    Warning,
+}
+
+/// A warning or a remark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// How much it matters.
+    pub level: Level,
+    /// The subject in a word, such as `model` or `labels`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<&'static str>,
+    /// One sentence or more.
+    pub text: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.topic {
+            Some(topic) => write!(f, "{topic:<9} {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// Progress of long work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress<'a> {
+    /// Work begins.
+    Begin {
+        /// What is done, such as `scoring`.
+        what: &'static str,
+        /// Number of parts.
+        total: u64,
+    },
+    /// So many parts are done.
+    Advance {
+        /// Number of parts done.
+        done: u64,
+        /// The current part or result in a few words; may be empty.
+        message: &'a str,
+    },
+    /// The work has ended.
+    End,
+    /// A download begins.
+    Fetch {
+        /// Bytes in total.
+        total: u64,
+        /// Bytes that are here already.
+        here: u64,
+    },
+    /// Bytes of the download that are here.
+    Fetched {
+        /// Their number.
+        here: u64,
+    },
+    /// The download has ended.
+    FetchEnd,
+}
+
+/// Receives notices and progress. All methods have defaults that ignore what they get.
+pub trait Observer {
+    /// Receives a notice.
+    fn notice(&self, notice: Notice) {
+        drop(notice);
+    }
+
+    /// Receives progress.
+    fn progress(&self, progress: Progress<'_>) {
+        let _ = progress;
+    }
+
+    /// Whether notices of [`Level::Detail`] are wanted; some take time to compute.
+    fn wants_details(&self) -> bool {
+        false
+    }
+}
+
+/// Ignores everything.
+impl Observer for () {}
+
+/// Collects notices.
+#[derive(Debug, Default)]
+pub struct Notices(Mutex<Vec<Notice>>);
+
+impl Notices {
+    /// The notices so far, which are taken out.
+    pub fn take(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Observer for Notices {
+    fn notice(&self, notice: Notice) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+    }
+}
+
+/// Forwards to another observer and keeps a copy of each notice.
+pub(crate) struct Recorder<'a> {
+    to: &'a dyn Observer,
+    kept: Notices,
+}
+
+impl<'a> Recorder<'a> {
+    pub(crate) fn new(to: &'a dyn Observer) -> Self {
+        Self { to, kept: Notices::default() }
+    }
+
+    pub(crate) fn into_notices(self) -> Vec<Notice> {
+        self.kept.take()
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn notice(&self, notice: Notice) {
+        self.kept.notice(notice.clone());
+        self.to.notice(notice);
+    }
+
+    fn progress(&self, progress: Progress<'_>) {
+        self.to.progress(progress);
+    }
+
+    fn wants_details(&self) -> bool {
+        self.to.wants_details()
+    }
+}
+
+impl dyn Observer + '_ {
+    /// A remark.
+    pub fn say(&self, text: &str) {
+        self.notice(Notice { level: Level::Info, topic: None, text: text.to_owned() });
+    }
+
+    /// A remark on a subject.
+    pub fn tell(&self, topic: &'static str, text: impl Into<String>) {
+        self.notice(Notice { level: Level::Info, topic: Some(topic), text: text.into() });
+    }
+
+    /// A warning.
+    pub fn warn(&self, text: &str) {
+        self.notice(Notice { level: Level::Warning, topic: None, text: text.to_owned() });
+    }
+
+    /// Details, computed only where they are wanted.
+    ///
+    /// # Errors
+    /// Those of the computation.
+    pub fn detail(&self, details: impl FnOnce() -> Result<Vec<(&'static str, String)>>) -> Result<()> {
+        if self.wants_details() {
+            for (topic, text) in details()? {
+                self.notice(Notice { level: Level::Detail, topic: Some(topic), text });
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins work of `total` parts.
+    pub fn begin(&self, total: u64, what: &'static str) {
+        self.progress(Progress::Begin { what, total });
+    }
+
+    /// So many parts are done.
+    pub fn advance(&self, done: u64, message: &str) {
+        self.progress(Progress::Advance { done, message });
+    }
+
+    /// The work has ended.
+    pub fn end(&self) {
+        self.progress(Progress::End);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_collected_forwarded_and_serialised() {
+        let all = Notices::default();
+        let recorder = Recorder::new(&all);
+        let observer: &dyn Observer = &recorder;
+        observer.tell("model", "a model");
+        observer.warn("doubtful");
+        let never = || unreachable!("details are not wanted");
+        observer.detail(never).unwrap();
+        let kept = recorder.into_notices();
+        assert_eq!(kept, all.take());
+        assert_eq!(kept[0].to_string(), "model     a model");
+        assert_eq!(serde_json::to_string(&kept[1]).unwrap(), r#"{"level":"warning","text":"doubtful"}"#);
+        assert!(all.take().is_empty());
+    }
+}

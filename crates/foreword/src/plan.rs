@@ -1,0 +1,587 @@
+//! A run resolved: settings and what they name, everything checked that can be checked before training.
+
+pub mod candidates;
+pub mod checks;
+pub mod data;
+pub mod memory;
+pub mod place;
+pub mod splits;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use self::candidates::PlannedCandidate;
+use self::place::Place;
+use self::splits::{Splits, few, limited, records, with_dev};
+use crate::device;
+use crate::display::{count, in_a_line};
+use crate::error::{Result, UserError};
+use crate::fields::{Fields, tell_unused};
+use crate::format::DataRecord;
+use crate::memory::Estimate;
+use crate::notice::{Notice, Observer, Recorder};
+use crate::prompt::format::{self, LabelFormat, PromptFormat, TaskParts};
+use crate::prompt::naming::{Named, Naming};
+use crate::regularize::Regularizers;
+use crate::settings::{Init, Method, Objective, TaskKind};
+use crate::task_file::TrainTable;
+use crate::train::{DEFAULT_METHOD, DEFAULT_PLACEMENT};
+use crate::verbalizer::label_names;
+use crate::{Dataset, Examples, Model, Resources, SoftPrompt, Task, TaskFile, TrainConfig, TrainState};
+
+/// Different values up to which a field whose name was guessed is taken for labels, however few examples there are.
+const MOST_GUESSED: usize = 20;
+
+/// Everything that a run needs, resolved and checked. It serialises as its [`summary`](RunPlan::summary).
+#[derive(Debug)]
+pub struct RunPlan {
+    /// The frozen model.
+    pub model: Model,
+    /// What is asked of it.
+    pub task: Task,
+    /// Which fields of the data are what.
+    pub fields: Fields,
+    /// The examples to learn from.
+    pub train: Examples,
+    /// The examples to choose by.
+    pub dev: Option<Examples>,
+    /// The examples to report on.
+    pub test: Option<Examples>,
+    /// From what stood for labels in the training data to their names.
+    pub label_names: BTreeMap<String, String>,
+    /// What is recorded of each split.
+    pub data: BTreeMap<String, DataRecord>,
+    /// What is trained: one prompt, or several candidates; never empty.
+    pub candidates: Vec<PlannedCandidate>,
+    /// How.
+    pub config: TrainConfig,
+    /// Where the result goes.
+    pub place: Place,
+    /// What it will take of memory.
+    pub estimate: Estimate,
+    /// What was noticed on the way.
+    pub notices: Vec<Notice>,
+    pub(crate) started: Instant,
+}
+
+/// A plan in words and numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanSummary {
+    /// The model's name.
+    pub model: String,
+    /// Its numbers, all frozen.
+    pub n_parameters: usize,
+    /// Examples to learn from, to choose by, and to report on.
+    pub n_train: usize,
+    /// To choose by.
+    pub n_dev: usize,
+    /// To report on.
+    pub n_test: usize,
+    /// The template, or that of the user's message in a chat.
+    pub template: String,
+    /// Whether the template is in the model's chat template.
+    pub is_chat: bool,
+    /// The labels and the string of each; empty for a generation.
+    pub labels: BTreeMap<String, String>,
+    /// `prompt` or `prefix`.
+    pub method: Method,
+    /// How the first candidate starts.
+    pub init: String,
+    /// Its virtual tokens.
+    pub virtual_tokens: usize,
+    /// Numbers of each.
+    pub width: usize,
+    /// Candidates that are trained at once.
+    pub candidates: usize,
+    /// Updates.
+    pub steps: u64,
+    /// Examples of an update.
+    pub batch_size: usize,
+    /// Peak of the learning rate.
+    pub learning_rate: f64,
+    /// Seed.
+    pub seed: u64,
+    /// The most bytes of memory that the run is expected to take.
+    pub peak_memory_bytes: u64,
+    /// Where the result goes.
+    pub out: PathBuf,
+    /// What was noticed on the way.
+    pub notices: Vec<Notice>,
+}
+
+impl Serialize for RunPlan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.summary().serialize(serializer)
+    }
+}
+
+impl RunPlan {
+    /// Reads the data that the settings name, opens the model, and resolves the rest.
+    ///
+    /// # Errors
+    /// If a setting, the data, the model or the output directory can't be used as they are.
+    pub fn new(settings: &TaskFile, place: Place) -> Result<Self> {
+        Self::with(settings, place, &Resources::default(), &())
+    }
+
+    /// The same with resources and an observer.
+    ///
+    /// # Errors
+    /// As [`RunPlan::new`].
+    pub fn with(
+        settings: &TaskFile,
+        place: Place,
+        resources: &Resources,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        Self::over(settings, Splits::read(settings)?, place, resources, observer)
+    }
+
+    /// The same over examples that are at hand.
+    ///
+    /// # Errors
+    /// As [`RunPlan::new`].
+    pub fn over(
+        settings: &TaskFile,
+        splits: Splits,
+        place: Place,
+        resources: &Resources,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let recorder = Recorder::new(observer);
+        let mut plan = Self::resolve(settings, splits, place, resources, started, &recorder)?;
+        plan.tell(&recorder);
+        (&recorder as &dyn Observer).detail(|| plan.details())?;
+        plan.notices = recorder.into_notices();
+        Ok(plan)
+    }
+
+    fn resolve(
+        file: &TaskFile,
+        splits: Splits,
+        place: Place,
+        resources: &Resources,
+        started: Instant,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let mut config = config(&file.train)?;
+        let (stated, splits) = StatedTask::find(file, splits, observer)?;
+        let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
+        let model = Model::open_with(model_name, resources, observer)?;
+        let task = stated.task(&splits.train, &model, observer)?;
+        if config.survivors > 1 && task.verbalizer().is_none() {
+            return Err(UserError::new(
+                "an ensemble is the mean of what its members say of the labels, and a generation has none",
+            )
+            .hint("leave --ensemble out: --candidates alone keeps the best prompt")
+            .into());
+        }
+        let StatedTask { fields, mut label_names, said, .. } = stated;
+        if let Some(verbalizer) = task.verbalizer() {
+            label_names.retain(|_, name| verbalizer.index(name).is_some());
+        }
+        let splits = match task.verbalizer() {
+            Some(labels) => {
+                let (stated, recorded) = (file.data.label_names.as_ref(), Some(&label_names));
+                let naming = Naming { stated, recorded, labels: Some(labels.names()) };
+                splits.named(naming, &fields.truth, &said, observer)?
+            }
+            None => splits,
+        };
+        let splits = drawn(file, splits, (&task, &fields), config.seed, observer)?;
+        let (splits, candidates) =
+            candidates::planned(file, splits, (&task, &fields), &model, &mut config, observer)?;
+
+        let n_virtual = candidates.iter().map(PlannedCandidate::n_virtual).max().unwrap_or(0);
+        let examples = |dataset: &Dataset| -> Result<Examples> {
+            let truth = dataset.require(&fields.truth)?;
+            Ok(task.examples(&model, n_virtual, dataset, Some(truth))?)
+        };
+        let train = examples(&splits.train)?;
+        let dev = splits.dev.as_ref().map(examples).transpose()?;
+        let test = splits.test.as_ref().map(examples).transpose()?;
+        let read = [
+            ("training", Some(&splits.train), Some(&train)),
+            ("dev", splits.dev.as_ref(), dev.as_ref()),
+            ("test", splits.test.as_ref(), test.as_ref()),
+        ];
+        let room = task.room(&model, n_virtual)?;
+        checks::tell(read, &task, room, file.data.strict == Some(true), observer)?;
+        let starts: Vec<&SoftPrompt> = candidates.iter().map(|planned| &planned.candidate.start).collect();
+        let sizes = memory::sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
+        let estimate = memory::fit(&mut config, &file.train, sizes, &model, observer)?;
+        let data = records(&splits, &task, &fields)?;
+        let notices = Vec::new();
+        Ok(Self {
+            model,
+            task,
+            fields,
+            train,
+            dev,
+            test,
+            label_names,
+            data,
+            candidates,
+            config,
+            place,
+            estimate,
+            notices,
+            started,
+        })
+    }
+
+    /// The first rows of the first candidate.
+    #[must_use]
+    pub fn start(&self) -> &SoftPrompt {
+        &self.candidates[0].candidate.start
+    }
+
+    /// How the first candidate starts.
+    #[must_use]
+    pub fn init(&self) -> &Init {
+        &self.candidates[0].how.init
+    }
+
+    /// The scale of the learned rows.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        crate::train::scale(&self.model, self.task.method, self.start().values())
+    }
+
+    /// Where the run begins.
+    pub(crate) fn state(&self) -> TrainState {
+        match &self.candidates[..] {
+            [one] => one.candidate.start.clone().into(),
+            several => several.iter().map(|planned| planned.candidate.clone()).collect::<Vec<_>>().into(),
+        }
+    }
+
+    /// P · W of the first candidate.
+    #[must_use]
+    pub fn n_learned(&self) -> usize {
+        self.start().values().len()
+    }
+
+    /// The plan in words and numbers.
+    #[must_use]
+    pub fn summary(&self) -> PlanSummary {
+        let n = |examples: &Option<Examples>| examples.as_ref().map_or(0, Examples::n);
+        let labels = self
+            .task
+            .verbalizer()
+            .map(|labels| labels.names().iter().cloned().zip(labels.strings().iter().cloned()).collect());
+        PlanSummary {
+            model: self.model.name().to_owned(),
+            n_parameters: self.model.backbone.spec().n_parameters(),
+            n_train: self.train.n(),
+            n_dev: n(&self.dev),
+            n_test: n(&self.test),
+            template: self.task.template.source().to_owned(),
+            is_chat: self.task.chat.is_some(),
+            labels: labels.unwrap_or_default(),
+            method: self.task.method,
+            init: self.init().to_string(),
+            virtual_tokens: self.start().n_virtual(),
+            width: self.start().width(),
+            candidates: self.candidates.len(),
+            steps: self.config.steps,
+            batch_size: self.config.batch_size,
+            learning_rate: self.config.peak_rate(self.task.method, self.scale()),
+            seed: self.config.seed,
+            peak_memory_bytes: self.estimate.peak(),
+            out: self.place.out.clone(),
+            notices: self.notices.clone(),
+        }
+    }
+
+    fn details(&self) -> Result<Vec<(&'static str, String)>> {
+        let shared = self.task.shared_prefix(&self.model, &self.train, self.start().n_virtual())?;
+        let shared = format!(
+            "{} tokens that all training texts begin with, computed once for all of them",
+            shared.n_shared()
+        );
+        Ok(vec![self.model.computing(self.config.micro_batch_tokens), ("shared", shared)])
+    }
+
+    fn tell(&self, observer: &dyn Observer) {
+        let plan = self.summary();
+        let labels = plan.labels.iter().map(|(name, string)| format!("{} → {string:?}", in_a_line(name)));
+        let trying = match plan.candidates {
+            1 => String::new(),
+            n => format!(
+                "{n} candidates at once, of which the worse half leaves until {} {} left; the first is the one above",
+                self.config.survivors,
+                if self.config.survivors == 1 { "is" } else { "are" }
+            ),
+        };
+        let lines = [
+            ("model", format!("{}, {} numbers, all frozen", plan.model, count(plan.n_parameters))),
+            (
+                "data",
+                format!(
+                    "{} to train on, {} dev, {} test",
+                    count(plan.n_train),
+                    count(plan.n_dev),
+                    count(plan.n_test)
+                ),
+            ),
+            ("fields", self.fields.describe(&self.task.template)),
+            ("template", format::in_words(&self.task.template, self.task.chat.as_ref())),
+            ("labels", labels.collect::<Vec<_>>().join(", ")),
+            ("init", in_a_line(&plan.init)),
+            (
+                "learning",
+                format!(
+                    "{} numbers ({} virtual tokens × {}), {} steps of {} examples, learning rate {:.2e}",
+                    count(self.n_learned()),
+                    plan.virtual_tokens,
+                    plan.width,
+                    count(plan.steps),
+                    plan.batch_size,
+                    plan.learning_rate
+                ),
+            ),
+            ("trying", trying),
+            ("device", device::name(self.model.backbone.backend()).map(str::to_owned).unwrap_or_default()),
+            ("memory", memory::in_words(&self.estimate, &self.config)),
+            ("out", plan.out.display().to_string()),
+        ];
+        for (topic, text) in lines.into_iter().filter(|(_, text)| !text.is_empty()) {
+            observer.tell(topic, text);
+        }
+    }
+}
+
+/// What the settings say of the task, with the fields of the training data.
+struct StatedTask<'a> {
+    file: &'a TaskFile,
+    format: PromptFormat,
+    fields: Fields,
+    /// From what stood for labels in the training data to their names.
+    label_names: BTreeMap<String, String>,
+    /// What was said of these.
+    said: Vec<String>,
+}
+
+impl<'a> StatedTask<'a> {
+    /// Finds the template and the fields, and names the labels of the training data.
+    fn find(file: &'a TaskFile, splits: Splits, observer: &dyn Observer) -> Result<(Self, Splits)> {
+        let kind = kind(file)?;
+        let truth = match kind {
+            TaskKind::Classification => file.data.label_field.as_deref(),
+            TaskKind::Generation => file.data.target_field.as_deref(),
+        };
+        let text = file.data.text_field.as_deref();
+        let together = format::together(Some(&splits.train), text, (kind, truth));
+        let format = PromptFormat::find(&file.task, None, kind, together.as_deref())?;
+        let mut fields = Fields::find(&splits.train, &format.template, text, (kind, truth))?;
+        fields.template_guessed = format.guessed;
+        let Named { dataset: train, names: label_names, field: named_by, said } =
+            named(file, splits.train, &fields, observer)?;
+        let beside = (Some(fields.truth.as_str()), named_by.as_deref());
+        tell_unused(&train, &format.template, text, beside, observer)?;
+        Ok((Self { file, format, fields, label_names, said }, Splits { train, ..splits }))
+    }
+
+    /// The task on a model.
+    fn task(&self, train: &Dataset, model: &Model, observer: &dyn Observer) -> Result<Task> {
+        let (file, fields) = (self.file, &self.fields);
+        let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
+        let chat = self.format.chat(model, placement, observer)?;
+        let strings = LabelFormat::of(&self.format, chat.as_ref(), &file.task);
+        let labels = match (fields.kind, &file.task.labels) {
+            (TaskKind::Generation, _) => None,
+            (TaskKind::Classification, Some(labels)) => Some(strings.stated(labels, observer)),
+            (TaskKind::Classification, None) => {
+                let names = label_names(train, train.require(&fields.truth)?)?;
+                if file.task.kind.is_none() && file.data.label_field.is_none() {
+                    refuse_texts(names.len(), train.n(), &fields.truth)?;
+                }
+                Some(strings.usual(names))
+            }
+        };
+        let parts = TaskParts {
+            format: self.format.clone(),
+            chat,
+            labels,
+            text_field: fields.text.clone(),
+            method: file.prompt.method.unwrap_or(DEFAULT_METHOD),
+            placement,
+            stated: &file.task,
+            recorded: None,
+        };
+        parts.build(model, observer)
+    }
+}
+
+/// The examples that are used: few of each label, or all with a dev set cut off, and of these a limit.
+fn drawn(
+    file: &TaskFile,
+    splits: Splits,
+    (task, fields): (&Task, &Fields),
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Splits> {
+    let splits = match file.data.shots {
+        Some(shots) => few(splits, positive(shots, "shots")?, task, fields, seed)?,
+        None => with_dev(splits, task, fields, seed, observer)?,
+    };
+    let limit = file.data.limit.map(|limit| positive(limit, "limit")).transpose()?;
+    limited(splits, limit, task, fields, seed, observer)
+}
+
+/// The settings of a run: those of the task file, or none, overridden by `flags`; or `flags` with `input` as the training data.
+///
+/// # Errors
+/// If the task file can't be read, or settings contradict each other.
+pub fn settings(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
+    let (has_limit, has_shots) = (flags.data.limit.is_some(), flags.data.shots.is_some());
+    let mut file = merged(input, flags)?;
+    // A flag wins over what the task file says of the same thing.
+    if has_limit {
+        file.data.shots = None;
+    }
+    if has_shots {
+        file.data.limit = None;
+    }
+    if file.data.shots.is_some() && file.data.limit.is_some() {
+        return Err(UserError::new(
+            "the task file has both shots and limit, which say how many examples to take",
+        )
+        .hint("leave one of them out")
+        .into());
+    }
+    Ok(file)
+}
+
+/// The same without the checks of a run.
+///
+/// # Errors
+/// As [`settings`].
+pub fn merged(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
+    let Some(input) = input else { return Ok(flags) };
+    if is_task_file(input) {
+        return Ok(TaskFile::read(input)?.overridden_by(flags));
+    }
+    if flags.data.train.is_some() {
+        return Err(UserError::new(format!("both {} and --train name the training data", input.display()))
+            .hint("give one of them")
+            .into());
+    }
+    let mut file = flags;
+    file.data.train = Some(input.to_owned());
+    Ok(file)
+}
+
+/// The prompt directory of a run that names none: after the task file or the data, in the current directory.
+#[must_use]
+pub fn default_out(input: Option<&Path>, file: &TaskFile) -> PathBuf {
+    let named_by = input.or(file.data.train.as_deref());
+    if named_by.is_some_and(|path| data::is_standard_input(path)) {
+        return PathBuf::from("stdin-prompt");
+    }
+    let mut stem = PathBuf::from(named_by.and_then(|path| path.file_name()).unwrap_or_default());
+    if stem.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz") || end.eq_ignore_ascii_case("zst")) {
+        stem.set_extension("");
+    }
+    stem.set_extension("");
+    PathBuf::from(format!("{}-prompt", stem.display()))
+}
+
+fn is_task_file(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
+}
+
+/// Whether labels are learned or texts to write: what is stated, or what the named fields hold.
+fn kind(file: &TaskFile) -> Result<TaskKind> {
+    let wrong = |message: &str, hint: &str| Err(UserError::new(message).hint(hint).into());
+    let (label, target) = (file.data.label_field.is_some(), file.data.target_field.is_some());
+    let labels = label || file.task.labels.is_some() || file.data.label_names.is_some();
+    let kind = match (file.task.kind, target) {
+        (Some(kind), _) => kind,
+        (None, true) => TaskKind::Generation,
+        (None, false) => TaskKind::Classification,
+    };
+    match kind {
+        TaskKind::Classification if target => wrong(
+            "a classification has a label, not a target_field",
+            "name the field with --label-field, or ask for --kind generation",
+        ),
+        TaskKind::Generation if labels => wrong(
+            "a generation has a target, not labels or a label_field",
+            "name the field with --target-field, or ask for --kind classification",
+        ),
+        TaskKind::Generation if file.task.objective == Some(Objective::Label) => wrong(
+            "a generation has no labels to choose among, so its objective can't be label",
+            "leave the objective out: it is lm",
+        ),
+        kind => Ok(kind),
+    }
+}
+
+/// The defaults with the settings in their place.
+fn config(table: &TrainTable) -> Result<TrainConfig> {
+    let default = TrainConfig::default();
+    let micro_batch_tokens = table.micro_batch_tokens.unwrap_or(default.micro_batch_tokens);
+    Ok(TrainConfig {
+        steps: table.steps.unwrap_or(default.steps),
+        batch_size: default.batch_size,
+        learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
+        schedule: table.schedule.unwrap_or(default.schedule),
+        warmup: table.warmup.unwrap_or(default.warmup),
+        max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
+        weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
+        shuffle: table.shuffle.unwrap_or(default.shuffle),
+        eval_every: table.eval_every.or(default.eval_every),
+        patience: table.patience.unwrap_or(default.patience),
+        keep: table.keep.unwrap_or(default.keep),
+        seed: table.seed.unwrap_or(default.seed),
+        micro_batch_tokens: positive(micro_batch_tokens, "micro_batch_tokens")?,
+        recompute: default.recompute,
+        regularizers: Regularizers {
+            token_dropout: table.token_dropout.unwrap_or(default.regularizers.token_dropout),
+            noise: table.noise.unwrap_or(default.regularizers.noise),
+            ema_decay: table.ema_decay.unwrap_or(default.regularizers.ema_decay),
+            trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
+        },
+        demonstrations: default.demonstrations,
+        cache_budget: default.cache_budget,
+        survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
+    })
+}
+
+pub(crate) fn positive(value: usize, setting: &str) -> Result<usize> {
+    if value == 0 {
+        return Err(UserError::new(format!("{setting} must be at least 1")).into());
+    }
+    Ok(value)
+}
+
+/// The training data with its labels named; targets are as they are.
+fn named(file: &TaskFile, train: Dataset, fields: &Fields, observer: &dyn Observer) -> Result<Named> {
+    if fields.kind == TaskKind::Generation {
+        return Ok(Named { dataset: train, names: BTreeMap::new(), field: None, said: Vec::new() });
+    }
+    let labels = file.task.labels.as_ref();
+    let labels: Option<Vec<String>> = labels.map(|labels| labels.keys().cloned().collect());
+    let naming = Naming { stated: file.data.label_names.as_ref(), recorded: None, labels: labels.as_deref() };
+    naming.check(&train, &fields.truth)?;
+    naming.apply(train, &fields.truth, observer)
+}
+
+/// What hardly ever comes twice is no label, and nobody has said that it is.
+fn refuse_texts(n_labels: usize, n: usize, field: &str) -> Result<()> {
+    if n_labels <= MOST_GUESSED || 2 * n_labels <= n {
+        return Ok(());
+    }
+    let (n_labels, n) = (count(n_labels as u64), count(n as u64));
+    Err(UserError::new(format!("the field {field:?} has {n_labels} different values in {n} examples: they are hardly labels"))
+        .hint(format!(
+            "--target-field {field} teaches to write them; --label-field names the field with the label, {field:?} too"
+        ))
+        .into())
+}

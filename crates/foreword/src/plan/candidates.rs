@@ -1,0 +1,208 @@
+//! How a run begins: the first rows and the settings of each candidate.
+
+use super::splits::Splits;
+use crate::candidates::{Stated, Variation, variations};
+use crate::context_tuning::{DemonstrationPrompt, demonstrations};
+use crate::display::{count, either};
+use crate::error::{Result, UserError};
+use crate::fields::Fields;
+use crate::notice::Observer;
+use crate::record;
+use crate::settings::{CandidateCount, Init, Method};
+use crate::train::{DEFAULT_VIRTUAL_TOKENS, default_batch_size};
+use crate::{
+    Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
+};
+
+/// A candidate of a run: how it is trained, and its first rows.
+#[derive(Clone, Debug)]
+pub struct PlannedCandidate {
+    /// Its init, learning rate, length and seed.
+    pub how: Variation,
+    /// Its first rows.
+    pub candidate: Candidate,
+}
+
+impl PlannedCandidate {
+    /// P.
+    #[must_use]
+    pub fn n_virtual(&self) -> usize {
+        self.candidate.start.n_virtual()
+    }
+
+    /// How it is trained, in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Variation { init, learning_rate, n_virtual, seed } = &self.how;
+        format!("learning rate {learning_rate}, init {init}, {n_virtual} virtual tokens, seed {seed}")
+    }
+}
+
+/// All candidates, one where nothing else is asked for, and the examples without those that became the init. Sets what of the
+/// configuration depends on them.
+pub(super) fn planned(
+    file: &TaskFile,
+    splits: Splits,
+    (task, fields): (&Task, &Fields),
+    model: &Model,
+    config: &mut TrainConfig,
+    observer: &dyn Observer,
+) -> Result<(Splits, Vec<PlannedCandidate>)> {
+    let init = file.prompt.init.clone().unwrap_or_else(|| default_init(task, fields));
+    let shown = shown(&init, file, (model, task), (&splits.train, fields), config.seed)?;
+    let splits = without_shown(splits, shown.as_ref(), task)?;
+    config.batch_size = file.train.batch_size.unwrap_or_else(|| default_batch_size(splits.train.n()));
+    let start = match &shown {
+        Some(shown) => shown.start.clone(),
+        None => start(&init, file.prompt.virtual_tokens, model, task, config.seed, observer)?,
+    };
+    if let (Some(shown), Method::Prefix) = (&shown, task.method) {
+        config.demonstrations.clone_from(&shown.demonstrations);
+    }
+    let mut planned = several(file, (task, fields), model, config, shown.as_ref())?;
+    if planned.is_empty() {
+        let (learning_rate, seed) = (config.learning_rate, config.seed);
+        let how = Variation { init, learning_rate, n_virtual: start.n_virtual(), seed };
+        planned.push(PlannedCandidate { how, candidate: Candidate { start, learning_rate, seed } });
+    }
+    if planned.len() > 1 && splits.dev.is_none() {
+        return Err(UserError::new("there are too few examples to choose among candidates by")
+            .hint("give dev examples with --dev, or leave out --candidates")
+            .into());
+    }
+    Ok((splits, planned))
+}
+
+/// A sentence that names the task, as a person would write it.
+pub fn default_init(task: &Task, fields: &Fields) -> Init {
+    let text = match &fields.text {
+        Some(text) => text.clone(),
+        None => {
+            either(&task.template.required().map(str::to_owned).collect::<Vec<_>>()).replace(" or ", " and ")
+        }
+    };
+    Init::Text(match task.verbalizer() {
+        Some(verbalizer) => format!("Classify the {text} as {}.", either(&label_words(verbalizer))),
+        None => format!("Read the {text} and write the {}.", fields.truth),
+    })
+}
+
+/// The labels as the model reads them: their strings, without the space around them.
+pub fn label_words(verbalizer: &Verbalizer) -> Vec<String> {
+    let all = verbalizer.names().iter().zip(verbalizer.strings());
+    let word = |(name, string): (&String, &String)| match string.trim() {
+        "" => name.clone(),
+        word => word.to_owned(),
+    };
+    all.map(word).collect()
+}
+
+/// The first rows.
+fn start(
+    init: &Init,
+    n_virtual: Option<usize>,
+    model: &Model,
+    task: &Task,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<SoftPrompt> {
+    let start = crate::init::start(model, task, init, n_virtual.unwrap_or(DEFAULT_VIRTUAL_TOKENS), seed)?;
+    if let Init::From(dir) = init
+        && let Err(error) = record::check_fit(&PromptDirectory::read(dir)?, model)
+    {
+        observer.warn(&format!(
+            "{error}; its rows are only where learning begins, but may be no better than noise"
+        ));
+    }
+    if let Init::Text(text) = init {
+        let (n, taken) = (model.tokenizer.encode_plain(text)?.len(), start.n_virtual());
+        if n > taken {
+            observer.say(&format!(
+                "the init has {n} tokens, of which the first {taken} are taken; --virtual-tokens {n} takes all"
+            ));
+        }
+    }
+    if let Some(asked) = n_virtual.filter(|&asked| asked != start.n_virtual()) {
+        let found = start.n_virtual();
+        observer.warn(&format!(
+            "{init} has {found} virtual tokens, which are taken instead of the {asked} asked for"
+        ));
+    }
+    Ok(start)
+}
+
+/// The most virtual tokens of demonstrations where nothing else is said; half of the model's context where that is less.
+const MOST_SHOWN: usize = 128;
+
+/// The demonstrations that the prompt begins as, if that is its init.
+fn shown(
+    init: &Init,
+    file: &TaskFile,
+    (model, task): (&Model, &Task),
+    (train, fields): (&Dataset, &Fields),
+    seed: u64,
+) -> Result<Option<DemonstrationPrompt>> {
+    if *init != Init::Demonstrations {
+        return Ok(None);
+    }
+    let half = model.backbone.spec().context / 2;
+    let most = file.prompt.virtual_tokens.unwrap_or(MOST_SHOWN.min(half));
+    let examples = task.examples(model, most, train, Some(train.require(&fields.truth)?))?;
+    Ok(Some(demonstrations(model, task, &examples, most, seed)?))
+}
+
+/// The splits without training examples that rows began as: what they are, the rows would give away.
+fn without_shown(splits: Splits, shown: Option<&DemonstrationPrompt>, task: &Task) -> Result<Splits> {
+    let Some(shown) = shown.filter(|_| task.method == Method::Prompt) else { return Ok(splits) };
+    let is_shown = |row: &usize| shown.demonstrations.iter().any(|shown| shown.example == *row);
+    let rest: Vec<usize> = (0..splits.train.n()).filter(|row| !is_shown(row)).collect();
+    if rest.is_empty() {
+        return Err(UserError::new(
+            "every training example is a demonstration, which leaves none to learn from",
+        )
+        .hint("use --method prefix, where an example does not see itself; or fewer --virtual-tokens")
+        .into());
+    }
+    Ok(Splits { train: splits.train.take(&rest), ..splits })
+}
+
+/// The candidates that are asked for, none where it is one. What a flag or the task file states is not varied.
+fn several(
+    file: &TaskFile,
+    (task, fields): (&Task, &Fields),
+    model: &Model,
+    config: &TrainConfig,
+    shown: Option<&DemonstrationPrompt>,
+) -> Result<Vec<PlannedCandidate>> {
+    let n = file.train.candidates.map_or(1, CandidateCount::n);
+    if config.survivors > n {
+        let (survivors, candidates) = (config.survivors, count(n as u64));
+        return Err(UserError::new(format!(
+            "an ensemble of {survivors} can't be found among {candidates} candidates"
+        ))
+        .hint("ask for more --candidates, or a smaller --ensemble")
+        .into());
+    }
+    if n == 1 {
+        return Ok(Vec::new());
+    }
+    let stated = Stated {
+        method: task.method,
+        init: file.prompt.init.as_ref(),
+        default_init: default_init(task, fields),
+        learning_rate: file.train.learning_rate,
+        n_virtual: shown.map(|shown| shown.start.n_virtual()).or(file.prompt.virtual_tokens),
+        default_n_virtual: DEFAULT_VIRTUAL_TOKENS,
+        has_labels: task.verbalizer().is_some(),
+        seed: config.seed,
+    };
+    let candidate = |how: Variation| {
+        let start = match shown {
+            Some(shown) => shown.start.clone(),
+            None => crate::init::start(model, task, &how.init, how.n_virtual, how.seed)?,
+        };
+        let candidate = Candidate { start, learning_rate: how.learning_rate, seed: how.seed };
+        crate::error::Result::Ok(PlannedCandidate { how, candidate })
+    };
+    variations(n, &stated).into_iter().map(candidate).collect()
+}

@@ -1,0 +1,81 @@
+//! What is doubtful in a run's data, told before it is learned from.
+
+use crate::error::Result;
+use crate::lint::{Labels, Part, cut, empty, lint, overlap};
+use crate::task::GroundTruth;
+use crate::{Dataset, Examples, Task};
+
+use crate::error::UserError;
+use crate::notice::Observer;
+
+/// A part of the data by its name, as it was read and in tokens, where there is such a part.
+pub type Read<'a> = (&'static str, Option<&'a Dataset>, Option<&'a Examples>);
+
+/// Warns of test texts, whose labels are these, that are in the training data too.
+pub fn tell_overlap(
+    train: &Dataset,
+    (test, labels): (&Dataset, &[usize]),
+    task: &Task,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let text_field = task.text_field.as_deref();
+    let truths = [GroundTruth::Unknown, GroundTruth::Labels(labels.to_vec())];
+    let train = Part::new("training", train, &task.template, text_field, &truths[0])?;
+    let test = Part::new("test", test, &task.template, text_field, &truths[1])?;
+    if let Some(finding) = overlap(&train, &test) {
+        observer.warn(&finding.to_string());
+    }
+    Ok(())
+}
+
+/// Warns of texts with nothing in them, where they are only measured or answered. `part`: "test", or nothing.
+pub fn tell_empty(part: &'static str, dataset: &Dataset, task: &Task, observer: &dyn Observer) -> Result<()> {
+    let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &GroundTruth::Unknown)?;
+    if let Some(finding) = empty(&part) {
+        observer.warn(&finding.to_string());
+    }
+    Ok(())
+}
+
+/// Warns of what is doubtful; with `strict` that is an error. `room`: the most tokens of template, text and label.
+pub fn tell(
+    read: [Read<'_>; 3],
+    task: &Task,
+    room: usize,
+    strict: bool,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let mut parts = Vec::with_capacity(read.len());
+    let mut cuts = Vec::new();
+    for (name, dataset, examples) in read {
+        let (Some(dataset), Some(examples)) = (dataset, examples) else { continue };
+        let text_field = task.text_field.as_deref();
+        parts.push(Part::new(name, dataset, &task.template, text_field, &examples.truths)?);
+        cuts.extend(cut(name, examples.n_cut, examples.n(), room));
+    }
+    let mut findings = match parts.split_first() {
+        Some((train, others)) => {
+            let labels = task.verbalizer().map(|labels| Labels {
+                names: labels.names(),
+                strings: labels.strings(),
+                tokens: (0..labels.n()).map(|label| labels.tokens(label)).collect(),
+            });
+            lint(train, others, labels.as_ref())
+        }
+        None => Vec::new(),
+    };
+    findings.extend(cuts);
+    for finding in &findings {
+        observer.warn(&finding.to_string());
+    }
+    if strict && !findings.is_empty() {
+        let (n, them) = match findings.len() {
+            1 => ("a warning".to_owned(), "it"),
+            n => (format!("{n} warnings"), "them"),
+        };
+        return Err(UserError::new(format!("{n} about the data, and --strict takes none"))
+            .hint(format!("see to {them}, or leave --strict out"))
+            .into());
+    }
+    Ok(())
+}

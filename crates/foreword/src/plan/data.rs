@@ -1,0 +1,64 @@
+//! Data by its name: a file, or standard input.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::Dataset;
+use crate::data::split::stratified_sample;
+use crate::error::Result;
+use crate::settings::TaskKind;
+
+use crate::display::count;
+use crate::error::UserError;
+use crate::notice::Observer;
+
+/// The name of standard input.
+const DASH: &str = "-";
+/// What messages call it.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Whether a path means standard input; the file of that name is `./-`.
+pub fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == DASH
+}
+
+/// Reads a file, or standard input to its end.
+pub fn read(path: &Path) -> Result<Dataset> {
+    if !is_standard_input(path) {
+        return Ok(Dataset::read(path)?);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| UserError::new(format!("cannot read {STANDARD_INPUT}: {error}")))?;
+    Ok(Dataset::from_stream(&bytes, STANDARD_INPUT)?)
+}
+
+/// So many examples as a limit takes, in their order: drawn so that each label, as `labels` counts them, has its share, or by
+/// chance where there are none. It says so where that takes any away. `what`: what the examples are.
+pub fn drawn(
+    data: Dataset,
+    (labels, kind): (&[usize], TaskKind),
+    limit: Option<usize>,
+    (seed, what): (u64, &str),
+    observer: &dyn Observer,
+) -> Dataset {
+    let n = data.n();
+    let Some(limit) = limit.filter(|&limit| limit < n) else { return data };
+    observer.say(&format!(
+        "--limit: {} of {} {what}, drawn by {} (seed {seed})",
+        count(limit as u64),
+        count(n as u64),
+        if kind == TaskKind::Classification { "label" } else { "chance" }
+    ));
+    data.take(&stratified_sample(labels, limit, seed))
+}
+
+/// The first texts where there is a limit, for those that are only to be answered; it says so where that takes any away.
+pub fn first(data: Dataset, limit: Option<usize>, observer: &dyn Observer) -> Dataset {
+    let n = data.n();
+    let Some(limit) = limit.filter(|&limit| limit < n) else { return data };
+    observer.say(&format!("--limit: the first {} of {} texts", count(limit as u64), count(n as u64)));
+    data.take(&(0..limit).collect::<Vec<_>>())
+}

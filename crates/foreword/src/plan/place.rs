@@ -1,0 +1,122 @@
+//! Where results go, checked before any work is done.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+
+use crate::error::{UserError, unwritable};
+use crate::format::{Overwrite, check_vacant};
+use crate::run::checkpoints;
+
+/// Where the prompt goes.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The directory.
+    pub out: PathBuf,
+    /// What if there is one already.
+    pub overwrite: Overwrite,
+    /// Go on with the checkpoint that is there.
+    pub resume: bool,
+}
+
+impl Place {
+    /// A directory that holds no prompt yet.
+    ///
+    /// # Errors
+    /// As [`Place::check`].
+    pub fn new(out: impl Into<PathBuf>) -> Result<Self> {
+        Self::check(out.into(), false, false)
+    }
+
+    /// Checks that a prompt can be written there, before any work is done.
+    ///
+    /// # Errors
+    /// If it can't, if something is there already and neither `force` nor `resume` is set, or if there is nothing to resume.
+    pub fn check(out: PathBuf, force: bool, resume: bool) -> Result<Self> {
+        let overwrite = if force || resume { Overwrite::Replace } else { Overwrite::Refuse };
+        if out.as_os_str().is_empty() {
+            return Err(UserError::new("--out is empty")
+                .hint("give the directory to write the prompt to")
+                .into());
+        }
+        let there = nearest(&out);
+        let refused = |why: &str| {
+            let (out, there) = (out.display(), there.display());
+            UserError::new(format!("cannot write a prompt to --out {out}: {there} {why}"))
+        };
+        if !there.is_dir() {
+            return Err(refused("is not a directory").into());
+        }
+        let unfinished = checkpoints::is_there(&out);
+        if resume && !unfinished {
+            return Err(UserError::new(format!(
+                "there is nothing to resume: {} has no checkpoint",
+                out.display()
+            ))
+            .hint("leave out --resume to begin; a run that ended takes its checkpoint away")
+            .into());
+        }
+        if overwrite == Overwrite::Refuse {
+            if unfinished {
+                return Err(UserError::new(format!("{} holds a run that did not end", out.display()))
+                    .hint("--resume goes on with it, --force begins anew")
+                    .into());
+            }
+            check_vacant(&out)?;
+        }
+        tempfile::tempfile_in(&there).map_err(|error| {
+            let what = format!("a prompt to --out {}", out.display());
+            unwritable(what, error, |why| refused(&format!("takes no files ({why})")))
+        })?;
+        Ok(Self { out, overwrite, resume })
+    }
+}
+
+/// The path itself, or the nearest above it that exists.
+fn nearest(out: &Path) -> PathBuf {
+    let existing = out.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists());
+    existing.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Refuses a place that takes no file; one that is there is replaced only by `force`.
+pub fn check_file(path: &Path, force: bool) -> Result<()> {
+    let name = path.display();
+    let cannot = |why: &str| UserError::new(format!("cannot write {name}: {why}"));
+    if path.is_dir() {
+        return Err(cannot("it is a directory").hint("give the name of a file in it").into());
+    }
+    if path.exists() && !force {
+        return Err(cannot("it is there already").hint("give another file, or --force to replace it").into());
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(cannot(&format!("{} is not a directory", folder.display())).into());
+    }
+    tempfile::tempfile_in(folder).map_err(|error| {
+        let given = |why: &str| cannot(&format!("{} takes no files ({why})", folder.display()));
+        unwritable(name.to_string(), error, given)
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_into_a_folder_that_is_there_and_takes_no_others_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let refused = |path: &Path, force| check_file(path, force).unwrap_err().to_string();
+        std::fs::write(path("there"), "").unwrap();
+        assert!(check_file(&path("new"), false).is_ok() && check_file(&path("there"), true).is_ok());
+        assert!(refused(&path("there"), false).ends_with("there: it is there already"));
+        assert!(refused(dir.path(), true).ends_with(": it is a directory"));
+        assert!(refused(&path("nowhere/new"), true).ends_with("nowhere is not a directory"));
+        assert!(refused(&path("there/new"), true).ends_with("there is not a directory"));
+        assert!(check_file(Path::new("a-name-that-is-not-here"), false).is_ok());
+    }
+}

@@ -1,0 +1,164 @@
+//! The parts of a run's data: what is read, what is cut off for dev, and what a limit takes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::data::fields::{examples_digest, slot_values};
+use crate::data::split::{default_dev_share, rounds, split_texts};
+use crate::error::Result;
+use crate::format::DataRecord;
+use crate::{Dataset, Task, TaskFile};
+
+use super::data;
+use crate::display::count;
+use crate::error::UserError;
+use crate::fields::Fields;
+use crate::notice::Observer;
+use crate::prompt::naming::Naming;
+
+/// The examples of a run as they were read.
+#[derive(Debug)]
+pub struct Splits {
+    /// To learn from.
+    pub train: Dataset,
+    /// To choose by.
+    pub dev: Option<Dataset>,
+    /// To report on.
+    pub test: Option<Dataset>,
+}
+
+impl Splits {
+    /// Reads the files that the settings name.
+    pub fn read(file: &TaskFile) -> Result<Self> {
+        let Some(train) = &file.data.train else {
+            return Err(UserError::new("there is nothing to learn from")
+                .hint("give a task file, training data, or --train FILE")
+                .into());
+        };
+        let (dev, test) = (file.data.dev.as_deref(), file.data.test.as_deref());
+        let all = [Some(train.as_path()), dev, test];
+        if all.into_iter().flatten().filter(|path| data::is_standard_input(path)).count() > 1 {
+            return Err(UserError::new(
+                "standard input (-) is named for more than one of --train, --dev and --test",
+            )
+            .hint("it can be read only once: give files for the others")
+            .into());
+        }
+        let read = |path: Option<&Path>| path.map(data::read).transpose();
+        Ok(Self { train: data::read(train)?, dev: read(dev)?, test: read(test)? })
+    }
+}
+
+impl Splits {
+    /// The same with the labels of dev and test named as those of the training data are. `train`: what was said of those,
+    /// which is not said again.
+    pub(super) fn named(
+        self,
+        naming: Naming<'_>,
+        field: &str,
+        train: &[String],
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let named = |dataset: Option<Dataset>| -> Result<Option<Dataset>> {
+            let Some(dataset) = dataset else { return Ok(None) };
+            let named = naming.named(dataset, field)?;
+            named.said.iter().filter(|said| !train.contains(said)).for_each(|said| observer.say(said));
+            Ok(Some(named.dataset))
+        };
+        Ok(Self { train: self.train, dev: named(self.dev)?, test: named(self.test)? })
+    }
+}
+
+/// Cuts a dev set off the training data where none is given.
+pub(super) fn with_dev(
+    splits: Splits,
+    task: &Task,
+    fields: &Fields,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Splits> {
+    if splits.dev.is_some() {
+        return Ok(splits);
+    }
+    let labels = strata(&splits.train, task, fields)?;
+    let texts = slot_values(&task.template, &splits.train, task.text_field.as_deref())?;
+    let split = split_texts(&texts, &labels, default_dev_share(labels.len()), seed);
+    if split.dev.is_empty() {
+        observer.warn(
+            "no label has enough examples, of different texts, to keep some aside as dev: the last prompt is kept, not the best",
+        );
+        return Ok(splits);
+    }
+    observer.say(&format!(
+        "no dev data: {} of {} training examples are kept aside to choose by (seed {seed}; --dev gives others)",
+        count(split.dev.len() as u64),
+        count(labels.len() as u64)
+    ));
+    let (train, dev) = (splits.train.take(&split.train), splits.train.take(&split.dev));
+    Ok(Splits { train, dev: Some(dev), test: splits.test })
+}
+
+/// So many examples of each label to learn from, and as many others to choose by.
+pub(super) fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) -> Result<Splits> {
+    if task.verbalizer().is_none() {
+        return Err(UserError::new("--shots counts examples of each label, and a generation has none")
+            .hint("use --limit")
+            .into());
+    }
+    let drawn = |dataset: &Dataset| -> Result<Vec<usize>> {
+        let mut rows: Vec<usize> =
+            rounds(&strata(dataset, task, fields)?, shots, seed).into_iter().flatten().collect();
+        rows.sort_unstable();
+        Ok(rows)
+    };
+    let rows = drawn(&splits.train)?;
+    let dev = match splits.dev {
+        Some(dev) => dev,
+        None => splits
+            .train
+            .take(&(0..splits.train.n()).filter(|row| rows.binary_search(row).is_err()).collect::<Vec<_>>()),
+    };
+    let dev_rows = drawn(&dev)?;
+    let dev = (!dev_rows.is_empty()).then(|| dev.take(&dev_rows));
+    Ok(Splits { train: splits.train.take(&rows), dev, test: splits.test })
+}
+
+/// What examples are drawn by: their labels; targets are all alike.
+pub fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>> {
+    match task.verbalizer() {
+        Some(verbalizer) => Ok(verbalizer.label_indices(dataset, dataset.require(&fields.truth)?)?),
+        None => Ok(vec![0; dataset.n()]),
+    }
+}
+
+/// Takes as many training examples as are asked for; dev stays the same, so that runs can be compared.
+pub(super) fn limited(
+    splits: Splits,
+    limit: Option<usize>,
+    task: &Task,
+    fields: &Fields,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Splits> {
+    let labels = strata(&splits.train, task, fields)?;
+    let train =
+        data::drawn(splits.train, (&labels, fields.kind), limit, (seed, "training examples"), observer);
+    Ok(Splits { train, ..splits })
+}
+
+/// What is recorded of the examples that are used.
+pub(super) fn records(splits: &Splits, task: &Task, fields: &Fields) -> Result<BTreeMap<String, DataRecord>> {
+    let record = |dataset: &Dataset| -> Result<DataRecord> {
+        let (template, text_field) = (&task.template, task.text_field.as_deref());
+        let (truth, is_label) = (dataset.require(&fields.truth)?, task.verbalizer().is_some());
+        Ok(DataRecord {
+            digest: examples_digest(template, dataset, text_field, truth, is_label)?,
+            file_digest: Some(dataset.digest().to_owned()),
+            examples: dataset.n() as u64,
+        })
+    };
+    let named =
+        [("dev", splits.dev.as_ref()), ("test", splits.test.as_ref()), ("train", Some(&splits.train))];
+    let there = named.into_iter().filter_map(|(name, dataset)| Some((name, dataset?)));
+    there.map(|(name, dataset)| Ok((name.to_owned(), record(dataset)?))).collect()
+}

@@ -1,0 +1,132 @@
+//! A prompt measured on examples whose labels or targets are known.
+
+use super::LoadedPrompt;
+use super::naming::Naming;
+use crate::calibration::Calibration;
+use crate::data::FieldIdx;
+use crate::error::Result;
+use crate::fields::{Fields, tell_unused};
+use crate::generate::{Event, GenerateConfig};
+use crate::metrics::reliability::Reliability;
+use crate::metrics::text::TextScores;
+use crate::notice::Observer;
+use crate::plan::splits::strata;
+use crate::plan::{checks, data};
+use crate::score::probabilities;
+use crate::settings::Objective;
+use crate::{Dataset, Evaluation, Examples, TaskFile};
+use std::ops::ControlFlow;
+
+/// Examples that a prompt is measured on.
+#[derive(Debug)]
+pub struct TestSet {
+    /// As they were read, with their labels named.
+    pub data: Dataset,
+    /// The field with the label or target.
+    pub truth: FieldIdx,
+    /// In tokens.
+    pub examples: Examples,
+}
+
+/// How good a choice of labels is.
+#[derive(Debug)]
+pub struct LabelEvaluation {
+    /// Loss, and labels given against the true ones.
+    pub evaluation: Evaluation,
+    /// The probabilities of each example's labels.
+    pub probabilities: Vec<Vec<f64>>,
+    /// How far they can be trusted.
+    pub reliability: Reliability,
+}
+
+impl LoadedPrompt {
+    /// Finds the fields of a data set that is to be measured on, names its labels, and draws `limit` examples by `seed`. From
+    /// then on the prompt takes the text from the field that was found.
+    ///
+    /// # Errors
+    /// If a field is missing, or a label is none of the task's.
+    pub fn test_set(
+        &mut self,
+        data: Dataset,
+        stated: &TaskFile,
+        limit: Option<usize>,
+        observer: &dyn Observer,
+    ) -> Result<TestSet> {
+        let task = &mut self.task;
+        let truth = (task.goal.kind(), self.truth_field.as_deref());
+        let fields = Fields::find(&data, &task.template, task.text_field.as_deref(), truth)?;
+        if fields.guessed {
+            observer.tell("fields", fields.describe(&task.template));
+        }
+        task.text_field.clone_from(&fields.text);
+        let (data, named_by) = match task.verbalizer() {
+            Some(labels) => {
+                let (recorded, labels) = (Some(&self.label_names), Some(labels.names()));
+                let naming = Naming { stated: stated.data.label_names.as_ref(), recorded, labels };
+                let named = naming.apply(data, &fields.truth, observer)?;
+                (named.dataset, named.field)
+            }
+            None => (data, None),
+        };
+        let beside = (Some(fields.truth.as_str()), named_by.as_deref());
+        tell_unused(&data, &task.template, task.text_field.as_deref(), beside, observer)?;
+        let labels = strata(&data, task, &fields)?;
+        let drawn = (stated.train.seed.unwrap_or_default(), "examples");
+        let data = data::drawn(data, (&labels, fields.kind), limit, drawn, observer);
+        checks::tell_empty("", &data, task, observer)?;
+        let truth = data.require(&fields.truth)?;
+        let examples = self.examples(&data, Some(truth), observer)?;
+        Ok(TestSet { data, truth, examples })
+    }
+
+    /// How good the labels are that `scores` choose, corrected by a calibration where there is one.
+    #[must_use]
+    pub fn evaluate_labels(
+        &self,
+        scores: &[Vec<f64>],
+        examples: &Examples,
+        calibration: Option<&Calibration>,
+    ) -> LabelEvaluation {
+        let calibrated: Vec<Vec<f64>> = match calibration {
+            Some(calibration) => scores.iter().map(|scores| calibration.apply(scores)).collect(),
+            None => scores.to_vec(),
+        };
+        let mut evaluation = self.task.judge(&calibrated, examples);
+        if self.task.objective() == Objective::Lm {
+            // The loss is that of the labels' texts, which no correction changes.
+            evaluation.loss = self.task.judge(scores, examples).loss;
+        }
+        let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();
+        let reliability = Reliability::of(&probabilities, examples.labels());
+        LabelEvaluation { evaluation, probabilities, reliability }
+    }
+
+    /// Writes a text for every example and compares it with the target.
+    ///
+    /// # Errors
+    /// If a text does not fit beside the new tokens.
+    pub fn evaluate_texts(
+        &self,
+        test: &TestSet,
+        config: &GenerateConfig,
+        observer: &dyn Observer,
+    ) -> Result<TextScores> {
+        let (examples, most) = self.openings(&test.data, config, observer)?;
+        observer.begin(examples.n() as u64, "writing");
+        let mut n_done = 0;
+        let mut on_event = |event: Event<'_>| {
+            if let Event::Done { .. } = event {
+                n_done += 1;
+                observer.advance(n_done, "");
+            }
+            ControlFlow::Continue(())
+        };
+        let texts = self.generate_from((&examples, most), config, &mut on_event)?;
+        observer.end();
+        let mut pairs = Vec::with_capacity(texts.len());
+        for (row, generated) in texts.iter().enumerate() {
+            pairs.push((generated.text.as_str(), test.data.text(row, test.truth)?));
+        }
+        Ok(TextScores::of(&pairs))
+    }
+}

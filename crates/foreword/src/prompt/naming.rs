@@ -1,0 +1,120 @@
+//! What the labels of a data set are called: as a flag says, as the data itself says, or as in the training data.
+
+use std::collections::BTreeMap;
+
+use crate::Dataset;
+use crate::data::labels::{canonical, own_names, respelled, spelled, with_names};
+use crate::error::Result;
+
+use crate::display::in_a_line;
+use crate::error::UserError;
+use crate::notice::Observer;
+
+/// Labels beyond which not all are told.
+const MOST_TOLD: usize = 8;
+
+/// Where names can come from, the first that has some winning, but for the data's own, which come before recorded ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Naming<'a> {
+    /// A flag or a task file.
+    pub stated: Option<&'a BTreeMap<String, String>>,
+    /// The training data, or that of a prompt.
+    pub recorded: Option<&'a BTreeMap<String, String>>,
+    /// The names of the task's labels, where they are settled: no other name is of use.
+    pub labels: Option<&'a [String]>,
+}
+
+/// A data set with its labels by their names.
+#[derive(Debug)]
+pub struct Named {
+    /// With the labels named.
+    pub dataset: Dataset,
+    /// From what stood there to its name.
+    pub names: BTreeMap<String, String>,
+    /// The field that the names stood in, where there is one.
+    pub field: Option<String>,
+    /// What is said of it.
+    pub said: Vec<String>,
+}
+
+impl Naming<'_> {
+    /// Names the labels in this field, and says what it took the names from.
+    pub fn apply(self, dataset: Dataset, field: &str, observer: &dyn Observer) -> Result<Named> {
+        let named = self.named(dataset, field)?;
+        named.said.iter().for_each(|said| observer.say(said));
+        Ok(named)
+    }
+
+    /// Names the labels in this field.
+    pub fn named(self, dataset: Dataset, field: &str) -> Result<Named> {
+        let idx = dataset.require(field)?;
+        let mut said = respelled(&dataset, idx);
+        let found = spelled(&dataset, idx);
+        let is_label = |name: &str| self.labels.is_none_or(|labels| labels.iter().any(|label| label == name));
+        let own = own_names(&dataset, idx).filter(|own| {
+            let mut names = found.iter().filter_map(|label| own.names.get(*label));
+            names.any(|name| is_label(name))
+        });
+        let (names, from, field) = match (self.stated, own, self.recorded) {
+            (Some(stated), ..) => (keyed(stated), None, None),
+            (None, Some(own), _) => {
+                let from = match &own.field {
+                    Some(field) => format!("by the field {field:?}"),
+                    None => "by the ClassLabel of the file".to_owned(),
+                };
+                (own.names, Some(format!("{from}; --label-names gives others")), own.field)
+            }
+            (None, None, Some(recorded)) => {
+                // What is a label as it stands needs no name.
+                let stands = |label: &str| self.labels.is_some() && is_label(label);
+                let mut names = keyed(recorded);
+                names.retain(|label, name| is_label(name) && !stands(label));
+                (names, Some("as in the training data; --label-names gives others".to_owned()), None)
+            }
+            (None, None, None) => (BTreeMap::new(), None, None),
+        };
+        let told: Vec<String> = found
+            .iter()
+            .filter_map(|label| Some((label, names.get(*label)?)))
+            .take(MOST_TOLD)
+            .map(|(label, name)| format!("{} is {:?}", in_a_line(label), in_a_line(name)))
+            .collect();
+        let n_more = found.iter().filter(|label| names.contains_key(**label)).count() - told.len();
+        let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
+        if let (Some(from), false) = (from, told.is_empty()) {
+            said.push(format!("label     {}{more} ({from})", told.join(", ")));
+        }
+        Ok(Named { dataset: with_names(dataset, idx, &names), names, field, said })
+    }
+
+    /// Whether what is stated fits the data that the labels are those of.
+    pub fn check(self, data: &Dataset, field: &str) -> Result<()> {
+        let Some(stated) = self.stated else { return Ok(()) };
+        let names = keyed(stated);
+        let found = spelled(data, data.require(field)?);
+        for (label, name) in &names {
+            if label != name && names.get(name).is_some_and(|other| other != name) {
+                return Err(UserError::new(format!(
+                    "--label-names calls {label:?} {name:?}, which stands in the data for another label"
+                ))
+                .hint("give names that are no label in the data")
+                .into());
+            }
+            if !found.contains(label.as_str()) && !found.contains(name.as_str()) {
+                let there: Vec<String> =
+                    found.iter().take(MOST_TOLD).map(|label| format!("{label:?}")).collect();
+                return Err(UserError::new(format!(
+                    "--label-names names {label:?}, which stands nowhere in the field {field:?}"
+                ))
+                .hint(format!("the labels there are: {}", there.join(", ")))
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same by labels in their one spelling.
+fn keyed(names: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    names.iter().map(|(label, name)| (canonical(label).to_owned(), canonical(name).to_owned())).collect()
+}

@@ -1,0 +1,469 @@
+//! A run from its plan to its prompt directory: trains, evaluates the result and its baselines, and writes.
+
+pub mod checkpoints;
+pub mod members;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+
+use self::checkpoints::CheckpointWriter;
+use self::members::{forget_members, member_dir};
+use crate::display::{self, count};
+use crate::error::{NothingLearned, Result};
+use crate::events::{Event, Scores};
+use crate::notice::Observer;
+use crate::plan::RunPlan;
+use crate::plan::candidates::PlannedCandidate;
+use crate::record;
+use crate::settings::{Init, Keep, Method, Placement};
+use crate::system::{page_faults, peak_bytes};
+use crate::train::Event as TrainEvent;
+use crate::{Evaluation, Examples, Outcome, Population, StepStats, StopReason, TrainConfig, TrainState};
+
+/// Cancels a run between two steps, from any thread. Clones belong to the same run.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the run to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked to.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A run of a plan.
+///
+/// A run that is cancelled stops after its step, writes its best prompt so far, and leaves a checkpoint: a plan whose
+/// [`Place`](crate::Place) says `resume` goes on from there, and ends with the bytes of a run that was never cancelled.
+#[derive(Debug)]
+pub struct Run {
+    plan: RunPlan,
+    cancel: Cancel,
+}
+
+/// The result of a run.
+#[derive(Debug)]
+pub struct RunResult {
+    /// The best candidate's.
+    pub outcome: Outcome,
+    /// All candidates'.
+    pub population: Population,
+    /// How many of them were written.
+    pub members: usize,
+    /// Whether what is written was chosen by dev.
+    pub is_chosen: bool,
+    /// The prompt and its baselines on dev.
+    pub dev: SplitScores,
+    /// The prompt and its baselines on the test examples.
+    pub test: SplitScores,
+    /// Of the whole run, evaluations included.
+    pub seconds: f64,
+    /// Numbers that were learned and written, of all members.
+    pub n_learned: u64,
+    /// Of the prompt directory, and of the other members'.
+    pub bytes: u64,
+    /// Whether the run was cancelled; its checkpoint is then kept.
+    pub is_cancelled: bool,
+}
+
+impl RunResult {
+    /// The split to report on: the test set, or else dev, by which the prompt was chosen.
+    #[must_use]
+    pub fn reported(&self) -> Option<(&'static str, &SplitScores)> {
+        if self.test.tuned.is_some() {
+            Some(("test", &self.test))
+        } else if self.dev.tuned.is_some() {
+            Some(("dev", &self.dev))
+        } else {
+            None
+        }
+    }
+}
+
+/// The evaluations of a split, where there was a split and time for them.
+#[derive(Clone, Debug, Default)]
+pub struct SplitScores {
+    /// With the soft prompt.
+    pub tuned: Option<Evaluation>,
+    /// With all members of an ensemble together.
+    pub ensemble: Option<Evaluation>,
+    /// The same template without it.
+    pub bare: Option<Evaluation>,
+    /// The most frequent label of the training data, always; nothing where there are no labels.
+    pub majority: Option<Evaluation>,
+}
+
+impl Run {
+    /// A run that has not started.
+    #[must_use]
+    pub fn new(plan: RunPlan) -> Self {
+        Self { plan, cancel: Cancel::default() }
+    }
+
+    /// What cancels it.
+    #[must_use]
+    pub fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
+    /// The plan, taken out.
+    #[must_use]
+    pub fn into_plan(self) -> RunPlan {
+        self.plan
+    }
+
+    /// Trains, evaluates and writes the prompt directory. A run that diverged or was cancelled has its best prompt written too.
+    ///
+    /// # Errors
+    /// If it was cancelled before the first step, or something can't be computed or written.
+    pub fn start(&self, on_event: &mut dyn FnMut(&Event)) -> Result<RunResult> {
+        self.start_with(on_event, &())
+    }
+
+    /// The same with an observer of notices.
+    ///
+    /// # Errors
+    /// As [`Run::start`].
+    pub fn start_with(&self, on_event: &mut dyn FnMut(&Event), observer: &dyn Observer) -> Result<RunResult> {
+        let plan = &self.plan;
+        let (checkpoints, state) = begin(plan, observer)?;
+        let mut reporter = EventReporter {
+            observer,
+            on_event,
+            evaluations: BTreeMap::new(),
+            n_candidates: plan.candidates.len(),
+            checkpoints,
+            cancel: &self.cancel,
+            faults_warm: None,
+        };
+        let population = crate::train_all(
+            &plan.model,
+            &plan.task,
+            (&plan.train, plan.dev.as_ref()),
+            state,
+            &plan.config,
+            &mut |event| reporter.event(&event),
+        );
+        let population = population?;
+        let winner = population.survivors[0];
+        let outcome = population.outcomes[winner].clone();
+        let members: Vec<&Outcome> = population
+            .survivors
+            .iter()
+            .take(plan.config.survivors)
+            .map(|&candidate| &population.outcomes[candidate])
+            .collect();
+        observer.detail(|| Result::Ok(memory_in_words(reporter.faults_warm, &outcome)))?;
+        if self.cancel.is_cancelled() && outcome.steps == 0 {
+            reporter.checkpoints.remove(observer);
+            return Err(NothingLearned.into());
+        }
+        (reporter.on_event)(&Event::Trained { ending: ending(plan, &outcome) });
+
+        let known = reporter.evaluations.remove(&(winner, outcome.best_step));
+        let test = self.compare(&members, plan.test.as_ref(), None)?;
+        let dev = self.compare(&members, plan.dev.as_ref(), known)?;
+        (reporter.on_event)(&Event::Writing);
+        let bytes = write(plan, &population, &members, &dev, &test)?;
+        let is_cancelled = self.cancel.is_cancelled();
+        if !is_cancelled {
+            reporter.checkpoints.remove(observer);
+        }
+        let seconds = plan.started.elapsed().as_secs_f64();
+        let candidate = reporter.number(winner);
+        (reporter.on_event)(&Event::Done {
+            out: plan.place.out.display().to_string(),
+            candidate,
+            steps: outcome.steps,
+            best_step: outcome.best_step,
+            dev: dev.tuned.as_ref().map(Scores::of),
+            test: test.tuned.as_ref().map(Scores::of),
+            seconds,
+            peak_memory_bytes: peak_bytes(),
+        });
+        let n_learned: usize = members.iter().map(|outcome| outcome.soft_prompt.values().len()).sum();
+        let members = members.len();
+        let is_chosen = plan.config.keep == Keep::Best || population.outcomes.len() > 1;
+        Ok(RunResult {
+            outcome,
+            population,
+            members,
+            is_chosen,
+            dev,
+            test,
+            seconds,
+            n_learned: n_learned as u64,
+            bytes,
+            is_cancelled,
+        })
+    }
+
+    /// The prompt, the ensemble that it leads, and its baselines on a split; a cancelled run leaves out what takes time.
+    fn compare(
+        &self,
+        members: &[&Outcome],
+        examples: Option<&Examples>,
+        known: Option<Evaluation>,
+    ) -> Result<SplitScores> {
+        let (plan, cancel) = (&self.plan, &self.cancel);
+        let Some(examples) = examples else { return Ok(SplitScores::default()) };
+        let mut scores = SplitScores { tuned: known, ..SplitScores::default() };
+        let roots: Vec<&[f32]> = members.iter().map(|outcome| outcome.soft_prompt.values()).collect();
+        let evaluate = |roots: &[&[f32]]| {
+            let budget = plan.config.micro_batch_tokens;
+            plan.task.evaluate_ensemble(&plan.model, roots, examples, budget, &mut |_| {})
+        };
+        if scores.tuned.is_none() && !cancel.is_cancelled() {
+            scores.tuned = Some(evaluate(&roots[..1])?);
+        }
+        if roots.len() > 1 && !cancel.is_cancelled() {
+            scores.ensemble = Some(evaluate(&roots)?);
+        }
+        if !cancel.is_cancelled() {
+            scores.bare = Some(evaluate(&[&[]])?);
+            scores.majority = plan
+                .task
+                .verbalizer()
+                .map(|labels| Evaluation::of_majority(labels.n(), plan.train.labels(), examples.labels()));
+        }
+        Ok(scores)
+    }
+}
+
+impl RunPlan {
+    /// Whether the prompt precedes the text and might as well follow it, where it could look at it.
+    #[must_use]
+    pub fn may_use_suffix(&self) -> bool {
+        self.task.method == Method::Prompt
+            && matches!(self.task.placement, Placement::Front | Placement::AfterBos)
+    }
+}
+
+/// Turns the events of training into those of the run, and keeps checkpoints.
+struct EventReporter<'a> {
+    observer: &'a dyn Observer,
+    on_event: &'a mut dyn FnMut(&Event),
+    /// Evaluations of dev, by candidate and step.
+    evaluations: BTreeMap<(usize, u64), Evaluation>,
+    n_candidates: usize,
+    checkpoints: CheckpointWriter,
+    cancel: &'a Cancel,
+    /// Page faults after the first steps, which take the buffers that all others use again.
+    faults_warm: Option<u64>,
+}
+
+/// Steps after which no more memory should be needed.
+const WARM_STEPS: u64 = 3;
+
+impl EventReporter<'_> {
+    /// A candidate's number, from 1, where there are several.
+    fn number(&self, candidate: usize) -> Option<usize> {
+        (self.n_candidates > 1).then_some(candidate + 1)
+    }
+
+    fn event(&mut self, event: &TrainEvent<'_>) -> ControlFlow<()> {
+        match event {
+            &TrainEvent::Step { candidate, made, progress } => {
+                let StepStats { step, loss, learning_rate, grad_norm, examples_per_second } = made;
+                if step == WARM_STEPS {
+                    self.faults_warm = page_faults();
+                }
+                self.checkpoints.keep(progress, self.cancel.is_cancelled(), self.observer);
+                let candidate = self.number(candidate);
+                let event =
+                    Event::Step { candidate, step, loss, learning_rate, grad_norm, examples_per_second };
+                (self.on_event)(&event);
+            }
+            &TrainEvent::Eval { candidate, step, evaluation, best, progress } => {
+                self.checkpoints.keep(progress, true, self.observer);
+                let number = self.number(candidate);
+                (self.on_event)(&Event::Eval {
+                    candidate: number,
+                    step,
+                    split: "dev",
+                    loss: evaluation.loss,
+                    accuracy: evaluation.accuracy(),
+                    best,
+                });
+                self.evaluations.insert((candidate, step), evaluation.clone());
+            }
+            &TrainEvent::Stopped { candidate, step, ended } => {
+                if let Some(candidate) = self.number(candidate) {
+                    let reason = match ended {
+                        StopReason::Dropped => "dropped",
+                        StopReason::EarlyStopped => "early-stopped",
+                        _ => "diverged",
+                    };
+                    (self.on_event)(&Event::Left { candidate, step, reason });
+                }
+            }
+            _ => {}
+        }
+        if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// What the run took of the machine's memory.
+fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let peak = peak_bytes().map(|peak| format!("at most {} resident", display::bytes(peak)));
+    let faults = faults_warm.zip(page_faults()).map(|(warm, now)| {
+        let steps = count(outcome.steps.saturating_sub(WARM_STEPS));
+        format!(
+            "{} page faults in the last {steps} steps and their evaluations",
+            count(now.saturating_sub(warm))
+        )
+    });
+    let told: Vec<String> = peak.into_iter().chain(faults).collect();
+    if told.is_empty() { Vec::new() } else { vec![("memory", told.join(", "))] }
+}
+
+/// The checkpoints of the run's checkpoints, and where the run begins.
+fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, TrainState)> {
+    let run = run_of(plan, &plan.config, plan.init(), BTreeMap::new());
+    let settings = record::determinants(&plan.model, &run, plan.start().n_virtual());
+    let checkpoints = CheckpointWriter::new(&plan.place.out, settings);
+    if !plan.place.resume {
+        checkpoints.remove(observer);
+        return Ok((checkpoints, plan.state()));
+    }
+    let progress = checkpoints.read()?;
+    observer
+        .tell("resumed", format!("after {} of {} steps", count(progress.step()), count(plan.config.steps)));
+    Ok((checkpoints, progress))
+}
+
+fn run_of<'p>(
+    plan: &'p RunPlan,
+    config: &'p TrainConfig,
+    init: &'p Init,
+    metrics: BTreeMap<String, BTreeMap<String, f64>>,
+) -> record::Run<'p> {
+    record::Run {
+        task: &plan.task,
+        truth_field: &plan.fields.truth,
+        label_names: plan.label_names.clone(),
+        config,
+        init,
+        scale: plan.scale(),
+        candidates: candidates_in_words(plan),
+        data: plan.data.clone(),
+        metrics,
+    }
+}
+
+/// The candidates in words, where there are several.
+fn candidates_in_words(plan: &RunPlan) -> Vec<String> {
+    match &plan.candidates[..] {
+        [_] => Vec::new(),
+        several => several.iter().map(PlannedCandidate::describe).collect(),
+    }
+}
+
+fn ending(plan: &RunPlan, outcome: &Outcome) -> String {
+    let (steps, asked) = (count(outcome.steps), count(plan.config.steps));
+    let kept = match outcome.best_step {
+        0 => "no step improved on the initial prompt; kept it".to_owned(),
+        step => format!("kept the prompt of step {}", count(step)),
+    };
+    match outcome.ended {
+        StopReason::Finished => format!("made all {steps} steps; {kept}"),
+        StopReason::EarlyStopped => format!(
+            "stopped after {steps} of {asked} steps: {} evaluations without a better one (--patience); {kept}",
+            plan.config.patience
+        ),
+        StopReason::Diverged { step } => {
+            format!("step {step} gave a loss or gradient that is not a number; {kept}")
+        }
+        _ => format!("interrupted after {steps} of {asked} steps; {kept}"),
+    }
+}
+
+/// Writes the prompt directory, and those of the ensemble's other members below it: their size in bytes.
+fn write(
+    plan: &RunPlan,
+    population: &Population,
+    members: &[&Outcome],
+    dev: &SplitScores,
+    test: &SplitScores,
+) -> Result<u64> {
+    let mut metrics = BTreeMap::new();
+    for (split, scores) in [("dev", dev), ("test", test)] {
+        let named = [
+            ("", &scores.tuned),
+            (".ensemble", &scores.ensemble),
+            (".bare", &scores.bare),
+            (".majority", &scores.majority),
+        ];
+        for (suffix, evaluation) in named {
+            if let Some(evaluation) = evaluation {
+                let mut numbers = numbers(evaluation);
+                let paired = scores.tuned.as_ref().and_then(|tuned| tuned.against(evaluation));
+                if let Some(paired) = paired.filter(|_| !suffix.is_empty()) {
+                    numbers.insert("p_value".to_owned(), paired.p_value());
+                }
+                metrics.insert(format!("{split}{suffix}"), numbers);
+            }
+        }
+    }
+    let (place, mut metrics) = (&plan.place, Some(metrics));
+    for (member, (outcome, &candidate)) in members.iter().zip(&population.survivors).enumerate() {
+        let how = &plan.candidates[candidate].how;
+        let config = TrainConfig { learning_rate: how.learning_rate, seed: how.seed, ..plan.config.clone() };
+        // The measured one is the first, which stands for all where it stands alone.
+        let run = run_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
+        let out = member_dir(&place.out, member);
+        record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;
+    }
+    forget_members(&place.out, members.len())?;
+    let dirs = (0..members.len()).map(|member| member_dir(&place.out, member));
+    let sizes = dirs.map(|dir| size(&dir).with_context(|| format!("cannot read {} again", dir.display())));
+    Ok(sizes.sum::<anyhow::Result<u64>>()?)
+}
+
+/// The metrics of the passport: those that are numbers.
+fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
+    let scores = Scores::of(evaluation);
+    let named = [
+        ("accuracy", scores.accuracy),
+        ("loss", Some(scores.loss)),
+        ("macro_f1", scores.macro_f1),
+        ("n", Some(scores.n as f64)),
+    ];
+    let finite =
+        |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value.filter(|v| v.is_finite())?));
+    named.into_iter().filter_map(finite).collect()
+}
+
+/// The bytes of a prompt directory.
+///
+/// # Errors
+/// If it can't be read.
+pub fn size(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for file in [crate::format::ADAPTER_FILE, crate::format::TENSORS_FILE, crate::format::PASSPORT_FILE] {
+        match std::fs::metadata(dir.join(file)) {
+            Ok(metadata) => bytes += metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}

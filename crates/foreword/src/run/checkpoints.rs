@@ -1,0 +1,82 @@
+//! Checkpoints of a run, beside where its prompt will be: written now and then, read by --resume, taken away at the end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::TrainState;
+use crate::checkpoint;
+use crate::error::Result;
+use crate::format::{CHECKPOINT_DIR, write_whole};
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::error::UserError;
+use crate::notice::Observer;
+
+/// The file in the checkpoint's directory.
+const FILE: &str = "state.safetensors";
+/// Time between two checkpoints, evaluations aside: what a crash may cost.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Whether a run that did not end has left a checkpoint under `out`.
+pub fn is_there(out: &Path) -> bool {
+    out.join(CHECKPOINT_DIR).join(FILE).exists()
+}
+
+/// Writes the checkpoints of one run.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    dir: PathBuf,
+    settings: BTreeMap<String, Value>,
+    last: Instant,
+    failed: bool,
+}
+
+impl CheckpointWriter {
+    /// For the run whose prompt will be in `out`, and which `settings` determine.
+    pub fn new(out: &Path, settings: BTreeMap<String, Value>) -> Self {
+        Self { dir: out.join(CHECKPOINT_DIR), settings, last: Instant::now(), failed: false }
+    }
+
+    /// What the last run came to.
+    pub fn read(&self) -> Result<TrainState> {
+        let path = self.dir.join(FILE);
+        let bytes = std::fs::read(&path).map_err(|error| {
+            UserError::new(format!("cannot read the checkpoint {}: {error}", path.display()))
+        })?;
+        Ok(checkpoint::decode(&bytes, &self.settings).with_context(|| path.display().to_string())?)
+    }
+
+    /// Writes a checkpoint if `now` or if the last one is old. One that can't be written costs a warning, not the run.
+    pub fn keep(&mut self, progress: &TrainState, now: bool, observer: &dyn Observer) {
+        if self.failed || !(now || self.last.elapsed() >= EVERY) {
+            return;
+        }
+        self.last = Instant::now();
+        if let Err(error) = self.write(progress) {
+            self.failed = true;
+            let resume = match self.dir.join(FILE).exists() {
+                true => "--resume will go on from the last one",
+                false => "--resume will not work",
+            };
+            observer.warn(&format!("{error:#}; the run goes on without checkpoints, so {resume}"));
+        }
+    }
+
+    fn write(&self, progress: &TrainState) -> Result<()> {
+        let bytes = checkpoint::encode(progress, &self.settings)?;
+        let dir = self.dir.display();
+        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make the directory {dir}"))?;
+        Ok(write_whole(&self.dir.join(FILE), &bytes)?)
+    }
+
+    /// Takes the checkpoint away: the run has ended, or another begins.
+    pub fn remove(&self, observer: &dyn Observer) {
+        if self.dir.exists()
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            observer.warn(&format!("cannot take away {}: {error}", self.dir.display()));
+        }
+    }
+}

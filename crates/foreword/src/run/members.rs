@@ -1,0 +1,29 @@
+//! The members of an ensemble: the best prompt in its directory, the others below it.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::format::PASSPORT_FILE;
+use anyhow::Context as _;
+
+/// The directory of member `member` of the ensemble in `out`; the first is `out` itself.
+pub fn member_dir(out: &Path, member: usize) -> PathBuf {
+    if member == 0 { out.to_owned() } else { out.join(format!("member-{}", member + 1)) }
+}
+
+/// The directories of the ensemble that is in `out` but for `out` itself.
+pub fn other_members(out: &Path) -> Vec<PathBuf> {
+    (1..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)).collect()
+}
+
+/// Takes away what an earlier, larger ensemble left in `out`: members from the one of index `n` on.
+pub fn forget_members(out: &Path, n: usize) -> Result<()> {
+    for dir in (n.max(1)..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)) {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot take away {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn is_prompt(dir: &Path) -> bool {
+    dir.join(PASSPORT_FILE).is_file()
+}

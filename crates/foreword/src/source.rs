@@ -1,0 +1,112 @@
+//! The model that a name stands for: bundled, on this machine, or in the Hugging Face hub.
+
+use std::path::Path;
+
+use crate::backbone::files::WEIGHTS;
+use crate::error::Result;
+use crate::{Bytes, ChatFiles, ModelFiles};
+use anyhow::Context as _;
+use foreword_hub::{Event, HubName, Settings};
+
+use crate::display::bytes;
+use crate::error::UserError;
+use crate::notice::{Observer, Progress};
+
+/// The files of a model. A bundled name wins, then what is here; what is not, and is called as in the hub, is fetched.
+pub fn files(name: &str, observer: &dyn Observer) -> Result<ModelFiles> {
+    if name == foreword_tiny::NAME {
+        return Ok(bundled());
+    }
+    let path = Path::new(name);
+    match HubName::parse(name) {
+        Some(hub) if !path.exists() => {
+            let settings = Settings::from_env()?;
+            let fetched = fetch(&settings, &hub, observer)
+                .with_context(|| format!("the model {name}, which is no directory here"))?;
+            of_hub(&hub, &fetched.path)
+        }
+        _ => local(path),
+    }
+}
+
+/// The files of the model that comes with the program.
+pub fn bundled() -> ModelFiles {
+    ModelFiles {
+        name: foreword_tiny::NAME.to_owned(),
+        config: foreword_tiny::CONFIG.to_vec(),
+        generation_config: None,
+        tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+        chat: ChatFiles::default(),
+        weights: vec![(WEIGHTS.to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
+        notices: Vec::new(),
+    }
+}
+
+/// The same, only where nothing has to be fetched for it and nobody has to say where it is.
+pub fn files_at_hand(name: &str) -> Option<ModelFiles> {
+    if name == foreword_tiny::NAME {
+        return Some(bundled());
+    }
+    let hub = HubName::parse(name)?;
+    let found = foreword_hub::find(&Settings::from_env().ok()?, &hub)?;
+    of_hub(&hub, &found.path).ok()
+}
+
+/// Whether a recorded name says by itself where its model is.
+pub fn is_enough(name: &str) -> bool {
+    name == foreword_tiny::NAME || HubName::parse(name).is_some()
+}
+
+/// The files of a model from the hub, which goes by the name that it was asked for by.
+fn of_hub(hub: &HubName, path: &Path) -> Result<ModelFiles> {
+    Ok(ModelFiles { name: hub.to_string(), ..local(path)? })
+}
+
+/// Whether a file calls itself GGUF.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
+/// The files of a model on this machine, wherever they come from.
+fn local(path: &Path) -> Result<ModelFiles> {
+    if path.is_dir() || (path.is_file() && is_gguf(path)) {
+        return Ok(ModelFiles::open(path)?);
+    }
+    let wrong = if path.exists() {
+        "is neither a directory nor a .gguf file"
+    } else {
+        "is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub"
+    };
+    Err(UserError::new(format!("the model {} {wrong}", path.display()))
+        .hint(format!(
+            "give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name",
+            foreword_tiny::NAME
+        ))
+        .into())
+}
+
+/// Downloads a model of the hub where it is not in the cache yet.
+fn fetch(settings: &Settings, hub: &HubName, observer: &dyn Observer) -> Result<foreword_hub::Fetched> {
+    let fetched = foreword_hub::fetch(settings, hub, &mut |event| match event {
+        Event::Unreachable { why, commit } => observer.warn(&format!(
+            "the hub could not be asked ({why}); {hub} is taken as it is in the cache, commit {commit}"
+        )),
+        Event::Begin { files, bytes: all, here } => {
+            let rest =
+                if here > 0 { format!(", {} of them here already", bytes(here)) } else { String::new() };
+            let files = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
+            observer
+                .tell("fetching", format!("{hub} from {}: {files}, {}{rest}", settings.endpoint, bytes(all)));
+            observer.progress(Progress::Fetch { total: all, here });
+        }
+        Event::Arrived { bytes } => observer.progress(Progress::Fetched { here: bytes }),
+        Event::Waiting { file } => {
+            observer.tell("fetching", format!("waiting for another process, which fetches {file}"));
+        }
+        Event::End => observer.progress(Progress::FetchEnd),
+        _ => {}
+    });
+    // Also where it failed.
+    observer.progress(Progress::FetchEnd);
+    Ok(fetched?)
+}
