@@ -16,8 +16,9 @@ mod train;
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
+use foreword::flags::{at_least_one, choice, not_negative};
 use foreword::kernels::Products;
 use foreword::settings::{Objective, Placement};
 
@@ -491,32 +492,6 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
     let mut command = build_command();
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
-}
-
-/// A closed choice by its names.
-fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Copy + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(all.iter().map(|&choice| name(choice))).try_map(|name| name.parse::<T>())
-}
-
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
-        _ => Err("not a number from 0 up".to_owned()),
-    }
-}
-
-fn below_one(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("not a number from 0 to below 1".to_owned()),
-    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -32,6 +32,8 @@ pub mod state;
 
 pub mod chat;
 pub mod encode;
+#[cfg(feature = "clap")]
+pub mod flags;
 pub mod joint;
 pub mod settings;
 pub mod task_file;

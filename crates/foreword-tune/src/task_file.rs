@@ -3,9 +3,15 @@
 use crate::settings::{
     CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
 };
+use crate::train::{
+    DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+
+#[cfg(feature = "clap")]
+use crate::flags;
 
 /// What can be wrong with a task file.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +39,24 @@ pub enum TaskFileError {
     },
 }
 
-/// Declares one table of the task file: every key optional, no other key accepted, and `overridden_by` for all.
+/// Declares one table of the task file: every key optional, no other key accepted, and `overridden_by` for all. Behind a key may
+/// stand its default, and in brackets its flag: with the feature `clap` the table is then a group of flags, whose help is the
+/// documentation of the keys.
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[doc = $field_doc:literal])* $([$($flag:tt)+])? $field:ident: $type:ty $(= $default:expr)?,)+
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct $name { $($(#[$field_doc])* pub $field: Option<$type>,)+ }
+        #[cfg_attr(feature = "clap", derive(clap::Args))]
+        pub struct $name {
+            $(
+                $(#[doc = $field_doc])*
+                $(#[cfg_attr(feature = "clap", arg($($flag)+))])?
+                pub $field: Option<$type>,
+            )+
+        }
 
         impl $name {
             /// These settings with those of `flags` in their place where there are any.
@@ -47,6 +64,25 @@ macro_rules! table {
             pub fn overridden_by(self, flags: Self) -> Self {
                 Self { $($field: flags.$field.or(self.$field),)+ }
             }
+
+            /// The defaults of the keys that have one, by name.
+            #[must_use]
+            pub fn defaults() -> Vec<(&'static str, String)> {
+                let mut defaults = Vec::new();
+                $($({
+                    let default: $type = $default;
+                    defaults.push((stringify!($field), default.to_string()));
+                })?)+
+                defaults
+            }
+
+            $($(
+                /// The setting, or its default.
+                #[must_use]
+                pub fn $field(&self) -> $type {
+                    self.$field.clone().unwrap_or($default)
+                }
+            )?)+
         }
     };
 }
@@ -118,13 +154,21 @@ table!(
 table!(
     /// `[prompt]`: the soft prompt.
     PromptTable {
-        /// What is learned.
-        method: Method,
-        /// How many rows it has.
-        virtual_tokens: usize,
+        /// What is learned: a soft prompt, rows of the model's input (prompt), or a KV prefix, keys and values of each of its
+        /// layers (prefix), which has many more numbers and costs nothing to compute
+        [long, value_name = "METHOD", value_parser = flags::choice(Method::ALL, Method::as_str)]
+        method: Method = DEFAULT_METHOD,
+        /// Number of virtual tokens, the rows of the soft prompt
+        [long, value_name = "N", value_parser = flags::at_least_one()]
+        virtual_tokens: usize = DEFAULT_VIRTUAL_TOKENS,
         /// Where it stands.
-        placement: Placement,
-        /// What its rows are at first.
+        [skip]
+        placement: Placement = DEFAULT_PLACEMENT,
+        /// Initial rows: the embeddings of a text's tokens (text:…), of the labels' (labels), of random tokens (vocab), noise
+        /// (random), training examples with their labels (demonstrations), or the rows of another prompt (from:DIR). A KV prefix
+        /// starts with the keys and values that the model makes of such rows
+        /// [default: text: and a sentence that names the labels]
+        [long, value_name = "INIT"]
         init: Init,
     }
 );
@@ -132,48 +176,75 @@ table!(
 table!(
     /// `[train]`: how it learns.
     TrainTable {
-        /// How many updates.
-        steps: u64,
-        /// Examples per step.
+        /// Number of updates
+        [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..)]
+        steps: u64 = 400,
+        /// Examples per step
+        [long, value_name = "N", value_parser = flags::at_least_one()]
         batch_size: usize,
-        /// How far a step goes.
-        learning_rate: LearningRate,
-        /// How the learning rate goes after the warm-up.
-        schedule: Schedule,
-        /// Steps, or a share of the steps, over which the learning rate rises.
-        warmup: Warmup,
-        /// The gradient's longest norm; 0: any.
-        max_grad_norm: f64,
-        /// AdamW's weight decay.
-        weight_decay: f64,
-        /// Whether each pass takes the examples in another order.
-        shuffle: bool,
-        /// Steps from one evaluation to the next; 0: only at the end.
+        /// Peak learning rate of AdamW: a number, a share of the size of the learned rows (3%), or auto: a share that fits most
+        /// models
+        [long, value_name = "RATE"]
+        learning_rate: LearningRate = LearningRate::Auto,
+        /// Learning-rate decay after the warm-up: constant, linear or cosine (to 10 %)
+        [long, value_name = "SHAPE", value_parser = flags::choice(Schedule::ALL, Schedule::as_str)]
+        schedule: Schedule = Schedule::Cosine,
+        /// Warm-up: a number of steps, or a share of all steps if below 1
+        [long, value_name = "STEPS|SHARE"]
+        warmup: Warmup = Warmup::Share(0.05),
+        /// Clip the gradient norm to this value; 0 disables clipping
+        [long, value_name = "NORM", value_parser = flags::not_negative]
+        max_grad_norm: f64 = 1.0,
+        /// AdamW's weight decay
+        [long, value_name = "DECAY", value_parser = flags::not_negative]
+        weight_decay: f64 = 0.0,
+        /// Take the examples in the order of the file in every epoch
+        [long = "no-shuffle", num_args = 0, default_missing_value = "false"]
+        shuffle: bool = true,
+        /// Steps between evaluations on dev; 0: only at the end [default: about ten evaluations a run]
+        [long, value_name = "STEPS"]
         eval_every: u64,
-        /// Evaluations without a better one before the run stops; 0: never.
-        patience: u64,
-        /// Which soft prompt is written.
-        keep: Keep,
+        /// Stop after this many evaluations in a row without a lower loss on dev; 0: never
+        [long, value_name = "N"]
+        patience: u64 = 5,
+        /// The prompt to keep: the best, with the lowest loss on dev, or the last
+        [long, value_name = "WHICH", value_parser = flags::choice(Keep::ALL, Keep::as_str)]
+        keep: Keep = Keep::Best,
         /// The most tokens computed at a time.
-        micro_batch_tokens: usize,
-        /// What the run may take of memory.
+        [skip]
+        micro_batch_tokens: usize = DEFAULT_MICRO_BATCH_TOKENS,
+        /// The most memory for the run, as 500MB or 2GB: fewer tokens at a time, and activation checkpointing where that is
+        /// needed; it changes no result [default: half of the free memory]
+        [long, value_name = "SIZE", help_heading = "Machine"]
         memory: Size,
-        /// A directory for what the model makes of texts before the learned rows and memory does not take.
+        /// Placement suffix: keep the keys and values of each text before the prompt that do not fit into memory in a temporary
+        /// file in this directory; without it they are computed again in every step. It changes no result
+        [long, value_name = "DIR", help_heading = "Machine"]
         context_cache_dir: PathBuf,
-        /// What all that is drawn by chance is drawn from.
-        seed: u64,
-        /// How many ways to learn are tried at once.
+        /// Random seed; the same seed gives the same prompt, bit for bit
+        [long, value_name = "N"]
+        seed: u64 = 0,
+        /// Train this many candidates at once and keep the best on dev, or auto: learning rates, inits and lengths vary where they
+        /// are not set, then seeds, from --seed on. The worse half stops early, and half of the rest each time after twice as
+        /// many steps
+        [long, value_name = "N"]
         candidates: CandidateCount,
-        /// How many of them learn to the end and are written.
-        ensemble: usize,
-        /// The chance with which each virtual token is left out of a step.
-        token_dropout: f64,
-        /// Noise on the rows of a step, as a share of their scale.
-        noise: f64,
-        /// How much of the average of the rows stays in each step.
-        ema_decay: f64,
-        /// How far a row may get from its init, as a share of its scale.
-        trust_region: f64,
+        /// Train this many of the candidates to the end and write them all, to answer together: the best to --out and the others
+        /// below it
+        [long, value_name = "N", value_parser = flags::at_least_one()]
+        ensemble: usize = 1,
+        /// Probability of dropping each virtual token in a step
+        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation"]
+        token_dropout: f64 = 0.0,
+        /// Standard deviation of the noise added to the rows in each step, as a share of their size
+        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation"]
+        noise: f64 = 0.0,
+        /// Evaluate and keep an exponential moving average of the rows with this decay; 0: the rows themselves
+        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation"]
+        ema_decay: f64 = 0.0,
+        /// The most that a row may move from its init, as a share of its size; 0: no limit
+        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation"]
+        trust_region: f64 = 0.0,
     }
 );
 

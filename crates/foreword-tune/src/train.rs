@@ -20,6 +20,7 @@ use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule
 use crate::shared_prefix::SharedPrefix;
 use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
+use crate::task_file::TrainTable;
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
@@ -81,25 +82,38 @@ pub struct TrainConfig {
 }
 
 impl Default for TrainConfig {
+    /// The defaults of the settings.
     fn default() -> Self {
+        Self::from(&TrainTable::default())
+    }
+}
+
+impl From<&TrainTable> for TrainConfig {
+    /// The settings, or their defaults. Where no batch size is set it depends on the examples: see [`default_batch_size`].
+    fn from(table: &TrainTable) -> Self {
         Self {
-            steps: 400,
-            batch_size: DEFAULT_BATCH_SIZE,
-            learning_rate: LearningRate::Auto,
-            schedule: Schedule::Cosine,
-            warmup: Warmup::Share(0.05),
-            max_grad_norm: 1.0,
-            weight_decay: 0.0,
-            shuffle: true,
-            eval_every: None,
-            patience: 5,
-            keep: Keep::Best,
-            seed: 0,
-            regularizers: Regularizers::default(),
+            steps: table.steps(),
+            batch_size: table.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
+            learning_rate: table.learning_rate(),
+            schedule: table.schedule(),
+            warmup: table.warmup(),
+            max_grad_norm: table.max_grad_norm(),
+            weight_decay: table.weight_decay(),
+            shuffle: table.shuffle(),
+            eval_every: table.eval_every,
+            patience: table.patience(),
+            keep: table.keep(),
+            seed: table.seed(),
+            regularizers: Regularizers {
+                token_dropout: table.token_dropout(),
+                noise: table.noise(),
+                ema_decay: table.ema_decay(),
+                trust_region: table.trust_region(),
+            },
             demonstrations: Vec::new(),
             cache_budget: CacheBudget::default(),
-            survivors: 1,
-            micro_batch_tokens: DEFAULT_MICRO_BATCH_TOKENS,
+            survivors: table.ensemble(),
+            micro_batch_tokens: table.micro_batch_tokens(),
             recompute: false,
         }
     }

@@ -17,11 +17,12 @@ use crate::settings::Init;
 use crate::verbalizer::Verbalizer;
 use crate::{Confusion, Evaluation, SoftPrompt};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::metrics::sample_deviation;
 
-pub use compare::Compared;
-pub use inspect::Inspected;
+pub use compare::compared;
+pub use inspect::inspected;
 pub use models::ModelLine;
 pub use similar::{Incomparable, SimilarLine, Similars};
 
@@ -312,11 +313,11 @@ pub struct Compiled {
 
 /// The answer of `import`.
 #[derive(Debug, Serialize)]
-pub struct Imported<'a> {
+pub struct Imported {
     /// The directory or file that was written.
     pub out: String,
     /// The format that was read.
-    pub format: &'a str,
+    pub format: String,
     /// Its virtual tokens.
     pub virtual_tokens: usize,
     /// Numbers of each virtual token.
@@ -371,111 +372,58 @@ pub struct Classified<'a> {
     pub log_likelihoods: BTreeMap<&'a str, f64>,
 }
 
-/// The answer of `explain`.
-#[derive(Debug, Serialize)]
-pub struct Explained<'a> {
-    text: &'a str,
-    label: &'a str,
-    tokens: Vec<&'a str>,
-    token_ids: Vec<u32>,
-    virtual_tokens: usize,
-    hidden: usize,
-    without: Said<'a>,
-    with: Said<'a>,
-    loss: f64,
-    gradient_norms: &'a [f64],
-    update: Update,
-    init: String,
-    run: Vec<RunRow>,
-    costs: Costs,
+/// The answer of `explain`: a walk-through of a text with its true label.
+#[must_use]
+pub fn explained(
+    text: &str,
+    labels: &Verbalizer,
+    truth: usize,
+    soft: &SoftPrompt,
+    init: &Init,
+    walk: &Walkthrough,
+) -> Value {
+    let said = |prediction: &Prediction| {
+        json!({
+            "next_tokens": prediction.next,
+            "probabilities": by_label(labels, &prediction.probabilities),
+            "log_likelihoods": by_label(labels, &prediction.log_likelihoods),
+        })
+    };
+    let (update, costs) = (&walk.update, &walk.costs);
+    let run = walk.run.iter().map(|row| {
+        json!({
+            "step": row.step, "loss": row.loss, "probability": row.probability, "distance": row.distance,
+        })
+    });
+    json!({
+        "text": text,
+        "label": labels.names()[truth],
+        "tokens": walk.tokens.iter().map(|(_, text)| text).collect::<Vec<_>>(),
+        "token_ids": walk.tokens.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+        "virtual_tokens": soft.n_virtual(),
+        "hidden": soft.width(),
+        "without": said(&walk.without),
+        "with": said(&walk.with),
+        "loss": walk.loss,
+        "gradient_norms": walk.gradient_norms,
+        "update": {
+            "rate": update.rate, "change": update.change, "before": update.before, "after": update.after,
+        },
+        "init": init.to_string(),
+        "run": run.collect::<Vec<_>>(),
+        "costs": {
+            "learned": costs.n_learned,
+            "frozen": costs.n_frozen,
+            "prompt_bytes": costs.prompt_bytes,
+            "model_bytes": costs.model_bytes,
+            "prompt_optimizer_bytes": costs.prompt_optimizer_bytes,
+            "model_optimizer_bytes": costs.model_optimizer_bytes,
+            "prompts_per_model": costs.prompts_per_model(),
+        },
+    })
 }
 
-/// What the model says next.
-#[derive(Debug, Serialize)]
-struct Said<'a> {
-    next_tokens: Vec<(&'a str, f64)>,
-    probabilities: BTreeMap<&'a str, f64>,
-    log_likelihoods: BTreeMap<&'a str, f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Update {
-    rate: f64,
-    change: f64,
-    before: f64,
-    after: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct RunRow {
-    step: u64,
-    loss: f64,
-    probability: f64,
-    distance: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Costs {
-    learned: u64,
-    frozen: u64,
-    prompt_bytes: u64,
-    model_bytes: u64,
-    prompt_optimizer_bytes: u64,
-    model_optimizer_bytes: u64,
-    prompts_per_model: u64,
-}
-
-impl<'a> Explained<'a> {
-    /// The answer for a walk-through.
-    pub fn of(
-        text: &'a str,
-        labels: &'a Verbalizer,
-        truth: usize,
-        soft: &SoftPrompt,
-        init: &Init,
-        walkthrough: &'a Walkthrough,
-    ) -> Self {
-        let names = || labels.names().iter().map(String::as_str);
-        let said = |prediction: &'a Prediction| Said {
-            next_tokens: prediction.next.iter().map(|(token, p)| (token.as_str(), *p)).collect(),
-            probabilities: names().zip(prediction.probabilities.iter().copied()).collect(),
-            log_likelihoods: names().zip(prediction.log_likelihoods.iter().copied()).collect(),
-        };
-        let (update, costs) = (&walkthrough.update, &walkthrough.costs);
-        let row = |row: &crate::explain::RunRow| RunRow {
-            step: row.step,
-            loss: row.loss,
-            probability: row.probability,
-            distance: row.distance,
-        };
-        Self {
-            text,
-            label: &labels.names()[truth],
-            tokens: walkthrough.tokens.iter().map(|(_, text)| text.as_str()).collect(),
-            token_ids: walkthrough.tokens.iter().map(|(id, _)| *id).collect(),
-            virtual_tokens: soft.n_virtual(),
-            hidden: soft.width(),
-            without: said(&walkthrough.without),
-            with: said(&walkthrough.with),
-            loss: walkthrough.loss,
-            gradient_norms: &walkthrough.gradient_norms,
-            update: Update {
-                rate: update.rate,
-                change: update.change,
-                before: update.before,
-                after: update.after,
-            },
-            init: init.to_string(),
-            run: walkthrough.run.iter().map(row).collect(),
-            costs: Costs {
-                learned: costs.n_learned,
-                frozen: costs.n_frozen,
-                prompt_bytes: costs.prompt_bytes,
-                model_bytes: costs.model_bytes,
-                prompt_optimizer_bytes: costs.prompt_optimizer_bytes,
-                model_optimizer_bytes: costs.model_optimizer_bytes,
-                prompts_per_model: costs.prompts_per_model(),
-            },
-        }
-    }
+/// Numbers by the names of their labels.
+fn by_label<'a>(labels: &'a Verbalizer, values: &[f64]) -> BTreeMap<&'a str, f64> {
+    labels.names().iter().map(String::as_str).zip(values.iter().copied()).collect()
 }

@@ -47,6 +47,7 @@ pub mod device;
 pub mod display;
 pub mod error;
 pub mod events;
+pub mod exchange;
 pub mod fields;
 mod model;
 pub mod models;
@@ -75,6 +76,9 @@ pub use foreword_tune::{
     record, regularize, score, settings, shared_prefix, similarity, state, task, task_file, template, train,
     verbalizer,
 };
+
+#[cfg(feature = "clap")]
+pub use foreword_tune::flags;
 
 pub use foreword_tune::data::{DataError, Dataset};
 pub use foreword_tune::metrics::{Confusion, Evaluation};

@@ -188,24 +188,3 @@ impl dyn Observer + '_ {
         self.progress(Progress::End);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notices_are_collected_forwarded_and_serialised() {
-        let all = Notices::default();
-        let recorder = Recorder::new(&all);
-        let observer: &dyn Observer = &recorder;
-        observer.tell("model", "a model");
-        observer.warn("doubtful");
-        let never = || unreachable!("details are not wanted");
-        observer.detail(never).unwrap();
-        let kept = recorder.into_notices();
-        assert_eq!(kept, all.take());
-        assert_eq!(kept[0].to_string(), "model     a model");
-        assert_eq!(serde_json::to_string(&kept[1]).unwrap(), r#"{"level":"warning","text":"doubtful"}"#);
-        assert!(all.take().is_empty());
-    }
-}

@@ -25,10 +25,7 @@ use crate::memory::Estimate;
 use crate::notice::{Notice, Observer, Recorder};
 use crate::prompt::format::{self, LabelFormat, PromptFormat, TaskParts};
 use crate::prompt::naming::{Named, Naming};
-use crate::regularize::Regularizers;
 use crate::settings::{Init, Method, Objective, TaskKind};
-use crate::task_file::TrainTable;
-use crate::train::{DEFAULT_METHOD, DEFAULT_PLACEMENT};
 use crate::verbalizer::label_names;
 use crate::{Dataset, Examples, Model, Resources, SoftPrompt, Task, TaskFile, TrainConfig, TrainState};
 
@@ -168,7 +165,9 @@ impl RunPlan {
         started: Instant,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let mut config = config(&file.train)?;
+        let mut config = TrainConfig::from(&file.train);
+        positive(config.micro_batch_tokens, "micro_batch_tokens")?;
+        positive(config.survivors, "ensemble")?;
         let (stated, splits) = StatedTask::find(file, splits, observer)?;
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = Model::open_with(model_name, resources, observer)?;
@@ -390,7 +389,7 @@ impl<'a> StatedTask<'a> {
     /// The task on a model.
     fn task(&self, train: &Dataset, model: &Model, observer: &dyn Observer) -> Result<Task> {
         let (file, fields) = (self.file, &self.fields);
-        let placement = file.prompt.placement.unwrap_or(DEFAULT_PLACEMENT);
+        let placement = file.prompt.placement();
         let chat = self.format.chat(model, placement, observer)?;
         let strings = LabelFormat::of(&self.format, chat.as_ref(), &file.task);
         let labels = match (fields.kind, &file.task.labels) {
@@ -409,7 +408,7 @@ impl<'a> StatedTask<'a> {
             chat,
             labels,
             text_field: fields.text.clone(),
-            method: file.prompt.method.unwrap_or(DEFAULT_METHOD),
+            method: file.prompt.method(),
             placement,
             stated: &file.task,
             recorded: None,
@@ -521,37 +520,6 @@ fn kind(file: &TaskFile) -> Result<TaskKind> {
         ),
         kind => Ok(kind),
     }
-}
-
-/// The defaults with the settings in their place.
-fn config(table: &TrainTable) -> Result<TrainConfig> {
-    let default = TrainConfig::default();
-    let micro_batch_tokens = table.micro_batch_tokens.unwrap_or(default.micro_batch_tokens);
-    Ok(TrainConfig {
-        steps: table.steps.unwrap_or(default.steps),
-        batch_size: default.batch_size,
-        learning_rate: table.learning_rate.unwrap_or(default.learning_rate),
-        schedule: table.schedule.unwrap_or(default.schedule),
-        warmup: table.warmup.unwrap_or(default.warmup),
-        max_grad_norm: table.max_grad_norm.unwrap_or(default.max_grad_norm),
-        weight_decay: table.weight_decay.unwrap_or(default.weight_decay),
-        shuffle: table.shuffle.unwrap_or(default.shuffle),
-        eval_every: table.eval_every.or(default.eval_every),
-        patience: table.patience.unwrap_or(default.patience),
-        keep: table.keep.unwrap_or(default.keep),
-        seed: table.seed.unwrap_or(default.seed),
-        micro_batch_tokens: positive(micro_batch_tokens, "micro_batch_tokens")?,
-        recompute: default.recompute,
-        regularizers: Regularizers {
-            token_dropout: table.token_dropout.unwrap_or(default.regularizers.token_dropout),
-            noise: table.noise.unwrap_or(default.regularizers.noise),
-            ema_decay: table.ema_decay.unwrap_or(default.regularizers.ema_decay),
-            trust_region: table.trust_region.unwrap_or(default.regularizers.trust_region),
-        },
-        demonstrations: default.demonstrations,
-        cache_budget: default.cache_budget,
-        survivors: positive(table.ensemble.unwrap_or(default.survivors), "ensemble")?,
-    })
 }
 
 pub(crate) fn positive(value: usize, setting: &str) -> Result<usize> {

@@ -3,10 +3,8 @@
 use clap::CommandFactory as _;
 use foreword::Template;
 use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
-use foreword::train::{
-    DEFAULT_MAX_LENGTH, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_OBJECTIVE, DEFAULT_PLACEMENT,
-    DEFAULT_VIRTUAL_TOKENS, TrainConfig,
-};
+use foreword::task_file::{PromptTable, TrainTable};
+use foreword::train::{DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 
 use super::{LowArgs, compare};
 
@@ -55,12 +53,9 @@ pub(crate) fn build_command() -> clap::Command {
     })
 }
 
-fn defaults() -> [(&'static str, String); 34] {
+fn defaults() -> Vec<(&'static str, String)> {
     let Sampling { temperature, top_k, top_p, repetition_penalty, .. } = Sampling::default();
-    let TrainConfig { steps, batch_size, learning_rate, schedule, warmup, .. } = TrainConfig::default();
-    let TrainConfig { max_grad_norm, weight_decay, patience, keep, seed, survivors, regularizers, .. } =
-        TrainConfig::default();
-    [
+    let mut defaults = vec![
         ("model", foreword::BUNDLED_MODEL.to_owned()),
         (
             "template",
@@ -71,28 +66,10 @@ fn defaults() -> [(&'static str, String); 34] {
             ),
         ),
         ("message", format!("{:?}", Template::DEFAULT_MESSAGE)),
-        ("placement", DEFAULT_PLACEMENT.to_string()),
         ("max_length", DEFAULT_MAX_LENGTH.to_string()),
         ("objective", DEFAULT_OBJECTIVE.to_string()),
-        ("method", DEFAULT_METHOD.to_string()),
-        ("virtual_tokens", DEFAULT_VIRTUAL_TOKENS.to_string()),
-        ("steps", steps.to_string()),
-        ("batch_size", format!("{batch_size}, or a quarter of the examples, at least 8, where that is less")),
-        ("learning_rate", learning_rate.to_string()),
-        ("schedule", schedule.to_string()),
-        ("warmup", warmup.to_string()),
-        ("max_grad_norm", max_grad_norm.to_string()),
-        ("weight_decay", weight_decay.to_string()),
-        ("patience", patience.to_string()),
-        ("keep", keep.to_string()),
-        ("seed", seed.to_string()),
+        ("batch_size", format!("{DEFAULT_BATCH_SIZE}, or a quarter of the examples, at least 8, where that is less")),
         ("candidates", "1".to_owned()),
-        ("ensemble", survivors.to_string()),
-        ("token_dropout", regularizers.token_dropout.to_string()),
-        ("noise", regularizers.noise.to_string()),
-        ("ema_decay", regularizers.ema_decay.to_string()),
-        ("trust_region", regularizers.trust_region.to_string()),
-        ("micro_batch_tokens", DEFAULT_MICRO_BATCH_TOKENS.to_string()),
         ("max_new_tokens", format!("{DEFAULT_MAX_NEW_TOKENS}, or half of what fits where that is less")),
         ("temperature", temperature.to_string()),
         ("top_k", top_k.to_string()),
@@ -102,7 +79,11 @@ fn defaults() -> [(&'static str, String); 34] {
         ("flips", compare::DEFAULT_FLIPS.to_string()),
         ("top", foreword::inspect::DEFAULT_TOP.to_string()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
-    ]
+    ];
+    defaults.extend(PromptTable::defaults());
+    // A switch needs none.
+    defaults.extend(TrainTable::defaults().into_iter().filter(|(name, _)| *name != "shuffle"));
+    defaults
 }
 
 #[cfg(test)]

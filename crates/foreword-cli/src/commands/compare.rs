@@ -3,7 +3,7 @@
 mod render;
 
 use foreword::compare::{CompareRequest, ComparisonSetup, compare};
-use foreword::events::Compared;
+use foreword::events::compared;
 use foreword::plan::merged;
 use foreword::{Observer, Result};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &CompareArgs, printer: &Printer) -> Result<Exit> {
     setup.tell(observer);
     let comparison = compare(&setup, observer)?;
     let verdict = render::verdict(&comparison, &setup.truths);
-    printer.json(&Compared::of(&setup, &comparison, args.flips, &verdict)?)?;
+    printer.json(&compared(&setup, &comparison, args.flips, &verdict)?)?;
     for part in render::parts(&setup, &comparison, args.flips)? {
         printer.answer(&part)?;
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use foreword::Result;
 use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
+use foreword::plan::place::real;
 use foreword::init::Sources;
 use foreword::settings::{Init, Method};
 use foreword::{LoadedPrompt, OpenRequest, PromptDirectory, Purpose, SoftPrompt, Verbalizer};
@@ -20,7 +21,7 @@ use crate::printer::Printer;
 use crate::texts::refuse_files;
 use foreword::UserError;
 use foreword::display::either;
-use foreword::events::Explained;
+use foreword::events::explained;
 use foreword::plan::candidates::label_words;
 use foreword::prompt::texts::{ExampleText, dataset};
 
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<Exit> {
     let rate = args.learning_rate.unwrap_or_else(|| default_rate(&*ready.model));
     let walkthrough = walk(&*ready.model, &ready.task, &examples, truth, (&soft, &start), rate)?;
 
-    let answer = Explained::of(&text, &to.verbalizer, truth, &soft, &began.init, &walkthrough);
+    let answer = explained(&text, &to.verbalizer, truth, &soft, &began.init, &walkthrough);
     printer.json(&answer)?;
     let story = Story {
         ready: &ready,
@@ -108,7 +109,6 @@ fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
     if path.file_name().is_none() || !folder.is_dir() {
         return Err(unwritable(&format!("{} is not a directory", folder.display())).into());
     }
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let inputs = [Some(source.prompt.as_path()), source.model.as_deref().map(Path::new)];
     if let Some(input) = inputs.into_iter().flatten().find(|input| real(input) == real(folder)) {
         return Err(unwritable(&format!("{} is read for it", input.display()))

@@ -14,7 +14,7 @@ use crate::printer::Printer;
 use foreword::UserError;
 use foreword::display::count;
 use foreword::events::Exported;
-use foreword::plan::place::check_file;
+use foreword::plan::place::{check_file, is_same};
 use foreword::prompt::read;
 
 /// Runs the verb.
@@ -46,8 +46,7 @@ pub(crate) fn run(args: &ExportArgs, printer: &Printer) -> Result<Exit> {
                 .hint("--to npy writes its rows; `foreword train --placement front` makes a prompt for PEFT")
                 .into());
             }
-            let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            if real(&args.path) == real(&args.prompt) {
+            if is_same(&args.path, &args.prompt) {
                 return Err(UserError::new(
                     "that is the prompt's own directory, whose passport would be lost",
                 )

@@ -18,7 +18,7 @@ use crate::printer::{Printer, Table};
 use crate::report::recorded;
 use foreword::UserError;
 use foreword::display::{WAYWARD, count, in_a_line, learned, visible};
-use foreword::events::Inspected;
+use foreword::events::inspected;
 use foreword::prompt::{describe, recorded_name};
 use foreword::source::files_at_hand;
 use foreword::verdict::imported_from;
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
 
     let name = model.as_ref().map_or("", |model| &model.backbone.identity().name);
     let rows = inspection.as_ref().map(|inspection| (name, inspection));
-    printer.json(&Inspected::of(args.prompt.display().to_string(), &directory, rows, labels.as_ref()))?;
+    printer.json(&inspected(&args.prompt.display().to_string(), &directory, rows, labels.as_ref()))?;
     printer.answer(&heading(args, &directory))?;
     match &directory.passport {
         Some(passport) => {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use foreword::Result;
 use foreword::format::write_whole_by;
+use foreword::backbone::Written;
 use foreword::{BackboneError, Cancel, Error, source};
 
 use crate::args::QuantiseArgs;
@@ -57,6 +58,12 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
             "GGUF has no words for this tokenizer: it is in the file whole, which Foreword reads, but llama.cpp will not find one",
         );
     }
+    show(args, &written, printer)?;
+    Ok(Exit::Done)
+}
+
+/// The answer.
+fn show(args: &QuantiseArgs, written: &Written, printer: &Printer) -> Result<()> {
     printer.json(&Quantised {
         out: args.file.display().to_string(),
         to: args.to.as_str(),
@@ -82,7 +89,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
             args.to.as_str()
         ));
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn tensors_in_words(n: usize) -> String {

@@ -5,6 +5,7 @@ mod few_shot;
 use std::path::{Path, PathBuf};
 
 use foreword::plan::data::is_standard_input;
+use foreword::plan::place::real;
 use foreword::plan::{default_out, settings};
 use foreword::settings::TaskKind;
 use foreword::{Place, Result, RunPlan, RunResult, TaskFile, UserError};
@@ -81,7 +82,6 @@ fn log(args: &TrainArgs, file: &TaskFile, place: &Place) -> Result<Option<Log>> 
 
 /// A log must not take the place of what the run reads or of what it writes.
 fn refuse_overwriting<'a>(log: &Path, inputs: impl Iterator<Item = &'a PathBuf>, out: &Path) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let log_dir = real(log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     let is_input = inputs.into_iter().any(|input| log.exists() && real(input) == real(log));
     if is_input || log_dir == real(out) {

@@ -21,7 +21,6 @@ use crate::prompt::naming::Naming;
 use crate::prompt::open::{self, NONE, OpenRequest, Resolved};
 use crate::run::size;
 use crate::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
-use crate::task_file::TrainTable;
 use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use crate::verbalizer::label_names;
 use crate::{
@@ -109,8 +108,6 @@ pub struct ComparisonSetup {
     pub calibrate: Option<CalibrationMethod>,
     /// Most tokens computed at a time.
     pub budget: usize,
-    /// What a step of training may take of memory.
-    pub room: TrainTable,
 }
 
 impl ComparisonSetup {
@@ -159,11 +156,6 @@ impl ComparisonSetup {
             .map(|(path, directory)| opener.prompt(path, directory, &test, observer))
             .collect::<Result<_>>()?;
         let micro_batch_tokens = request.resources.micro_batch_tokens;
-        let room = TrainTable {
-            memory: file.train.memory,
-            micro_batch_tokens: micro_batch_tokens.or(file.train.micro_batch_tokens),
-            ..TrainTable::default()
-        };
         Ok(Self {
             model_name,
             model,
@@ -179,7 +171,6 @@ impl ComparisonSetup {
             shots: request.shots,
             calibrate: request.calibrate,
             budget: micro_batch_tokens.unwrap_or(DEFAULT_MICRO_BATCH_TOKENS),
-            room,
         })
     }
 

@@ -85,8 +85,8 @@ pub fn fit(
     Ok(estimate)
 }
 
-/// The same without a word: what it then takes, and what it may take, which may be less.
-pub fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Model) -> (Estimate, u64) {
+/// The same without a word: the estimate, and the limit, which may be less.
+fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Model) -> (Estimate, u64) {
     let free = || free_bytes(model).map(|free| free / 2);
     let limit = asked.memory.map(|size| size.0).or_else(free).unwrap_or(u64::MAX);
     if asked.micro_batch_tokens.is_some() {

@@ -14,6 +14,7 @@ use crate::error::UserError;
 use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::plan::data;
+use crate::plan::place::is_same;
 use crate::prompt as prompts;
 use crate::prompt::naming::Naming;
 
@@ -169,11 +170,6 @@ pub fn save(
 
 fn needless(method: &str) -> UserError {
     UserError::new(format!("--calibrate {method} is fitted on no file")).hint("leave --calibrate-on out")
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(a) == real(b)
 }
 
 /// The texts of a file, with their labels where those are wanted.

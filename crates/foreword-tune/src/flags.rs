@@ -1,0 +1,39 @@
+//! Parsers of command-line values, for the tables of settings that are groups of flags too.
+
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+
+/// A closed choice by its names.
+pub fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|&choice| name(choice))).try_map(|name| name.parse::<T>())
+}
+
+/// A whole number from 1 up.
+#[must_use]
+pub fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// A number from 0 up.
+///
+/// # Errors
+/// If it is none.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("not a number from 0 up".to_owned()),
+    }
+}
+
+/// A number from 0 to below 1.
+///
+/// # Errors
+/// If it is none.
+pub fn below_one(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to below 1".to_owned()),
+    }
+}

@@ -1,0 +1,240 @@
+//! Prompts made of prompts: compiled to KV prefixes, imported from other tools, compared with each other.
+
+use std::path::{Path, PathBuf};
+
+use crate::chat::Chat;
+use crate::display::learned;
+use crate::error::{Result, UserError};
+use crate::events::{Compiled, Imported};
+use crate::format::foreign::{Foreign, import as read_foreign};
+use crate::format::{PeftTask, TENSORS_FILE};
+use crate::notice::Observer;
+use crate::plan::place::is_same;
+use crate::prefix::{compile, compile_below};
+use crate::prompt::format::{LabelFormat, PromptFormat, TaskParts, in_words};
+use crate::prompt::open::{describe, model_name, read};
+use crate::record::same_model;
+use crate::run::members::other_members;
+use crate::settings::{Method, Placement, TaskKind};
+use crate::similarity::{Similarity, similarity};
+use crate::task_file::TaskTable;
+use crate::{Model, Place, PromptDirectory, Resources, TaskFile, record};
+
+/// A soft prompt compiled.
+#[derive(Debug)]
+pub struct CompiledPrompt {
+    /// The answer for programs.
+    pub line: Compiled,
+    /// Bytes of the soft prompt's rows.
+    pub bytes_before: u64,
+}
+
+/// Writes the keys and values that a model makes of the soft prompt in `prompt` as a KV prefix.
+///
+/// # Errors
+/// If it is none, its model can't be found, or it stands below the texts.
+pub fn compile_prompt(
+    prompt: &Path,
+    model: Option<&str>,
+    place: impl FnOnce() -> Result<Place>,
+    resources: &Resources,
+    observer: &dyn Observer,
+) -> Result<CompiledPrompt> {
+    let directory = read(prompt)?;
+    if directory.method() == Method::Prefix {
+        return Err(UserError::new(format!("{} is a KV prefix already", prompt.display())).into());
+    }
+    let place = place()?;
+    if is_same(&place.out, prompt) {
+        return Err(UserError::new("--out is the soft prompt's own directory")
+            .hint("give another directory: the soft prompt is what training can go on from")
+            .into());
+    }
+    let name = model_name(prompt, model, Some(&directory))?;
+    let model = Model::open_with(&name, resources, observer)?;
+    for warning in record::check_fit(&directory, &model)? {
+        observer.warn(&describe(&warning));
+    }
+    let others = other_members(prompt).len();
+    if others > 0 {
+        observer.warn(&format!(
+            "the prompt leads an ensemble: it is compiled alone, without the {others} below it"
+        ));
+    }
+    let compiled = compiled(directory, &model)?;
+    let (virtual_tokens, width) = (compiled.rows.n_virtual(), compiled.rows.width());
+    compiled.write(&place.out, place.overwrite)?;
+    let size = |dir: &Path| std::fs::metadata(dir.join(TENSORS_FILE)).map_or(0, |metadata| metadata.len());
+    let out = place.out.display().to_string();
+    let line = Compiled { out, virtual_tokens, width, bytes: size(&place.out) };
+    Ok(CompiledPrompt { line, bytes_before: size(prompt) })
+}
+
+fn compiled(directory: PromptDirectory, model: &Model) -> Result<PromptDirectory> {
+    let placement = directory.passport.as_ref().map_or(Placement::Front, |passport| passport.task.placement);
+    let recorded = directory.passport.as_ref().and_then(|passport| passport.task.chat.as_ref());
+    let chat = recorded.map(|chat| Chat::of_record(model, chat, placement)).transpose()?;
+    let rows = match (&chat, placement) {
+        (Some(chat), Placement::AfterBos | Placement::System) => {
+            compile_below(model, chat.leading(), &directory.rows)?
+        }
+        _ => compile(model, placement, &directory.rows)?,
+    };
+    let adapter = record::adapter(model, (Method::Prefix, placement), rows.n_virtual())?;
+    let mut passport = directory.passport;
+    if let Some(passport) = &mut passport {
+        let training = &mut passport.training;
+        (training.method, training.width) = (Method::Prefix, rows.width());
+        training.settings.insert(record::COMPILED_FROM.to_owned(), passport.tensors_digest.clone().into());
+    }
+    Ok(PromptDirectory { rows, adapter, passport })
+}
+
+/// A prompt of another tool imported.
+#[derive(Debug)]
+pub struct ImportedPrompt {
+    /// The answer for programs.
+    pub line: Imported,
+    /// What is learned.
+    pub method: Method,
+    /// Whether it can be used as from PEFT, with a model and a task that are stated each time.
+    pub is_as_from_peft: bool,
+}
+
+/// Writes a prompt directory of a prompt of another tool. With a model in `stated` the prompt is checked and gets a passport with
+/// the task that is stated. `number`: which task of a multitask prompt.
+///
+/// # Errors
+/// If it can't be read, or does not fit the model.
+pub fn import_prompt(
+    path: &Path,
+    number: Option<usize>,
+    stated: &TaskFile,
+    place: &Place,
+    resources: &Resources,
+    observer: &dyn Observer,
+) -> Result<ImportedPrompt> {
+    let foreign = read_foreign(path, number)?;
+    let model = stated.model.as_deref().map(|name| Model::open_with(name, resources, observer)).transpose()?;
+    for note in &foreign.notes {
+        observer.warn(&format!("{}: {note}", path.display()));
+    }
+    let Foreign { rows, format, .. } = &foreign;
+    let (virtual_tokens, width, format) = (rows.n_virtual(), rows.width(), format.clone());
+    let is_for_a_decoder = foreign.adapter.task != Some(PeftTask::Seq2SeqLm);
+    let directory = match &model {
+        Some(model) => on_model(stated, foreign, model, observer)?,
+        None => alone(stated, foreign, observer)?,
+    };
+    let method = directory.method();
+    directory.write(&place.out, place.overwrite)?;
+    let (out, passport) = (place.out.display().to_string(), model.is_some());
+    let line = Imported { out, format, virtual_tokens, width, passport };
+    Ok(ImportedPrompt { line, method, is_as_from_peft: !passport && is_for_a_decoder })
+}
+
+/// What nothing is known of but its rows.
+fn alone(stated: &TaskFile, foreign: Foreign, observer: &dyn Observer) -> Result<PromptDirectory> {
+    if stated.task != TaskTable::default() || stated.prompt.placement.is_some() {
+        return Err(UserError::new(
+            "a template, labels or a placement are kept in a passport, which belongs to a model",
+        )
+        .hint("give the model with --model, or leave them out and give them when the prompt is used")
+        .into());
+    }
+    if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
+        observer.warn(&format!(
+            "the prompt was made for an encoder-decoder model{}, which Foreword does not run: its rows are kept, and no \
+             decoder knows what they mean",
+            foreign.adapter.base_model.as_ref().map_or(String::new(), |name| format!(", {name}"))
+        ));
+    }
+    Ok(PromptDirectory { rows: foreign.rows, adapter: Some(foreign.adapter), passport: None })
+}
+
+/// A prompt for a model, with the task that the flags state.
+fn on_model(
+    stated: &TaskFile,
+    foreign: Foreign,
+    model: &Model,
+    observer: &dyn Observer,
+) -> Result<PromptDirectory> {
+    if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
+        let made_for = foreign.adapter.base_model.as_deref().unwrap_or("one that it does not name");
+        let name = &model.backbone.identity().name;
+        return Err(UserError::new(format!(
+            "the prompt was made for an encoder-decoder model, {made_for}, and {name} is a decoder"
+        ))
+        .hint("without --model its rows are kept as they are, for other tools")
+        .into());
+    }
+    let directory = PromptDirectory { rows: foreign.rows, adapter: Some(foreign.adapter), passport: None };
+    record::check_fit(&directory, model)?;
+    let labels = stated.task.labels.as_ref();
+    let kind = if labels.is_some() { TaskKind::Classification } else { TaskKind::Generation };
+    let format = PromptFormat::find(&stated.task, None, kind, None)?;
+    let placement = stated.prompt.placement();
+    let chat = format.chat(model, placement, observer)?;
+    let strings = LabelFormat::of(&format, chat.as_ref(), &stated.task);
+    let labels = labels.map(|labels| strings.stated(labels, observer));
+    let method = directory.method();
+    let (text_field, recorded, stated) = (None, None, &stated.task);
+    let parts = TaskParts { format, chat, labels, text_field, method, placement, stated, recorded };
+    let task = parts.build(model, &())?;
+    observer.tell("template", in_words(&task.template, task.chat.as_ref()));
+    if kind == TaskKind::Generation {
+        observer.tell("task", "to write texts; --labels names labels to choose from");
+    }
+    Ok(record::imported(model, &task, directory.rows, &foreign.format)?)
+}
+
+/// A prompt and others of the same model.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// The name of the model.
+    pub model: String,
+    /// The others, nearest first.
+    pub near: Vec<(PathBuf, PromptDirectory, Similarity)>,
+    /// Those that can't be compared, and why.
+    pub not_comparable: Vec<(PathBuf, String)>,
+}
+
+/// Compares the prompt in a directory with those in others; itself is left out.
+///
+/// # Errors
+/// If nothing says which model it was made for.
+pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
+    let one = read(prompt)?;
+    let Some(passport) = &one.passport else {
+        return Err(UserError::new(format!(
+            "the prompt {} has no foreword.json, so nothing says which model it was made for",
+            prompt.display()
+        ))
+        .hint("only prompts that Foreword trained can be compared")
+        .into());
+    };
+    let (mut near, mut not_comparable) = (Vec::new(), Vec::new());
+    for path in others.iter().filter(|path| !is_same(path, prompt)) {
+        match compared(&one, path) {
+            Ok((other, found)) => near.push((path.clone(), other, found)),
+            Err(why) => not_comparable.push((path.clone(), why)),
+        }
+    }
+    // The earlier of equals stays first.
+    near.sort_by(|a, b| b.2.pooled.total_cmp(&a.2.pooled));
+    Ok(Neighbours { model: passport.base_model.name.clone(), near, not_comparable })
+}
+
+/// How near another prompt is, or why that can't be said.
+fn compared(one: &PromptDirectory, path: &Path) -> Result<(PromptDirectory, Similarity), String> {
+    let other = read(path).map_err(|error| error.to_string())?;
+    let (Some(passport), Some(of)) = (&one.passport, &other.passport) else {
+        return Err("it has no foreword.json, so nothing says which model it was made for".to_owned());
+    };
+    same_model(&passport.base_model, &of.base_model)?;
+    if one.method() != other.method() {
+        return Err(format!("it is a {}, and the other is not", learned(other.method())));
+    }
+    let found = similarity(&one.rows, &other.rows).ok_or("its rows have another width")?;
+    Ok((other, found))
+}

@@ -1,0 +1,60 @@
+//! Whether a recorded prompt is worth it.
+
+use foreword::verdict::Verdict;
+use std::collections::BTreeMap;
+
+/// What metrics of this many examples come to; the baselines with their tests.
+fn told(split: &str, n: f64, tuned: f64, baselines: &[(&str, f64, Option<f64>)]) -> String {
+    let scores = |accuracy, p_value: Option<f64>| {
+        let p_value = p_value.map(|p_value| ("p_value".to_owned(), p_value));
+        let always = [("accuracy".to_owned(), accuracy), ("n".to_owned(), n)];
+        always.into_iter().chain(p_value).collect::<BTreeMap<_, _>>()
+    };
+    let baselines = baselines
+        .iter()
+        .map(|&(name, accuracy, p_value)| (format!("{split}.{name}"), scores(accuracy, p_value)));
+    let metrics = baselines.chain([(split.to_owned(), scores(tuned, None))]).collect();
+    Verdict::of(&metrics).map_or_else(String::new, |verdict| verdict.to_string())
+}
+
+#[test]
+fn a_prompt_is_praised_only_where_it_is_better_and_not_by_chance() {
+    let bare = |n, tuned, bare, p_value| told("test", n, tuned, &[("bare", bare, p_value)]);
+    assert!(bare(200.0, 0.5, 0.5, Some(1.0)).contains("no better than the bare model"));
+    assert!(bare(200.0, 0.81, 0.77, Some(0.2)).contains("by 4.0 points, which on so few may be chance"));
+    assert!(bare(200.0, 0.81, 0.77, Some(0.04)).contains("more than chance gives"));
+    // Without a test, by both intervals.
+    assert!(bare(200.0, 0.81, 0.75, None).contains("may be chance"));
+    assert!(bare(12.0, 0.5, 0.25, None).contains("may be chance"));
+    assert!(bare(2000.0, 0.81, 0.75, None).contains("more than chance gives"));
+    assert!(
+        told("dev", 2000.0, 0.81, &[("bare", 0.7, None)])
+            .starts_with("On the 2,000 dev examples it beats")
+    );
+    assert_eq!(told("train", 10.0, 1.0, &[("bare", 0.0, None)]), "");
+}
+
+#[test]
+fn a_prompt_is_held_against_the_better_baseline() {
+    let told =
+        |tuned| told("test", 500.0, tuned, &[("bare", 0.72, Some(1e-6)), ("majority", 0.84, Some(0.3))]);
+    assert!(
+        told(0.81).contains("no better than always giving the most frequent label"),
+        "{}",
+        told(0.81)
+    );
+    assert!(
+        told(0.85).contains("beats always giving the most frequent label by 1.0 points, which on so few")
+    );
+}
+
+#[test]
+fn a_prompt_that_writes_is_praised_for_a_lower_loss() {
+    let told = |tuned, bare| {
+        let scores = |loss| BTreeMap::from([("loss".to_owned(), loss), ("n".to_owned(), 50.0)]);
+        let metrics = [("test".to_owned(), scores(tuned)), ("test.bare".to_owned(), scores(bare))];
+        Verdict::of(&metrics.into()).unwrap().to_string()
+    };
+    assert!(told(1.0, 2.0).contains("1.000 against 2.000 nats a token (perplexity 2.72 against 7.39)"));
+    assert!(told(2.0, 1.0).contains("no better than the bare model"));
+}
