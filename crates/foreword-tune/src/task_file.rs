@@ -3,9 +3,7 @@
 use crate::settings::{
     CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
 };
-use crate::train::{
-    DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
-};
+use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -49,7 +47,6 @@ macro_rules! table {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[cfg_attr(feature = "clap", derive(clap::Args))]
         pub struct $name {
             $(
                 $(#[doc = $field_doc])*
@@ -68,12 +65,10 @@ macro_rules! table {
             /// The defaults of the keys that have one, by name.
             #[must_use]
             pub fn defaults() -> Vec<(&'static str, String)> {
-                let mut defaults = Vec::new();
-                $($({
+                Vec::from([$($({
                     let default: $type = $default;
-                    defaults.push((stringify!($field), default.to_string()));
-                })?)+
-                defaults
+                    (stringify!($field), default.to_string())
+                },)?)+])
             }
 
             $($(
@@ -153,6 +148,7 @@ table!(
 
 table!(
     /// `[prompt]`: the soft prompt.
+    #[cfg_attr(feature = "clap", derive(clap::Args))]
     PromptTable {
         /// What is learned: a soft prompt, rows of the model's input (prompt), or a KV prefix, keys and values of each of its
         /// layers (prefix), which has many more numbers and costs nothing to compute
@@ -175,6 +171,7 @@ table!(
 
 table!(
     /// `[train]`: how it learns.
+    #[cfg_attr(feature = "clap", derive(clap::Args))]
     TrainTable {
         /// Number of updates
         [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..)]

@@ -115,7 +115,8 @@ pub fn import_prompt(
     observer: &dyn Observer,
 ) -> Result<ImportedPrompt> {
     let foreign = read_foreign(path, number)?;
-    let model = stated.model.as_deref().map(|name| Model::open_with(name, resources, observer)).transpose()?;
+    let model =
+        stated.model.as_deref().map(|name| Model::open_with(name, resources, observer)).transpose()?;
     for note in &foreign.notes {
         observer.warn(&format!("{}: {note}", path.display()));
     }

@@ -16,7 +16,7 @@ fn main() -> Result<()> {
 }
 
 /// Trains a prompt of the bundled model with the defaults of the program, and uses it.
-pub fn train_and_classify(data: &Path, out: &Path) -> Result<()> {
+pub(crate) fn train_and_classify(data: &Path, out: &Path) -> Result<()> {
     let mut settings = TaskFile::default();
     settings.data.train = Some(data.to_owned());
     settings.train.steps = Some(40);
@@ -25,7 +25,11 @@ pub fn train_and_classify(data: &Path, out: &Path) -> Result<()> {
         println!("{notice}");
     }
     let result = run.start(&mut |_| {})?;
-    println!("best step {}, dev {:?}", result.outcome.best_step, result.dev.tuned.and_then(|dev| dev.accuracy()));
+    println!(
+        "best step {}, dev {:?}",
+        result.outcome.best_step,
+        result.dev.tuned.and_then(|dev| dev.accuracy())
+    );
 
     let prompt = LoadedPrompt::open(out)?;
     for prediction in prompt.classify(&["The movie was fantastic.", "I want my two hours back."])? {
@@ -35,7 +39,7 @@ pub fn train_and_classify(data: &Path, out: &Path) -> Result<()> {
 }
 
 /// Another thread cancels the run after its fifth step; a second run goes on from there.
-pub fn cancel_and_resume(data: &Path, out: &Path) -> Result<()> {
+pub(crate) fn cancel_and_resume(data: &Path, out: &Path) -> Result<()> {
     let mut settings = TaskFile::default();
     settings.data.train = Some(data.to_owned());
     settings.train.steps = Some(20);

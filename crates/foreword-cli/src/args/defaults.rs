@@ -68,7 +68,10 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("message", format!("{:?}", Template::DEFAULT_MESSAGE)),
         ("max_length", DEFAULT_MAX_LENGTH.to_string()),
         ("objective", DEFAULT_OBJECTIVE.to_string()),
-        ("batch_size", format!("{DEFAULT_BATCH_SIZE}, or a quarter of the examples, at least 8, where that is less")),
+        (
+            "batch_size",
+            format!("{DEFAULT_BATCH_SIZE}, or a quarter of the examples, at least 8, where that is less"),
+        ),
         ("candidates", "1".to_owned()),
         ("max_new_tokens", format!("{DEFAULT_MAX_NEW_TOKENS}, or half of what fits where that is less")),
         ("temperature", temperature.to_string()),

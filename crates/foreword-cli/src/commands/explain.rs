@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use foreword::Result;
 use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
-use foreword::plan::place::real;
 use foreword::init::Sources;
+use foreword::plan::place::real;
 use foreword::settings::{Init, Method};
 use foreword::{LoadedPrompt, OpenRequest, PromptDirectory, Purpose, SoftPrompt, Verbalizer};
 

@@ -1,6 +1,5 @@
 //! `foreword export`: writes a prompt for other tools.
 
-use std::path::Path;
 
 use foreword::Result;
 use foreword::format::foreign::to_npy;

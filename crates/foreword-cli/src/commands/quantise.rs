@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use foreword::Result;
-use foreword::format::write_whole_by;
 use foreword::backbone::Written;
+use foreword::format::write_whole_by;
 use foreword::{BackboneError, Cancel, Error, source};
 
 use crate::args::QuantiseArgs;

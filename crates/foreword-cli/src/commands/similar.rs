@@ -20,11 +20,7 @@ pub(crate) fn run(args: &SimilarArgs, printer: &Printer) -> Result<Exit> {
         similar: lines.collect(),
         not_comparable: not_comparable.iter().map(|(path, why)| Incomparable::of(path, why)).collect(),
     })?;
-    printer.answer(&format!(
-        "nearest to {}, a prompt of {}:",
-        args.prompt.display(),
-        model
-    ))?;
+    printer.answer(&format!("nearest to {}, a prompt of {}:", args.prompt.display(), model))?;
     let mut table = Table::new(["", "means", "best matches", "virtual tokens", "  trained for"]);
     for (path, other, found) in &near {
         table.row([

@@ -99,9 +99,10 @@ fn verdict(verdict: Verdict) -> Value {
 fn row(found: &InspectedRow, labels: Option<&Verbalizer>) -> Value {
     let names = labels.map_or(&[][..], Verbalizer::names);
     let label_cosines: BTreeMap<_, _> = names.iter().zip(&found.labels).collect();
-    let nearest = found.nearest.iter().map(|near| {
-        json!({ "token": near.text, "token_id": near.token, "cosine": near.cosine })
-    });
+    let nearest = found
+        .nearest
+        .iter()
+        .map(|near| json!({ "token": near.text, "token_id": near.token, "cosine": near.cosine }));
     json!({
         "norm": found.norm,
         "relative_norm": found.relative_norm,

@@ -47,10 +47,7 @@ fn a_full_disk_is_nobodys_fault() {
 #[test]
 fn a_cause_is_said_once() {
     let error = DataError::Io { path: PathBuf::from("a.csv"), source: io_error() };
-    assert_eq!(
-        Error::from(anyhow::Error::from(error)).to_string(),
-        "cannot read a.csv: the disk is full"
-    );
+    assert_eq!(Error::from(anyhow::Error::from(error)).to_string(), "cannot read a.csv: the disk is full");
     let error = FormatError::Io { action: "write", path: PathBuf::from("p"), source: io_error() };
     assert_eq!(Error::from(anyhow::Error::from(error)).to_string(), "cannot write p: the disk is full");
 }
@@ -59,8 +56,5 @@ fn a_cause_is_said_once() {
 fn an_error_keeps_its_hint() {
     let error = Error::from(UserError::new("wrong").hint("try this"));
     assert_eq!(error.hint().as_deref(), Some("try this"));
-    assert_eq!(
-        Error::from(anyhow::Error::new(error).context("more")).hint().as_deref(),
-        Some("try this")
-    );
+    assert_eq!(Error::from(anyhow::Error::new(error).context("more")).hint().as_deref(), Some("try this"));
 }

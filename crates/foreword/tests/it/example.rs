@@ -1,9 +1,8 @@
 //! The example program of the library does what it says.
 
-
 use std::path::Path;
 
-#[allow(dead_code, clippy::print_stdout, reason = "a program")]
+#[allow(dead_code, clippy::print_stdout, unreachable_pub, reason = "a program")]
 #[path = "../../../../examples/library/src/main.rs"]
 mod program;
 

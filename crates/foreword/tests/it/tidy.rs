@@ -1,6 +1,5 @@
 //! The rules of the repository that a compiler can't hold: arrows between crates, first lines, forbidden words.
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -28,8 +28,7 @@ fn a_prompt_is_praised_only_where_it_is_better_and_not_by_chance() {
     assert!(bare(12.0, 0.5, 0.25, None).contains("may be chance"));
     assert!(bare(2000.0, 0.81, 0.75, None).contains("more than chance gives"));
     assert!(
-        told("dev", 2000.0, 0.81, &[("bare", 0.7, None)])
-            .starts_with("On the 2,000 dev examples it beats")
+        told("dev", 2000.0, 0.81, &[("bare", 0.7, None)]).starts_with("On the 2,000 dev examples it beats")
     );
     assert_eq!(told("train", 10.0, 1.0, &[("bare", 0.0, None)]), "");
 }
@@ -38,11 +37,7 @@ fn a_prompt_is_praised_only_where_it_is_better_and_not_by_chance() {
 fn a_prompt_is_held_against_the_better_baseline() {
     let told =
         |tuned| told("test", 500.0, tuned, &[("bare", 0.72, Some(1e-6)), ("majority", 0.84, Some(0.3))]);
-    assert!(
-        told(0.81).contains("no better than always giving the most frequent label"),
-        "{}",
-        told(0.81)
-    );
+    assert!(told(0.81).contains("no better than always giving the most frequent label"), "{}", told(0.81));
     assert!(
         told(0.85).contains("beats always giving the most frequent label by 1.0 points, which on so few")
     );
