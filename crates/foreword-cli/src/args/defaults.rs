@@ -47,7 +47,8 @@ pub(crate) fn build_command() -> clap::Command {
         }
         // A negative number is a wrong value, which the flag's own message is about.
         verb.mut_args(|arg| {
-            let takes_value = !arg.is_positional() && arg.get_action().takes_values();
+            let takes_one = arg.get_num_args().is_none_or(|n| n.max_values() > 0);
+            let takes_value = !arg.is_positional() && arg.get_action().takes_values() && takes_one;
             if takes_value { arg.allow_negative_numbers(true) } else { arg }
         })
     })

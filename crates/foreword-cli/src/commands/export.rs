@@ -1,6 +1,5 @@
 //! `foreword export`: writes a prompt for other tools.
 
-
 use foreword::Result;
 use foreword::format::foreign::to_npy;
 use foreword::format::write_whole;
