@@ -7,7 +7,7 @@ use foreword_backbone::{Backbone, ModelFiles};
 use foreword_kernels::{Bytes, Cpu};
 use proptest::prelude::*;
 
-use crate::golden::{Golden, root, tiny_models};
+use crate::golden::{Files as _, Golden, root, tiny_models};
 
 /// A copy of a model in a new directory.
 fn copy(model: &str) -> tempfile::TempDir {

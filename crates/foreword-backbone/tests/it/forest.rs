@@ -3,7 +3,7 @@
 use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output, Taped};
 use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock, Source, Span, Token};
 
-use crate::golden::{Golden, models, tiny_models};
+use crate::golden::{Files as _, Golden, models, tiny_models};
 
 const TEXTS: [&[Token]; 3] = [&[3, 9, 27, 81], &[5, 25], &[7, 49, 2, 14, 98, 11]];
 const N_VIRTUAL: usize = 3;

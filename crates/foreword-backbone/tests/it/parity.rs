@@ -3,7 +3,7 @@
 use foreword_backbone::{Backbone, Input, Taped};
 use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock};
 
-use crate::golden::{Golden, models, tiny_models};
+use crate::golden::{Files as _, Golden, models, tiny_models};
 
 fn check<B: Backend>(what: &str, backbone: &Backbone<B>, rows: B::Rows, wanted: &[usize], expected: &[f32]) {
     let mut forest = Forest::new();
@@ -23,12 +23,12 @@ fn model<B: Backend>(name: &str, backend: B) {
     for text in golden.numbers("logits_texts") {
         let ids = golden.ids(text);
         let all: Vec<usize> = (0..ids.len()).collect();
-        let (expected, _) = golden.tensor(&format!("logits.{text}"));
+        let (expected, _) = golden.array(&format!("logits.{text}"));
         check(&format!("{name}, text {text}"), &backbone, backbone.embed(&ids), &all, &expected);
     }
-    let (prompt, shape) = golden.tensor("soft_prompt");
+    let (prompt, shape) = golden.array("soft_prompt");
     for placement in ["bare", "front"] {
-        let (expected, _) = golden.tensor(&format!("last_logits.{placement}"));
+        let (expected, _) = golden.array(&format!("last_logits.{placement}"));
         let texts = golden.numbers("last_logits_texts");
         for (text, expected) in texts.into_iter().zip(expected.chunks_exact(backbone.spec().vocab)) {
             let n_virtual = if placement == "front" { shape[0] } else { 0 };

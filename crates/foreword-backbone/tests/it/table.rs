@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use foreword_kernels::{Cpu, RowBlock as _};
 use serde_json::Value;
 
-use crate::golden::{Golden, root, tiny_models};
+use crate::golden::{Files as _, Golden, root, tiny_models};
 
 /// What `Spec::canonical` says of every decoder; the rest is what few have.
 const USUAL: [&str; 17] = [
@@ -65,7 +65,7 @@ fn table() -> String {
         let files = golden.files().unwrap();
         let config: Value = serde_json::from_slice(&files.config).unwrap();
         let backbone = golden.backbone(Cpu::new(1).unwrap()).unwrap();
-        let (_, shape) = golden.tensor("soft_prompt");
+        let (_, shape) = golden.array("soft_prompt");
         assert_eq!(backbone.embed(&[0]).width(), shape[1]);
         let words = special(&backbone.spec().canonical());
         let words = if words.is_empty() { "—".to_owned() } else { words.join(", ") };

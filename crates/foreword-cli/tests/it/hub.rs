@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::scene::{Ran, Scene, model, root, sentences};
-use crate::stand_in::{Faults, StandIn};
+use foreword_testkit::stand_in::{Faults, StandIn};
 
 /// Puts a tiny model there as `org/tiny`.
 fn put(hub: &StandIn, model: &str) -> String {

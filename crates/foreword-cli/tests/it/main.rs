@@ -8,9 +8,6 @@
 
 mod scene;
 mod schema;
-#[path = "../../../foreword-hub/tests/it/stand_in.rs"]
-#[allow(dead_code, reason = "the hub's own tests have use for more of it")]
-mod stand_in;
 
 mod calibration;
 mod compare;

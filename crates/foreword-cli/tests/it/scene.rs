@@ -7,10 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde::de::DeserializeOwned;
 
-/// The root of the workspace.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
+pub(crate) use foreword_testkit::root;
 
 /// A tiny random model.
 pub(crate) fn model(name: &str) -> String {

@@ -4,7 +4,7 @@ use std::fs;
 
 use foreword_hub::{Cached, HubError, HubName, Settings, cached, find};
 
-use crate::stand_in::{Faults, StandIn, hex};
+use foreword_testkit::stand_in::{Faults, StandIn, hex};
 use crate::{Scene, names, weights};
 
 #[test]

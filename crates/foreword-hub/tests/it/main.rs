@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, and their helpers that are no tests themselves")]
 
-mod stand_in;
-
 mod cache;
 mod refused;
 mod resumed;
@@ -13,7 +11,7 @@ use std::time::Duration;
 
 use foreword_hub::{Event, Fetched, HubError, HubName, Settings, Token, fetch};
 
-use crate::stand_in::StandIn;
+use foreword_testkit::stand_in::StandIn;
 
 /// A stand-in with a cache that is empty at first.
 struct Scene {

@@ -2,7 +2,7 @@
 
 use foreword_hub::HubError;
 
-use crate::stand_in::Faults;
+use foreword_testkit::stand_in::Faults;
 use crate::{Scene, names};
 
 /// What is wrong and what to do, in words; it is the user's to change.

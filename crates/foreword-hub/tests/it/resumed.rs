@@ -4,7 +4,7 @@ use std::fs;
 
 use foreword_hub::{HubError, HubName, find};
 
-use crate::stand_in::{Faults, hex};
+use foreword_testkit::stand_in::{Faults, hex};
 use crate::{Scene, names, weights};
 
 /// The blob of the weights.

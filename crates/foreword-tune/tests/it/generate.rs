@@ -15,7 +15,7 @@ use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::{Examples, Generation, Goal, GroundTruth, Task, TrainConfig, train};
 
-use crate::golden::{Golden, load, models};
+use crate::golden::{Files as _, Golden, load, models};
 
 fn task<B: Backend>(model: &Model<B>, placement: Placement) -> Task {
     Task {

@@ -16,27 +16,12 @@ mod shared_data;
 mod verbalizer;
 
 use foreword_backbone::tokenizer::Tokenizer;
-use std::path::{Path, PathBuf};
-
-/// The root of the workspace.
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use foreword_testkit::{root, shared};
 
 /// The bundled model's tokenizer: byte-level BPE with `<s>` in front.
 fn tiny_tokenizer() -> Tokenizer {
-    Tokenizer::from_bytes(&std::fs::read(workspace().join("crates/foreword-tiny/tokenizer.json")).unwrap())
+    Tokenizer::from_bytes(&std::fs::read(root().join("crates/foreword-tiny/tokenizer.json")).unwrap())
         .unwrap()
-}
-
-/// A path beside the workspace, where it is there.
-fn shared(name: &str) -> Option<PathBuf> {
-    let path = workspace().join("../shared").join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is not here", path.display());
-        return None;
-    }
-    Some(path)
 }
 
 /// A tokenizer beside the workspace, where it is there.

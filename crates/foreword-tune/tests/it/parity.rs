@@ -18,7 +18,7 @@ use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Classification, Event, Examples, Goal, Task, TrainConfig, train};
 use serde_json::Value;
 
-use crate::golden::{Golden, distance, json, load, models, root, tiny_models};
+use crate::golden::{Files as _, Golden, distance, json, load, models, root, tiny_models};
 
 fn placements(golden: &Golden) -> Vec<Placement> {
     let names = golden.json["placements"].as_array().unwrap();

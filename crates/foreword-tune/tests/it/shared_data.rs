@@ -1,6 +1,7 @@
 //! Real data sets that lie beside the workspace: every one is read, encoded and split. Skipped where they are absent.
 
-use crate::{shared, tiny_tokenizer};
+use crate::tiny_tokenizer;
+use foreword_testkit::shared;
 use foreword_tune::data::Dataset;
 use foreword_tune::data::fields::{label_field, slot_fields, target_field, text_field};
 use foreword_tune::data::split::{default_dev_share, stratified_split};

@@ -12,43 +12,43 @@ use sha2::{Digest as _, Sha256};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// Of the hub itself, not of its store.
-    pub(crate) of_hub: bool,
+    pub of_hub: bool,
     /// `GET /path`.
-    pub(crate) line: String,
+    pub line: String,
     /// What `Authorization` says.
-    pub(crate) token: Option<String>,
+    pub token: Option<String>,
     /// What `Range` says.
-    pub(crate) range: Option<String>,
+    pub range: Option<String>,
 }
 
 /// A repository with one revision.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Repository {
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
-    pub(crate) commit: String,
+pub struct Repository {
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub commit: String,
     /// The only token that is let in.
-    pub(crate) gate: Option<String>,
+    pub gate: Option<String>,
     /// Where it lives now.
-    pub(crate) moved: Option<String>,
+    pub moved: Option<String>,
 }
 
 /// What goes wrong.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// The connection ends after so many bytes of a large file, so many times.
-    pub(crate) cut: Option<(usize, usize)>,
+    pub cut: Option<(usize, usize)>,
     /// So many answers have this status instead.
-    pub(crate) status: Option<(u16, usize)>,
+    pub status: Option<(u16, usize)>,
     /// The store sends so many bytes fewer than stated, and says so.
-    pub(crate) short: usize,
+    pub short: usize,
     /// The store sends other bytes.
-    pub(crate) spoiled: bool,
+    pub spoiled: bool,
     /// The store knows no ranges.
-    pub(crate) whole_only: bool,
+    pub whole_only: bool,
     /// The ETag of every file.
-    pub(crate) etag: Option<String>,
+    pub etag: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -61,14 +61,14 @@ struct State {
 }
 
 /// The hub and its store, until it is dropped.
-pub(crate) struct StandIn {
+pub struct StandIn {
     state: Arc<Mutex<State>>,
     addresses: [SocketAddr; 2],
     gone: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -78,7 +78,7 @@ fn is_large(file: &str) -> bool {
 
 impl StandIn {
     /// An empty one.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = [0, 1].map(|i: usize| listeners[i].local_addr().unwrap());
         let (state, gone) = (Arc::<Mutex<State>>::default(), Arc::<AtomicBool>::default());
@@ -100,7 +100,7 @@ impl StandIn {
     }
 
     /// What `HF_ENDPOINT` is to be.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.addresses[0])
     }
 
@@ -109,7 +109,7 @@ impl StandIn {
     }
 
     /// Puts a repository there, or another commit of it.
-    pub(crate) fn model(&self, name: &str, files: &[(&str, &[u8])]) -> String {
+    pub fn model(&self, name: &str, files: &[(&str, &[u8])]) -> String {
         let files: BTreeMap<String, Vec<u8>> =
             files.iter().map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
         let commit = hex(format!("{files:?}").as_bytes())[..40].to_owned();
@@ -119,22 +119,22 @@ impl StandIn {
     }
 
     /// Changes a repository.
-    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Repository)) {
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Repository)) {
         change(self.state().repositories.get_mut(name).unwrap());
     }
 
     /// Lets something go wrong from now on.
-    pub(crate) fn fail(&self, faults: Faults) {
+    pub fn fail(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
     /// Refuses every other token.
-    pub(crate) fn know(&self, token: &str) {
+    pub fn know(&self, token: &str) {
         self.state().known = Some(token.to_owned());
     }
 
     /// What was asked since this was last called.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
     }
 }
