@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
-use foreword::kernels::Products;
+use foreword::kernels::ComputeDtype;
 use foreword::settings::{Objective, Placement};
 
 pub(crate) use calibration::{Calibrate, CalibrationArgs};
@@ -394,8 +394,8 @@ pub(crate) struct MachineArgs {
     pub(crate) threads: Option<usize>,
     /// What the model's matrices are multiplied in: f32; bf16, which rounds both sides of each product; or bf16 where the model
     /// is stored so and the processor has instructions for it, and f32 elsewhere (auto)
-    #[arg(long, value_name = "FORMAT", value_parser = choice(Products::ALL, Products::as_str), default_value = "auto")]
-    pub(crate) dtype: Products,
+    #[arg(long, value_name = "FORMAT", value_parser = choice(ComputeDtype::ALL, ComputeDtype::as_str), default_value = "auto")]
+    pub(crate) dtype: ComputeDtype,
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: Option<usize>,
@@ -408,7 +408,7 @@ pub(crate) struct MachineArgs {
 impl MachineArgs {
     /// The processor, where nobody can say.
     pub(crate) fn processor() -> Self {
-        Self { threads: None, dtype: Products::F32, micro_batch_tokens: None, device: Device::Cpu }
+        Self { threads: None, dtype: ComputeDtype::F32, micro_batch_tokens: None, device: Device::Cpu }
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use foreword::Cpu;
-use foreword::kernels::{CODE_PATH_VARIABLE, CpuError, Products};
+use foreword::kernels::{CODE_PATH_VARIABLE, ComputeDtype, CpuError};
 
 #[cfg_attr(feature = "candle", path = "device/gpu.rs")]
 #[cfg_attr(not(feature = "candle"), path = "device/cpu_only.rs")]
@@ -67,9 +67,9 @@ fn processor(cpu: &Cpu) -> String {
 }
 
 /// The processor, with this thread as one of its threads.
-fn open_processor(n_threads: usize, dtype: Products) -> Result<Cpu> {
+fn open_processor(n_threads: usize, dtype: ComputeDtype) -> Result<Cpu> {
     match Cpu::on_this_thread(n_threads) {
-        Ok(cpu) => Ok(cpu.with_products(dtype)),
+        Ok(cpu) => Ok(cpu.with_compute_dtype(dtype)),
         Err(CpuError::CodePath(error)) => Err(Given::wrong(format!("{CODE_PATH_VARIABLE}: {error}"))
             .hint(format!("unset {CODE_PATH_VARIABLE} to use the fastest code path"))
             .into()),

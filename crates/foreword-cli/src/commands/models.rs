@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use foreword::Survey;
+use foreword::ModelInfo;
 use foreword::backbone::files::{CONFIG, WEIGHTS};
 use foreword_hub::{Cached, cache_dir, cached};
 
@@ -21,7 +21,7 @@ const DEEPEST: usize = 6;
 /// Runs the verb.
 pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
     let files = bundled();
-    let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), Survey::of(&files))];
+    let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), ModelInfo::of(&files))];
     let cache = cache_dir();
     if let Some(cache) = &cache {
         models.extend(cached(cache).iter().map(of_cache));
@@ -34,9 +34,9 @@ pub(crate) fn run(args: &ModelsArgs, printer: &mut Printer) -> Result<Exit> {
         }
         models.extend(below(dir).iter().map(|path| {
             let (place, survey) = if path.is_dir() {
-                ("directory", Survey::directory(path))
+                ("directory", ModelInfo::directory(path))
             } else {
-                ("gguf", Survey::gguf(path))
+                ("gguf", ModelInfo::gguf(path))
             };
             ModelLine::of(path.display().to_string(), place, (Some(path), None), survey)
         }));
@@ -86,7 +86,7 @@ fn of_cache(cached: &Cached) -> ModelLine {
         Some(revision) => format!("{repository}@{revision}"),
         None => format!("{repository}@{commit}"),
     };
-    ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), Survey::directory(path))
+    ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), ModelInfo::directory(path))
 }
 
 /// The directories with a model and the GGUF files at or below `dir`, in their order. Hidden ones and links are left out.

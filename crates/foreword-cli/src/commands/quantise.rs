@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use foreword::BackboneError;
+use foreword::backbone::write_gguf;
 use foreword::format::write_whole_by;
 
 use crate::args::QuantiseArgs;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
     interrupt::watch().context("cannot watch for Ctrl-C")?;
     printer.begin_bar(100, "writing");
     let written = write_whole_by(&args.file, |out| -> Result<_> {
-        let written = files.write_gguf(args.to, out, |done| {
+        let written = write_gguf(&files, args.to, out, |done| {
             printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.file.display()));
             !interrupt::asked()
         });
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
         other => other?,
     };
     interrupt::unwatch();
-    if written.without_tokenizer {
+    if written.lacks_tokenizer {
         printer.warn(
             "GGUF has no words for this tokenizer: it is in the file whole, which Foreword reads, but llama.cpp will not find one",
         );
@@ -59,11 +60,11 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
         out: args.file.display().to_string(),
         to: args.to.as_str(),
         bytes: written.bytes,
-        from_bytes: written.from_bytes,
+        from_bytes: written.source_bytes,
         numbers: written.formats.iter().map(|&(dtype, _, numbers)| (dtype.name(), numbers)).collect(),
-        other_format: written.narrower,
+        other_format: written.n_fallback,
     })?;
-    let (before, after) = (bytes(written.from_bytes), bytes(written.bytes));
+    let (before, after) = (bytes(written.source_bytes), bytes(written.bytes));
     printer.answer(&format!("{}: {after}, of {before} of weights", args.file.display()))?;
     for (dtype, tensors, numbers) in &written.formats {
         printer.answer(&format!(
@@ -73,10 +74,10 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &mut Printer) -> Result<Exit> {
             tensors_in_words(*tensors)
         ))?;
     }
-    if written.narrower > 0 {
+    if written.n_fallback > 0 {
         printer.say(&format!(
             "{} could not be {}: their rows are no whole blocks, so they take the next larger format.",
-            tensors_in_words(written.narrower),
+            tensors_in_words(written.n_fallback),
             args.to.as_str()
         ));
     }

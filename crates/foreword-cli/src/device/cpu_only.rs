@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use anyhow::Result;
-use foreword::kernels::Products;
+use foreword::kernels::ComputeDtype;
 use foreword::{Cpu, Model};
 
 use super::{Device, not_built};
@@ -12,7 +12,7 @@ use super::{Device, not_built};
 pub(crate) type Machine = Cpu;
 
 /// The machine that was asked for.
-pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
+pub(crate) fn open(device: Device, n_threads: usize, dtype: ComputeDtype) -> Result<Machine> {
     match device {
         Device::Auto | Device::Cpu => super::open_processor(n_threads, dtype),
         Device::Cuda(_) => Err(not_built(device, "cuda").into()),

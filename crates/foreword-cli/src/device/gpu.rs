@@ -4,20 +4,20 @@ use std::any::Any;
 
 use anyhow::Result;
 use foreword::Model;
-use foreword::kernels::{Candle, DeviceError, Products};
+use foreword::kernels::{Candle, ComputeDtype, DeviceError};
 
 use super::{Device, not_built};
 use crate::exit::Given;
 
 /// What a model runs on.
-pub(crate) use foreword::kernels::Machine;
+pub(crate) use foreword::kernels::AnyBackend as Machine;
 
 /// The machine that was asked for.
 /// A GPU multiplies in single precision.
-pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
+pub(crate) fn open(device: Device, n_threads: usize, dtype: ComputeDtype) -> Result<Machine> {
     let machine = opened(device, n_threads, dtype)?;
     match (&machine, dtype) {
-        (Machine::Device(gpu), Products::Bf16) => Err(Given::wrong(format!(
+        (Machine::Device(gpu), ComputeDtype::Bf16) => Err(Given::wrong(format!(
             "--dtype bf16 is for the processor, and {} multiplies in single precision",
             gpu.name()
         ))
@@ -27,7 +27,7 @@ pub(crate) fn open(device: Device, n_threads: usize, dtype: Products) -> Result<
     }
 }
 
-fn opened(device: Device, n_threads: usize, dtype: Products) -> Result<Machine> {
+fn opened(device: Device, n_threads: usize, dtype: ComputeDtype) -> Result<Machine> {
     let cpu = || Ok(Machine::Cpu(super::open_processor(n_threads, dtype)?));
     let asked = |opened: Result<Candle, DeviceError>| {
         let told = |error: DeviceError| {

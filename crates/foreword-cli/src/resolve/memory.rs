@@ -1,7 +1,7 @@
 //! How much of a step is in memory at a time: what is asked for, or what fits.
 
 use anyhow::Result;
-use foreword::backbone::Taped;
+use foreword::backbone::Save;
 use foreword::contexts::ContextRoom;
 use foreword::memory::{Estimate, Sizes, context_bytes, estimate, within};
 use foreword::pass::Budget;
@@ -97,10 +97,10 @@ pub(crate) fn fitted(
         config.recompute = once.peak() > limit;
     } else {
         // Where nothing fits, the least that there is.
-        let least = Budget { tokens: 1, tape: Taped::Inputs };
+        let least = Budget { tokens: 1, tape: Save::Checkpoint };
         let budget = within(model, sizes, limit).unwrap_or(least);
         config.micro_batch_tokens = budget.tokens;
-        config.recompute = budget.tape == Taped::Inputs;
+        config.recompute = budget.tape == Save::Checkpoint;
     }
     let mut estimate = estimate(model, sizes, config.budget());
     let left = limit.saturating_sub(estimate.peak());

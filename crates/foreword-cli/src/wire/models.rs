@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foreword::Survey;
+use foreword::ModelInfo;
 use serde::Serialize;
 
 use crate::exit::message_of;
@@ -31,9 +31,9 @@ impl ModelLine {
         model: String,
         place: &'static str,
         (path, commit): (Option<&Path>, Option<String>),
-        survey: Survey,
+        survey: ModelInfo,
     ) -> Self {
-        let Survey { family, parameters, bytes, refused, notices } = survey;
+        let ModelInfo { family, parameters, bytes, refused, notices } = survey;
         let why = refused.map(|error| message_of(&error.into()));
         let notes = notices.iter().map(ToString::to_string).collect();
         let path = path.map(|path| path.display().to_string());
