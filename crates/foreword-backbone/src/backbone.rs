@@ -21,11 +21,11 @@ pub struct Backbone<B: Backend> {
     pub(crate) positions: Option<B::Matrix>,
     pub(crate) embedding_norm: Option<Norm<B::Vector>>,
     pub(crate) rotary: Rotary,
-    /// What scores fall by per position, in each head.
+    /// ALiBi's slope of each head.
     pub(crate) slopes: Option<Vec<f32>>,
     pub(crate) layers: Vec<Layer<B>>,
     pub(crate) final_norm: Norm<B::Vector>,
-    /// `None`: the embedding table.
+    /// `None`: it is the embedding table.
     head: Option<B::Matrix>,
     head_bias: Option<B::Vector>,
     embeddings: Embeddings,
@@ -34,7 +34,7 @@ pub struct Backbone<B: Backend> {
     weight_bytes: u64,
 }
 
-/// The embedding table in host memory, as its rows enter the network.
+/// The embedding table in host memory, with its scale.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
     table: Weights,
@@ -72,7 +72,7 @@ impl Embeddings {
     }
 }
 
-/// The family of a `config.json`, and what it says.
+/// The family of a `config.json`, and its Spec.
 pub(crate) fn read_config(bytes: &[u8]) -> Result<(&'static Family, Spec), BackboneError> {
     let config = HfConfig::parse(bytes)?;
     let family = families::find(&config)?;
@@ -81,8 +81,8 @@ pub(crate) fn read_config(bytes: &[u8]) -> Result<(&'static Family, Spec), Backb
     Ok((family, spec))
 }
 
-/// What a model's tensors become.
-struct Parts<B: Backend> {
+/// The loaded tensors of a model.
+struct Loaded<B: Backend> {
     table: Weights,
     positions: Option<B::Matrix>,
     embedding_norm: Option<Norm<B::Vector>>,
@@ -93,8 +93,8 @@ struct Parts<B: Backend> {
     weight_bytes: u64,
 }
 
-impl<B: Backend> Parts<B> {
-    /// Asks for every tensor by name and shape; none may be left over.
+impl<B: Backend> Loaded<B> {
+    /// Takes every tensor by name and shape; none may remain.
     fn take(family: &Family, spec: &Spec, backend: &B, tensors: Tensors) -> Result<Self, BackboneError> {
         let names = &tensors.as_stored(&(family.names)(spec));
         let mut loader = Loader { backend, spec, names, tensors };
@@ -114,16 +114,16 @@ impl<B: Backend> Parts<B> {
     }
 }
 
-/// Whether the weights are those that a configuration asks for, by their headers alone: no number is read.
+/// Checks the weights against a configuration by their headers; no number is read.
 pub(crate) fn check_headers(
     family: &Family,
     spec: &Spec,
     weights: &[(String, Bytes)],
 ) -> Result<(), BackboneError> {
     let tensors = Tensors::read(weights, &(family.names)(spec))?.headers_only();
-    // A processor keeps matrices where they are mapped.
+    // The CPU backend keeps matrices where they are mapped.
     let backend = Cpu::new(1)?;
-    Parts::take(family, spec, &backend, tensors).map(|_| ())
+    Loaded::take(family, spec, &backend, tensors).map(|_| ())
 }
 
 impl<B: Backend> std::fmt::Debug for Backbone<B> {
@@ -133,17 +133,16 @@ impl<B: Backend> std::fmt::Debug for Backbone<B> {
 }
 
 impl<B: Backend> Backbone<B> {
-    /// Reads `config.json` and the weights. Weights stay where they are mapped, in their own format.
+    /// Reads `config.json` and the weights, which stay mapped in their own format.
     ///
     /// # Errors
-    /// If the architecture or a key of its configuration is not understood, or a tensor is missing, misshapen, damaged
-    /// or left over.
+    /// If the architecture or a key of its configuration is not supported, or a tensor is missing, misshapen, damaged or unused.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
         let (family, spec) = read_config(&files.config)?;
         let names = (family.names)(&spec);
         let tensors = Tensors::read(&files.weights, &names)?;
-        let Parts { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes } =
-            Parts::take(family, &spec, &backend, tensors)?;
+        let Loaded { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes } =
+            Loaded::take(family, &spec, &backend, tensors)?;
         let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
         let scale = spec.embedding.scale;
         Ok(Self {
@@ -165,7 +164,7 @@ impl<B: Backend> Backbone<B> {
         })
     }
 
-    /// What the decoder is.
+    /// The description of the decoder.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -177,13 +176,13 @@ impl<B: Backend> Backbone<B> {
         self.weight_bytes
     }
 
-    /// Where it runs.
+    /// Its backend.
     #[must_use]
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// What a soft prompt's file remembers of this model.
+    /// The identity that a soft prompt's file records of this model.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -201,7 +200,7 @@ impl<B: Backend> Backbone<B> {
         &self.embeddings
     }
 
-    /// Embeddings of tokens, `[N, H]`: the place where learned rows enter.
+    /// Embeddings of tokens, `[N, H]`, as rows for [`Backbone::forward`].
     ///
     /// # Panics
     /// If a token is not below V.
@@ -213,7 +212,7 @@ impl<B: Backend> Backbone<B> {
         rows
     }
 
-    /// What turns hidden rows into logits.
+    /// The output layer.
     #[must_use]
     pub fn head(&self) -> HeadOf<'_, B> {
         let weight = self.head.as_ref().unwrap_or(&self.embedding_table);

@@ -1,5 +1,5 @@
-//! The foreign `config.json`: every key is read, known to be without effect, or an error. Of `generation_config.json`, the
-//! end tokens.
+//! Reads a Hugging Face `config.json`: every key is read, known to have no effect, or an error. Of `generation_config.json`
+//! only the end tokens are read.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,101 +10,32 @@ use serde_json::{Map, Value};
 use crate::error::BackboneError;
 
 /// Keys that never change what a decoder computes from embeddings to logits.
-const WITHOUT_EFFECT: &[&str] = &[
-    "_attn_implementation_autoset",
-    "_name_or_path",
-    "_num_labels",
-    "activation_dropout",
-    "add_cross_attention",
-    "architectures",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "bos_token_id",
-    "chunk_size_feed_forward",
-    "classifier_dropout",
-    "cross_attention_hidden_size",
-    "decoder_start_token_id",
-    "diversity_penalty",
-    "do_sample",
-    "dropout",
-    "dtype",
-    "early_stopping",
-    "embd_pdrop",
-    "encoder_no_repeat_ngram_size",
-    "eos_token_id",
-    "exponential_decay_length_penalty",
-    "finetuning_task",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "gradient_checkpointing",
-    "hidden_dropout",
-    "id2label",
-    "init_std",
-    "initializer_range",
-    "is_decoder",
-    "keys_to_ignore_at_inference",
-    "label2id",
-    "layerdrop",
-    "length_penalty",
-    "max_length",
-    "min_length",
-    "model_type",
-    "neftune_noise_alpha",
-    "no_repeat_ngram_size",
-    "num_beam_groups",
-    "num_beams",
-    "num_labels",
-    "num_return_sequences",
-    "output_attentions",
-    "output_hidden_states",
-    "output_router_logits",
-    "output_scores",
-    "pad_token_id",
-    "prefix",
-    "problem_type",
-    "remove_invalid_values",
-    "repetition_penalty",
-    "resid_pdrop",
-    "return_dict",
-    "return_dict_in_generate",
-    "router_aux_loss_coef",
-    "router_jitter_noise",
-    "sep_token_id",
-    "summary_activation",
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-    "suppress_tokens",
-    "task_specific_params",
-    "temperature",
-    "tf_legacy_loss",
-    "tokenizer_class",
-    "top_k",
-    "top_p",
-    "torch_dtype",
-    "torchscript",
-    "transformers.js_config",
-    "transformers_version",
-    "typical_p",
-    "unk_token_id",
-    "unsloth_version",
-    "use_bfloat16",
-    "use_cache",
-];
+const WITHOUT_EFFECT: &str = "
+    _attn_implementation_autoset _name_or_path _num_labels activation_dropout add_cross_attention
+    architectures attention_dropout attention_probs_dropout_prob attn_pdrop bad_words_ids
+    begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample dropout dtype early_stopping embd_pdrop
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std
+    initializer_range is_decoder keys_to_ignore_at_inference label2id layerdrop length_penalty max_length
+    min_length model_type neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_labels
+    num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
+    pad_token_id prefix problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict
+    return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
+    task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
+    transformers.js_config transformers_version typical_p unk_token_id unsloth_version use_bfloat16 use_cache
+";
 
-/// More than any model has, and few enough for what is held of each to be small.
-const MOST_LAYERS: usize = 10_000;
+/// Limit on layers, which bounds memory for damaged files.
+const MAX_LAYERS: usize = 10_000;
 
-/// `config.json`, remembering which keys were read.
+/// `config.json`. It tracks which keys were read.
 pub(crate) struct HfConfig {
     /// The file it was read from.
     file: &'static str,
-    /// Where this object lies, as a prefix of its keys: empty, or `rope_parameters.`.
-    place: String,
+    /// The prefix of this object's keys: empty, or `rope_parameters.`.
+    prefix: String,
     keys: Map<String, Value>,
     read: RefCell<BTreeSet<String>>,
 }
@@ -124,8 +55,8 @@ impl HfConfig {
         }
     }
 
-    fn of(file: &'static str, place: String, keys: Map<String, Value>) -> Self {
-        Self { file, place, keys, read: RefCell::default() }
+    fn of(file: &'static str, prefix: String, keys: Map<String, Value>) -> Self {
+        Self { file, prefix, keys, read: RefCell::default() }
     }
 
     /// The value of `key`; null counts as absent.
@@ -135,7 +66,7 @@ impl HfConfig {
     }
 
     fn bad(&self, key: &str, value: &Value, expected: impl Into<String>) -> BackboneError {
-        let key = format!("{}{key}", self.place);
+        let key = format!("{}{key}", self.prefix);
         BackboneError::BadKey { file: self.file, key, found: value.to_string(), expected: expected.into() }
     }
 
@@ -145,13 +76,13 @@ impl HfConfig {
     }
 
     fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, BackboneError> {
-        value.ok_or_else(|| BackboneError::MissingKey { key: format!("{}{key}", self.place) })
+        value.ok_or_else(|| BackboneError::MissingKey { key: format!("{}{key}", self.prefix) })
     }
 
     /// A whole number of at least 1.
     pub(crate) fn count_or_none(&self, key: &str) -> Result<Option<usize>, BackboneError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        // Above 2³¹ no size is real, and products of two still fit.
+        // No real size is above 2³¹, and the product of two such sizes fits into 64 bits.
         let count = value.as_u64().filter(|n| (1..1 << 31).contains(n));
         count
             .map(|n| Some(n as usize))
@@ -165,19 +96,19 @@ impl HfConfig {
     /// A number of layers.
     pub(crate) fn layers(&self, key: &str) -> Result<usize, BackboneError> {
         let layers = self.count(key)?;
-        if layers > MOST_LAYERS {
-            return Err(self.reject(key, format!("at most {MOST_LAYERS} layers were expected")));
+        if layers > MAX_LAYERS {
+            return Err(self.reject(key, format!("at most {MAX_LAYERS} layers were expected")));
         }
         Ok(layers)
     }
 
-    /// The same, where the file may say that there is none; absent: `default`.
+    /// [`Self::count_or_none`] if the file has the key, even with null; otherwise `default`.
     pub(crate) fn count_or(&self, key: &str, default: Option<usize>) -> Result<Option<usize>, BackboneError> {
-        if self.is_there(key) { self.count_or_none(key) } else { Ok(default) }
+        if self.contains(key) { self.count_or_none(key) } else { Ok(default) }
     }
 
-    /// Whether the file has the key, be it with null.
-    pub(crate) fn is_there(&self, key: &str) -> bool {
+    /// Whether the file has the key, even with null.
+    pub(crate) fn contains(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }
 
@@ -192,7 +123,7 @@ impl HfConfig {
         ids.ok_or_else(|| self.bad(key, value, "a token id or an array of them was expected"))
     }
 
-    /// A positive number that is one in single precision too, in which all is computed.
+    /// A number that is positive and normal in single precision.
     pub(crate) fn number_or_none(&self, key: &str) -> Result<Option<f64>, BackboneError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         positive(value).map(Some).ok_or_else(|| self.bad(key, value, "a positive number was expected"))
@@ -202,7 +133,7 @@ impl HfConfig {
         self.required(key, self.number_or_none(key)?)
     }
 
-    /// The same, or 0, which counts as absent.
+    /// [`Self::number_or_none`], with 0 as absent.
     pub(crate) fn number_or_zero(&self, key: &str) -> Result<Option<f64>, BackboneError> {
         match self.get(key) {
             Some(value) if value.as_f64() == Some(0.0) => Ok(None),
@@ -247,7 +178,7 @@ impl HfConfig {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(keys)) => {
-                Ok(Some(Self::of(self.file, format!("{}{key}.", self.place), keys.clone())))
+                Ok(Some(Self::of(self.file, format!("{}{key}.", self.prefix), keys.clone())))
             }
             Some(value) => Err(self.bad(key, value, "an object was expected")),
         }
@@ -266,7 +197,7 @@ impl HfConfig {
         }
     }
 
-    /// Keys of this family that have no effect here.
+    /// Marks keys of this family that have no effect.
     pub(crate) fn ignore(&self, keys: &[&str]) {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
@@ -274,10 +205,12 @@ impl HfConfig {
     /// Fails if any key was neither read nor known to be without effect.
     pub(crate) fn finish(&self) -> Result<(), BackboneError> {
         let read = self.read.borrow();
-        let known =
-            |key: &str| read.contains(key) || (self.place.is_empty() && WITHOUT_EFFECT.contains(&key));
+        let known = |key: &str| {
+            read.contains(key)
+                || (self.prefix.is_empty() && WITHOUT_EFFECT.split_whitespace().any(|known| known == key))
+        };
         let unknown: Vec<String> =
-            self.keys.keys().filter(|key| !known(key)).map(|key| format!("`{}{key}`", self.place)).collect();
+            self.keys.keys().filter(|key| !known(key)).map(|key| format!("`{}{key}`", self.prefix)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
@@ -286,7 +219,7 @@ impl HfConfig {
     }
 }
 
-/// A positive number that is one in single precision too.
+/// A number that is positive and normal in single precision.
 fn positive(value: &Value) -> Option<f64> {
     value.as_f64().filter(|n| *n > 0.0 && (*n as f32).is_normal())
 }

@@ -1,9 +1,9 @@
-//! The spelling of digests.
+//! SHA-256 digests as text.
 
 use sha2::{Digest, Sha256};
 
-/// `sha256:` and the hexadecimal digest of all that `hash` was given.
-pub(crate) fn spelled(hash: Sha256) -> String {
+/// `sha256:` and the hexadecimal digest.
+pub(crate) fn hex(hash: Sha256) -> String {
     let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a model, each with the numbers that say so.
+//! Errors of models.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub enum BackboneError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// No model there.
@@ -23,9 +23,9 @@ pub enum BackboneError {
     NotAModel {
         /// The directory.
         path: PathBuf,
-        /// The file that isn't there.
+        /// The missing file.
         missing: &'static str,
-        /// What to do about it, where that is known.
+        /// What to do about it, if known.
         hint: &'static str,
     },
     /// `config.json` or the shard index is no JSON object.
@@ -39,7 +39,7 @@ pub enum BackboneError {
     /// The architecture is not one of ours.
     #[error("config.json: model_type `{found}` is not supported; supported are {supported}")]
     UnknownArchitecture {
-        /// What the file says.
+        /// The value in the file.
         found: String,
         /// The families, comma-separated.
         supported: String,
@@ -62,7 +62,7 @@ pub enum BackboneError {
         /// What would be understood, with the reason.
         expected: String,
     },
-    /// Keys that might change what the model computes, and that nothing here reads.
+    /// Unknown keys, which might change what the model computes.
     #[error("config.json: {keys} not understood: the model might compute something else than Foreword would")]
     UnknownKeys {
         /// The keys, quoted.
@@ -73,7 +73,7 @@ pub enum BackboneError {
     Safetensors {
         /// The file.
         file: String,
-        /// What the reader found.
+        /// What is wrong.
         detail: String,
     },
     /// A GGUF file is damaged, or of a kind that is not read.
@@ -81,10 +81,10 @@ pub enum BackboneError {
     Gguf {
         /// The file.
         file: String,
-        /// What the reader found.
+        /// What is wrong.
         detail: String,
     },
-    /// The metadata of a GGUF file says something that can't be used.
+    /// The metadata of a GGUF file has an unsupported value.
     #[error("{file}: {detail}")]
     GgufMetadata {
         /// The file.
@@ -101,7 +101,7 @@ pub enum BackboneError {
     /// A GGUF file can't be written.
     #[error("can't write the GGUF file")]
     Write(#[source] std::io::Error),
-    /// Writing was called off.
+    /// Writing was cancelled.
     #[error("stopped before the file was whole; nothing was written")]
     Stopped,
     /// A tensor is not there.
@@ -112,7 +112,7 @@ pub enum BackboneError {
         /// The shape it should have.
         shape: Vec<usize>,
     },
-    /// A tensor has another shape than config.json says.
+    /// A tensor has another shape than config.json states.
     #[error("tensor `{name}` has shape {found:?}, but config.json asks for {expected:?}")]
     TensorShape {
         /// Its name.
@@ -166,7 +166,7 @@ pub enum BackboneError {
         /// Rows of the embedding table.
         model: usize,
     },
-    /// A file beside `tokenizer.json` says something that can't be used.
+    /// A file next to `tokenizer.json` has an unsupported value.
     #[error("{file}: {detail}")]
     TokenizerFile {
         /// The file.
@@ -177,10 +177,10 @@ pub enum BackboneError {
     /// The processor can't be used.
     #[error(transparent)]
     Cpu(#[from] foreword_kernels::CpuError),
-    /// A row lies beyond the model's context.
+    /// A row's position is beyond the model's context.
     #[error("position {position} is beyond the model's context of {context}")]
     BeyondContext {
-        /// The last position asked for.
+        /// The last position.
         position: usize,
         /// Positions the model has.
         context: usize,

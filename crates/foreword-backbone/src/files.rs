@@ -1,4 +1,4 @@
-//! The files of a model: mapped from a directory or a GGUF file, or compiled into the program. The one place that maps memory.
+//! The files of a model: mapped from a directory or a GGUF file, or compiled into the program. Only this module maps memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,34 +8,34 @@ use foreword_kernels::Bytes;
 use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
 use crate::notice::Notice;
-use crate::tokenizer::beside::{self, Beside, Joined};
+use crate::tokenizer::added_tokens::{self, AddedTokenFiles, MergedTokenizer};
 
-/// The files of a model, not yet understood.
+/// The files of a model, not yet parsed.
 #[derive(Debug)]
 pub struct ModelFiles {
-    /// The name under which a soft prompt remembers the model: its directory's, or the bundled one.
+    /// The name that a soft prompt records for the model: its directory's, or the bundled model's.
     pub name: String,
     /// `config.json`.
     pub config: Vec<u8>,
-    /// `generation_config.json`, where there is one: of it, only the end tokens are read.
+    /// `generation_config.json`, if there is one. Only its end tokens are read.
     pub generation_config: Option<Vec<u8>>,
-    /// `tokenizer.json`, with the tokens that only the files beside it have.
+    /// `tokenizer.json`, with the tokens that only the files next to it have.
     pub tokenizer: Vec<u8>,
-    /// What the model's chats look like.
+    /// The files that define its chats.
     pub chat: ChatFiles,
     /// The safetensors files, or one GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
-    /// What is worth knowing of them.
+    /// Notices about them.
     pub notices: Vec<Notice>,
 }
 
-/// What a model's files say of chats, read only where a chat is asked for.
+/// The files that define a model's chats. They are read only if a chat is used.
 #[derive(Clone, Debug, Default)]
 pub struct ChatFiles {
-    /// `tokenizer_config.json`, where there is one: its `chat_template`, and its special tokens, with those of
+    /// `tokenizer_config.json`, if there is one: its `chat_template`, and its special tokens, with those of
     /// `special_tokens_map.json`.
     pub tokenizer_config: Option<Vec<u8>>,
-    /// `chat_template.jinja`, where there is one.
+    /// `chat_template.jinja`, if there is one.
     pub template: Option<Vec<u8>>,
 }
 
@@ -43,31 +43,31 @@ impl ModelFiles {
     /// The files of a model at `path`: a Hugging Face directory, or a GGUF file.
     ///
     /// # Errors
-    /// As [`Self::directory`] and [`Self::gguf`] say.
+    /// As for [`Self::directory`] and [`Self::gguf`].
     pub fn open(path: &Path) -> Result<Self, BackboneError> {
         if path.is_file() { Self::gguf(path) } else { Self::directory(path) }
     }
 
-    /// The model in a GGUF file: its metadata becomes a `config.json` and a `tokenizer.json`, its tensors stay where they are.
+    /// The model in a GGUF file: its metadata becomes a `config.json` and a `tokenizer.json`, its tensors stay in place.
     ///
     /// # Errors
     /// If the file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
     pub fn gguf(path: &Path) -> Result<Self, BackboneError> {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self::of_gguf(name, file, map(path)?)
+        Self::from_gguf(name, file, map(path)?)
     }
 
-    /// The same from the bytes of a file.
+    /// [`Self::gguf`] from the bytes of a file.
     ///
     /// # Errors
-    /// As [`Self::gguf`] says.
-    pub fn of_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
+    /// As for [`Self::gguf`].
+    pub fn from_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(&file, &bytes)?;
-        gguf::known::check_whole(&gguf)?;
+        gguf::llama_cpp::check_whole(&gguf)?;
         let config = gguf::config::translate(&gguf, &bytes)?.to_string().into_bytes();
         let (tokenizer, notices) = gguf::tokenizer::to_json(&gguf)?;
-        let chat = gguf::tokenizer::chat(&gguf)?;
+        let chat = ChatFiles { tokenizer_config: gguf::tokenizer::chat_config(&gguf)?, template: None };
         Ok(Self {
             name,
             config,
@@ -82,25 +82,26 @@ impl ModelFiles {
     /// The files of a Hugging Face directory, its weights in one file or in shards.
     ///
     /// # Errors
-    /// If the directory or a file isn't there, or the shard index is not understood.
+    /// If the directory or a file is missing, or the shard index can't be read.
     pub fn directory(path: &Path) -> Result<Self, BackboneError> {
         if !path.is_dir() {
             let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
             return Err(BackboneError::Read { path: path.to_owned(), source });
         }
-        let config = needed(path, CONFIG, "")?;
+        let config = required(path, CONFIG, "")?;
         let generation_config = optional(path, GENERATION_CONFIG)?;
-        let tokenizer = needed(path, TOKENIZER, TOKENIZER_HINT)?;
+        let tokenizer = required(path, TOKENIZER, TOKENIZER_HINT)?;
         let [config_beside, special_tokens_map, added_tokens] =
             [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS].map(|name| optional(path, name));
         let (config_beside, special_tokens_map, added_tokens) =
             (config_beside?, special_tokens_map?, added_tokens?);
-        let beside = Beside {
+        let token_files = AddedTokenFiles {
             config: config_beside.as_deref(),
             special_tokens_map: special_tokens_map.as_deref(),
             added_tokens: added_tokens.as_deref(),
         };
-        let Joined { tokenizer, config: tokenizer_config, notices } = beside::joined(tokenizer, beside)?;
+        let MergedTokenizer { tokenizer, config: tokenizer_config, notices } =
+            added_tokens::merge(tokenizer, token_files)?;
         let chat = ChatFiles { tokenizer_config, template: optional(path, CHAT_TEMPLATE)? };
         let weights = weight_files(path)?;
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
@@ -112,7 +113,7 @@ impl ModelFiles {
     }
 }
 
-/// A file that a model need not have.
+/// Reads an optional file.
 fn optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, BackboneError> {
     match fs::read(directory.join(name)) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -121,23 +122,23 @@ fn optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, BackboneErr
     }
 }
 
-/// What the model is.
+/// The model's configuration.
 pub const CONFIG: &str = "config.json";
-/// Of it, only the end tokens are read.
+/// Only its end tokens are read.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// Of it, the chat template, the added and the special tokens are read.
+/// Its chat template, added tokens and special tokens are read.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Special tokens, where `tokenizer_config.json` has no `added_tokens_decoder`.
+/// Special tokens, if `tokenizer_config.json` has no `added_tokens_decoder`.
 pub const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-/// Added tokens by their ids, likewise.
+/// Added tokens by their ids, under the same condition.
 pub const ADDED_TOKENS: &str = "added_tokens.json";
-/// A chat template in a file of its own.
+/// A chat template in its own file.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
-/// The weights, where they are one file.
+/// The weights, if they are one file.
 pub const WEIGHTS: &str = "model.safetensors";
-/// Which file has which tensor, where they are several.
+/// Maps tensors to files, if there are several.
 pub const INDEX: &str = "model.safetensors.index.json";
 
 const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
@@ -145,13 +146,18 @@ const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
 const PICKLE_HINT: &str = "; its pytorch_model.bin is a pickle, which Foreword never reads: convert it once with \
     `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 
-/// A file that a directory can't do without.
-fn needed(path: &Path, name: &'static str, hint: &'static str) -> Result<Vec<u8>, BackboneError> {
-    fs::read(path.join(name)).map_err(|source| lacking(path, name, hint, source))
+/// Reads a required file.
+fn required(path: &Path, name: &'static str, hint: &'static str) -> Result<Vec<u8>, BackboneError> {
+    fs::read(path.join(name)).map_err(|source| not_found(path, name, hint, source))
 }
 
-/// Why a file that is needed can't be had.
-fn lacking(path: &Path, missing: &'static str, hint: &'static str, source: std::io::Error) -> BackboneError {
+/// The error of a required file that can't be read.
+fn not_found(
+    path: &Path,
+    missing: &'static str,
+    hint: &'static str,
+    source: std::io::Error,
+) -> BackboneError {
     if source.kind() == std::io::ErrorKind::NotFound {
         BackboneError::NotAModel { path: path.to_owned(), missing, hint }
     } else {
@@ -165,17 +171,18 @@ fn weight_files(path: &Path) -> Result<Vec<String>, BackboneError> {
         return Ok(vec![WEIGHTS.to_owned()]);
     }
     let pickled = path.join("pytorch_model.bin").exists();
-    let index = needed(path, WEIGHTS, if pickled { PICKLE_HINT } else { "" });
+    let index = required(path, WEIGHTS, if pickled { PICKLE_HINT } else { "" });
     shards(
-        &index
-            .or_else(|error| if path.join(INDEX).exists() { needed(path, INDEX, "") } else { Err(error) })?,
+        &index.or_else(
+            |error| if path.join(INDEX).exists() { required(path, INDEX, "") } else { Err(error) },
+        )?,
     )
 }
 
-/// The files with the weights of a directory that has all that is needed, of which nothing is read but an index.
+/// The weight files of a directory, which must have all required files. Reads nothing but the index.
 pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
     for (name, hint) in [(CONFIG, ""), (TOKENIZER, TOKENIZER_HINT)] {
-        fs::metadata(path.join(name)).map_err(|source| lacking(path, name, hint, source))?;
+        fs::metadata(path.join(name)).map_err(|source| not_found(path, name, hint, source))?;
     }
     let files: Vec<PathBuf> = weight_files(path)?.into_iter().map(|name| path.join(name)).collect();
     for file in &files {
@@ -187,7 +194,7 @@ pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
 /// Names of the shards in a `model.safetensors.index.json`, each once.
 ///
 /// # Errors
-/// If it is not understood, or names a file that is not beside it.
+/// If it can't be read, or names a file outside of its directory.
 pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     let bad = |detail: &str| BackboneError::Json { file: INDEX.into(), detail: detail.to_owned() };
     let value: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(&error.to_string()))?;
@@ -198,7 +205,7 @@ pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     let mut names = std::collections::BTreeSet::new();
     for file in map.values() {
         let name = file.as_str().ok_or_else(|| bad("a file name is not a string"))?;
-        // A shard lies beside its index; anything else could name any file of the machine.
+        // A shard is in the directory of its index; another path could name any file of the machine.
         if Path::new(name).components().count() != 1 || name.starts_with('.') {
             return Err(bad(&format!("`{name}` is no file beside the index")));
         }
@@ -207,7 +214,7 @@ pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
     Ok(names.into_iter().collect())
 }
 
-/// The file as bytes, which are read when they are looked at.
+/// Maps a file: bytes are read on access.
 #[allow(unsafe_code)]
 pub(crate) fn map(path: &Path) -> Result<Bytes, BackboneError> {
     let read = |source| BackboneError::Read { path: path.to_owned(), source };

@@ -1,19 +1,19 @@
-//! GGUF files, as llama.cpp and its like write them: read here, translated in the modules below, so that a family sees the
-//! `config.json`, the tokenizer and the tensor names that it knows.
+//! GGUF files, the format of llama.cpp. This module reads them; those below translate them into the `config.json`, the
+//! tokenizer and the tensor names that a family knows.
 //!
 //! | module | from | to |
 //! |---|---|---|
 //! | `config` | metadata | `config.json` |
-//! | `known` | texts and names | what llama.cpp makes of them |
+//! | `llama_cpp` | texts and names | what llama.cpp infers from them |
 //! | `names` | names of tensors | those of the family |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
 //!
-//! A reader of its own, because nothing of a file may be believed before it is checked against the file's length, and nothing
-//! copied that can stay mapped: the metadata's arrays are read where they lie, when they are asked for.
+//! The reader trusts nothing that it has not checked against the file's length, and copies nothing that can stay mapped: the
+//! metadata's arrays are read in place, on demand.
 
 pub(crate) mod config;
-pub(crate) mod known;
+pub(crate) mod llama_cpp;
 pub(crate) mod names;
 pub(crate) mod tokenizer;
 pub(crate) mod write;
@@ -27,17 +27,30 @@ use foreword_kernels::Dtype;
 use crate::error::BackboneError;
 
 const MAGIC: &[u8; 4] = b"GGUF";
-/// Where data begins at multiples of, unless a file says otherwise.
+/// Alignment of tensors, unless a file states another.
 const ALIGNMENT: u64 = 32;
-/// The largest alignment that a file may ask for.
-const MOST_ALIGNMENT: u64 = 1 << 20;
-/// Dimensions of a tensor, at most.
-const MOST_DIMENSIONS: usize = 4;
+/// The largest alignment that a file may state.
+const MAX_ALIGNMENT: u64 = 1 << 20;
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: usize = 4;
 
-/// Whether these bytes call themselves a GGUF file.
+/// Whether these bytes begin like a GGUF file.
 pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
+
+/// ggml's numbers of the formats.
+const DTYPES: [(Dtype, u32); 9] = [
+    (Dtype::F32, 0),
+    (Dtype::F16, 1),
+    (Dtype::Q4_0, 2),
+    (Dtype::Q5_0, 6),
+    (Dtype::Q8_0, 8),
+    (Dtype::Q4K, 12),
+    (Dtype::Q5K, 13),
+    (Dtype::Q6K, 14),
+    (Dtype::Bf16, 30),
+];
 
 /// The format of a tensor by ggml's number, or ggml's name for one that is not read.
 fn dtype(number: u32) -> Result<Dtype, String> {
@@ -51,7 +64,7 @@ fn dtype(number: u32) -> Result<Dtype, String> {
         (20, "IQ4_NL"),
         (23, "IQ4_XS"),
     ];
-    match write::NUMBERS.iter().find(|(_, n)| *n == number) {
+    match DTYPES.iter().find(|(_, n)| *n == number) {
         Some(&(dtype, _)) => Ok(dtype),
         None => Err(others
             .iter()
@@ -63,11 +76,10 @@ fn dtype(number: u32) -> Result<Dtype, String> {
 /// A value of the metadata.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
-    Whole(i128),
-    /// As written: half of all real numbers are the nearest ones to a short decimal in single precision.
-    Single(f32),
-    Double(f64),
-    Flag(bool),
+    Integer(i128),
+    F32(f32),
+    F64(f64),
+    Bool(bool),
     Text(&'a [u8]),
     Array(Array<'a>),
 }
@@ -77,22 +89,22 @@ impl<'a> Value<'a> {
         if let Self::Text(bytes) = self { Some(String::from_utf8_lossy(bytes)) } else { None }
     }
 
-    pub(crate) fn whole(self) -> Option<i128> {
-        if let Self::Whole(number) = self { Some(number) } else { None }
+    pub(crate) fn integer(self) -> Option<i128> {
+        if let Self::Integer(number) = self { Some(number) } else { None }
     }
 
-    /// The number whose shortest decimal this is: 1e-5 and not the single-precision number next to it.
+    /// The number with this shortest decimal: 1e-5, not the single-precision number next to it.
     pub(crate) fn number(self) -> Option<f64> {
         match self {
-            Self::Single(number) => number.to_string().parse().ok(),
-            Self::Double(number) => Some(number),
-            Self::Whole(number) => Some(number as f64),
+            Self::F32(number) => number.to_string().parse().ok(),
+            Self::F64(number) => Some(number),
+            Self::Integer(number) => Some(number as f64),
             _ => None,
         }
     }
 }
 
-/// An array of the metadata, where it lies: its items have been seen to be there.
+/// An array of the metadata, in place. Its items were checked to be within the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Array<'a> {
     kind: u32,
@@ -101,7 +113,7 @@ pub(crate) struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// Its items, from the first to the last.
+    /// Its items in order.
     pub(crate) fn items(self) -> impl Iterator<Item = Value<'a>> {
         let mut reader = Reader { bytes: self.bytes, at: 0 };
         (0..self.len).map_while(move |_| reader.value(self.kind).ok())
@@ -110,21 +122,21 @@ impl<'a> Array<'a> {
 
 /// A tensor as the file describes it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Info {
+pub(crate) struct TensorInfo {
     /// Its format, or the name of one that is not read.
     pub(crate) dtype: Result<Dtype, String>,
-    /// Outermost dimension first: the other way round than the file has them.
+    /// Outermost dimension first; the file has the reverse order.
     pub(crate) shape: Vec<usize>,
     /// Its bytes in the file.
     pub(crate) range: Range<usize>,
 }
 
-/// What a GGUF file says of itself. Everything in it has been checked against the file's length.
+/// The metadata and tensor table of a GGUF file, checked against the file's length.
 pub(crate) struct Gguf<'a> {
-    /// Its file, for messages.
+    /// The file's name, for messages.
     pub(crate) file: String,
     pub(crate) metadata: BTreeMap<&'a str, Value<'a>>,
-    pub(crate) tensors: BTreeMap<&'a str, Info>,
+    pub(crate) tensors: BTreeMap<&'a str, TensorInfo>,
 }
 
 impl<'a> Gguf<'a> {
@@ -133,14 +145,14 @@ impl<'a> Gguf<'a> {
         Self::parse_beginning(file, bytes, bytes.len() as u64)
     }
 
-    /// The same of the beginning of a file that will have so many bytes.
+    /// The same from the beginning of a file that will have `len` bytes.
     fn parse_beginning(file: &str, bytes: &'a [u8], len: u64) -> Result<Self, BackboneError> {
         parse(bytes, len)
             .map(|(metadata, tensors)| Self { file: file.to_owned(), metadata, tensors })
             .map_err(|detail| BackboneError::Gguf { file: file.to_owned(), detail })
     }
 
-    /// An error about what the metadata says.
+    /// An error about the metadata.
     pub(crate) fn wrong(&self, detail: impl Into<String>) -> BackboneError {
         BackboneError::GgufMetadata { file: self.file.clone(), detail: detail.into() }
     }
@@ -159,28 +171,28 @@ impl<'a> Gguf<'a> {
         of(value).map(Some).ok_or_else(|| self.wrong(format!("`{key}` is no {what}")))
     }
 
-    /// A string; bytes that are no UTF-8 are replaced.
+    /// A string; bytes that are not UTF-8 are replaced.
     pub(crate) fn text(&self, key: &str) -> Result<Option<Cow<'a, str>>, BackboneError> {
         self.typed(key, "string", Value::text)
     }
 
     pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, BackboneError> {
-        self.typed(key, "boolean", |value| if let Value::Flag(flag) = value { Some(flag) } else { None })
+        self.typed(key, "boolean", |value| if let Value::Bool(flag) = value { Some(flag) } else { None })
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, BackboneError> {
         self.typed(key, "number", Value::number)
     }
 
-    /// A count, which may be written as an array of the same count for every layer.
+    /// A count, which may be an array of the same count for every layer.
     pub(crate) fn count(&self, key: &str) -> Result<Option<usize>, BackboneError> {
         self.typed(key, "whole number that is the same for all layers", |value| match value {
             Value::Array(array) => {
                 let mut items = array.items();
                 let first = items.next()?;
-                items.all(|item| item == first).then(|| first.whole()).flatten()
+                items.all(|item| item == first).then(|| first.integer()).flatten()
             }
-            one => one.whole(),
+            one => one.integer(),
         })?
         .map(|number| {
             let fits = usize::try_from(number).ok().filter(|&n| n < 1 << 31);
@@ -200,7 +212,7 @@ impl<'a> Gguf<'a> {
 }
 
 /// Both tables of a file.
-type Tables<'a> = (BTreeMap<&'a str, Value<'a>>, BTreeMap<&'a str, Info>);
+type Tables<'a> = (BTreeMap<&'a str, Value<'a>>, BTreeMap<&'a str, TensorInfo>);
 
 fn parse(bytes: &[u8], len: u64) -> Result<Tables<'_>, String> {
     let mut reader = Reader { bytes, at: 0 };
@@ -224,30 +236,34 @@ fn parse(bytes: &[u8], len: u64) -> Result<Tables<'_>, String> {
         let kind = reader.u32()?;
         let value = reader.value(kind).map_err(|detail| format!("key `{key}`: {detail}"))?;
         if metadata.insert(key, value).is_some() {
-            return Err(format!("key `{key}` is there twice"));
+            return Err(format!("key `{key}` is duplicated"));
         }
     }
     let alignment = match metadata.get("general.alignment") {
         None => ALIGNMENT,
         Some(value) => value
-            .whole()
+            .integer()
             .and_then(|n| u64::try_from(n).ok())
-            .filter(|n| n.is_power_of_two() && *n <= MOST_ALIGNMENT)
+            .filter(|n| n.is_power_of_two() && *n <= MAX_ALIGNMENT)
             .ok_or("`general.alignment` is no power of two up to 2²⁰")?,
     };
-    let mut described = Vec::new();
+    let mut entries = Vec::new();
     for _ in 0..n_tensors {
-        described.push(reader.tensor(alignment)?);
+        entries.push(reader.tensor(alignment)?);
     }
     let data = (reader.at as u64).next_multiple_of(alignment);
-    Ok((metadata, placed(described, data, len)?))
+    Ok((metadata, place_tensors(entries, data, len)?))
 }
 
-/// Where the tensors lie, of which none may leave the file or share bytes with another.
-fn placed(described: Vec<Described<'_>>, data: u64, len: u64) -> Result<BTreeMap<&str, Info>, String> {
+/// The ranges of the tensors. None may leave the file or share bytes with another.
+fn place_tensors(
+    entries: Vec<TensorEntry<'_>>,
+    data: u64,
+    len: u64,
+) -> Result<BTreeMap<&str, TensorInfo>, String> {
     let mut tensors = BTreeMap::new();
     let mut ranges = Vec::new();
-    for Described { name, dtype, shape, n_bytes, offset } in described {
+    for TensorEntry { name, dtype, shape, n_bytes, offset } in entries {
         let start = data.checked_add(offset);
         let end = start.and_then(|start| start.checked_add(n_bytes)).filter(|&end| end <= len);
         let (Some(start), Some(end)) = (start, end) else {
@@ -256,9 +272,9 @@ fn placed(described: Vec<Described<'_>>, data: u64, len: u64) -> Result<BTreeMap
         if start < end {
             ranges.push((start, end, name));
         }
-        let info = Info { dtype, shape, range: start as usize..end as usize };
+        let info = TensorInfo { dtype, shape, range: start as usize..end as usize };
         if tensors.insert(name, info).is_some() {
-            return Err(format!("tensor `{name}` is there twice"));
+            return Err(format!("tensor `{name}` is duplicated"));
         }
     }
     ranges.sort_unstable();
@@ -268,8 +284,8 @@ fn placed(described: Vec<Described<'_>>, data: u64, len: u64) -> Result<BTreeMap
     }
 }
 
-/// A tensor, not yet placed.
-struct Described<'a> {
+/// An entry of the tensor table.
+struct TensorEntry<'a> {
     name: &'a str,
     dtype: Result<Dtype, String>,
     shape: Vec<usize>,
@@ -277,7 +293,7 @@ struct Described<'a> {
     offset: u64,
 }
 
-/// The file from some byte on.
+/// A cursor over the file.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -304,13 +320,13 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.fixed()?))
     }
 
-    /// A number of things that take at least so many bytes each: never more than the rest of the file holds.
+    /// A count of items of at least `least` bytes each: at most what the rest of the file holds.
     fn count(&mut self, least: usize, what: &str) -> Result<usize, String> {
         let n = self.u64()?;
-        let room = (self.bytes.len() - self.at) / least;
+        let max = (self.bytes.len() - self.at) / least;
         usize::try_from(n)
             .ok()
-            .filter(|&n| n <= room)
+            .filter(|&n| n <= max)
             .ok_or_else(|| format!("it claims {n} {what}, more than fit into it"))
     }
 
@@ -325,23 +341,23 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, kind: u32) -> Result<Value<'a>, String> {
         Ok(match kind {
-            0 => Value::Whole(u8::from_le_bytes(self.fixed()?).into()),
-            1 => Value::Whole(i8::from_le_bytes(self.fixed()?).into()),
-            2 => Value::Whole(u16::from_le_bytes(self.fixed()?).into()),
-            3 => Value::Whole(i16::from_le_bytes(self.fixed()?).into()),
-            4 => Value::Whole(self.u32()?.into()),
-            5 => Value::Whole(i32::from_le_bytes(self.fixed()?).into()),
-            6 => Value::Single(f32::from_le_bytes(self.fixed()?)),
+            0 => Value::Integer(u8::from_le_bytes(self.fixed()?).into()),
+            1 => Value::Integer(i8::from_le_bytes(self.fixed()?).into()),
+            2 => Value::Integer(u16::from_le_bytes(self.fixed()?).into()),
+            3 => Value::Integer(i16::from_le_bytes(self.fixed()?).into()),
+            4 => Value::Integer(self.u32()?.into()),
+            5 => Value::Integer(i32::from_le_bytes(self.fixed()?).into()),
+            6 => Value::F32(f32::from_le_bytes(self.fixed()?)),
             7 => match self.fixed()? {
-                [0] => Value::Flag(false),
-                [1] => Value::Flag(true),
+                [0] => Value::Bool(false),
+                [1] => Value::Bool(true),
                 [other] => return Err(format!("{other} is no boolean")),
             },
             8 => Value::Text(self.text()?),
             9 => Value::Array(self.array()?),
-            10 => Value::Whole(self.u64()?.into()),
-            11 => Value::Whole(i64::from_le_bytes(self.fixed()?).into()),
-            12 => Value::Double(f64::from_le_bytes(self.fixed()?)),
+            10 => Value::Integer(self.u64()?.into()),
+            11 => Value::Integer(i64::from_le_bytes(self.fixed()?).into()),
+            12 => Value::F64(f64::from_le_bytes(self.fixed()?)),
             other => return Err(format!("{other} is no type of a value")),
         })
     }
@@ -368,10 +384,10 @@ impl<'a> Reader<'a> {
         Ok(Array { kind, len, bytes: &self.bytes[start..self.at] })
     }
 
-    fn tensor(&mut self, alignment: u64) -> Result<Described<'a>, String> {
+    fn tensor(&mut self, alignment: u64) -> Result<TensorEntry<'a>, String> {
         let name = self.name()?;
         let n = self.u32()? as usize;
-        if n > MOST_DIMENSIONS {
+        if n > MAX_DIMENSIONS {
             return Err(format!("tensor `{name}` has {n} dimensions"));
         }
         let mut shape = Vec::with_capacity(n);
@@ -383,7 +399,7 @@ impl<'a> Reader<'a> {
         if !offset.is_multiple_of(alignment) {
             return Err(format!("tensor `{name}` begins at no multiple of {alignment}"));
         }
-        // ggml's first dimension is the innermost: a row, of whole blocks.
+        // ggml's first dimension is the innermost: a row, of integer blocks.
         let rows = shape.iter().skip(1).try_fold(1usize, |n, &d| n.checked_mul(d));
         let n_bytes = match &dtype {
             Ok(dtype) => rows
@@ -392,7 +408,7 @@ impl<'a> Reader<'a> {
             Err(_) => 0,
         };
         shape.reverse();
-        Ok(Described { name, dtype, shape, n_bytes: n_bytes as u64, offset })
+        Ok(TensorEntry { name, dtype, shape, n_bytes: n_bytes as u64, offset })
     }
 }
 

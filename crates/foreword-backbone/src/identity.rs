@@ -1,4 +1,4 @@
-//! Which model a soft prompt belongs to: its Spec and a fingerprint of its embedding table.
+//! The identity of a model: its Spec and a fingerprint of its embedding table.
 
 use foreword_kernels::Weights;
 use serde_json::Value;
@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest;
 use crate::spec::Spec;
+use crate::spec_diff::{differences, same};
 
 /// Rows of the table that the sketch looks at.
 const SKETCH_ROWS: usize = 32;
@@ -25,7 +26,7 @@ fn tolerance(dtype: &str) -> f32 {
     }
 }
 
-/// What a soft prompt's file remembers of its model.
+/// The identity that a soft prompt's file records of its model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
     /// The model's name; only for messages.
@@ -78,13 +79,13 @@ impl Identity {
             name: name.to_owned(),
             spec: spec.canonical(),
             dtype: table.dtype().name().to_owned(),
-            digest: digest::spelled(hash),
+            digest: digest::hex(hash),
             sketch,
         };
         (identity, (squares / (table.rows() * table.cols()) as f64).sqrt())
     }
 
-    /// How `self`, a loaded model, relates to `recorded`, the one a soft prompt was made for.
+    /// How `self`, a loaded model, relates to `recorded`, the model a soft prompt was trained for.
     #[must_use]
     pub fn compare(&self, recorded: &Self) -> Match {
         if !same(&self.spec, &recorded.spec) {
@@ -96,107 +97,12 @@ impl Identity {
         let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
         let apart = norm(&mut self.sketch.iter().zip(&recorded.sketch).map(|(a, b)| a - b));
         let (here, there) = (tolerance(&self.dtype), tolerance(&recorded.dtype));
-        // Both roundings are independent of each other, where there are two.
+        // Two roundings are independent of each other.
         let most = if here.min(there) < 0.01 { here.max(there) } else { here.hypot(there) };
         let close = self.sketch.len() == recorded.sketch.len()
             && apart <= most * norm(&mut self.sketch.iter().copied());
-        // Of blocks there are several in the same format: who wrote them chose the scales.
+        // A block format has several encodings of the same table: the writer chooses the scales.
         let may_differ = self.dtype != recorded.dtype || most > 0.01;
         if close && may_differ { Match::OtherFormat } else { Match::OtherWeights }
-    }
-}
-
-/// How far two numbers of a Spec may be apart, relative to the larger, and still be the same: a few roundings to single
-/// precision. A GGUF file stores 1e-6 as the f32 next to it, which other programs then write out as 9.999999974752427e-7,
-/// and a root or a quotient of such a number is rounded again.
-const SAME_NUMBER: f64 = 1.0 / (1 << 22) as f64;
-
-/// Whether two numbers are the same in single precision, in which all is computed.
-pub(crate) fn same_number(a: f64, b: f64) -> bool {
-    a == b || (a - b).abs() <= SAME_NUMBER * a.abs().max(b.abs())
-}
-
-/// Whether two specs, or parts of them, say the same. Whole numbers are exact.
-pub(crate) fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => same_number(a, b),
-            _ => a == b,
-        },
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
-        }
-        _ => a == b,
-    }
-}
-
-/// The fields in which two specs differ, as `hidden 64 instead of 192`.
-pub(crate) fn differences(here: &Value, recorded: &Value) -> String {
-    let (Some(here), Some(recorded)) = (here.as_object(), recorded.as_object()) else {
-        return "unreadable".into();
-    };
-    let null = Value::Null;
-    let keys = here.keys().chain(recorded.keys().filter(|key| !here.contains_key(*key)));
-    let differing = keys.filter_map(|key| {
-        let (a, b) = (here.get(key).unwrap_or(&null), recorded.get(key).unwrap_or(&null));
-        (!same(a, b)).then(|| format!("{key} {a} instead of {b}"))
-    });
-    differing.collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// A number as JSON that went through single precision has it.
-    fn rounded(value: &Value) -> Value {
-        match value {
-            Value::Number(number) if number.is_f64() => {
-                json!(f64::from(number.as_f64().unwrap() as f32))
-            }
-            Value::Array(items) => items.iter().map(rounded).collect(),
-            Value::Object(fields) => {
-                fields.iter().map(|(key, value)| (key.clone(), rounded(value))).collect()
-            }
-            other => other.clone(),
-        }
-    }
-
-    #[test]
-    fn numbers_that_went_through_single_precision_are_the_same() {
-        let spec = json!({
-            "hidden": 640, "norm_eps": 1e-6, "embedding_scale": 25.298_221_281_347_036,
-            "logit_scale": 1.0 / 0.3, "attention_soft_cap": 50.0, "logit_soft_cap": 30.1,
-            "positions": { "kind": "rotary", "theta": 1e6, "factors": [1.08, 1.11], "low_frequency_factor": 0.1 },
-        });
-        let rounded = rounded(&spec);
-        assert_ne!(rounded, spec);
-        assert_eq!(rounded["norm_eps"].to_string(), "9.999999974752427e-7");
-        assert!(same(&rounded, &spec) && same(&spec, &rounded));
-        assert_eq!(differences(&rounded, &spec), "");
-    }
-
-    #[test]
-    fn other_numbers_are_others() {
-        let base = json!({ "hidden": 640, "norm_eps": 1e-6, "theta": 1e6, "windows": [null, 512] });
-        for (key, other) in [
-            ("hidden", json!(641)),
-            ("norm_eps", json!(1e-5)),
-            ("norm_eps", json!(1.000_001e-6)),
-            ("theta", json!(1_000_001.0)),
-            ("windows", json!([null, 511])),
-            ("windows", json!([null])),
-            ("theta", json!(null)),
-        ] {
-            let mut changed = base.clone();
-            changed[key] = other;
-            assert!(!same(&base, &changed), "{changed}");
-            assert!(differences(&changed, &base).starts_with(key), "{changed}");
-        }
-        // Written without its point a number is the same one; whole ones are exact.
-        assert!(same(&json!(10_000), &json!(10_000.0)));
-        assert!(!same(&json!(2_000_000_001), &json!(2_000_000_000)));
     }
 }

@@ -1,8 +1,8 @@
 //! Frozen language models: embeddings in, hidden rows out, gradients of inputs only.
 //!
-//! A [`Backbone`] is read once from [`ModelFiles`] and never changes. Its families translate a foreign `config.json` into
-//! a closed [`Spec`]; one decoder runs them all over a [`Forest`](foreword_kernels::Forest) of segments. It knows nothing
-//! of what its rows stand for.
+//! A [`Backbone`] is loaded once from [`ModelFiles`] and never changes. Families translate a Hugging Face `config.json` into a
+//! closed [`Spec`], and one decoder runs all of them over a [`Forest`](foreword_kernels::Forest) of segments. It does not know
+//! what its rows represent.
 
 mod backbone;
 mod config;
@@ -13,6 +13,7 @@ mod families;
 pub mod files;
 mod gguf;
 mod identity;
+mod info;
 mod layer;
 mod linear;
 mod loader;
@@ -21,22 +22,22 @@ mod model;
 mod notice;
 mod rotary;
 mod spec;
-mod survey;
+mod spec_diff;
 mod tensors;
 pub mod tokenizer;
 
 pub use backbone::{Backbone, Embeddings};
-pub use decoder::{Gradient, Input, KeyValues, Output, Tape, Taped};
+pub use decoder::{Gradient, Input, KeyValues, Output, Save, Tape};
 pub use error::BackboneError;
 pub use files::{ChatFiles, ModelFiles};
 pub use foreword_kernels as kernels;
-pub use gguf::write::{Quantisation, Written};
+pub use gguf::write::{GgufSummary, Quantisation, write_gguf};
 pub use identity::{Identity, Match};
+pub use info::ModelInfo;
 pub use model::Model;
 pub use notice::Notice;
 pub use spec::{
-    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mixture, Mlp, Norms, Positions, Rope,
-    RopeScaling, Spec,
+    Attention, Block, Embedding, Head, LayerKind, Mixture, Mlp, Norms, Positions, QkNorm, Rope, RopeScaling,
+    Spec,
 };
-pub use survey::Survey;
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -1,4 +1,4 @@
-//! The tensors of a family, taken into the one layout that the decoder knows.
+//! Takes the tensors of a family into the decoder's layout.
 
 use std::iter::once;
 use std::ops::Range;
@@ -7,17 +7,17 @@ use foreword_kernels::{Backend, Norm, Weights};
 
 use crate::error::BackboneError;
 use crate::families::{Names, Qkv};
-use crate::layer::{Layer, NormsOfHeads};
+use crate::layer::{Layer, QkNorms};
 use crate::linear::Linear;
 use crate::mlp::{Expert, Mlp};
-use crate::spec::{HeadNorms, Mixture, Norms, Spec};
+use crate::spec::{Mixture, Norms, QkNorm, Spec};
 use crate::tensors::Tensors;
 
 /// A projection as stored: its weight `[out, in]`, and its bias `[out]`.
-type Part = (Weights, Option<Vec<f32>>);
+type Projection = (Weights, Option<Vec<f32>>);
 
-/// What a head has of its own: its matrix, where that is not the table, and its bias.
-pub(crate) type OwnHead<B> = (Option<<B as Backend>::Matrix>, Option<<B as Backend>::Vector>);
+/// The head's matrix, unless it is the embedding table, and its bias.
+pub(crate) type SeparateHead<B> = (Option<<B as Backend>::Matrix>, Option<<B as Backend>::Vector>);
 
 /// Takes tensors by the names of a family.
 pub(crate) struct Loader<'a, B: Backend> {
@@ -41,8 +41,8 @@ impl<B: Backend> Loader<'_, B> {
         Ok(self.backend.matrix(vec![table]))
     }
 
-    /// The head's matrix, where it is not the table, and its bias, where it has one.
-    pub(crate) fn head(&mut self, table: &Weights) -> Result<OwnHead<B>, BackboneError> {
+    /// The head's matrix, unless it is the table, and its bias, if it has one.
+    pub(crate) fn head(&mut self, table: &Weights) -> Result<SeparateHead<B>, BackboneError> {
         let (spec, head) = (self.spec, self.head_name());
         let name = format!("{head}.weight");
         let bias = if spec.head.bias {
@@ -55,28 +55,28 @@ impl<B: Backend> Loader<'_, B> {
             let head = self.tensors.matrix(&name, spec.vocab, spec.hidden)?;
             return Ok((Some(self.backend.matrix(vec![head])), bias));
         }
-        // Some files store the table a second time. Another head than the table is a contradiction: which of the two
-        // counts differs from one version of transformers to the next.
+        // Some files store the table a second time. A head that differs from the table is a contradiction, which versions of
+        // transformers resolve in different ways.
         if self.tensors.differs(&name, table) {
             return Err(BackboneError::UntiedHead { name });
         }
         Ok((None, bias))
     }
 
-    /// What the file calls the head.
+    /// The head's name in the file.
     fn head_name(&self) -> &'static str {
-        let there = |name: &&&str| self.tensors.has(&format!("{name}.weight"));
-        self.names.heads.iter().find(there).unwrap_or(&self.names.heads[0])
+        let has = |name: &&&str| self.tensors.has(&format!("{name}.weight"));
+        self.names.heads.iter().find(has).unwrap_or(&self.names.heads[0])
     }
 
-    /// Fails if a tensor is left that is neither known to hold no weights nor the table a second time.
+    /// Fails if a tensor remains, other than those known to hold no weights and the table's second copy.
     pub(crate) fn finish(self, family: &str) -> Result<(), BackboneError> {
         let head = format!("{}.weight", self.head_name());
-        let mut without_use = self.names.no_weights.to_vec();
+        let mut ignored = self.names.no_weights.to_vec();
         if self.spec.head.tied {
-            without_use.push(&head);
+            ignored.push(&head);
         }
-        self.tensors.finish(family, &without_use)
+        self.tensors.finish(family, &ignored)
     }
 
     pub(crate) fn layer(&mut self, i: usize) -> Result<Layer<B>, BackboneError> {
@@ -88,30 +88,30 @@ impl<B: Backend> Loader<'_, B> {
         let (query, key_value) = self.queries_keys_values(&at)?;
         let norms = spec.block.norms;
         Ok(Layer {
-            attention_norm: self.norm_if(norms.before(), &at(names.attention_norm))?,
+            attention_norm: self.norm_if(norms.has_pre(), &at(names.attention_norm))?,
             query,
             key_value,
-            head_norms: self.head_norms(&at)?,
-            output: self.parts(&[at(names.output)], h, q, attention.output_bias)?,
-            attention_post_norm: self.norm_if(norms.after(), &at(names.attention_post_norm))?,
-            own_mlp_norm: self.norm_if(norms.before() && norms != Norms::BeforeBoth, &at(names.mlp_norm))?,
+            qk_norms: self.qk_norms(&at)?,
+            output: self.stacked(&[at(names.output)], h, q, attention.output_bias)?,
+            attention_post_norm: self.norm_if(norms.has_post(), &at(names.attention_post_norm))?,
+            mlp_pre_norm: self.norm_if(norms.has_pre() && norms != Norms::SharedPre, &at(names.mlp_norm))?,
             mlp: self.mlp(&at)?,
-            mlp_post_norm: self.norm_if(norms.after(), &at(names.mlp_post_norm))?,
+            mlp_post_norm: self.norm_if(norms.has_post(), &at(names.mlp_post_norm))?,
         })
     }
 
     fn mlp(&mut self, at: &impl Fn(&str) -> String) -> Result<Mlp<B>, BackboneError> {
         let names = self.names;
-        let Some(Mixture { n, per_row, normalized }) = self.spec.mlp.mixture else {
+        let Some(Mixture { n, top_k, normalized }) = self.spec.mlp.mixture else {
             return Ok(Mlp::Dense(self.expert(names.up, names.down, at)?));
         };
-        let router = self.parts(&[at(names.experts.router)], n, self.spec.hidden, false)?;
+        let router = self.stacked(&[at(names.experts.router)], n, self.spec.hidden, false)?;
         let expert = |i: usize| {
             let prefix = names.experts.prefix.replace("{}", &i.to_string());
             self.expert(names.experts.up, names.experts.down, &|name| at(&format!("{prefix}{name}")))
         };
         let experts = (0..n).map(expert).collect::<Result<_, _>>()?;
-        Ok(Mlp::Mixture(crate::mlp::Mixture { router, experts, per_row, normalized }))
+        Ok(Mlp::Mixture(crate::mlp::Mixture { router, experts, top_k, normalized }))
     }
 
     fn expert(
@@ -122,11 +122,11 @@ impl<B: Backend> Loader<'_, B> {
     ) -> Result<Expert<B>, BackboneError> {
         let (h, mlp) = (self.spec.hidden, &self.spec.mlp);
         let up: Vec<String> = up.iter().map(|name| at(name)).collect();
-        // One projection of a gated MLP makes gates and values.
+        // A single projection of a gated MLP yields gates and values.
         let width = if mlp.activation.gated { 2 * mlp.intermediate / up.len() } else { mlp.intermediate };
         Ok(Expert {
-            up: self.parts(&up, width, h, mlp.bias)?,
-            down: self.parts(&[at(down)], h, mlp.intermediate, mlp.bias)?,
+            up: self.stacked(&up, width, h, mlp.bias)?,
+            down: self.stacked(&[at(down)], h, mlp.intermediate, mlp.bias)?,
         })
     }
 
@@ -138,16 +138,19 @@ impl<B: Backend> Loader<'_, B> {
         let (h, q, kv, bias) =
             (self.spec.hidden, attention.query_width(), attention.kv_width(), attention.qkv_bias);
         match self.names.qkv {
-            Qkv::Separate(parts) => {
-                let query = self.parts(&[at(parts[0])], q, h, bias)?;
-                Ok((query, self.parts(&[at(parts[1]), at(parts[2])], kv, h, bias)?))
+            Qkv::Separate(stacked) => {
+                let query = self.stacked(&[at(stacked[0])], q, h, bias)?;
+                Ok((query, self.stacked(&[at(stacked[1]), at(stacked[2])], kv, h, bias)?))
             }
             Qkv::Fused(name) => {
-                let part = self.part(&at(name), q + 2 * kv, h, bias)?;
-                Ok((self.cut(&part, once(0..q)), self.cut(&part, once(q..q + 2 * kv))))
+                let projection = self.projection(&at(name), q + 2 * kv, h, bias)?;
+                Ok((
+                    self.slice_outputs(&projection, once(0..q)),
+                    self.slice_outputs(&projection, once(q..q + 2 * kv)),
+                ))
             }
             Qkv::Grouped(name) => {
-                let part = self.part(&at(name), q + 2 * kv, h, bias)?;
+                let projection = self.projection(&at(name), q + 2 * kv, h, bias)?;
                 let d = attention.head_width;
                 let n = attention.query_heads / attention.kv_heads;
                 let group = |i: usize, first: usize, heads: usize| {
@@ -157,13 +160,20 @@ impl<B: Backend> Loader<'_, B> {
                 let queries = (0..attention.kv_heads).map(|i| group(i, 0, n));
                 let keys = (0..attention.kv_heads).map(|i| group(i, n, 1));
                 let values = (0..attention.kv_heads).map(|i| group(i, n + 1, 1));
-                Ok((self.cut(&part, queries), self.cut(&part, keys.chain(values))))
+                Ok((
+                    self.slice_outputs(&projection, queries),
+                    self.slice_outputs(&projection, keys.chain(values)),
+                ))
             }
         }
     }
 
-    /// Some outputs of a projection, range after range.
-    fn cut(&self, (weight, bias): &Part, ranges: impl IntoIterator<Item = Range<usize>>) -> Linear<B> {
+    /// Some outputs of a projection, the ranges concatenated.
+    fn slice_outputs(
+        &self,
+        (weight, bias): &Projection,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+    ) -> Linear<B> {
         let (mut blocks, mut biases) = (Vec::new(), Vec::new());
         for range in ranges {
             biases.extend(bias.iter().flat_map(|bias| &bias[range.clone()]));
@@ -174,21 +184,29 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     /// Projections of `out` outputs each, stacked.
-    fn parts(
+    fn stacked(
         &mut self,
         names: &[String],
         out: usize,
         input: usize,
         bias: bool,
     ) -> Result<Linear<B>, BackboneError> {
-        let parts =
-            names.iter().map(|name| self.part(name, out, input, bias)).collect::<Result<Vec<_>, _>>()?;
-        let biases: Vec<f32> = parts.iter().flat_map(|(_, bias)| bias.iter().flatten().copied()).collect();
-        let weight = self.backend.matrix(parts.into_iter().map(|(weight, _)| weight).collect());
+        let stacked = names
+            .iter()
+            .map(|name| self.projection(name, out, input, bias))
+            .collect::<Result<Vec<_>, _>>()?;
+        let biases: Vec<f32> = stacked.iter().flat_map(|(_, bias)| bias.iter().flatten().copied()).collect();
+        let weight = self.backend.matrix(stacked.into_iter().map(|(weight, _)| weight).collect());
         Ok(Linear { weight, bias: bias.then(|| self.backend.vector(&biases)) })
     }
 
-    fn part(&mut self, name: &str, out: usize, input: usize, bias: bool) -> Result<Part, BackboneError> {
+    fn projection(
+        &mut self,
+        name: &str,
+        out: usize,
+        input: usize,
+        bias: bool,
+    ) -> Result<Projection, BackboneError> {
         let weight = format!("{name}.weight");
         let weight = if self.names.transposed {
             self.tensors.matrix(&weight, input, out)?.transposed()
@@ -199,35 +217,40 @@ impl<B: Backend> Loader<'_, B> {
         Ok((weight, bias))
     }
 
-    fn head_norms(&mut self, at: &impl Fn(&str) -> String) -> Result<Option<NormsOfHeads<B>>, BackboneError> {
+    fn qk_norms(&mut self, at: &impl Fn(&str) -> String) -> Result<Option<QkNorms<B>>, BackboneError> {
         let attention = &self.spec.attention;
-        if attention.head_norms == HeadNorms::None {
+        if attention.qk_norm == QkNorm::None {
             return Ok(None);
         }
         let names = self.names;
         let (queries, keys) = (attention.query_heads, attention.kv_heads);
-        Ok(Some(NormsOfHeads {
-            queries: self.head_norm(&at(names.query_norm), queries)?,
-            keys: self.head_norm(&at(names.key_norm), keys)?,
+        Ok(Some(QkNorms {
+            queries: self.qk_norm_of(&at(names.query_norm), queries)?,
+            keys: self.qk_norm_of(&at(names.key_norm), keys)?,
         }))
     }
 
-    /// The norm of heads, its gain written out for each of them. No family gives it a bias.
-    fn head_norm(&mut self, name: &str, n_heads: usize) -> Result<Norm<B::Vector>, BackboneError> {
+    /// The norm of query or key heads, with its gain repeated for each of them. No family gives it a bias.
+    fn qk_norm_of(&mut self, name: &str, n_heads: usize) -> Result<Norm<B::Vector>, BackboneError> {
         let width = self.spec.attention.head_width;
-        let gain = match self.spec.attention.head_norms {
-            HeadNorms::None | HeadNorms::Shared => {
+        let gain = match self.spec.attention.qk_norm {
+            QkNorm::None | QkNorm::SharedGain => {
                 self.tensors.vector(&format!("{name}.weight"), width)?.repeat(n_heads)
             }
-            HeadNorms::Whole => self.tensors.vector(&format!("{name}.weight"), n_heads * width)?,
-            HeadNorms::Own => self.own_gains(name, n_heads, width)?,
+            QkNorm::AllHeads => self.tensors.vector(&format!("{name}.weight"), n_heads * width)?,
+            QkNorm::GainPerHead => self.gains_per_head(name, n_heads, width)?,
         };
         let gain: Vec<f32> = gain.into_iter().map(|gain| gain + self.names.gain_offset).collect();
         Ok(Norm { kind: self.spec.norm, gain: self.backend.vector(&gain), bias: None })
     }
 
     /// A gain per head: in one tensor `[heads, D]`, or in one for each head.
-    fn own_gains(&mut self, name: &str, n_heads: usize, width: usize) -> Result<Vec<f32>, BackboneError> {
+    fn gains_per_head(
+        &mut self,
+        name: &str,
+        n_heads: usize,
+        width: usize,
+    ) -> Result<Vec<f32>, BackboneError> {
         if !self.names.head_norm_per_head {
             return self.tensors.flat(&format!("{name}.weight"), n_heads, width);
         }
@@ -235,11 +258,11 @@ impl<B: Backend> Loader<'_, B> {
         Ok(gains.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    fn norm_if(&mut self, there: bool, name: &str) -> Result<Option<Norm<B::Vector>>, BackboneError> {
-        if there { self.norm(name, 1.0).map(Some) } else { Ok(None) }
+    fn norm_if(&mut self, enabled: bool, name: &str) -> Result<Option<Norm<B::Vector>>, BackboneError> {
+        if enabled { self.norm(name, 1.0).map(Some) } else { Ok(None) }
     }
 
-    /// A norm of the residual stream, its result multiplied by `factor`.
+    /// A norm of the residual stream, with its result multiplied by `factor`.
     pub(crate) fn norm(&mut self, name: &str, factor: f64) -> Result<Norm<B::Vector>, BackboneError> {
         let h = self.spec.hidden;
         let gain = self.tensors.vector(&format!("{name}.weight"), h)?;

@@ -1,14 +1,14 @@
-//! The second half of a layer: one MLP, or several of which each row asks a few (Shazeer et al. 2017), forward and backward.
+//! The MLP of a layer, dense or a mixture of experts (Shazeer et al. 2017), forward and backward.
 
 use foreword_kernels::{Activation, Backend, Element as _, RowBlock as _};
 
 use crate::linear::Linear;
 
-/// What stands between the MLP's norm and what is added to the residual stream.
+/// The MLP sublayer between its norms.
 pub(crate) enum Mlp<B: Backend> {
     /// One for every row.
     Dense(Expert<B>),
-    /// Several, some of which a row asks.
+    /// A mixture of experts.
     Mixture(Mixture<B>),
 }
 
@@ -20,32 +20,32 @@ pub(crate) struct Expert<B: Backend> {
     pub(crate) down: Linear<B>,
 }
 
-/// E experts, and the router that chooses among them.
+/// E experts, and the router that selects among them.
 pub(crate) struct Mixture<B: Backend> {
     /// `[H]` to `[E]`.
     pub(crate) router: Linear<B>,
     /// `[E]`.
     pub(crate) experts: Vec<Expert<B>>,
-    /// How many a row asks.
-    pub(crate) per_row: usize,
-    /// The weights of those sum to one.
+    /// Experts per row.
+    pub(crate) top_k: usize,
+    /// The weights of the selected experts sum to one.
     pub(crate) normalized: bool,
 }
 
-/// What the backward pass needs.
+/// The activations that the backward pass reads.
 pub(crate) enum MlpTape<B: Backend> {
-    /// Inside of the one, before its non-linear part, `[N, 2·I]` or `[N, I]`.
+    /// Before the activation function, `[N, 2·I]` or `[N, I]`.
     Dense(B::Rows),
-    /// What each expert that was asked did, and how likely the router held each of them, `[N · E]`.
-    Mixture(Vec<Asked<B>>, Vec<f64>),
+    /// The calls of experts, and the router's probabilities, `[N · E]`.
+    Mixture(Vec<ExpertCall<B>>, Vec<f64>),
 }
 
-/// An expert, the rows that asked it, and what it did for them.
-pub(crate) struct Asked<B: Backend> {
+/// An expert, the rows that were routed to it, and its activations.
+pub(crate) struct ExpertCall<B: Backend> {
     expert: usize,
     /// Ascending.
     rows: Vec<usize>,
-    /// By how much each of them counts it.
+    /// Its weight in each of them.
     weights: Vec<f64>,
     up: B::Rows,
     /// Before the weights, `[rows.len(), H]`.
@@ -64,7 +64,7 @@ impl<B: Backend> Mlp<B> {
         }
     }
 
-    /// From the gradient of the result to that of what was read, `[N, H]`.
+    /// The gradient of the input from that of the output, `[N, H]`.
     pub(crate) fn backward(
         &self,
         backend: &B,
@@ -74,8 +74,8 @@ impl<B: Backend> Mlp<B> {
     ) -> B::Rows {
         match (self, tape) {
             (Self::Dense(expert), MlpTape::Dense(up)) => expert.backward(backend, activation, up, dy),
-            (Self::Mixture(mixture), MlpTape::Mixture(asked, likely)) => {
-                mixture.backward(backend, activation, (asked, likely), dy)
+            (Self::Mixture(mixture), MlpTape::Mixture(calls, probabilities)) => {
+                mixture.backward(backend, activation, (calls, probabilities), dy)
             }
             _ => unreachable!("a tape of another layer"),
         }
@@ -99,34 +99,34 @@ impl<B: Backend> Mixture<B> {
     fn forward(&self, backend: &B, activation: Activation, x: &B::Rows) -> (B::Rows, MlpTape<B>) {
         let n_experts = self.experts.len();
         let logits = backend.values(&self.router.run(backend, x));
-        let mut likely = Vec::with_capacity(logits.len());
-        let mut asked: Vec<(Vec<usize>, Vec<f64>)> = vec![Default::default(); n_experts];
+        let mut all_probabilities = Vec::with_capacity(logits.len());
+        let mut calls: Vec<(Vec<usize>, Vec<f64>)> = vec![Default::default(); n_experts];
         for (row, logits) in logits.chunks_exact(n_experts).enumerate() {
             let logits: Vec<f64> = logits.iter().map(|logit| logit.as_f64()).collect();
             let probabilities = softmax(&logits);
-            for (expert, weight) in self.chosen(&logits, &probabilities) {
-                asked[expert].0.push(row);
-                asked[expert].1.push(weight);
+            for (expert, weight) in self.top_experts(&logits, &probabilities) {
+                calls[expert].0.push(row);
+                calls[expert].1.push(weight);
             }
-            likely.extend(probabilities);
+            all_probabilities.extend(probabilities);
         }
         let mut y = backend.zeros(x.n_rows(), x.width());
         let mut tape = Vec::new();
         for (expert, (rows, weights)) in
-            asked.into_iter().enumerate().filter(|(_, (rows, _))| !rows.is_empty())
+            calls.into_iter().enumerate().filter(|(_, (rows, _))| !rows.is_empty())
         {
             let (output, up) = self.experts[expert].forward(backend, activation, &backend.select(x, &rows));
             backend.scatter_add(&mut y, &rows, &weighted(backend, &output, &weights));
-            tape.push(Asked { expert, rows, weights, up, output });
+            tape.push(ExpertCall { expert, rows, weights, up, output });
         }
-        (y, MlpTape::Mixture(tape, likely))
+        (y, MlpTape::Mixture(tape, all_probabilities))
     }
 
-    /// The experts that a row asks, the likeliest first, and their weights.
-    fn chosen(&self, logits: &[f64], probabilities: &[f64]) -> Vec<(usize, f64)> {
+    /// The experts of a row, the most probable first, and their weights.
+    fn top_experts(&self, logits: &[f64], probabilities: &[f64]) -> Vec<(usize, f64)> {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        order.truncate(self.per_row);
+        order.truncate(self.top_k);
         let total: f64 = order.iter().map(|&expert| probabilities[expert]).sum();
         let total = if self.normalized { total } else { 1.0 };
         order.into_iter().map(|expert| (expert, probabilities[expert] / total)).collect()
@@ -136,35 +136,35 @@ impl<B: Backend> Mixture<B> {
         &self,
         backend: &B,
         activation: Activation,
-        (asked, likely): (&[Asked<B>], &[f64]),
+        (calls, probabilities): (&[ExpertCall<B>], &[f64]),
         dy: &B::Rows,
     ) -> B::Rows {
         let (n, n_experts) = (dy.n_rows(), self.experts.len());
         let mut dx = backend.zeros(n, dy.width());
-        // Per row and expert its weight, and what the loss would gain by it.
+        // For each row and expert its weight, and the gradient of that.
         let mut weights = vec![0.0; n * n_experts];
-        let mut gains = vec![0.0; n * n_experts];
-        for Asked { expert, rows, weights: of_rows, up, output } in asked {
+        let mut d_weights = vec![0.0; n * n_experts];
+        for ExpertCall { expert, rows, weights: row_weights, up, output } in calls {
             let dy = backend.select(dy, rows);
             let (d_values, outputs) = (backend.values(&dy), backend.values(output));
             let pairs = d_values.chunks_exact(dy.width()).zip(outputs.chunks_exact(dy.width()));
-            for ((&row, &weight), (d, output)) in rows.iter().zip(of_rows).zip(pairs) {
+            for ((&row, &weight), (d, output)) in rows.iter().zip(row_weights).zip(pairs) {
                 let at = row * n_experts + expert;
                 weights[at] = weight;
-                gains[at] = d.iter().zip(output).map(|(d, y)| d.as_f64() * y.as_f64()).sum();
+                d_weights[at] = d.iter().zip(output).map(|(d, y)| d.as_f64() * y.as_f64()).sum();
             }
-            let through =
-                self.experts[*expert].backward(backend, activation, up, &weighted(backend, &dy, of_rows));
-            backend.scatter_add(&mut dx, rows, &through);
+            let d_x =
+                self.experts[*expert].backward(backend, activation, up, &weighted(backend, &dy, row_weights));
+            backend.scatter_add(&mut dx, rows, &d_x);
         }
         let mut d_logits = Vec::with_capacity(weights.len());
         for (row, weights) in weights.chunks_exact(n_experts).enumerate() {
             let of_row = row * n_experts..(row + 1) * n_experts;
-            let (gains, likely) = (&gains[of_row.clone()], &likely[of_row]);
-            let mean: f64 = weights.iter().zip(gains).map(|(weight, gain)| weight * gain).sum();
-            // Normalised weights are a softmax of those that were asked, the others one of all.
-            let spread = if self.normalized { weights } else { likely };
-            let d = |i: usize| weights[i] * gains[i] - spread[i] * mean;
+            let (d_weights, probabilities) = (&d_weights[of_row.clone()], &probabilities[of_row]);
+            let mean: f64 = weights.iter().zip(d_weights).map(|(weight, d_weight)| weight * d_weight).sum();
+            // Normalised weights are a softmax over the selected experts, others one over all.
+            let softmax_weights = if self.normalized { weights } else { probabilities };
+            let d = |i: usize| weights[i] * d_weights[i] - softmax_weights[i] * mean;
             d_logits.extend((0..n_experts).map(|i| B::Element::of_f64(d(i))));
         }
         backend.linear_gradient(&backend.rows(d_logits, n_experts), &self.router.weight, Some(dx))

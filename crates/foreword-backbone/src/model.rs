@@ -1,4 +1,4 @@
-//! A backbone with the tokenizer that belongs to it.
+//! A backbone with its tokenizer.
 
 use foreword_kernels::{Backend, Token};
 
@@ -11,19 +11,19 @@ use crate::notice::Notice;
 use crate::spec::Spec;
 use crate::tokenizer::Tokenizer;
 
-/// A frozen model that can read text.
+/// A frozen model with its tokenizer.
 #[derive(Debug)]
 pub struct Model<B: Backend> {
     /// The decoder.
     pub backbone: Backbone<B>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// The tokens that end a text: those of `config.json`, the first of which ends the targets that are learned, then
-    /// those that only `generation_config.json` names. Empty where the files name none.
+    /// The tokens that end a text: those of `config.json`, the first of which ends learned targets, then those that only
+    /// `generation_config.json` names. Empty if the files name none.
     pub end_tokens: Vec<Token>,
-    /// What its files say of chats.
+    /// The files that define its chats.
     pub chat: ChatFiles,
-    /// What is worth knowing of its files.
+    /// Notices about its files.
     pub notices: Vec<Notice>,
 }
 
@@ -33,11 +33,11 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// If either can't be read, or the tokenizer has entries that the model has no embeddings for.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
-        let (mut tokenizer, end_tokens) = read_words(files)?;
+        let (mut tokenizer, end_tokens) = read_tokenizer(files)?;
         let backbone = Backbone::load(files, backend)?;
         let embedded = backbone.spec().vocab;
-        fit(&mut tokenizer, embedded)?;
-        // A file that names a token which the model has no embedding for can't mean it: it could never be met.
+        check_vocabulary(&mut tokenizer, embedded)?;
+        // A token without an embedding can't occur.
         let end_tokens = end_tokens.into_iter().filter(|&token| (token as usize) < embedded).collect();
         let notices = files.notices.clone();
         Ok(Self { backbone, tokenizer, end_tokens, chat: files.chat.clone(), notices })
@@ -45,26 +45,26 @@ impl<B: Backend> Model<B> {
 }
 
 /// The tokenizer and the end tokens.
-fn read_words(files: &ModelFiles) -> Result<(Tokenizer, Vec<Token>), BackboneError> {
+fn read_tokenizer(files: &ModelFiles) -> Result<(Tokenizer, Vec<Token>), BackboneError> {
     let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
     Ok((tokenizer, end_tokens(&files.config, files.generation_config.as_deref())?))
 }
 
-/// Makes sure that no token leaves the embedding table. Tokens that were added to a model and never got a row are refused when
-/// a text has one; a vocabulary that is larger is another model's.
-fn fit(tokenizer: &mut Tokenizer, embedded: usize) -> Result<(), BackboneError> {
+/// Limits ids to the embedding table. Added tokens without a row are refused in texts; a larger vocabulary belongs to another
+/// model.
+fn check_vocabulary(tokenizer: &mut Tokenizer, embedded: usize) -> Result<(), BackboneError> {
     let largest = tokenizer.largest_learned_id();
     if largest as usize >= embedded {
         return Err(BackboneError::VocabularyTooSmall { largest, model: embedded });
     }
-    tokenizer.refuse_from(embedded);
+    tokenizer.limit_ids(embedded);
     Ok(())
 }
 
-/// Checks what [`Model::load`] would, without a number of the weights; what is worth knowing of the files.
+/// Checks what [`Model::load`] checks, except the numbers of the weights, and returns the files' notices.
 pub(crate) fn check(files: &ModelFiles, family: &Family, spec: &Spec) -> Result<Vec<Notice>, BackboneError> {
     check_headers(family, spec, &files.weights)?;
-    let (mut tokenizer, _) = read_words(files)?;
-    fit(&mut tokenizer, spec.vocab)?;
+    let (mut tokenizer, _) = read_tokenizer(files)?;
+    check_vocabulary(&mut tokenizer, spec.vocab)?;
     Ok(files.notices.clone())
 }

@@ -1,23 +1,23 @@
-//! What is worth knowing of a model that can be used: values, which a front end puts where its warnings go.
+//! Warnings about a model that can be used, as values.
 
 use std::fmt;
 
-/// Something about a model's files that may give other tokens than was meant.
+/// A property of a model's files that may give other tokens than intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The tokenizer of a GGUF file, which does not say all of it.
+    /// The tokenizer of a GGUF file, which doesn't state all of it.
     GgufTokenizer {
         /// The file.
         file: String,
-        /// What it leaves open, how that is taken, and what to do.
+        /// What is missing, how it is interpreted, and what to do.
         detail: String,
     },
-    /// A token whose id is another than the files beside `tokenizer.json` state.
+    /// A token whose id differs from that in the files next to `tokenizer.json`.
     OtherId {
         /// The token.
         token: String,
-        /// The id that is stated.
+        /// The id in those files.
         stated: u32,
         /// The id that it has.
         id: u32,

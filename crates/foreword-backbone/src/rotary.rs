@@ -6,11 +6,11 @@ use foreword_kernels::{Pairing, RotaryAngles};
 
 use crate::spec::{Rope, RopeScaling, Spec};
 
-/// The rotations of a model: each that its layers use, once.
+/// The distinct rotations of a model's layers.
 #[derive(Debug)]
 pub(crate) struct Rotary {
     ropes: Vec<Frequencies>,
-    /// Per layer, which of them.
+    /// Index of each layer's rotation.
     of_layers: Vec<Option<usize>>,
 }
 
@@ -46,7 +46,7 @@ impl Rotary {
         Angles(self.ropes.iter().map(|rope| rope.angles(positions)).collect())
     }
 
-    /// Those of a layer; `None`: it rotates nothing.
+    /// Those of a layer; `None`: it has no rotation.
     pub(crate) fn layer<'a>(&self, angles: &'a Angles, layer: usize) -> Option<&'a RotaryAngles> {
         self.of_layers[layer].map(|i| &angles.0[i])
     }
@@ -82,14 +82,14 @@ impl Frequencies {
     }
 }
 
-/// By what the scaling divides each frequency, where it stretches each by itself.
+/// The divisor of each frequency, for a scaling that treats frequencies independently.
 pub(crate) fn divisors(rope: &Rope) -> Vec<f32> {
     let plain = Frequencies::of(&Rope { scaling: RopeScaling::None, ..rope.clone() });
     let scaled = Frequencies::of(rope);
     plain.frequencies.iter().zip(scaled.frequencies).map(|(plain, scaled)| plain / scaled).collect()
 }
 
-/// A frequency that is stretched by itself.
+/// The scaled frequency, for a scaling that treats frequencies independently.
 fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
     match *scaling {
         RopeScaling::Linear { factor } => frequency / factor as f32,
@@ -117,7 +117,7 @@ fn yarn(rope: &Rope, wavelength: impl Fn(usize) -> f32) -> Vec<f32> {
         return Vec::new();
     };
     let width = rope.width as f64;
-    // The pair that turns so often within the original context.
+    // The pair with this many rotations within the original context.
     let pair = |rotations: f64| {
         width * (original_context as f64 / (rotations * 2.0 * PI)).ln() / (2.0 * rope.theta.ln())
     };
@@ -135,8 +135,8 @@ fn yarn(rope: &Rope, wavelength: impl Fn(usize) -> f32) -> Vec<f32> {
     (0..rope.width / 2).map(frequency).collect()
 }
 
-/// What scores fall by per position, in each head (Press et al. 2022): a geometric sequence, and for a number of heads that
-/// is no power of two every other member of a denser one.
+/// ALiBi's slope of each head (Press et al. 2022): a geometric sequence, and if the number of heads is not a power of two
+/// then every other member of a denser one.
 pub(crate) fn alibi_slopes(heads: usize) -> Vec<f32> {
     let whole = 1 << heads.ilog2();
     let member = |n: usize, i: usize| 2_f64.powf(-8.0 / n as f64).powi(i as i32) as f32;

@@ -1,11 +1,11 @@
-//! All that the decoder may branch on, as data.
+//! Everything that the decoder may branch on, as data.
 
 use foreword_kernels::{Activation, AttentionShape, Function, NormKind, Pairing};
 use serde_json::{Map, Value, json};
 
-use crate::identity::{same, same_number};
+use crate::spec_diff::{same, same_number};
 
-/// What a decoder is. No `Default`: a family states every field.
+/// The description of a decoder. No `Default`: a family states every field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// H, width of the residual stream and of an embedding.
@@ -14,15 +14,15 @@ pub struct Spec {
     pub layers: usize,
     /// V, rows of the embedding table.
     pub vocab: usize,
-    /// Positions that the model was made for.
+    /// Number of positions.
     pub context: usize,
     /// What happens to rows before the first layer.
     pub embedding: Embedding,
-    /// How a layer's two halves are joined to the residual stream.
+    /// How a layer's sublayers are joined to the residual stream.
     pub block: Block,
     /// Attention of every layer.
     pub attention: Attention,
-    /// In what the layers' attentions differ, `[L]`.
+    /// Properties of each layer's attention, `[L]`.
     pub pattern: Vec<LayerKind>,
     /// MLP of every layer.
     pub mlp: Mlp,
@@ -30,7 +30,7 @@ pub struct Spec {
     pub norm: NormKind,
     /// Norms of the residual stream have biases.
     pub norm_bias: bool,
-    /// How rows know their position.
+    /// How positions enter.
     pub positions: Positions,
     /// From the last hidden rows to logits.
     pub head: Head,
@@ -39,47 +39,47 @@ pub struct Spec {
 /// What happens to rows before the first layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// Factor on a row of the table, before it enters: learned rows are not multiplied by it.
+    /// Factor on rows of the table. Learned rows are not multiplied by it.
     pub scale: f64,
-    /// Factor on every row that enters, learned ones too.
+    /// Factor on all input rows, learned ones too.
     pub input_scale: f64,
-    /// Every row that enters is normed.
+    /// All input rows are normalised.
     pub norm: bool,
 }
 
 /// How attention and MLP of a layer are joined to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Where the norms stand.
+    /// Where the norms are.
     pub norms: Norms,
-    /// The MLP reads what the attention reads, not what it gives.
+    /// The MLP reads the input of the attention, not its output.
     pub parallel: bool,
-    /// Factor on what each half adds.
+    /// Factor on the output of each sublayer.
     pub residual_scale: f64,
 }
 
-/// Where the norms of a layer's halves stand.
+/// Where the norms of a layer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norms {
-    /// Before each half.
-    Before,
-    /// Before both halves at once, which are parallel: one norm.
-    BeforeBoth,
-    /// After each half, before its result is added.
-    After,
-    /// Before and after each half.
-    Around,
+    /// Before each sublayer.
+    Pre,
+    /// One before both sublayers, which are parallel.
+    SharedPre,
+    /// After each sublayer, before its output is added.
+    Post,
+    /// Before and after each sublayer.
+    PreAndPost,
 }
 
 impl Norms {
-    /// Whether a half's input is normed.
-    pub(crate) fn before(self) -> bool {
-        self != Self::After
+    /// Whether the input of a sublayer is normalised.
+    pub(crate) fn has_pre(self) -> bool {
+        self != Self::Post
     }
 
-    /// Whether a half's result is normed.
-    pub(crate) fn after(self) -> bool {
-        matches!(self, Self::After | Self::Around)
+    /// Whether the output of a sublayer is normalised.
+    pub(crate) fn has_post(self) -> bool {
+        matches!(self, Self::Post | Self::PreAndPost)
     }
 }
 
@@ -98,31 +98,31 @@ pub struct Attention {
     pub output_bias: bool,
     /// Factor on the scores; `None`: 1/√D.
     pub scale: Option<f64>,
-    /// c, where scores s become c · tanh(s / c).
+    /// c, if scores s become c · tanh(s / c).
     pub soft_cap: Option<f64>,
     /// Norms of queries and keys.
-    pub head_norms: HeadNorms,
+    pub qk_norm: QkNorm,
 }
 
-/// Norms of queries and keys, before they are rotated.
+/// Norms of queries and keys, before they are rotated (QK-norm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadNorms {
+pub enum QkNorm {
     /// None.
     None,
-    /// Of each head, with one gain `[D]` for all of them.
-    Shared,
-    /// Of each head, with a gain of its own.
-    Own,
+    /// Of each head, with one gain `[D]` for all heads.
+    SharedGain,
+    /// Of each head, each with its own gain.
+    GainPerHead,
     /// Of all heads together.
-    Whole,
+    AllHeads,
 }
 
-/// In what a layer's attention is its own.
+/// Properties of a layer's attention.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerKind {
     /// How many positions up to its own a row sees; `None`: all.
     pub window: Option<usize>,
-    /// How queries and keys are rotated; `None`: not at all.
+    /// How queries and keys are rotated; `None`: they are not.
     pub rope: Option<Rope>,
 }
 
@@ -143,51 +143,51 @@ impl Attention {
     /// Q · D, width of a row of queries.
     #[must_use]
     pub fn query_width(&self) -> usize {
-        self.query_heads * self.head_width
+        self.shape(None).query_width()
     }
 
     /// K · D, width of a row of keys, or of values.
     #[must_use]
     pub fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_width
+        self.shape(None).kv_width()
     }
 }
 
 /// MLP of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
-    /// I, width inside.
+    /// I, intermediate width.
     pub intermediate: usize,
-    /// What happens inside.
+    /// The activation function.
     pub activation: Activation,
     /// Its projections have biases.
     pub bias: bool,
-    /// There are several, of which each row asks a few.
+    /// A mixture of experts in its place.
     pub mixture: Option<Mixture>,
 }
 
-/// Several MLPs in the place of one (Shazeer et al. 2017).
+/// A mixture of experts (Shazeer et al. 2017).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
-    /// E, how many there are.
+    /// E, number of experts.
     pub n: usize,
-    /// How many a row asks: those that its router holds for the likeliest.
-    pub per_row: usize,
+    /// Experts per row: those with the highest router probability.
+    pub top_k: usize,
     /// Their weights sum to one.
     pub normalized: bool,
 }
 
-/// How rows know their position.
+/// How positions enter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Positions {
-    /// Queries and keys are rotated, layer by layer as the pattern says (Su et al. 2021).
+    /// Queries and keys are rotated, in each layer as the pattern states (Su et al. 2021).
     Rotary,
     /// A learned vector is added to each row.
     Learned {
         /// Row of the table for position 0.
         offset: usize,
     },
-    /// Scores fall with the distance, in each head by another slope (ALiBi, Press et al. 2022).
+    /// Scores fall with the distance, with a slope per head (ALiBi, Press et al. 2022).
     Alibi,
 }
 
@@ -196,15 +196,15 @@ pub enum Positions {
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// How many numbers of a head are rotated, from the first on.
+    /// Rotated numbers of a head, from the first on.
     pub width: usize,
     /// Which numbers are rotated with each other.
     pub pairing: Pairing,
-    /// Change of the frequencies for longer contexts.
+    /// Scaling of the frequencies for longer contexts.
     pub scaling: RopeScaling,
 }
 
-/// Change of the rotary frequencies for longer contexts.
+/// Scaling of the rotary frequencies for longer contexts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// None.
@@ -258,13 +258,12 @@ pub struct Head {
     pub bias: bool,
     /// Factor on the logits.
     pub scale: f64,
-    /// c, where logits l become c · tanh(l / c).
+    /// c, if logits l become c · tanh(l / c).
     pub soft_cap: Option<f64>,
 }
 
 impl Spec {
-    /// The fields as JSON, always in this order: what a soft prompt's file remembers of its backbone. What most decoders
-    /// have in common is left out.
+    /// The fields as JSON, always in this order: what a soft prompt's file records of its backbone. Common values are omitted.
     #[must_use]
     pub fn canonical(&self) -> Value {
         let (norm, eps) = match self.norm {
@@ -316,19 +315,19 @@ impl Spec {
             }
         }
         match self.block.norms {
-            Norms::Before => {}
-            Norms::BeforeBoth => put("norms", "before-both".into()),
-            Norms::After => put("norms", "after".into()),
-            Norms::Around => put("norms", "around".into()),
+            Norms::Pre => {}
+            Norms::SharedPre => put("norms", "before-both".into()),
+            Norms::Post => put("norms", "after".into()),
+            Norms::PreAndPost => put("norms", "around".into()),
         }
-        match attention.head_norms {
-            HeadNorms::None => {}
-            HeadNorms::Shared => put("head_norms", "shared".into()),
-            HeadNorms::Own => put("head_norms", "own".into()),
-            HeadNorms::Whole => put("head_norms", "whole".into()),
+        match attention.qk_norm {
+            QkNorm::None => {}
+            QkNorm::SharedGain => put("head_norms", "shared".into()),
+            QkNorm::GainPerHead => put("head_norms", "own".into()),
+            QkNorm::AllHeads => put("head_norms", "whole".into()),
         }
-        if let Some(Mixture { n, per_row, normalized }) = self.mlp.mixture {
-            put("experts", json!({ "n": n, "per_row": per_row, "normalized": normalized }));
+        if let Some(Mixture { n, top_k, normalized }) = self.mlp.mixture {
+            put("experts", json!({ "n": n, "per_row": top_k, "normalized": normalized }));
         }
         if self.pattern.iter().any(|kind| kind.window.is_some()) {
             put("windows", self.pattern.iter().map(|kind| kind.window).collect());
@@ -336,7 +335,7 @@ impl Spec {
         Value::Object(fields)
     }
 
-    /// Numbers that few decoders have: name, value, and what it is without them.
+    /// Numbers that few decoders have: name, value, default.
     fn special_numbers(&self) -> [(&'static str, f64, f64); 7] {
         let attention = &self.attention;
         [
@@ -373,7 +372,7 @@ impl Spec {
 }
 
 impl Rope {
-    /// Whether the frequencies and factors are the same in single precision, in which all is computed.
+    /// Whether the frequencies and factors are the same in single precision, in which everything is computed.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         // A head of no width: the rotated width is always a field.
         same(&self.canonical(0), &other.canonical(0))
@@ -412,7 +411,7 @@ impl Rope {
             if rope.width != head_width {
                 value.insert("width".into(), rope.width.into());
             }
-            if rope.pairing == Pairing::Neighbours {
+            if rope.pairing == Pairing::Interleaved {
                 value.insert("pairing".into(), "neighbours".into());
             }
         }
@@ -421,7 +420,7 @@ impl Rope {
 }
 
 impl Spec {
-    /// L·2·K·D, the numbers of a position's keys and values in all layers.
+    /// L·2·K·D, numbers of a position's keys and values in all layers.
     #[must_use]
     pub fn cache_width(&self) -> usize {
         self.layers * 2 * self.attention.kv_width()
@@ -436,22 +435,22 @@ impl Spec {
         let up = if self.mlp.activation.gated { 2 * i } else { i };
         let norm = if self.norm_bias { 2 * h } else { h };
         let if_so = |has: bool, n: usize| if has { n } else { 0 };
-        let head_norms = match attention.head_norms {
-            HeadNorms::None => 0,
-            HeadNorms::Shared => 2 * attention.head_width,
-            HeadNorms::Own | HeadNorms::Whole => q + k,
+        let qk_norm = match attention.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::SharedGain => 2 * attention.head_width,
+            QkNorm::GainPerHead | QkNorm::AllHeads => q + k,
         };
         let projections = h * (q + 2 * k)
             + q * h
             + if_so(attention.qkv_bias, q + 2 * k)
             + if_so(attention.output_bias, h)
-            + head_norms;
+            + qk_norm;
         let expert = h * (up + i) + if_so(self.mlp.bias, up + h);
         let mlp = self.mlp.mixture.as_ref().map_or(expert, |mixture| mixture.n * (expert + h));
         let n_norms = match self.block.norms {
-            Norms::BeforeBoth => 1,
-            Norms::Before | Norms::After => 2,
-            Norms::Around => 4,
+            Norms::SharedPre => 1,
+            Norms::Pre | Norms::Post => 2,
+            Norms::PreAndPost => 4,
         };
         let positions = match self.positions {
             Positions::Learned { offset } => (self.context + offset) * h,

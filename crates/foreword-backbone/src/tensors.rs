@@ -1,4 +1,4 @@
-//! The tensors of a model's safetensors or GGUF files, each asked for by name and shape; none may be left over.
+//! The tensors of a model's safetensors or GGUF files. Each is taken by name and shape, and none may remain.
 
 use std::collections::BTreeMap;
 
@@ -13,33 +13,33 @@ struct Stored {
     dtype: Result<Dtype, String>,
     shape: Vec<usize>,
     bytes: Bytes,
-    /// Width of the heads whose rows are stored by pairs ([`Weights::by_pairs`]).
-    paired: Option<usize>,
+    /// Width of the heads whose rows are interleaved ([`Weights::rope_interleaved`]).
+    interleaved: Option<usize>,
 }
 
-/// Tensors not yet asked for.
+/// Tensors that have not been taken.
 pub(crate) struct Tensors {
-    left: BTreeMap<String, Stored>,
-    /// Weights of linear layers are stored output first, whatever the family's own files do.
+    remaining: BTreeMap<String, Stored>,
+    /// Weights of linear layers are stored `[out, in]`, even if the family's own files store `[in, out]`.
     output_first: bool,
-    /// No number is looked at: vectors are zeros.
+    /// No number is read: vectors are zeros.
     headers_only: bool,
     n_bytes: u64,
 }
 
 impl Tensors {
-    /// Reads the headers; the family's prefix is taken off the names that have it.
+    /// Reads the headers and strips the family's prefix from names.
     pub(crate) fn read(files: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
         let mut tensors = BTreeMap::new();
         if let [(file, bytes)] = files
             && gguf::is_gguf(bytes)
         {
-            return Self::of_gguf(file, bytes, names);
+            return Self::from_gguf(file, bytes, names);
         }
         for (file, bytes) in files {
             let bad = |detail: String| BackboneError::Safetensors { file: file.clone(), detail };
             let parsed = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
-            // In their order, so that what is wrong is always told of the same one.
+            // Sorted, so that errors always name the same tensor.
             let mut views: Vec<_> = parsed.iter().collect();
             views.sort_unstable_by_key(|(name, _)| *name);
             for (name, view) in views {
@@ -50,84 +50,82 @@ impl Tensors {
                     safetensors::Dtype::F16 => Ok(Dtype::F16),
                     other => Err(format!("{other:?}")),
                 };
-                let stored = Stored { dtype, shape: view.shape().to_vec(), bytes, paired: None };
+                let stored = Stored { dtype, shape: view.shape().to_vec(), bytes, interleaved: None };
                 let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
                 let short = short.unwrap_or(name).to_owned();
                 if tensors.insert(short, stored).is_some() {
-                    return Err(bad(format!("tensor `{name}` is there twice")));
+                    return Err(bad(format!("tensor `{name}` is duplicated")));
                 }
             }
         }
-        Ok(Self { left: tensors, output_first: false, headers_only: false, n_bytes: 0 })
+        Ok(Self { remaining: tensors, output_first: false, headers_only: false, n_bytes: 0 })
     }
 
-    /// The tensors of a GGUF file by the family's names for them. Those that the family has no name for keep theirs, and so are
-    /// left over in the end.
-    fn of_gguf(file: &str, bytes: &Bytes, names: &Names) -> Result<Self, BackboneError> {
+    /// The tensors of a GGUF file by the family's names. Tensors without one keep their name, and so remain in the end.
+    fn from_gguf(file: &str, bytes: &Bytes, names: &Names) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(file, bytes)?;
-        let head_width = gguf::config::paired_width(&gguf)?;
+        let head_width = gguf::config::interleaved_width(&gguf)?;
         let mut tensors = BTreeMap::new();
         for (&name, info) in &gguf.tensors {
-            // The configuration has read these.
-            if gguf::names::FREQUENCIES.contains(&name) {
+            // The configuration reads these.
+            if gguf::names::FREQUENCY_FACTORS.contains(&name) {
                 continue;
             }
-            let ours = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
-            let paired = head_width.filter(|_| gguf::names::is_query_or_key(name));
+            let name_in_family = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
+            let interleaved = head_width.filter(|_| gguf::names::is_query_or_key(name));
             let bytes = bytes.get(info.range.clone()).map_or_else(Bytes::new, |range| bytes.slice_ref(range));
-            let stored = Stored { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, paired };
-            if tensors.insert(ours, stored).is_some() {
-                return Err(gguf.wrong(format!("tensor `{name}` is there twice")));
+            let stored = Stored { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, interleaved };
+            if tensors.insert(name_in_family, stored).is_some() {
+                return Err(gguf.wrong(format!("tensor `{name}` is duplicated")));
             }
         }
-        Ok(Self { left: tensors, output_first: true, headers_only: false, n_bytes: 0 })
+        Ok(Self { remaining: tensors, output_first: true, headers_only: false, n_bytes: 0 })
     }
 
-    /// The same tensors, of which no number will be read.
+    /// The same tensors, none of whose numbers will be read.
     pub(crate) fn headers_only(self) -> Self {
         Self { headers_only: true, ..self }
     }
 
-    /// The names of a family whose tensors are stored so: in GGUF files linear weights are `[out, in]` and gains are whole, whatever
-    /// the family's own files do.
+    /// A family's names for tensors stored so: in GGUF files linear weights are `[out, in]` and gains have no offset.
     pub(crate) fn as_stored(&self, names: &Names) -> Names {
         if self.output_first { Names { transposed: false, gain_offset: 0.0, ..*names } } else { *names }
     }
 
-    /// Bytes of all tensors that were taken, as they are stored.
+    /// Stored bytes of all tensors that were taken.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
 
-    /// Whether a tensor is there and was not yet taken, and its shape.
+    /// The shape of a tensor that has not been taken.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.left.get(name).map(|stored| &stored.shape[..])
+        self.remaining.get(name).map(|stored| &stored.shape[..])
     }
 
     /// Takes a matrix `[rows, cols]`.
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weights, BackboneError> {
-        let (weights, paired) = self.take(name, &[rows, cols])?;
-        Ok(match paired {
-            Some(width) => weights.by_pairs(width),
+        let (weights, interleaved) = self.take(name, &[rows, cols])?;
+        Ok(match interleaved {
+            Some(width) => weights.rope_interleaved(width),
             None => weights,
         })
     }
 
-    /// Takes a vector `[n]`, widened. NaN and infinities are refused here, where looking costs nothing.
+    /// Takes a vector `[n]`, widened. NaN and infinities are refused.
     pub(crate) fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>, BackboneError> {
-        let (weights, paired) = self.take(name, &[n])?;
+        let (weights, interleaved) = self.take(name, &[n])?;
         if self.headers_only {
             return Ok(vec![0.0; n]);
         }
         let mut values = weights.to_f32().into_owned();
-        if let Some(width) = paired {
-            // As a matrix of one column, so that the order of its rows is the same.
-            values = Weights::from_f32(&values, 1).by_pairs(width).to_f32().into_owned();
+        if let Some(width) = interleaved {
+            // As a matrix with one column, whose rows have the same order.
+            values = Weights::from_f32(&values, 1).rope_interleaved(width).to_f32().into_owned();
         }
         self.finite(name, values)
     }
 
-    /// Takes a matrix `[rows, cols]`, widened, row after row; likewise.
+    /// Takes a matrix `[rows, cols]`, widened, row after row. NaN and infinities are refused.
     pub(crate) fn flat(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>, BackboneError> {
         let matrix = self.matrix(name, rows, cols)?;
         if self.headers_only {
@@ -144,10 +142,10 @@ impl Tensors {
         Ok(values)
     }
 
-    /// The numbers as they are stored, and the heads whose rows are by pairs.
+    /// The stored numbers, and the width of heads whose rows are interleaved.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<(Weights, Option<usize>), BackboneError> {
         let name = name.to_owned();
-        let Some(stored) = self.left.remove(&name) else {
+        let Some(stored) = self.remaining.remove(&name) else {
             return Err(BackboneError::MissingTensor { name, shape: shape.to_vec() });
         };
         if stored.shape != shape {
@@ -159,38 +157,38 @@ impl Tensors {
         };
         let (rows, cols) = if let [rows, cols] = *shape { (rows, cols) } else { (1, shape.iter().product()) };
         self.n_bytes += stored.bytes.len() as u64;
-        let paired = stored.paired.filter(|&width| width > 0);
-        if paired.is_some_and(|width| !width.is_multiple_of(2) || !shape[0].is_multiple_of(width)) {
+        let interleaved = stored.interleaved.filter(|&width| width > 0);
+        if interleaved.is_some_and(|width| !width.is_multiple_of(2) || !shape[0].is_multiple_of(width)) {
             return Err(BackboneError::TensorShape { name, found: stored.shape, expected: shape.to_vec() });
         }
         Weights::new(stored.bytes, dtype, rows, cols)
-            .map(|weights| (weights, paired))
+            .map(|weights| (weights, interleaved))
             .map_err(|error| BackboneError::Safetensors { file: name, detail: error.to_string() })
     }
 
-    /// Whether a tensor of that name is there.
+    /// Whether a tensor remains.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.left.contains_key(name)
+        self.remaining.contains_key(name)
     }
 
-    /// Whether a tensor of that name is there and is not `table`, to the bit; by headers alone, another shape or format.
+    /// Whether a tensor remains that differs from `table` in a bit, or, by headers only, in shape or format.
     pub(crate) fn differs(&self, name: &str, table: &Weights) -> bool {
         let same = |stored: &Stored| {
             stored.shape == [table.rows(), table.cols()]
                 && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
                 && (self.headers_only || stored.bytes == table.bytes())
         };
-        self.left.get(name).is_some_and(|stored| !same(stored))
+        self.remaining.get(name).is_some_and(|stored| !same(stored))
     }
 
-    /// Fails if a tensor is left that is not among `without_use` by its ending.
-    pub(crate) fn finish(self, family: &str, without_use: &[&str]) -> Result<(), BackboneError> {
-        let used = |name: &String| !without_use.iter().any(|ending| name.ends_with(ending));
-        let left: Vec<String> = self.left.into_keys().filter(used).collect();
-        match left.first() {
+    /// Fails if a tensor remains whose name has none of the endings `ignored`.
+    pub(crate) fn finish(self, family: &str, ignored: &[&str]) -> Result<(), BackboneError> {
+        let used = |name: &String| !ignored.iter().any(|ending| name.ends_with(ending));
+        let remaining: Vec<String> = self.remaining.into_keys().filter(used).collect();
+        match remaining.first() {
             None => Ok(()),
             Some(example) => Err(BackboneError::LeftoverTensors {
-                n: left.len(),
+                n: remaining.len(),
                 family: family.to_owned(),
                 example: example.clone(),
             }),

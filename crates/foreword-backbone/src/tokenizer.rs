@@ -1,12 +1,12 @@
-//! Text to token ids and back: a model's `tokenizer.json`, read so that contexts and labels can be joined.
+//! Text to token ids and back: a model's `tokenizer.json`, for contexts that labels are appended to.
 //!
 //! A context is tokenised whole, and keeps the special tokens that the model wants in front of it (BOS) but not those
 //! that would close it. A label or target is tokenised with its context as one text, which is the business of whoever knows
 //! both. `encode_joined` and `encode_verbatim` tokenise it on its own, as prompts of earlier versions were trained.
 
-pub(crate) mod beside;
-mod fit;
+pub(crate) mod added_tokens;
 mod marked;
+mod vocabulary;
 
 pub use marked::MarkedText;
 
@@ -17,20 +17,20 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{Encoding, ModelWrapper};
 
-/// What is said of a file whose parts the tokenizers crate panics over.
+/// The error for files on which the tokenizers crate panics.
 const CONTRADICTORY: &str = "the parts of tokenizer.json contradict each other";
 
 thread_local!(static GUARDED: Cell<bool> = const { Cell::new(false) });
 
-/// Whether a panic on this thread would be no bug but a damaged `tokenizer.json`, and become a [`TokenizerError`]: a panic
-/// hook should pass it over.
+/// Whether a panic on this thread is caused by a damaged `tokenizer.json` and becomes a [`TokenizerError`]. A panic hook
+/// should ignore it.
 #[must_use]
 pub fn is_guarded() -> bool {
     GUARDED.get()
 }
 
-/// Does what the tokenizers crate does. Over some damaged files it panics, when it reads them or at a text that they are
-/// wrong about: that is an error too. (An overflowing stack or a loop without end can't be caught.)
+/// Runs code of the tokenizers crate. On some damaged files it panics, while reading them or later at a text, which becomes
+/// an error. (A stack overflow or an endless loop can't be caught.)
 fn guarded<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
     let before = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -38,17 +38,17 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, 
     done.unwrap_or_else(|_| Err(CONTRADICTORY.into()))
 }
 
-/// Texts tokenised once at load, to see what the tokenizer puts around a text. Several, for small vocabularies.
+/// Texts tokenised at load, to find what the tokenizer adds around a text. Several, for small vocabularies.
 const PROBE_WORDS: [&str; 6] = ["a", "the", "yes", "0", "x", "A"];
 
-/// What can be wrong with a tokenizer or with what it is given.
+/// Errors of tokenizers and their inputs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
     /// The bytes are not a `tokenizer.json`.
     #[error("not a tokenizer.json that can be read: {reason}")]
     Invalid {
-        /// What the reader of the format said.
+        /// The parser's message.
         reason: String,
     },
     /// A text could not be tokenised.
@@ -56,18 +56,18 @@ pub enum TokenizerError {
     Encode {
         /// The beginning of the text.
         text: String,
-        /// What the tokenizer said.
+        /// The tokenizer's message.
         reason: String,
     },
     /// Token ids could not be turned into text.
     #[error("{n_tokens} token ids cannot be turned into text: {reason}")]
     Decode {
-        /// How many ids were given.
+        /// Number of ids.
         n_tokens: usize,
-        /// What the tokenizer said.
+        /// The tokenizer's message.
         reason: String,
     },
-    /// A text has a token that was added to the tokenizer, but not to the model.
+    /// A text has a token that was added to the tokenizer but not to the model.
     #[error(
         "the text {text:?} has the token {token:?} with number {id}, but the model embeds only {model}, from 0: give the model \
          rows for its added tokens (`model.resize_token_embeddings(len(tokenizer))` in Python), or leave the token out"
@@ -84,8 +84,7 @@ pub enum TokenizerError {
     },
 }
 
-/// A model's tokenizer. Truncation, padding and BPE dropout that the file may ask for are off: nothing is cut, padded
-/// or drawn by chance behind the caller's back.
+/// A model's tokenizer. Truncation, padding and BPE dropout are off, whatever the file states.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -93,11 +92,11 @@ pub struct Tokenizer {
     adds_space: bool,
     anchor: Option<Anchor>,
     digest: String,
-    /// Ids from here on are refused.
+    /// Ids from here on have no embedding and are refused.
     rows: usize,
 }
 
-/// A token with its text. Decoders strip the space in front of a text's first token; decoding after this one shows it.
+/// A token with its text. Decoders strip the space before a text's first token; decoding after this token keeps it.
 #[derive(Debug)]
 struct Anchor {
     id: u32,
@@ -127,7 +126,7 @@ impl Tokenizer {
             leading: Vec::new(),
             adds_space: false,
             anchor: None,
-            digest: digest::spelled(Sha256::new_with_prefix(bytes)),
+            digest: digest::hex(Sha256::new_with_prefix(bytes)),
             rows: usize::MAX,
         };
         tokenizer.leading = tokenizer.probe_leading()?;
@@ -136,8 +135,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The tokens of a context, with the special tokens that go before it and without those that would go after it.
-    /// Special tokens written in the text itself are tokens like any other and stay where they are.
+    /// The tokens of a context, with leading special tokens and without trailing ones. Special tokens in the text itself are
+    /// kept.
     pub fn encode_context(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.without_trailing(&self.encoding(text, true)?))
     }
@@ -147,15 +146,15 @@ impl Tokenizer {
         texts.par_iter().map(|text| self.encode_context(text)).collect()
     }
 
-    /// The tokens of a string that stands right after a context, such as a label: no special tokens. A tokenizer that
-    /// puts a space in front of every text gets the string without its own, so that " positive" is the one token
-    /// "▁positive" and not a space and then "▁positive".
+    /// The tokens of a string that follows a context, such as a label, without special tokens. If the tokenizer adds a space
+    /// before every text, the string's own is removed, so that " positive" is the one token "▁positive" and not a space and
+    /// then "▁positive".
     pub fn encode_joined(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         self.encode_plain(if self.adds_space { text.strip_prefix(' ').unwrap_or(text) } else { text })
     }
 
-    /// The same of a string to which no space is put: "positive" becomes what it is after a line's end, as an answer in a chat
-    /// stands.
+    /// The tokens of a string that follows a context with no space added: "positive" is tokenised as after a line break, like
+    /// an answer in a chat.
     pub fn encode_verbatim(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         if text.starts_with(' ') {
             return self.encode_joined(text);
@@ -167,17 +166,17 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a text that stands alone, without special tokens.
+    /// The tokens of a text on its own, without special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.encoding(text, false)?.get_ids().to_vec())
     }
 
-    /// The text of these tokens. Special tokens, and ids that the vocabulary does not have, give no text.
+    /// The text of these tokens. Special tokens and unknown ids are omitted.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         self.decode_with(ids, true)
     }
 
-    /// The text of tokens that stand after others, with the space in front that decoders take from a text's first token.
+    /// The text of tokens that follow others, with the leading space that decoders strip from a text's first token.
     pub fn decode_joined(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let Some(anchor) = &self.anchor else { return self.decode(ids) };
         let text = self.decode_with(&[&[anchor.id], ids].concat(), true)?;
@@ -206,7 +205,7 @@ impl Tokenizer {
         self.leading.first().copied()
     }
 
-    /// All special tokens that `encode_context` puts before a text, also before an empty one.
+    /// All special tokens that `encode_context` puts before a text, even an empty one.
     pub fn leading(&self) -> &[u32] {
         &self.leading
     }
@@ -237,7 +236,7 @@ impl Tokenizer {
         let is_special = encoding.get_special_tokens_mask();
         let text_end = is_special.iter().rposition(|&special| special == 0).map_or(0, |last| last + 1);
         let ids = encoding.get_ids();
-        // An empty text has only special tokens: those that lead stay.
+        // An empty text has only special tokens: keep the leading ones.
         let end = text_end.max(self.leading.len()).min(ids.len());
         ids[..end].to_vec()
     }
@@ -267,7 +266,7 @@ impl Tokenizer {
                 let after = self.encode_plain(&format!("{before} {word}"))?;
                 let joined = after.strip_prefix(self.encode_plain(before)?.as_slice());
                 match joined {
-                    // Both ways of writing the word are the same tokens: nothing to see, and nothing to mend.
+                    // Both forms are the same tokens: no evidence.
                     _ if alone == spaced => {}
                     Some(joined) if joined == spaced => return Ok(false),
                     Some(joined) if joined == alone => return Ok(true),

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use foreword::flags::{at_least_one, choice, not_negative};
-use foreword::kernels::Products;
+use foreword::kernels::ComputeDtype;
 use foreword::settings::{Objective, Placement};
 
 pub(crate) use calibration::CalibrationArgs;
@@ -424,8 +424,8 @@ pub(crate) struct MachineArgs {
     pub(crate) threads: Option<usize>,
     /// What the model's matrices are multiplied in: f32; bf16, which rounds both sides of each product; or bf16 where the model
     /// is stored so and the processor has instructions for it, and f32 elsewhere (auto)
-    #[arg(long, value_name = "FORMAT", value_parser = choice(Products::ALL, Products::as_str), default_value = "auto")]
-    pub(crate) dtype: Products,
+    #[arg(long, value_name = "FORMAT", value_parser = choice(ComputeDtype::ALL, ComputeDtype::as_str), default_value = "auto")]
+    pub(crate) dtype: ComputeDtype,
     /// The most tokens computed at a time: fewer take less memory, and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: Option<usize>,

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 
-use foreword_backbone::{Backbone, ChatFiles, Input, ModelFiles, Quantisation, Taped};
+use foreword_backbone::{Backbone, ChatFiles, Input, ModelFiles, Quantisation, Save, write_gguf};
 use foreword_kernels::{Backend, Bytes, Cpu, Forest, Parent, Reference};
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ fn load<B: Backend>(files: &ModelFiles, backend: B) -> Vec<B::Element> {
             let rows = backbone.embed(&[0, 1]);
             let mut forest = Forest::new();
             forest.push(Parent::Root, 2);
-            let input = Input { rows, forest: &forest, context: &[], wanted: &[1], tape: Taped::Nothing };
+            let input = Input { rows, forest: &forest, context: &[], output_rows: &[1], save: Save::None };
             assert!(backbone.spec().n_parameters() > 0);
             let output = backbone.forward(input);
             output.map_or_else(|_| Vec::new(), |output| backbone.logits(&output.hidden))
@@ -59,12 +59,12 @@ pub(crate) fn config(bytes: &[u8]) {
 /// A GGUF file: its configuration and tokenizer are made, the model runs, and is written again.
 pub(crate) fn gguf(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let Ok(files) = ModelFiles::of_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
+    let Ok(files) = ModelFiles::from_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
     crate::tokenizers::tokenizer(&files.tokenizer);
     load(&files, Cpu::new(1).expect("a thread is started"));
     let mut again = Vec::new();
-    if files.write_gguf(Quantisation::F32, &mut again, |_| true).is_ok() {
-        let again = ModelFiles::of_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::from(again));
+    if write_gguf(&files, Quantisation::F32, &mut again, |_| true).is_ok() {
+        let again = ModelFiles::from_gguf("tiny".to_owned(), "again.gguf".to_owned(), Bytes::from(again));
         again.expect("what was written can be read");
     }
 }

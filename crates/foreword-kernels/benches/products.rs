@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use foreword_kernels::{Backend as _, Bytes, Cpu, Dtype, Products, Rows, Weights};
+use foreword_kernels::{Backend as _, Bytes, ComputeDtype, Cpu, Dtype, Rows, Weights};
 
 /// Rows, inputs, outputs: a step of GPT-2, a large square, the bundled model, a vocabulary for a batch, and generation.
 const SHAPES: [(usize, usize, usize); 9] = [
@@ -24,7 +24,7 @@ const MODEL: (usize, usize, usize) = (768, 3072, 24);
 fn cpu() -> Option<Cpu> {
     let threads = std::env::var("FOREWORD_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     // As the program multiplies where nothing else is said.
-    Cpu::new(threads).ok().map(|cpu| cpu.with_products(Products::Auto))
+    Cpu::new(threads).ok().map(|cpu| cpu.with_compute_dtype(ComputeDtype::Auto))
 }
 
 fn rows(cpu: &Cpu, n: usize, width: usize) -> Rows<f32> {

@@ -1,8 +1,9 @@
-//! The contract between a model and the machine: about fourteen operations on rows, each with its input gradient.
+//! The contract between a model and the machine: operations on rows, each with its input gradient.
 
+use crate::dtype::Dtype;
 use crate::forest::Forest;
 use crate::rows::{Element, RowBlock};
-use crate::weights::{Dtype, Weights};
+use crate::weights::Weights;
 
 /// A vocabulary entry, or any other row of a table.
 pub type Token = u32;
@@ -29,11 +30,11 @@ pub struct Norm<V> {
     pub kind: NormKind,
     /// Gain, `[W]`.
     pub gain: V,
-    /// Bias, `[W]`, where there is one.
+    /// Bias, `[W]`, if there is one.
     pub bias: Option<V>,
 }
 
-/// A non-linear function of one number.
+/// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// x · σ(x).
@@ -61,7 +62,7 @@ pub enum Pairing {
     /// Number `i` with number `i + half`.
     Halves,
     /// Number `2i` with number `2i + 1`.
-    Neighbours,
+    Interleaved,
 }
 
 /// cos and sin of every row's rotary angles, each `[N, rotary width / 2]`.
@@ -71,13 +72,13 @@ pub struct RotaryAngles {
     pub cos: Vec<f32>,
     /// Sines, `[N, half]`.
     pub sin: Vec<f32>,
-    /// Pairs of each head that are rotated, from its first number on; the numbers after them stay.
+    /// Rotated pairs of each head, from its first number on. The numbers after them stay.
     pub half: usize,
     /// Which numbers make a pair.
     pub pairing: Pairing,
 }
 
-/// Which way to rotate.
+/// The direction of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// By the angle: forward.
@@ -97,9 +98,9 @@ pub struct AttentionShape {
     pub head_width: usize,
     /// Factor on the scores, usually 1/√D.
     pub scale: f64,
-    /// c, where scores s become c · tanh(s / c) (Gemma 2).
+    /// c, if scores s become c · tanh(s / c) (Gemma 2).
     pub soft_cap: Option<f64>,
-    /// W, where a row sees only the W positions up to its own.
+    /// W, if a row sees only the W positions up to its own.
     pub window: Option<usize>,
 }
 
@@ -117,46 +118,46 @@ impl AttentionShape {
     }
 }
 
-/// What an attention reads.
+/// The inputs of an attention.
 #[derive(Debug)]
 pub struct Attention<'a, R> {
     /// Sizes.
     pub shape: AttentionShape,
-    /// What is added to a score per position from the query to the key, `[Q]`: ALiBi (Press et al. 2022).
+    /// What a score loses per position from the query back to the key, `[Q]`: ALiBi (Press et al. 2022).
     pub slopes: Option<&'a [f32]>,
-    /// Who sees whom.
+    /// Which row sees which.
     pub forest: &'a Forest,
-    /// The rows of the call that ask, ascending; `None`: all.
-    pub asking: Option<&'a [usize]>,
-    /// Queries, `[N asking, Q·D]`.
+    /// The rows of the call that have queries, ascending; `None`: all.
+    pub query_rows: Option<&'a [usize]>,
+    /// Queries, `[N queries, Q·D]`.
     pub queries: &'a R,
     /// Keys and values of this call's rows, `[N, 2·K·D]`: the keys of all heads, then the values.
-    pub own: &'a R,
+    pub key_values: &'a R,
     /// Keys and values of earlier calls' rows, each `[M, 2·K·D]`.
     pub context: &'a [&'a R],
 }
 
-/// What an attention gives.
+/// The outputs of an attention.
 #[derive(Debug)]
 pub struct Attended<R> {
-    /// Weighted values, `[N asking, Q·D]`.
+    /// Weighted values, `[N queries, Q·D]`.
     pub output: R,
-    /// Logarithm of the sum of the exponentiated scores, `[N asking, Q]`: what the gradient needs of the scores.
+    /// Log-sum-exp of the scores, `[N queries, Q]`: all that the gradient needs of them.
     pub log_sums: R,
 }
 
-/// Where the gradients of an attention go: each is added to what is there, and left out where it is `None`.
+/// Where the gradients of an attention go. Each is added to what its target holds; `None`: it is not computed.
 #[derive(Debug)]
 pub struct AttentionGradient<'a, R> {
-    /// Of the queries, `[N asking, Q·D]`.
+    /// Of the queries, `[N queries, Q·D]`.
     pub queries: Option<&'a mut R>,
     /// Of this call's keys and values, `[N, 2·K·D]`.
-    pub own: Option<&'a mut R>,
+    pub key_values: Option<&'a mut R>,
     /// Of the context's keys and values, one per context block, each `[M, 2·K·D]`; `None` for a block without learned rows.
     pub context: Vec<Option<&'a mut R>>,
 }
 
-/// What turns hidden rows into logits: l = x·w + b, and where there is a soft cap c · tanh(l / c).
+/// The output layer, from hidden rows to logits: l = x·w + b, and with a soft cap c · tanh(l / c).
 #[derive(Debug)]
 pub struct Head<'a, M, V> {
     /// `[V, H]`.
@@ -178,12 +179,12 @@ impl<M, V> Copy for Head<'_, M, V> {}
 /// The head of a backend.
 pub type HeadOf<'a, B> = Head<'a, <B as Backend>::Matrix, <B as Backend>::Vector>;
 
-/// The operations. Weights are frozen: gradients are of inputs only, and are **added** to what their target holds.
+/// The operations. Weights are frozen: gradients are those of inputs only, and are **added** to what their target holds.
 ///
 /// An output row depends, to the bit, only on its own inputs: not on the other rows of the call nor on the number of
 /// threads. Sums over rows (the gradients of keys, values and context) run in the order of the rows.
 pub trait Backend: Send + Sync + 'static {
-    /// What rows are made of when they are read back.
+    /// The number type of rows that are read back.
     type Element: Element;
     /// A block of rows `[N, W]`.
     type Rows: RowBlock;
@@ -192,13 +193,13 @@ pub trait Backend: Send + Sync + 'static {
     /// A frozen vector `[W]`.
     type Vector: Send + Sync;
 
-    /// Takes over frozen blocks `[outᵢ, in]`, stacked to `[Σ outᵢ, in]`.
+    /// A matrix from frozen blocks `[outᵢ, in]`, stacked to `[Σ outᵢ, in]`.
     fn matrix(&self, blocks: Vec<Weights>) -> Self::Matrix;
-    /// In what products with a matrix that is stored so are computed: it decides their bits.
+    /// The dtype in which products with a matrix of a stored dtype are computed. It decides their bits.
     fn product_dtype(&self, _stored: Dtype) -> Dtype {
         Dtype::F32
     }
-    /// Takes over a frozen vector.
+    /// A frozen vector.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// Rows from host values, `[values.len() / width, width]`.
     fn rows(&self, values: Vec<Self::Element>, width: usize) -> Self::Rows;
@@ -222,7 +223,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// x Wᵀ + b: `[N, in]` to `[N, out]`.
     fn linear(&self, x: &Self::Rows, weight: &Self::Matrix, bias: Option<&Self::Vector>) -> Self::Rows;
-    /// dy W, added to `dx` where there is one: `[N, out]` to `[N, in]`.
+    /// dy W, added to `dx` if there is one: `[N, out]` to `[N, in]`.
     fn linear_gradient(&self, dy: &Self::Rows, weight: &Self::Matrix, dx: Option<Self::Rows>) -> Self::Rows;
 
     /// The norm of each row.
@@ -230,8 +231,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Its gradient, given the same `x`.
     fn norm_gradient(&self, x: &Self::Rows, norm: &Norm<Self::Vector>, dy: &Self::Rows, dx: &mut Self::Rows);
 
-    /// The norm of each of the first `n_heads` heads of width `head_width` of each row, with a gain and a bias of
-    /// `[n_heads · head_width]`; the numbers after them stay.
+    /// The norm of each of the first `n_heads` heads of width `head_width` of each row, with a gain and a bias
+    /// `[n_heads · head_width]`. The numbers after them stay.
     fn norm_heads(
         &self,
         x: &Self::Rows,
@@ -239,7 +240,7 @@ pub trait Backend: Send + Sync + 'static {
         head_width: usize,
         norm: &Norm<Self::Vector>,
     ) -> Self::Rows;
-    /// The gradient of `x` from that of the result, which it replaces.
+    /// Its gradient, which replaces that of the result.
     fn norm_heads_gradient(
         &self,
         x: &Self::Rows,

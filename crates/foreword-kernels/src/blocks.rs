@@ -1,44 +1,44 @@
-//! Numbers stored in blocks, in ggml's layouts: 32 or 256 neighbours of a row share their scales.
+//! Quantised numbers in ggml's block layouts: 32 or 256 neighbours of a row share their scales.
 //!
-//! A row is read in groups of 32, the smallest part that every layout lets be read alone. A group becomes plain loops over its
-//! bytes, which compilers turn into the lanes of the code path that they are inlined into. Each number is computed as ggml
-//! computes it, `d · q` or `d · q − m` with every step rounded to single precision, so it is the same bits everywhere.
+//! A row is read in groups of 32, the smallest part that every layout can be read by. A group is plain loops over its bytes,
+//! which compilers vectorise for the code path that they are inlined into. Each number is computed as in ggml, `d · q` or
+//! `d · q − m` with every step rounded to single precision, so it has the same bits everywhere.
 
 mod encode;
 
 use std::ops::Range;
 
-use crate::weights::Dtype;
+use crate::dtype::Dtype;
 
 /// Numbers of a group.
 pub(crate) const GROUP: usize = 32;
 
-/// A half-precision number by its bytes. The library's conversion asks for the processor's instruction every time.
+/// A half-precision number from its bytes. The library's conversion checks for the processor's instruction every time.
 #[inline(always)]
 fn half(bytes: [u8; 2]) -> f32 {
     let bits = u32::from(u16::from_le_bytes(bytes));
     let sign = (bits & 0x8000) << 16;
-    // The exponents of both formats differ by 112 in their bias; this way subnormal numbers come out right too.
+    // The exponents of both formats differ by 112 in their bias; a product handles subnormal numbers too.
     let scaled = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
     let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(sign | scaled.to_bits() | special)
 }
 
-/// Writes the numbers `range` of a line of blocks to `to`.
+/// Writes the numbers `range` of a row of blocks to `to`.
 #[inline(always)]
-pub(crate) fn read(dtype: Dtype, line: &[u8], range: Range<usize>, to: &mut [f32]) {
+pub(crate) fn read(dtype: Dtype, row: &[u8], range: Range<usize>, to: &mut [f32]) {
     let mut at = range.start;
     let mut to = &mut to[..range.len()];
     while at < range.end {
         let (group, skip) = (at / GROUP, at % GROUP);
         let n = if skip == 0 && range.end - at >= GROUP {
             let n = (range.end - at) / GROUP;
-            read_groups(dtype, line, group..group + n, &mut to[..n * GROUP]);
+            read_groups(dtype, row, group..group + n, &mut to[..n * GROUP]);
             n * GROUP
         } else {
             let n = (GROUP - skip).min(range.end - at);
             let mut whole = [0.0; GROUP];
-            read_groups(dtype, line, group..group + 1, &mut whole);
+            read_groups(dtype, row, group..group + 1, &mut whole);
             to[..n].copy_from_slice(&whole[skip..skip + n]);
             n
         };
@@ -47,30 +47,30 @@ pub(crate) fn read(dtype: Dtype, line: &[u8], range: Range<usize>, to: &mut [f32
     }
 }
 
-/// Writes whole groups of a line, of which `to` takes all numbers.
+/// Writes whole groups of a row.
 #[inline(always)]
-fn read_groups(dtype: Dtype, line: &[u8], groups: Range<usize>, to: &mut [f32]) {
+fn read_groups(dtype: Dtype, row: &[u8], groups: Range<usize>, to: &mut [f32]) {
     let to = to.as_chunks_mut::<GROUP>().0;
     match dtype {
-        Dtype::Q8_0 => each::<34, 1>(line, groups, to, |block, _, to| q8_0(block, to)),
-        Dtype::Q5_0 => each::<22, 1>(line, groups, to, |block, _, to| q5_0(block, to)),
-        Dtype::Q4_0 => each::<18, 1>(line, groups, to, |block, _, to| q4_0(block, to)),
-        Dtype::Q4K => each::<144, 8>(line, groups, to, q4_k),
-        Dtype::Q5K => each::<176, 8>(line, groups, to, q5_k),
-        Dtype::Q6K => each::<210, 8>(line, groups, to, q6_k),
+        Dtype::Q8_0 => each::<34, 1>(row, groups, to, |block, _, to| q8_0(block, to)),
+        Dtype::Q5_0 => each::<22, 1>(row, groups, to, |block, _, to| q5_0(block, to)),
+        Dtype::Q4_0 => each::<18, 1>(row, groups, to, |block, _, to| q4_0(block, to)),
+        Dtype::Q4K => each::<144, 8>(row, groups, to, q4_k),
+        Dtype::Q5K => each::<176, 8>(row, groups, to, q5_k),
+        Dtype::Q6K => each::<210, 8>(row, groups, to, q6_k),
         Dtype::F32 | Dtype::Bf16 | Dtype::F16 => unreachable!("{} has no blocks", dtype.name()),
     }
 }
 
-/// Runs `read` with the block of every group, and the group's place in it.
+/// Runs `read` with the block of every group, and the group's index in it.
 #[inline(always)]
 fn each<const BYTES: usize, const GROUPS: usize>(
-    line: &[u8],
+    row: &[u8],
     groups: Range<usize>,
     to: &mut [[f32; GROUP]],
     read: impl Fn(&[u8; BYTES], usize, &mut [f32; GROUP]),
 ) {
-    let blocks = line.as_chunks::<BYTES>().0;
+    let blocks = row.as_chunks::<BYTES>().0;
     for (group, to) in groups.zip(to) {
         read(&blocks[group / GROUPS], group % GROUPS, to);
     }

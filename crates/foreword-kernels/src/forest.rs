@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-/// Where the keys and values of a span lie.
+/// Where the keys and values of a span are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Among the rows of this call.
     Own,
-    /// Among the rows of an earlier call, given as context block of that index.
+    /// Among the rows of an earlier call: the context block of this index.
     Context(usize),
 }
 
 /// Consecutive rows of one source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// Where the rows lie.
+    /// Where the rows are.
     pub source: Source,
-    /// Which rows of it.
+    /// The rows.
     pub rows: Range<usize>,
     /// Position of the first of them on its path.
     pub position: usize,
@@ -45,37 +45,37 @@ impl Segment {
         self.rows.clone()
     }
 
-    /// Position of its first row: the number of rows on the path above it, hidden ones included.
+    /// Position of its first row: the number of rows on the path before it, masked ones included.
     #[must_use]
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// How many rows all of its rows see above it.
+    /// Number of rows of the ancestors.
     #[must_use]
-    pub fn n_above(&self) -> usize {
+    pub fn n_ancestor_rows(&self) -> usize {
         self.ancestors.iter().map(|span| span.rows.len()).sum()
     }
 
-    /// The rows that all of its rows see, in the order of the path from the root.
+    /// The rows that all of its rows see besides their own segment, in the order of the path from the root.
     #[must_use]
     pub fn ancestors(&self) -> &[Span] {
         &self.ancestors
     }
 }
 
-/// What a new segment hangs from.
+/// The parent of a new segment.
 #[derive(Clone, Debug)]
 pub enum Parent {
-    /// Nothing: it is a root.
+    /// None: it is a root.
     Root,
     /// A segment of the same call, by index.
     Segment(usize),
-    /// The same, at this position: as if other rows stood between that it does not see.
+    /// The same, at this position: as if there were rows in between that it does not see.
     SegmentAt(usize, usize),
     /// Rows of earlier calls, in the order of the path from the root; without any, the segment is a root.
     Context(Vec<Span>),
-    /// The same where some rows of the path are hidden: the segment begins at this position, as if it saw them all.
+    /// The same if some rows of the path are masked: the segment begins at this position, as if it saw them all.
     ContextAt(Vec<Span>, usize),
 }
 
@@ -86,12 +86,12 @@ pub struct Forest {
     n_rows: usize,
 }
 
-/// The queries of one segment, where not every row asks.
+/// Consecutive queries of one segment.
 #[derive(Clone, Debug)]
 pub struct QueryBlock {
     /// The segment's index.
     pub segment: usize,
-    /// Its rows among the query rows.
+    /// Indices of the queries.
     pub queries: Range<usize>,
 }
 
@@ -112,9 +112,9 @@ impl Forest {
             Parent::Context(spans) => (spans, None),
             Parent::ContextAt(spans, position) => (spans, Some(position)),
             Parent::Segment(i) => {
-                (self.below(i), Some(self.segments[i].position + self.segments[i].rows.len()))
+                (self.visible_from(i), Some(self.segments[i].position + self.segments[i].rows.len()))
             }
-            Parent::SegmentAt(i, position) => (self.below(i), Some(position)),
+            Parent::SegmentAt(i, position) => (self.visible_from(i), Some(position)),
         };
         let ancestors: Vec<Span> = ancestors.into_iter().filter(|span| !span.rows.is_empty()).collect();
         let position = position.unwrap_or_else(|| ancestors.last().map_or(0, Span::end));
@@ -124,8 +124,8 @@ impl Forest {
         self.segments.len() - 1
     }
 
-    /// What a child of segment `i` sees.
-    fn below(&self, i: usize) -> Vec<Span> {
+    /// The rows that a child of segment `i` sees.
+    fn visible_from(&self, i: usize) -> Vec<Span> {
         let mut spans = self.segments[i].ancestors.clone();
         let Segment { rows, position, .. } = &self.segments[i];
         spans.push(Span { source: Source::Own, rows: rows.clone(), position: *position });
@@ -150,8 +150,8 @@ impl Forest {
         self.segments.iter().flat_map(|s| s.position..s.position + s.rows.len()).collect()
     }
 
-    /// The path from the root down to and including segment `i`, as context for a later call in which the rows of this
-    /// call are context block `block`.
+    /// The path from the root to segment `i` inclusive, as context of a later call in which the rows of this call are context
+    /// block `block`.
     #[must_use]
     pub fn path(&self, i: usize, block: usize) -> Vec<Span> {
         let moved = |span: &Span| match span.source {
@@ -164,25 +164,25 @@ impl Forest {
         path
     }
 
-    /// The queries of each segment when only the rows `asking` ask (ascending; `None`: all). Segments in which no row
-    /// asks are left out.
+    /// The queries of each segment if only the rows `query_rows` have one (ascending; `None`: all). Segments without queries are
+    /// omitted.
     ///
     /// # Panics
-    /// If `asking` is not ascending or leaves the forest.
+    /// If `query_rows` is not ascending or leaves the forest.
     #[must_use]
-    pub fn query_blocks(&self, asking: Option<&[usize]>) -> Vec<QueryBlock> {
-        let Some(asking) = asking else {
+    pub fn query_blocks(&self, query_rows: Option<&[usize]>) -> Vec<QueryBlock> {
+        let Some(query_rows) = query_rows else {
             let block = |(segment, s): (usize, &Segment)| QueryBlock { segment, queries: s.rows() };
             return self.segments.iter().enumerate().map(block).filter(|b| !b.queries.is_empty()).collect();
         };
         assert!(
-            asking.is_sorted() && asking.last().is_none_or(|&row| row < self.n_rows),
+            query_rows.is_sorted() && query_rows.last().is_none_or(|&row| row < self.n_rows),
             "query rows out of order"
         );
         let mut blocks = Vec::new();
         let mut start = 0;
         for (segment, s) in self.segments.iter().enumerate() {
-            let end = start + asking[start..].partition_point(|&row| row < s.rows.end);
+            let end = start + query_rows[start..].partition_point(|&row| row < s.rows.end);
             if end > start {
                 blocks.push(QueryBlock { segment, queries: start..end });
             }

@@ -1,4 +1,4 @@
-//! Non-linear functions of one number and their slopes.
+//! Activation functions and their derivatives.
 
 use crate::backend::Function;
 use crate::rows::Element;
@@ -26,7 +26,7 @@ impl Function {
 
     /// f′(x).
     #[must_use]
-    pub fn slope<T: Element>(self, x: T) -> T {
+    pub fn derivative<T: Element>(self, x: T) -> T {
         let of = T::of_f64;
         match self {
             Self::Silu => {
@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slopes_are_the_derivatives() {
+    fn derivatives_are_those_of_the_values() {
         for function in [Function::Silu, Function::Gelu, Function::GeluTanh, Function::Relu] {
             for i in -40..40 {
                 let x = f64::from(i) * 0.17 + 0.03;
                 let h = 1e-5;
                 let difference = (function.value(x + h) - function.value(x - h)) / (2.0 * h);
-                assert!((difference - function.slope(x)).abs() < 1e-8, "{function:?} at {x}");
+                assert!((difference - function.derivative(x)).abs() < 1e-8, "{function:?} at {x}");
             }
         }
     }

@@ -23,49 +23,54 @@ impl<T> Reference<T> {
     }
 }
 
-/// A key/value row that a query sees: its source, its index there, and how many positions it lies before the query.
-type Seen = (Source, usize, usize);
+/// A key/value row that a query sees: its source, its index there, and its distance from the query in positions.
+type VisibleKey = (Source, usize, usize);
 
-/// Rows seen by the query at row `row` of segment `segment`, in the order of its path.
-fn seen<R>(attention: &Attention<'_, R>, segment: usize, row: usize) -> Vec<Seen> {
+/// The keys that the query at row `row` of segment `segment` sees, in the order of its path.
+fn visible<R>(attention: &Attention<'_, R>, segment: usize, row: usize) -> Vec<VisibleKey> {
     let segment = &attention.forest.segments()[segment];
     let position = segment.position() + row - segment.rows().start;
     let above = segment.ancestors().iter().flat_map(|span| {
-        let before = move |i: usize| position - (span.position + i - span.rows.start);
-        span.rows.clone().map(move |i| (span.source, i, before(i)))
+        let distance = move |i: usize| position - (span.position + i - span.rows.start);
+        span.rows.clone().map(move |i| (span.source, i, distance(i)))
     });
     let itself = (segment.rows().start..=row).map(|i| (Source::Own, i, row - i));
-    let in_window = |seen: &Seen| attention.shape.window.is_none_or(|window| seen.2 < window);
+    let in_window = |visible: &VisibleKey| attention.shape.window.is_none_or(|window| visible.2 < window);
     above.chain(itself).filter(in_window).collect()
 }
 
-/// The score of a product of a query and a key, and its slope.
-fn score<T: Element, R>(attention: &Attention<'_, R>, head: usize, seen: &Seen, product: T) -> (T, T) {
+/// The score of the product of a query and a key, and its derivative.
+fn score<T: Element, R>(
+    attention: &Attention<'_, R>,
+    head: usize,
+    visible: &VisibleKey,
+    product: T,
+) -> (T, T) {
     let scale = T::of_f64(attention.shape.scale);
-    let (score, slope) = capped(product * scale, attention.shape.soft_cap);
-    let before = T::of_f64(seen.2 as f64);
-    let bias = attention.slopes.map_or(T::zero(), |slopes| -T::of_f32(slopes[head]) * before);
-    (score + bias, slope * scale)
+    let (score, derivative) = capped(product * scale, attention.shape.soft_cap);
+    let distance = T::of_f64(visible.2 as f64);
+    let bias = attention.slopes.map_or(T::zero(), |slopes| -T::of_f32(slopes[head]) * distance);
+    (score + bias, derivative * scale)
 }
 
-/// c · tanh(x / c) and its slope.
+/// c · tanh(x / c) and its derivative.
 fn capped<T: Element>(x: T, cap: Option<f64>) -> (T, T) {
     let Some(cap) = cap.map(T::of_f64) else { return (x, T::one()) };
     let tanh = (x / cap).tanh();
     (cap * tanh, T::one() - tanh * tanh)
 }
 
-/// (segment, query row, own row) of every query.
+/// (segment, query, row of the call) of every query.
 fn queries<R>(attention: &Attention<'_, R>) -> Vec<(usize, usize, usize)> {
-    let own = |query: usize| attention.asking.map_or(query, |asking| asking[query]);
-    let blocks = attention.forest.query_blocks(attention.asking);
+    let own = |query: usize| attention.query_rows.map_or(query, |query_rows| query_rows[query]);
+    let blocks = attention.forest.query_blocks(attention.query_rows);
     blocks.into_iter().flat_map(|b| b.queries.map(move |q| (b.segment, q, own(q)))).collect()
 }
 
-fn key_value<'a, T: Element>(attention: &Attention<'a, Rows<T>>, seen: Seen) -> &'a [T] {
-    match seen.0 {
-        Source::Own => attention.own.row(seen.1),
-        Source::Context(block) => attention.context[block].row(seen.1),
+fn key_value<'a, T: Element>(attention: &Attention<'a, Rows<T>>, visible: VisibleKey) -> &'a [T] {
+    match visible.0 {
+        Source::Own => attention.key_values.row(visible.1),
+        Source::Context(block) => attention.context[block].row(visible.1),
     }
 }
 
@@ -213,7 +218,7 @@ impl<T: Element> Backend for Reference<T> {
                     let sin = if direction == Direction::Forward { sin } else { -sin };
                     let (first, second) = match angles.pairing {
                         Pairing::Halves => (j, j + half),
-                        Pairing::Neighbours => (2 * j, 2 * j + 1),
+                        Pairing::Interleaved => (2 * j, 2 * j + 1),
                     };
                     let (a, b) = (head[first], head[second]);
                     head[first] = a * cos - b * sin;
@@ -229,16 +234,17 @@ impl<T: Element> Backend for Reference<T> {
         let mut output = Rows::zeros(n, shape.query_width());
         let mut log_sums = Rows::zeros(n, shape.query_heads);
         for (segment, query, own) in queries(attention) {
-            let seen = seen(attention, segment, own);
+            let visible = visible(attention, segment, own);
             for head in 0..shape.query_heads {
                 let (q, k, v) = head_columns(attention, head);
-                let asked = &attention.queries.row(query)[q.clone()];
-                let score =
-                    |s: &Seen| score(attention, head, s, dot(asked, &key_value(attention, *s)[k.clone()])).0;
-                let scores: Vec<T> = seen.iter().map(score).collect();
+                let query_values = &attention.queries.row(query)[q.clone()];
+                let score = |s: &VisibleKey| {
+                    score(attention, head, s, dot(query_values, &key_value(attention, *s)[k.clone()])).0
+                };
+                let scores: Vec<T> = visible.iter().map(score).collect();
                 let log_sum = log_sum_exp(&scores);
                 log_sums.row_mut(query)[head] = log_sum;
-                for (&s, &score) in seen.iter().zip(&scores) {
+                for (&s, &score) in visible.iter().zip(&scores) {
                     let value = &key_value(attention, s)[v.clone()];
                     axpy(&mut output.row_mut(query)[q.clone()], (score - log_sum).exp(), value);
                 }
@@ -256,28 +262,29 @@ impl<T: Element> Backend for Reference<T> {
     ) {
         let shape = attention.shape;
         for (segment, query, own) in queries(attention) {
-            let seen = seen(attention, segment, own);
+            let visible = visible(attention, segment, own);
             for head in 0..shape.query_heads {
                 let (q, k, v) = head_columns(attention, head);
-                let asked = &attention.queries.row(query)[q.clone()];
+                let query_values = &attention.queries.row(query)[q.clone()];
                 let d_out = &d_output.row(query)[q.clone()];
                 let log_sum = attended.log_sums.row(query)[head];
-                let shared = dot(d_out, &attended.output.row(query)[q.clone()]);
-                for &s in &seen {
+                let delta = dot(d_out, &attended.output.row(query)[q.clone()]);
+                for &s in &visible {
                     let key_value = key_value(attention, s);
-                    let (score, slope) = score(attention, head, &s, dot(asked, &key_value[k.clone()]));
+                    let (score, derivative) =
+                        score(attention, head, &s, dot(query_values, &key_value[k.clone()]));
                     let p = (score - log_sum).exp();
-                    let d_score = p * (dot(d_out, &key_value[v.clone()]) - shared) * slope;
+                    let d_score = p * (dot(d_out, &key_value[v.clone()]) - delta) * derivative;
                     if let Some(d_queries) = &mut gradient.queries {
                         axpy(&mut d_queries.row_mut(query)[q.clone()], d_score, &key_value[k.clone()]);
                     }
                     let target = match s.0 {
-                        Source::Own => gradient.own.as_deref_mut(),
+                        Source::Own => gradient.key_values.as_deref_mut(),
                         Source::Context(block) => gradient.context[block].as_deref_mut(),
                     };
                     if let Some(target) = target {
                         let row = target.row_mut(s.1);
-                        axpy(&mut row[k.clone()], d_score, asked);
+                        axpy(&mut row[k.clone()], d_score, query_values);
                         axpy(&mut row[v.clone()], p, d_out);
                     }
                 }
@@ -307,10 +314,10 @@ impl<T: Element> Backend for Reference<T> {
             for (j, &dy) in dy.iter().enumerate() {
                 if activation.gated {
                     let up = x.len() / 2 + j;
-                    dx[j] = dy * x[up] * function.slope(x[j]);
+                    dx[j] = dy * x[up] * function.derivative(x[j]);
                     dx[up] = dy * function.value(x[j]);
                 } else {
-                    dx[j] = dy * function.slope(x[j]);
+                    dx[j] = dy * function.derivative(x[j]);
                 }
             }
         }
@@ -334,7 +341,7 @@ impl<T: Element> Backend for Reference<T> {
         dx: &mut Rows<T>,
     ) {
         for ((&(row, token), &logit), &d) in pairs.iter().zip(logits).zip(d) {
-            axpy(dx.row_mut(row), d * cap_slope(logit, head.soft_cap), head.weight.row(token as usize));
+            axpy(dx.row_mut(row), d * cap_derivative(logit, head.soft_cap), head.weight.row(token as usize));
         }
     }
     fn log_sum_exp(&self, x: &Rows<T>, head: HeadIn<'_, T>) -> Vec<T> {
@@ -352,7 +359,7 @@ impl<T: Element> Backend for Reference<T> {
         let mut logits = self.all_logits(x, head);
         for i in 0..x.n_rows() {
             for logit in logits.row_mut(i) {
-                *logit = (*logit - log_sums[i]).exp() * d[i] * cap_slope(*logit, head.soft_cap);
+                *logit = (*logit - log_sums[i]).exp() * d[i] * cap_derivative(*logit, head.soft_cap);
             }
         }
         add_product(&logits, head.weight, dx);
@@ -370,8 +377,8 @@ impl<T: Element> Reference<T> {
     }
 }
 
-/// The slope of c · tanh(x / c) where its value is `capped`.
-fn cap_slope<T: Element>(capped: T, cap: Option<f64>) -> T {
+/// The derivative of c · tanh(x / c) where its value is `capped`.
+fn cap_derivative<T: Element>(capped: T, cap: Option<f64>) -> T {
     cap.map_or(T::one(), |cap| {
         let tanh = capped / T::of_f64(cap);
         T::one() - tanh * tanh
@@ -403,7 +410,7 @@ fn norm_gradient_of<T: Element>(x: &[T], first: usize, norm: &Norm<Vec<T>>, dy: 
     }
 }
 
-/// (what is subtracted, what is multiplied by) of a row's norm.
+/// (mean, 1 / standard deviation) of a row; for RMS, (0, 1 / root mean square).
 fn statistics<T: Element>(x: &[T], kind: NormKind) -> (T, T) {
     let n = T::of_f64(x.len() as f64);
     let (mean, eps) = match kind {

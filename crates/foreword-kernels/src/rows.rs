@@ -1,8 +1,8 @@
-//! Blocks of activation rows in host memory, and the numbers they are made of.
+//! Blocks of activation rows in host memory, and their number types.
 
 use std::fmt::Debug;
 
-/// A number that rows are made of: `f32`, or `f64` where exactness is being proved.
+/// The number type of rows: `f32`, or `f64` for tests of exactness.
 pub trait Element:
     num_traits::Float + num_traits::NumAssign + std::iter::Sum + Debug + Default + Send + Sync + 'static
 {
@@ -46,7 +46,7 @@ impl Element for f64 {
     }
 }
 
-/// What every backend's block of rows can tell about itself.
+/// The shape of a backend's block of rows.
 pub trait RowBlock: Clone + Send + Sync + 'static {
     /// N, the number of rows.
     fn n_rows(&self) -> usize;
@@ -70,7 +70,7 @@ impl<T: Element> Rows<T> {
     #[must_use]
     pub fn new(values: Vec<T>, width: usize) -> Self {
         assert!(width > 0, "rows need a width");
-        assert_eq!(values.len() % width, 0, "{} values are no whole rows of {width}", values.len());
+        assert_eq!(values.len() % width, 0, "{} values are not whole rows of {width}", values.len());
         Self { n_rows: values.len() / width, values, width }
     }
 

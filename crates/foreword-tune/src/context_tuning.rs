@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
-use foreword_backbone::{Input, Model, Taped};
+use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
 
 use crate::data::split::rounds;
@@ -113,8 +113,8 @@ fn apart<B: Backend>(
         rows: backbone.embed(&all),
         forest: &forest,
         context: &[],
-        wanted: &[],
-        tape: Taped::Nothing,
+        output_rows: &[],
+        save: Save::None,
     };
     let output = backbone.forward(input).map_err(TaskError::from)?;
     let width = backbone.spec().cache_width();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, RowBlock, Source, Span, Token};
-use foreword_backbone::{Input, KeyValues, Model, Taped};
+use foreword_backbone::{Input, KeyValues, Model, Save};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -154,7 +154,7 @@ impl Task {
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, TaskError> {
         let shared_prefix = self.shared_prefix(model, examples, root.len() / self.row_width(model))?;
-        let trunks = shared_prefix.prefill(&[root], Taped::Nothing)?;
+        let trunks = shared_prefix.prefill(&[root], Save::None)?;
         let query = |context: &'t Vec<Token>| Query {
             hidden: MaskedSpan::NONE,
             root: 0,
@@ -173,7 +173,7 @@ impl Task {
         for part in micro_batches(&shared_prefix, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
                 let queries = &queries[first..(first + MOST_TEXTS).min(part.end)];
-                let batch = Batch::new(&shared_prefix, &trunks, queries, Taped::Nothing)?;
+                let batch = Batch::new(&shared_prefix, &trunks, queries, Save::None)?;
                 match writer.write(&batch, queries, first, on_event)? {
                     ControlFlow::Continue(texts) => all.extend(texts),
                     ControlFlow::Break(()) => return Ok(all),
@@ -417,7 +417,8 @@ impl<B: Backend> Cache<B> {
         let wanted: Vec<usize> = (0..texts.len()).collect();
         let rows = backbone.embed(&newest);
         debug_assert_eq!(rows.n_rows(), wanted.len(), "every text has a newest token");
-        let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: Taped::Nothing };
+        let input =
+            Input { rows, forest: &forest, context: &context, output_rows: &wanted, save: Save::None };
         let output = backbone.forward(input)?;
 
         let source = Source::Context(context.len() - 1);

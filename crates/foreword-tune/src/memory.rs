@@ -1,7 +1,7 @@
 //! What a run will take of memory, before it is taken, and how to stay within a given amount.
 
 use foreword_backbone::kernels::Backend;
-use foreword_backbone::{HeadNorms, Model, Norms, Spec, Taped};
+use foreword_backbone::{Model, Norms, QkNorm, Save, Spec};
 
 use crate::pass::Budget;
 
@@ -75,27 +75,27 @@ pub fn context_bytes<B: Backend>(model: &Model<B>, n_tokens: usize) -> u64 {
 }
 
 /// Numbers that are held for a row: on the tape of all layers, and while one layer runs.
-fn per_row(spec: &Spec, tape: Taped) -> u64 {
+fn per_row(spec: &Spec, tape: Save) -> u64 {
     let attention = &spec.attention;
     let (h, i) = (spec.hidden, spec.mlp.intermediate);
     let (q, kv) = (attention.query_width(), 2 * attention.kv_width());
     // Of a mixture, each row has what several experts made of it.
-    let copies = spec.mlp.mixture.as_ref().map_or(1, |mixture| mixture.per_row);
-    let outputs = spec.mlp.mixture.as_ref().map_or(0, |mixture| mixture.per_row * h);
+    let copies = spec.mlp.mixture.as_ref().map_or(1, |mixture| mixture.top_k);
+    let outputs = spec.mlp.mixture.as_ref().map_or(0, |mixture| mixture.top_k * h);
     let up = copies * if spec.mlp.activation.gated { 2 * i } else { i };
     // What norms of heads and of the halves' results must know again.
-    let raw = if attention.head_norms == HeadNorms::None { 0 } else { q + kv };
+    let raw = if attention.qk_norm == QkNorm::None { 0 } else { q + kv };
     let halves = match spec.block.norms {
-        Norms::Before | Norms::BeforeBoth => 0,
-        Norms::After | Norms::Around => 2 * h,
+        Norms::Pre | Norms::SharedPre => 0,
+        Norms::Post | Norms::PreAndPost => 2 * h,
     };
     // Input, queries, attention's output and log-sums, the residual stream after it, and the MLP's inside.
     let layer = 2 * h + 2 * q + attention.query_heads + up + outputs + raw + halves;
     // Keys and values stay in any case; the trunk's have a gradient, too.
     let kept = match tape {
-        Taped::Nothing => 2 * kv,
-        Taped::Inputs => 2 * kv + h,
-        Taped::All => 2 * kv + layer,
+        Save::None => 2 * kv,
+        Save::Checkpoint => 2 * kv + h,
+        Save::All => 2 * kv + layer,
     };
     let running = layer + 3 * h + 2 * q + 2 * kv + up + 2 * i;
     (spec.layers * kept + running) as u64
@@ -108,9 +108,9 @@ fn per_row(spec: &Spec, tape: Taped) -> u64 {
 pub fn within<B: Backend>(model: &Model<B>, sizes: Sizes, limit: u64) -> Result<Budget, u64> {
     let tokens = || TOKENS.into_iter().filter(|&tokens| tokens >= sizes.longest).chain([sizes.longest]);
     let once = tokens().filter(|&tokens| tokens >= SMALL).map(Budget::from);
-    let twice = tokens().map(|tokens| Budget { tokens, tape: Taped::Inputs });
+    let twice = tokens().map(|tokens| Budget { tokens, tape: Save::Checkpoint });
     let fits = |budget: &Budget| estimate(model, sizes, *budget).peak() <= limit;
-    once.chain(twice)
-        .find(fits)
-        .ok_or_else(|| estimate(model, sizes, Budget { tokens: sizes.longest, tape: Taped::Inputs }).peak())
+    once.chain(twice).find(fits).ok_or_else(|| {
+        estimate(model, sizes, Budget { tokens: sizes.longest, tape: Save::Checkpoint }).peak()
+    })
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Source, Span, Token};
-use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
+use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Save};
 
 use crate::continuations::{ended, ended_gradient};
 use crate::settings::Objective;
@@ -60,13 +60,13 @@ pub struct Budget {
     /// At most so many tokens of examples are computed at a time, single examples excepted.
     pub tokens: usize,
     /// What is kept of their activations between the forward and the backward pass.
-    pub tape: Taped,
+    pub tape: Save,
 }
 
 impl From<usize> for Budget {
     /// So many tokens, all of whose activations are kept.
     fn from(tokens: usize) -> Self {
-        Self { tokens, tape: Taped::All }
+        Self { tokens, tape: Save::All }
     }
 }
 
@@ -97,7 +97,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
         roots: &[&[f32]],
         budget: usize,
     ) -> Result<Self, BackboneError> {
-        Ok(Self { shared_prefix, trunks: shared_prefix.prefill(roots, Taped::Nothing)?, budget })
+        Ok(Self { shared_prefix, trunks: shared_prefix.prefill(roots, Save::None)?, budget })
     }
 
     /// log f(continuation | soft prompt, context) for each query and continuation: sums over the continuation's tokens
@@ -128,7 +128,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
             queries.iter().map(|query| Query { continuations: &[], extended: &[], ..*query }).collect();
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.shared_prefix, &self.trunks, &queries, self.budget) {
-            let batch = Batch::new(self.shared_prefix, &self.trunks, &queries[part], Taped::Nothing)?;
+            let batch = Batch::new(self.shared_prefix, &self.trunks, &queries[part], Save::None)?;
             let logits = backbone.logits(&batch.output.hidden);
             all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
         }
@@ -139,7 +139,7 @@ impl<'s, B: Backend> Scorer<'s, B> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.shared_prefix, &self.trunks, queries, self.budget) {
             let queries = &queries[part];
-            let batch = Batch::new(self.shared_prefix, &self.trunks, queries, Taped::Nothing)?;
+            let batch = Batch::new(self.shared_prefix, &self.trunks, queries, Save::None)?;
             let scores = batch.scores(full).per_query.into_iter().zip(queries);
             all.extend(scores.map(|(scores, query)| ended(scores, query.extended)));
         }
@@ -334,7 +334,7 @@ impl<'p, B: Backend> Batch<'p, B> {
         shared_prefix: &'p SharedPrefix<'p, B>,
         trunks: &'p PrefixStates<'p, B>,
         queries: &'p [Query<'p>],
-        tape: Taped,
+        tape: Save,
     ) -> Result<Self, BackboneError> {
         let mut context = trunks.context();
         let mut above: Vec<Parent> =
@@ -385,7 +385,7 @@ impl<'p, B: Backend> Batch<'p, B> {
             }
         }
         let rows = shared_prefix.rows(&tokens, &learned, &values);
-        let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape };
+        let input = Input { rows, forest: &forest, context: &context, output_rows: &wanted, save: tape };
         let output = shared_prefix.backbone().forward(input)?;
         Ok(Self { shared_prefix, trunks, queries, forest, frozen, learned, output, last })
     }
@@ -443,7 +443,7 @@ impl<'p, B: Backend> Batch<'p, B> {
             d_hidden: Some(self.d_hidden(scores, d_scores)),
             d_key_values: None,
             d_context,
-            learned: &self.learned,
+            gradient_rows: &self.learned,
         };
         let d_rows = self.shared_prefix.backbone().backward(tape, gradient);
         if self.learned.is_empty() {
@@ -528,7 +528,7 @@ fn frozen_contexts<'q, B: Backend>(
     let backbone = shared_prefix.backbone();
     let rows = backbone.embed(&tokens);
     let context = trunks.context();
-    let input = Input { rows, forest: &computed, context: &context, wanted: &[], tape: Taped::Nothing };
+    let input = Input { rows, forest: &computed, context: &context, output_rows: &[], save: Save::None };
     let made = backbone.forward(input)?.key_values;
     let rows = order.into_iter().map(|((is_kept, first), n)| {
         let first = if is_kept { first } else { n_kept + first };

@@ -1,7 +1,7 @@
 //! Between soft prompts and KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
-use foreword_backbone::{BackboneError, Input, Model, Taped};
+use foreword_backbone::{BackboneError, Input, Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
 use crate::settings::Placement;
@@ -74,7 +74,7 @@ pub fn compile_below<B: Backend>(
     let above = (!leading.is_empty())
         .then(|| {
             let rows = backbone.embed(leading);
-            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: Taped::Nothing };
+            let input = Input { rows, forest: &forest, context: &[], output_rows: &[], save: Save::None };
             backbone.forward(input).map(|output| output.key_values)
         })
         .transpose()?;
@@ -90,8 +90,8 @@ pub fn compile_below<B: Backend>(
         rows: backbone.backend().rows(values, expected),
         forest: &forest,
         context: &context,
-        wanted: &[],
-        tape: Taped::Nothing,
+        output_rows: &[],
+        save: Save::None,
     };
     let made = backbone.forward(input)?.key_values.values(backbone.backend());
     let made = made.into_iter().map(Element::as_f32).collect();

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
-use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
+use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Save, Spec};
 
 use crate::frozen_texts::{FrozenTextCache, SharedBudget};
 use crate::pass::MaskedSpan;
@@ -83,7 +83,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
             let mut forest = Forest::new();
             let root = forest.push(Parent::Root, n_before);
             let rows = backbone.embed(&shared[..n_before]);
-            let input = Input { rows, forest: &forest, context: &[], wanted: &[], tape: Taped::Nothing };
+            let input = Input { rows, forest: &forest, context: &[], output_rows: &[], save: Save::None };
             let key_values = backbone.forward(input)?.key_values;
             Some(Frozen { key_values, path: forest.path(root, 0) })
         };
@@ -139,11 +139,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
 
     /// Computes the trunks of soft prompts, one root each, `[P, W]` row after row. P = 0, the bare model, has no rows to
     /// place and so belongs to the placement front. `tape` keeps what the gradient needs.
-    pub(crate) fn prefill(
-        &self,
-        roots: &[&[f32]],
-        tape: Taped,
-    ) -> Result<PrefixStates<'_, B>, BackboneError> {
+    pub(crate) fn prefill(&self, roots: &[&[f32]], tape: Save) -> Result<PrefixStates<'_, B>, BackboneError> {
         if self.method == Method::Prefix {
             return self.prefill_prefixes(roots, tape);
         }
@@ -180,7 +176,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         let block = usize::from(self.frozen.is_some());
         let paths = (0..roots.len()).map(|i| forest.path(i, block)).collect();
         let rows = self.rows(&tokens, &learned, &roots.concat());
-        let input = Input { rows, forest: &forest, context: &self.context(), wanted: &[], tape };
+        let input = Input { rows, forest: &forest, context: &self.context(), output_rows: &[], save: tape };
         let output = self.backbone.forward(input)?;
         let prefilled = Some(Prefilled { forest, learned, output });
         let (to_prefix, roots) = (Vec::new(), owned(roots));
@@ -189,7 +185,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
 
     /// The same for KV prefixes, whose keys and values are what was learned. Only the tokens below them that all contexts
     /// share are computed.
-    fn prefill_prefixes(&self, roots: &[&[f32]], tape: Taped) -> Result<PrefixStates<'_, B>, BackboneError> {
+    fn prefill_prefixes(&self, roots: &[&[f32]], tape: Save) -> Result<PrefixStates<'_, B>, BackboneError> {
         use foreword_backbone::kernels::Element as _;
         let (backend, spec) = (self.backbone.backend(), self.backbone.spec());
         let values: Vec<B::Element> =
@@ -226,7 +222,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         let rows = self.backbone.embed(&fixed.repeat(roots.len()));
         let mut context = self.context();
         context.push(&prefixes);
-        let input = Input { rows, forest: &forest, context: &context, wanted: &[], tape };
+        let input = Input { rows, forest: &forest, context: &context, output_rows: &[], save: tape };
         let output = self.backbone.forward(input)?;
         let to_prefix = paths;
         let paths = (0..roots.len()).map(|i| forest.path(i, block + 1)).collect();
@@ -386,7 +382,7 @@ impl<B: Backend> PrefixStates<'_, B> {
                 d_hidden: None,
                 d_key_values: d_planted,
                 d_context: frozen.chain(d_prefixes.as_mut().map(Some)).collect(),
-                learned: &prefilled.learned,
+                gradient_rows: &prefilled.learned,
             };
             d_rows = Some(backbone.backward(prefilled.output.tape.as_ref()?, gradient));
         }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use foreword_backbone::kernels::{Backend, Element};
-use foreword_backbone::{Model, Taped};
+use foreword_backbone::{Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
 use crate::context_tuning::{Demonstration, hidden};
@@ -129,7 +129,7 @@ impl TrainConfig {
     /// How much of a step is in memory at a time.
     #[must_use]
     pub fn budget(&self) -> Budget {
-        let tape = if self.recompute { Taped::Inputs } else { Taped::All };
+        let tape = if self.recompute { Save::Checkpoint } else { Save::All };
         Budget { tokens: self.micro_batch_tokens, tape }
     }
 

@@ -73,7 +73,7 @@ fn open_processor(resources: &Resources) -> Result<Cpu> {
     let n_threads = resources.threads.unwrap_or(0);
     let cpu = if resources.on_this_thread { Cpu::on_this_thread(n_threads) } else { Cpu::new(n_threads) };
     match cpu {
-        Ok(cpu) => Ok(cpu.with_products(resources.dtype)),
+        Ok(cpu) => Ok(cpu.with_compute_dtype(resources.dtype)),
         Err(CpuError::CodePath(error)) => Err(UserError::new(format!("{CODE_PATH_VARIABLE}: {error}"))
             .hint(format!("unset {CODE_PATH_VARIABLE} to use the fastest code path"))
             .into()),

@@ -92,7 +92,7 @@ pub use foreword_tune::{
 
 pub use foreword_backbone as backbone;
 pub use foreword_backbone::{
-    Backbone, BackboneError, ChatFiles, Identity, ModelFiles, Spec, Survey, Tokenizer,
+    Backbone, BackboneError, ChatFiles, Identity, ModelFiles, ModelInfo, Spec, Tokenizer,
 };
 pub use foreword_backbone::{TokenizerError, tokenizer};
 

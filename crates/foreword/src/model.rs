@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use foreword_backbone::ModelFiles;
 use foreword_kernels::Backend as _;
-use foreword_kernels::Products;
+use foreword_kernels::ComputeDtype;
 
 use crate::device::{self, Device, Machine};
 use crate::display::count;
@@ -22,7 +22,7 @@ pub struct Resources {
     /// Threads of the processor; `None`: one for each core.
     pub threads: Option<usize>,
     /// The format in which products with frozen matrices are computed.
-    pub dtype: Products,
+    pub dtype: ComputeDtype,
     /// Most tokens computed at a time; `None`: chosen.
     pub micro_batch_tokens: Option<usize>,
     /// Compute on the calling thread too. It must then be the only thread that uses the model.
@@ -34,7 +34,7 @@ impl Default for Resources {
         Self {
             device: Device::Auto,
             threads: None,
-            dtype: Products::default(),
+            dtype: ComputeDtype::default(),
             micro_batch_tokens: None,
             on_this_thread: false,
         }

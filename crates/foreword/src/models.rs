@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Survey;
+use crate::ModelInfo;
 use crate::backbone::files::{CONFIG, WEIGHTS};
 use crate::error::{Result, UserError};
 use crate::events::ModelLine;
@@ -21,7 +21,7 @@ const DEEPEST: usize = 6;
 /// If `dir` is no directory.
 pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     let files = bundled();
-    let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), Survey::of(&files))];
+    let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), ModelInfo::of(&files))];
     if let Some(cache) = cache_dir() {
         models.extend(cached(&cache).iter().map(of_cache));
     }
@@ -32,8 +32,11 @@ pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
             .into());
     }
     models.extend(below(dir).iter().map(|path| {
-        let (place, survey) =
-            if path.is_dir() { ("directory", Survey::directory(path)) } else { ("gguf", Survey::gguf(path)) };
+        let (place, survey) = if path.is_dir() {
+            ("directory", ModelInfo::directory(path))
+        } else {
+            ("gguf", ModelInfo::gguf(path))
+        };
         ModelLine::of(path.display().to_string(), place, (Some(path), None), survey)
     }));
     Ok(models)
@@ -47,7 +50,7 @@ fn of_cache(cached: &Cached) -> ModelLine {
         Some(revision) => format!("{repository}@{revision}"),
         None => format!("{repository}@{commit}"),
     };
-    ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), Survey::directory(path))
+    ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), ModelInfo::directory(path))
 }
 
 /// The directories with a model and the GGUF files at or below `dir`, in their order. Hidden ones and links are left out.

@@ -28,7 +28,7 @@ pub(crate) const FAMILY: Family = Family {
     },
 };
 
-/// There is no last position in the model; in training texts had as many.
+/// The model has no last position; training texts had this length.
 const CONTEXT: usize = 2048;
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
@@ -41,7 +41,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         Some(count) => Ok(count),
         None => config.count(older),
     };
-    let layers = config.layers(if config.is_there("n_layer") { "n_layer" } else { "num_hidden_layers" })?;
+    let layers = config.layers(if config.contains("n_layer") { "n_layer" } else { "num_hidden_layers" })?;
     let heads = count("n_head", "num_attention_heads")?;
     let head_width = head_width(config, "n_head", ("hidden_size", hidden), heads)?;
     config.must_be(

@@ -14,7 +14,7 @@ use crate::spec::{Block, Mlp, Norms, Positions, Spec};
 pub(crate) const FAMILY: Family = Family { model_type: "falcon", spec, names };
 
 fn names(spec: &Spec) -> Names {
-    let two = spec.block.parallel && spec.block.norms == Norms::Before;
+    let two = spec.block.parallel && spec.block.norms == Norms::Pre;
     Names {
         prefixes: &["transformer."],
         embeddings: "word_embeddings",
@@ -61,9 +61,9 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
             config.reject("num_ln_in_parallel_attn", "1, or with new_decoder_architecture 2, is known")
         );
     }
-    let norms = if parallel && n_norms == 1 { Norms::BeforeBoth } else { Norms::Before };
+    let norms = if parallel && n_norms == 1 { Norms::SharedPre } else { Norms::Pre };
     let mut context = config.count_or_none("max_position_embeddings")?.unwrap_or(2048);
-    let rope = rope::rope(config, head_width, &RopeKeys::USUAL, &mut context)?;
+    let rope = rope::rope(config, head_width, &RopeKeys::LLAMA_LIKE, &mut context)?;
     let bias = config.flag("bias", false)?;
     let function = function(config, "activation", Function::Gelu)?;
     config.ignore(&["hidden_size", "auto_map", "apply_residual_connection_post_layernorm"]);

@@ -4,10 +4,10 @@
 use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
-use super::{Family, Names, RopeKeys, USUAL, Usual, llama, rope, usual, windows};
+use super::{Defaults, Family, LLAMA_LIKE, Names, RopeKeys, llama, llama_like, rope, windows};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{Attention, Block, Embedding, Head, HeadNorms, Mlp, Norms, Spec};
+use crate::spec::{Attention, Block, Embedding, Head, Mlp, Norms, QkNorm, Spec};
 
 pub(crate) const GEMMA: Family = Family { model_type: "gemma", spec: gemma, names: |_| NAMES };
 pub(crate) const GEMMA2: Family = Family { model_type: "gemma2", spec: gemma2, names: |_| AROUND };
@@ -28,13 +28,13 @@ fn gemma(config: &HfConfig) -> Result<Spec, BackboneError> {
             return Err(config.reject(key, "only gelu_pytorch_tanh is known of this model"));
         }
     }
-    let spec = all(config, 8192, RopeKeys::USUAL)?;
+    let spec = all(config, 8192, RopeKeys::LLAMA_LIKE)?;
     let activation = Activation { function: Function::GeluTanh, gated: true };
     Ok(Spec { mlp: Mlp { activation, ..spec.mlp }, ..spec })
 }
 
 fn gemma2(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let spec = all(config, 8192, RopeKeys::USUAL)?;
+    let spec = all(config, 8192, RopeKeys::LLAMA_LIKE)?;
     let mut spec = capped(config, spec, [Some(50.0), Some(30.0)])?;
     let window = config.count_or("sliding_window", Some(4096))?;
     windows(config, &mut spec, window, |i| i.is_multiple_of(2))?;
@@ -43,9 +43,9 @@ fn gemma2(config: &HfConfig) -> Result<Spec, BackboneError> {
 }
 
 fn gemma3(config: &HfConfig) -> Result<Spec, BackboneError> {
-    const GLOBAL: RopeKeys = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::USUAL };
+    const GLOBAL: RopeKeys = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::LLAMA_LIKE };
     const LOCAL: RopeKeys =
-        RopeKeys { theta: ("rope_local_base_freq", 10_000.0), layers: rope::SLIDING, ..RopeKeys::USUAL };
+        RopeKeys { theta: ("rope_local_base_freq", 10_000.0), layers: rope::SLIDING, ..RopeKeys::LLAMA_LIKE };
     let spec = all(config, 131_072, GLOBAL)?;
     let mut spec = capped(config, spec, [None, None])?;
     let pattern = config.count_or_none("sliding_window_pattern")?;
@@ -57,7 +57,7 @@ fn gemma3(config: &HfConfig) -> Result<Spec, BackboneError> {
         layer.rope = Some(local.clone());
     }
     config.ignore(&["cache_implementation", "hidden_act"]);
-    Ok(Spec { attention: Attention { head_norms: HeadNorms::Shared, ..spec.attention }, ..spec })
+    Ok(Spec { attention: Attention { qk_norm: QkNorm::SharedGain, ..spec.attention }, ..spec })
 }
 
 /// What all three have in common.
@@ -65,8 +65,9 @@ fn all(config: &HfConfig, context: usize, rope: RopeKeys) -> Result<Spec, Backbo
     config.must_be("use_bidirectional_attention", &json!(false), "rows see what is before them")?;
     let activation = ("hidden_activation", Function::GeluTanh);
     let norm = ("rms_norm_eps", NormKind::Rms { eps: 1e-6 });
-    let usual = usual(config, &Usual { context, tied: true, activation, norm, rope, ..USUAL })?;
-    let spec = llama::with_biases(config, usual)?;
+    let llama_like =
+        llama_like(config, &Defaults { context, tied: true, activation, norm, rope, ..LLAMA_LIKE })?;
+    let spec = llama::with_biases(config, llama_like)?;
     let scale = f64::from((spec.hidden as f64).sqrt() as f32);
     Ok(Spec { embedding: Embedding { scale, ..spec.embedding }, ..spec })
 }
@@ -74,11 +75,11 @@ fn all(config: &HfConfig, context: usize, rope: RopeKeys) -> Result<Spec, Backbo
 /// Norms around each half, caps on scores and logits, and scores by a width of their own.
 fn capped(config: &HfConfig, spec: Spec, defaults: [Option<f64>; 2]) -> Result<Spec, BackboneError> {
     let cap = |key: &str, default: Option<f64>| {
-        if config.is_there(key) { config.number_or_none(key) } else { Ok(default) }
+        if config.contains(key) { config.number_or_none(key) } else { Ok(default) }
     };
     let scalar = config.number_or_none("query_pre_attn_scalar")?.unwrap_or(256.0);
     Ok(Spec {
-        block: Block { norms: Norms::Around, ..spec.block },
+        block: Block { norms: Norms::PreAndPost, ..spec.block },
         attention: Attention {
             scale: Some(1.0 / scalar.sqrt()),
             soft_cap: cap("attn_logit_softcapping", defaults[0])?,

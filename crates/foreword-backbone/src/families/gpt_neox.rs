@@ -2,7 +2,7 @@
 
 use foreword_kernels::{Function, NormKind};
 
-use super::{Family, Names, Qkv, RopeKeys, USUAL, Usual, llama, usual};
+use super::{Defaults, Family, LLAMA_LIKE, Names, Qkv, RopeKeys, llama, llama_like};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::{Attention, Block, Mlp, Spec};
@@ -28,11 +28,11 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let rope = RopeKeys {
         theta: ("rotary_emb_base", 10_000.0),
         share: Some(("rotary_pct", 0.25)),
-        ..RopeKeys::USUAL
+        ..RopeKeys::LLAMA_LIKE
     };
     let activation = ("hidden_act", Function::Gelu);
     let norm = ("layer_norm_eps", NormKind::Layer { eps: 1e-5 });
-    let spec = usual(config, &Usual { activation, gated: false, norm, rope, ..USUAL })?;
+    let spec = llama_like(config, &Defaults { activation, gated: false, norm, rope, ..LLAMA_LIKE })?;
     let bias = config.flag("attention_bias", true)?;
     let parallel = config.flag("use_parallel_residual", true)?;
     config.ignore(&["rope_theta", "partial_rotary_factor"]);

@@ -38,7 +38,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         let expected = format!("it must be an even part of the head width {head_width}");
         return Err(config.reject("rotary_dim", expected));
     }
-    let rope = Rope { theta: 10_000.0, width, pairing: Pairing::Neighbours, scaling: RopeScaling::None };
+    let rope = Rope { theta: 10_000.0, width, pairing: Pairing::Interleaved, scaling: RopeScaling::None };
     let function = function(config, "activation_function", Function::GeluTanh)?;
     config.ignore(&["rotary", "scale_attn_weights"]);
     Ok(Spec {
@@ -47,7 +47,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         vocab: config.count("vocab_size")?,
         context: config.count_or_none("n_positions")?.unwrap_or(2048),
         embedding: PLAIN_EMBEDDING,
-        block: Block { norms: Norms::BeforeBoth, parallel: true, ..PLAIN_BLOCK },
+        block: Block { norms: Norms::SharedPre, parallel: true, ..PLAIN_BLOCK },
         attention: plain_attention([heads, heads, head_width], [false, false]),
         pattern: everywhere(layers, Some(rope)),
         mlp: Mlp {

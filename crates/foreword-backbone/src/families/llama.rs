@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Experts, Family, Names, Qkv, USUAL, usual};
+use super::{Experts, Family, LLAMA_LIKE, Names, Qkv, llama_like};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::{Attention, Mlp, Spec};
@@ -38,7 +38,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     config.must_be("rope_interleaved", &json!(false), "a number is rotated with the one half a head away")?;
     // Slices of the projections give the same sum.
     config.ignore(&["is_llama_config", "pretraining_tp"]);
-    with_biases(config, usual(config, &USUAL)?)
+    with_biases(config, llama_like(config, &LLAMA_LIKE)?)
 }
 
 /// Biases by the flags `attention_bias` and `mlp_bias`.

@@ -1,9 +1,9 @@
-//! Mixtral and Qwen3-MoE: Mistral and Qwen3 with several MLPs per layer, of which each row asks a few.
+//! Mixtral and Qwen3-MoE: Mistral and Qwen3 with a mixture of experts in each layer.
 
 use foreword_kernels::NormKind;
 use serde_json::json;
 
-use super::{Experts, Family, Names, RopeKeys, USUAL, Usual, llama, qwen, usual, windows};
+use super::{Defaults, Experts, Family, LLAMA_LIKE, Names, RopeKeys, llama, llama_like, qwen, windows};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::{Mixture, Mlp, Spec};
@@ -36,9 +36,9 @@ pub(crate) const QWEN3: Family = Family {
 };
 
 fn mixtral(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let rope = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::USUAL };
+    let rope = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::LLAMA_LIKE };
     let norm = ("rms_norm_eps", NormKind::Rms { eps: 1e-5 });
-    let mut spec = usual(config, &Usual { context: 131_072, norm, rope, ..USUAL })?;
+    let mut spec = llama_like(config, &Defaults { context: 131_072, norm, rope, ..LLAMA_LIKE })?;
     let window = config.count_or_none("sliding_window")?;
     windows(config, &mut spec, window, |_| true)?;
     let inner = spec.mlp.intermediate;
@@ -66,14 +66,14 @@ fn with_experts(
     const MOST: usize = 10_000;
     let older = config.count_or_none("num_experts")?;
     let n = config.count_or_none("num_local_experts")?.or(older).unwrap_or(usual_number);
-    let key = if config.is_there("num_local_experts") { "num_local_experts" } else { "num_experts" };
+    let key = if config.contains("num_local_experts") { "num_local_experts" } else { "num_experts" };
     if n > MOST {
         return Err(config.reject(key, format!("at most {MOST} experts were expected")));
     }
-    let per_row = config.count("num_experts_per_tok")?;
-    if per_row > n {
+    let top_k = config.count("num_experts_per_tok")?;
+    if top_k > n {
         return Err(config.reject("num_experts_per_tok", format!("it must be at most the {n} experts")));
     }
-    let mixture = Some(Mixture { n, per_row, normalized });
+    let mixture = Some(Mixture { n, top_k, normalized });
     Ok(Spec { mlp: Mlp { intermediate: inner, mixture, ..spec.mlp }, ..spec })
 }

@@ -1,4 +1,4 @@
-//! Architectures as data: each translates `config.json` into a [`Spec`] and names its tensors. No code runs here.
+//! Architectures as data: each translates `config.json` into a [`Spec`] and names its tensors.
 
 mod bloom;
 mod cohere;
@@ -24,9 +24,7 @@ use serde_json::json;
 
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{
-    Attention, Block, Embedding, Head, HeadNorms, LayerKind, Mlp, Norms, Positions, Rope, Spec,
-};
+use crate::spec::{Attention, Block, Embedding, Head, LayerKind, Mlp, Norms, Positions, QkNorm, Rope, Spec};
 pub(crate) use rope::RopeKeys;
 
 /// One architecture.
@@ -39,8 +37,8 @@ pub(crate) struct Family {
     pub(crate) names: fn(&Spec) -> Names,
 }
 
-/// Names of the tensors, without `.weight` and `.bias`; `{}` in a layer's prefix is its number. What a family does not have
-/// is empty.
+/// Names of the tensors, without `.weight` and `.bias`; `{}` in a layer's prefix is its number. Names that a family does
+/// not have are empty.
 #[derive(Clone, Copy)]
 pub(crate) struct Names {
     /// Prefixes of everything but the head: a file has one of them, or none.
@@ -56,22 +54,22 @@ pub(crate) struct Names {
     pub(crate) output: &'static str,
     pub(crate) attention_post_norm: &'static str,
     pub(crate) mlp_norm: &'static str,
-    /// Projections into the MLP: gates and values apart, or one for all.
+    /// Projections into the MLP: gates and values, or one for both.
     pub(crate) up: &'static [&'static str],
     pub(crate) down: &'static str,
-    /// The same of each of several.
+    /// The experts of a mixture.
     pub(crate) experts: Experts,
     pub(crate) mlp_post_norm: &'static str,
     pub(crate) final_norm: &'static str,
-    /// The head's name, and what other versions of transformers call it.
+    /// The head's name, and its names in other versions of transformers.
     pub(crate) heads: &'static [&'static str],
     /// Linear weights are stored `[in, out]`.
     pub(crate) transposed: bool,
     /// Added to every stored gain.
     pub(crate) gain_offset: f32,
-    /// The gain of each head's norm is a tensor of its own.
+    /// The gain of each head's norm is a separate tensor.
     pub(crate) head_norm_per_head: bool,
-    /// Endings of tensors that hold no weights.
+    /// Name endings of tensors that hold no weights.
     pub(crate) no_weights: &'static [&'static str],
 }
 
@@ -131,41 +129,40 @@ pub(crate) fn find(config: &HfConfig) -> Result<&'static Family, BackboneError> 
     })
 }
 
-/// In what families differ that otherwise say the same in the same words.
-struct Usual {
-    /// Positions, where the file is silent.
+/// Defaults of a Llama-like `config.json`, by family.
+struct Defaults {
+    /// Number of positions.
     context: usize,
-    /// Whether the head is the table, likewise.
+    /// Whether the head is the embedding table.
     tied: bool,
-    /// The key of the activation, and what it is likewise.
+    /// The key of the activation, and its default.
     activation: (&'static str, Function),
     /// The MLP is gated.
     gated: bool,
-    /// The key of the norm's ε, and what it is likewise.
+    /// The key of the norm's ε, and the default.
     norm: (&'static str, NormKind),
     rope: RopeKeys,
 }
 
-/// A decoder of Llama's kind.
-const USUAL: Usual = Usual {
+/// Llama's own.
+const LLAMA_LIKE: Defaults = Defaults {
     context: 2048,
     tied: false,
     activation: ("hidden_act", Function::Silu),
     gated: true,
     norm: ("rms_norm_eps", NormKind::Rms { eps: 1e-6 }),
-    rope: RopeKeys::USUAL,
+    rope: RopeKeys::LLAMA_LIKE,
 };
 
-/// What config.json says in the words that most families share: every row sees all before it, no biases, norms before
-/// each half. A family changes what is its own.
-fn usual(config: &HfConfig, usual: &Usual) -> Result<Spec, BackboneError> {
+/// Reads the keys that most families share: full attention, no biases, pre-norm. A family changes what differs.
+fn llama_like(config: &HfConfig, defaults: &Defaults) -> Result<Spec, BackboneError> {
     let hidden = config.count("hidden_size")?;
     let layers = config.layers("num_hidden_layers")?;
     let [query_heads, kv_heads, head_width] = heads(config, hidden)?;
-    let mut context = config.count_or_none("max_position_embeddings")?.unwrap_or(usual.context);
-    let rope = rope::rope(config, head_width, &usual.rope, &mut context)?;
-    let (key, default) = usual.activation;
-    let activation = Activation { function: function(config, key, default)?, gated: usual.gated };
+    let mut context = config.count_or_none("max_position_embeddings")?.unwrap_or(defaults.context);
+    let rope = rope::rope(config, head_width, &defaults.rope, &mut context)?;
+    let (key, default) = defaults.activation;
+    let activation = Activation { function: function(config, key, default)?, gated: defaults.gated };
     let intermediate = config.count("intermediate_size")?;
     Ok(Spec {
         hidden,
@@ -177,20 +174,20 @@ fn usual(config: &HfConfig, usual: &Usual) -> Result<Spec, BackboneError> {
         attention: plain_attention([query_heads, kv_heads, head_width], [false, false]),
         pattern: vec![LayerKind { window: None, rope: Some(rope) }; layers],
         mlp: Mlp { intermediate, activation, bias: false, mixture: None },
-        norm: norm_kind(config, usual.norm)?,
-        norm_bias: matches!(usual.norm.1, NormKind::Layer { .. }),
+        norm: norm_kind(config, defaults.norm)?,
+        norm_bias: matches!(defaults.norm.1, NormKind::Layer { .. }),
         positions: Positions::Rotary,
-        head: plain_head(config.flag("tie_word_embeddings", usual.tied)?),
+        head: plain_head(config.flag("tie_word_embeddings", defaults.tied)?),
     })
 }
 
-/// Rows enter as they are.
+/// No scale, no norm.
 const PLAIN_EMBEDDING: Embedding = Embedding { scale: 1.0, input_scale: 1.0, norm: false };
 
-/// A norm before each half, one after the other.
-const PLAIN_BLOCK: Block = Block { norms: Norms::Before, parallel: false, residual_scale: 1.0 };
+/// Pre-norm, sequential sublayers.
+const PLAIN_BLOCK: Block = Block { norms: Norms::Pre, parallel: false, residual_scale: 1.0 };
 
-/// Scores by the head's width; biases of queries, keys and values, and of the output.
+/// The default scale; biases of queries, keys and values, and of the output.
 fn plain_attention(
     [query_heads, kv_heads, head_width]: [usize; 3],
     [qkv_bias, output_bias]: [bool; 2],
@@ -203,11 +200,11 @@ fn plain_attention(
         output_bias,
         scale: None,
         soft_cap: None,
-        head_norms: HeadNorms::None,
+        qk_norm: QkNorm::None,
     }
 }
 
-/// Every row sees all before it, and is rotated so.
+/// Full attention in all layers, with the same rotation.
 fn everywhere(layers: usize, rope: Option<Rope>) -> Vec<LayerKind> {
     vec![LayerKind { window: None, rope }; layers]
 }
@@ -216,7 +213,7 @@ fn plain_head(tied: bool) -> Head {
     Head { tied, bias: false, scale: 1.0, soft_cap: None }
 }
 
-/// A norm whose ε stands under a key.
+/// A norm whose ε has this key.
 fn norm_kind(config: &HfConfig, (key, default): (&str, NormKind)) -> Result<NormKind, BackboneError> {
     Ok(match (config.number_or_none(key)?, default) {
         (None, default) => default,

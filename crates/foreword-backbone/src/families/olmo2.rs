@@ -2,10 +2,10 @@
 
 use foreword_kernels::NormKind;
 
-use super::{Family, Names, USUAL, Usual, llama, usual};
+use super::{Defaults, Family, LLAMA_LIKE, Names, llama, llama_like};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{Attention, Block, HeadNorms, Norms, Spec};
+use crate::spec::{Attention, Block, Norms, QkNorm, Spec};
 
 pub(crate) const FAMILY: Family = Family {
     model_type: "olmo2",
@@ -21,10 +21,10 @@ pub(crate) const FAMILY: Family = Family {
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let norm = ("rms_norm_eps", NormKind::Rms { eps: 1e-5 });
-    let spec = llama::with_biases(config, usual(config, &Usual { norm, ..USUAL })?)?;
+    let spec = llama::with_biases(config, llama_like(config, &Defaults { norm, ..LLAMA_LIKE })?)?;
     Ok(Spec {
-        block: Block { norms: Norms::After, ..spec.block },
-        attention: Attention { head_norms: HeadNorms::Whole, ..spec.attention },
+        block: Block { norms: Norms::Post, ..spec.block },
+        attention: Attention { qk_norm: QkNorm::AllHeads, ..spec.attention },
         ..spec
     })
 }

@@ -33,7 +33,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
     let layers = config.layers("num_hidden_layers")?;
     let heads = config.count("num_attention_heads")?;
     let head_width = head_width(config, "num_attention_heads", ("hidden_size", hidden), heads)?;
-    config.must_be("do_layer_norm_before", &json!(true), "norms stand before each half")?;
+    config.must_be("do_layer_norm_before", &json!(true), "norms are before each sublayer")?;
     config.must_be("_remove_final_layer_norm", &json!(false), "the last rows are normed")?;
     config.must_be("word_embed_proj_dim", &json!(hidden), "embeddings are as wide as the rows")?;
     config.must_be("layer_norm_elementwise_affine", &json!(true), "norms have a gain and a bias")?;

@@ -1,6 +1,6 @@
 //! Phi-3 and Phi-4: Llama with fused projections.
 
-use super::{Family, Names, Qkv, RopeKeys, USUAL, Usual, llama, usual, windows};
+use super::{Defaults, Family, LLAMA_LIKE, Names, Qkv, RopeKeys, llama, llama_like, windows};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::Spec;
@@ -12,8 +12,8 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let rope = RopeKeys { share: Some(("partial_rotary_factor", 1.0)), ..RopeKeys::USUAL };
-    let mut spec = usual(config, &Usual { context: 4096, rope, ..USUAL })?;
+    let rope = RopeKeys { share: Some(("partial_rotary_factor", 1.0)), ..RopeKeys::LLAMA_LIKE };
+    let mut spec = llama_like(config, &Defaults { context: 4096, rope, ..LLAMA_LIKE })?;
     let window = config.count_or_none("sliding_window")?;
     windows(config, &mut spec, window, |_| true)?;
     config.ignore(&["attention_bias", "original_max_position_embeddings"]);

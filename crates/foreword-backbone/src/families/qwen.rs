@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{Family, USUAL, Usual, llama, usual, windows};
+use super::{Defaults, Family, LLAMA_LIKE, llama, llama_like, windows};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
-use crate::spec::{Attention, HeadNorms, Spec};
+use crate::spec::{Attention, QkNorm, Spec};
 
 pub(crate) const QWEN2: Family = Family { model_type: "qwen2", spec: qwen2, names: |_| llama::NAMES };
 pub(crate) const QWEN3: Family = Family { model_type: "qwen3", spec: qwen3, names: |_| llama::NAMES };
@@ -23,7 +23,7 @@ fn qwen3(config: &HfConfig) -> Result<Spec, BackboneError> {
 /// Qwen3, with a window from this layer on, where windows are on at all.
 pub(super) fn with_head_norms(config: &HfConfig, first: usize) -> Result<Spec, BackboneError> {
     let spec = llama::with_biases(config, with_windows(config, first)?)?;
-    Ok(Spec { attention: Attention { head_norms: HeadNorms::Shared, ..spec.attention }, ..spec })
+    Ok(Spec { attention: Attention { qk_norm: QkNorm::SharedGain, ..spec.attention }, ..spec })
 }
 
 fn first_with_window(config: &HfConfig) -> Result<usize, BackboneError> {
@@ -31,7 +31,7 @@ fn first_with_window(config: &HfConfig) -> Result<usize, BackboneError> {
 }
 
 fn with_windows(config: &HfConfig, first: usize) -> Result<Spec, BackboneError> {
-    let mut spec = usual(config, &Usual { context: 32_768, ..USUAL })?;
+    let mut spec = llama_like(config, &Defaults { context: 32_768, ..LLAMA_LIKE })?;
     let slides = config.flag("use_sliding_window", false)?;
     let window = config.count_or("sliding_window", Some(4096))?.filter(|_| slides);
     windows(config, &mut spec, window, |i| i >= first)?;

@@ -1,4 +1,5 @@
-//! How `config.json` states rotary positions: as transformers 4 (`rope_theta`, `rope_scaling`) and 5 (`rope_parameters`) do.
+//! Reads rotary positions from `config.json`, in the form of transformers 4 (`rope_theta`, `rope_scaling`) or 5
+//! (`rope_parameters`).
 
 use foreword_kernels::Pairing;
 
@@ -6,30 +7,30 @@ use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::{Rope, RopeScaling};
 
-/// What a family says of its rotations.
+/// A family's keys and defaults for its rotations.
 pub(crate) struct RopeKeys {
-    /// The key of the base outside of `rope_parameters`, and the base where the file is silent.
+    /// The key of the base outside of `rope_parameters`, and the default.
     pub(crate) theta: (&'static str, f64),
-    /// The key of the share of a head that is rotated, and the share likewise; `None`: whole heads are rotated.
+    /// The key of the rotated share of a head, and the default; `None`: whole heads are rotated.
     pub(crate) share: Option<(&'static str, f64)>,
     pub(crate) pairing: Pairing,
-    /// The kind of layer that is meant where `rope_parameters` has an object for each kind.
+    /// The kind of layer to read if `rope_parameters` has an object for each kind.
     pub(crate) layers: &'static str,
 }
 
 impl RopeKeys {
-    pub(crate) const USUAL: Self =
+    pub(crate) const LLAMA_LIKE: Self =
         Self { theta: ("rope_theta", 10_000.0), share: None, pairing: Pairing::Halves, layers: FULL };
 }
 
-/// Layers that see all, which alone the older key speaks of, and those with a window.
+/// Layers with full attention, the only ones of the older key, and layers with a window.
 const FULL: &str = "full_attention";
 pub(super) const SLIDING: &str = "sliding_attention";
 
-/// Why a smaller base is refused: at a far position its angle would be no number.
+/// Why a smaller base is refused: angles of far positions would overflow.
 const LEAST_THETA: &str = "it must be at least 1, so that no frequency is above 1";
 
-/// The rotation that config.json states. `context` becomes smaller where the frequencies change beyond a part of it.
+/// The rotation that config.json states. `context` is reduced if the frequencies change beyond a part of it.
 pub(super) fn rope(
     config: &HfConfig,
     head_width: usize,
@@ -38,7 +39,7 @@ pub(super) fn rope(
 ) -> Result<Rope, BackboneError> {
     let old = if keys.layers == FULL { config.object("rope_scaling")? } else { None };
     let new = match config.object("rope_parameters")? {
-        Some(nested) if nested.is_there(FULL) || nested.is_there(SLIDING) => {
+        Some(nested) if nested.contains(FULL) || nested.contains(SLIDING) => {
             let kind = nested.object(keys.layers)?;
             nested.ignore(&[FULL, SLIDING]);
             nested.finish()?;
@@ -46,7 +47,7 @@ pub(super) fn rope(
         }
         plain => plain,
     };
-    // transformers 4 knows only the older key, and 5 lets it win where both are there.
+    // transformers 4 reads only the older key, and 5 prefers it if both exist.
     match (&old, &new) {
         (Some(old), Some(new)) => {
             let mut of_new = *context;
@@ -61,7 +62,7 @@ pub(super) fn rope(
     }
 }
 
-/// The rotation that one object states, with what stands outside of it.
+/// The rotation that one object states, with the keys outside of it.
 fn stated(
     config: &HfConfig,
     parameters: Option<&HfConfig>,
@@ -92,7 +93,7 @@ fn base(config: &HfConfig, key: &str) -> Result<Option<f64>, BackboneError> {
     }
 }
 
-/// How many numbers of a head are rotated.
+/// Rotated numbers of a head.
 fn rotated_width(
     config: &HfConfig,
     parameters: Option<&HfConfig>,
@@ -118,7 +119,7 @@ fn rotated_width(
     Ok(width)
 }
 
-/// Change of the frequencies, as one object states it.
+/// The scaling that one object states.
 fn scaling(
     config: &HfConfig,
     parameters: &HfConfig,
@@ -130,7 +131,7 @@ fn scaling(
         None | Some("default") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear { factor: stretch(parameters)? },
         Some("dynamic") => {
-            // Within the context that it stretches, nothing changes.
+            // Within the original context nothing changes.
             stretch(parameters)?;
             let original = parameters.count_or_none("original_max_position_embeddings")?;
             *context = original.map_or(*context, |original| original.min(*context));
@@ -157,7 +158,7 @@ fn stretch(parameters: &HfConfig) -> Result<f64, BackboneError> {
 
 fn llama3(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
     let (low, high) = (parameters.number("low_freq_factor")?, parameters.number("high_freq_factor")?);
-    // As the frequencies are computed: two numbers that are the same in single precision leave nothing between them.
+    // Frequencies are in single precision: the two must differ there.
     if low as f32 >= high as f32 {
         return Err(parameters.reject("low_freq_factor", "it must be below high_freq_factor"));
     }
@@ -188,7 +189,7 @@ fn yarn(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
     Ok(RopeScaling::Yarn { factor, attention_factor, beta_fast, beta_slow, original_context, truncate })
 }
 
-/// Beyond the original context other factors hold, for the whole text: only what lies within it is computed.
+/// Beyond the original context other factors apply to the whole text: only the original context is supported.
 fn long(
     config: &HfConfig,
     parameters: &HfConfig,

@@ -1,6 +1,6 @@
 //! SmolLM3: Llama in which every fourth layer rotates nothing.
 
-use super::{Family, RopeKeys, USUAL, Usual, llama, usual, windows};
+use super::{Defaults, Family, LLAMA_LIKE, RopeKeys, llama, llama_like, windows};
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::spec::Spec;
@@ -8,9 +8,9 @@ use crate::spec::Spec;
 pub(crate) const FAMILY: Family = Family { model_type: "smollm3", spec, names: |_| llama::NAMES };
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
-    let rope = RopeKeys { theta: ("rope_theta", 2_000_000.0), ..RopeKeys::USUAL };
-    let usual = usual(config, &Usual { context: 32_768, tied: true, rope, ..USUAL })?;
-    let mut spec = llama::with_biases(config, usual)?;
+    let rope = RopeKeys { theta: ("rope_theta", 2_000_000.0), ..RopeKeys::LLAMA_LIKE };
+    let llama_like = llama_like(config, &Defaults { context: 32_768, tied: true, rope, ..LLAMA_LIKE })?;
+    let mut spec = llama::with_biases(config, llama_like)?;
     let flag = |value: &serde_json::Value| value.as_u64().filter(|&n| n <= 1).map(|n| n == 1);
     let interval = config.count_or_none("no_rope_layer_interval")?.unwrap_or(4);
     let stated = config.each("no_rope_layers", spec.layers, flag, "0 or 1")?;

@@ -1,5 +1,5 @@
-//! The metadata of a GGUF file as the `config.json` that its family reads: every key of the architecture is read, known to be
-//! without effect, or refused.
+//! Translates the metadata of a GGUF file into the `config.json` that its family reads. Every key of the architecture is read,
+//! known to have no effect, or refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,18 +8,18 @@ use foreword_kernels::Pairing;
 use serde_json::{Map, Value, json};
 
 use super::names::{self, Architecture};
-use super::{Gguf, Info};
+use super::{Gguf, TensorInfo};
 use crate::error::BackboneError;
 use crate::rotary::divisors;
 use crate::spec::{Rope, RopeScaling};
 
-/// Keys of an architecture that say nothing new.
+/// Keys of an architecture without effect.
 const WITHOUT_EFFECT: &[&str] =
     &["vocab_size", "rope.scaling.finetuned", "use_parallel_residual", "tensor_data_layout"];
-/// How far a stored frequency may be from the one that is computed.
+/// Relative tolerance between a stored frequency and the computed one.
 const SAME_FREQUENCY: f32 = 1e-4;
 
-/// The keys of one architecture, remembering which were read.
+/// The keys of an architecture. It tracks which were read.
 struct Keys<'g, 'a> {
     gguf: &'g Gguf<'a>,
     architecture: &'static str,
@@ -64,7 +64,7 @@ impl Keys<'_, '_> {
     }
 }
 
-/// The `config.json` that says the same.
+/// The equivalent `config.json`.
 pub(crate) fn translate(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<Value, BackboneError> {
     let architecture = Architecture::of(gguf)?;
     let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
@@ -83,17 +83,17 @@ pub(crate) fn translate(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<Value, Backbone
         let width = heads(&keys, &mut set)?;
         positions(&keys, bytes, width, &mut set)?;
     }
-    own(&keys, &mut set)?;
+    architecture_keys(&keys, &mut set)?;
     keys.finish()?;
-    let ends = ends(gguf)?;
-    if !ends.is_empty() {
-        config.insert("eos_token_id".to_owned(), json!(ends));
+    let end_tokens = end_tokens(gguf)?;
+    if !end_tokens.is_empty() {
+        config.insert("eos_token_id".to_owned(), json!(end_tokens));
     }
     Ok(Value::Object(config))
 }
 
-/// What one architecture alone says.
-fn own(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
+/// Keys of a single architecture.
+fn architecture_keys(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
     let has = |tensor: &str| keys.gguf.tensors.contains_key(tensor);
     match keys.architecture {
         "llama" => {
@@ -114,7 +114,7 @@ fn own(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
                 }
             }
             window(keys, set)?;
-            scores(keys, set, 46)?;
+            query_scale(keys, set, 46)?;
         }
         "gemma3" => {
             if let Some(pattern) = keys.count("attention.sliding_window_pattern")? {
@@ -124,14 +124,14 @@ fn own(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
                 set("rope_local_base_freq", theta.into());
             }
             window(keys, set)?;
-            scores(keys, set, 62)?;
+            query_scale(keys, set, 62)?;
         }
         _ => {}
     }
     Ok(())
 }
 
-/// How far layers with a window see.
+/// The window of layers that have one.
 fn window(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
     if let Some(window) = keys.count("attention.sliding_window")?.filter(|&window| window > 0) {
         set("sliding_window", window.into());
@@ -139,20 +139,26 @@ fn window(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
     Ok(())
 }
 
-/// The number by whose root Gemma's scores are divided. Files do not say it: it is the width of a head, but for the largest model
-/// of its generation, that of so many layers, where it is what the hidden width gives each head.
-pub(super) fn scores_by(hidden: usize, heads: usize, width: usize, layers: usize, largest: usize) -> usize {
+/// The number by whose root Gemma's scores are divided (`query_pre_attn_scalar`). Files don't state it: it is the head width,
+/// except for the largest model of a generation, with `largest` layers, where it is the hidden width divided by the heads.
+pub(super) fn query_scale_divisor(
+    hidden: usize,
+    heads: usize,
+    width: usize,
+    layers: usize,
+    largest: usize,
+) -> usize {
     if layers == largest { hidden / heads.max(1) } else { width }
 }
 
-fn scores(keys: &Keys<'_, '_>, set: &mut Set<'_>, largest: usize) -> Result<(), BackboneError> {
+fn query_scale(keys: &Keys<'_, '_>, set: &mut Set<'_>, largest: usize) -> Result<(), BackboneError> {
     let [hidden, heads, layers] =
         ["embedding_length", "attention.head_count", "block_count"].map(|key| keys.count(key));
     let (hidden, heads, layers) = (hidden?.unwrap_or(0), heads?.unwrap_or(0), layers?.unwrap_or(0));
     let width = keys.count("attention.key_length")?.or_else(|| hidden.checked_div(heads)).unwrap_or(0);
     let by = match keys.number("attention.scale")? {
-        None => scores_by(hidden, heads, width, layers, largest) as f64,
-        // A whole number, but for the rounding of its root.
+        None => query_scale_divisor(hidden, heads, width, layers, largest) as f64,
+        // A whole number, up to the rounding of its root.
         Some(scale) => {
             let by = 1.0 / (scale * scale);
             if (by - by.round()).abs() < 1e-4 * by { by.round() } else { by }
@@ -162,10 +168,10 @@ fn scores(keys: &Keys<'_, '_>, set: &mut Set<'_>, largest: usize) -> Result<(), 
     Ok(())
 }
 
-/// The width of the heads whose rows of queries and keys the file stores by pairs, where it does.
-pub(crate) fn paired_width(gguf: &Gguf<'_>) -> Result<Option<usize>, BackboneError> {
+/// The width of the heads whose query and key rows the file interleaves, if it does.
+pub(crate) fn interleaved_width(gguf: &Gguf<'_>) -> Result<Option<usize>, BackboneError> {
     let architecture = Architecture::of(gguf)?;
-    if !architecture.by_pairs {
+    if !architecture.rope_interleaved {
         return Ok(None);
     }
     let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
@@ -174,15 +180,15 @@ pub(crate) fn paired_width(gguf: &Gguf<'_>) -> Result<Option<usize>, BackboneErr
     Ok(keys.count("attention.key_length")?.or_else(|| hidden.checked_div(heads)))
 }
 
-/// The tokens that end a text: the end token, and the end of a turn.
-fn ends(gguf: &Gguf<'_>) -> Result<Vec<usize>, BackboneError> {
-    let mut ends: Vec<usize> = Vec::new();
+/// The tokens that end a text: end of text, and end of turn.
+fn end_tokens(gguf: &Gguf<'_>) -> Result<Vec<usize>, BackboneError> {
+    let mut end_tokens: Vec<usize> = Vec::new();
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
-        if let Some(token) = gguf.count(key)?.filter(|token| !ends.contains(token)) {
-            ends.push(token);
+        if let Some(token) = gguf.count(key)?.filter(|token| !end_tokens.contains(token)) {
+            end_tokens.push(token);
         }
     }
-    Ok(ends)
+    Ok(end_tokens)
 }
 
 /// Sets a key of the configuration.
@@ -203,7 +209,7 @@ fn gpt2(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
     Ok(())
 }
 
-/// Sizes and norms of everything with rotary positions; gives back how many numbers of a head are rotated.
+/// Sizes and norms of architectures with rotary positions. Returns how many numbers of a head are rotated.
 fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError> {
     let hidden = keys.needed_count("embedding_length")?;
     let heads = keys.needed_count("attention.head_count")?;
@@ -218,7 +224,7 @@ fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError>
         return Err(wrong("attention.value_length"));
     }
     match keys.architecture {
-        // The family computes width · share and cuts: a half more makes sure of the rounding.
+        // The family truncates width · factor: adding one half makes the result exact.
         "phi3" if rotated < width => {
             set("partial_rotary_factor", ((rotated as f64 + 0.5) / width as f64).into());
         }
@@ -251,19 +257,21 @@ fn positions(
     let original = keys.count("rope.scaling.original_context_length")?;
     let factor = keys.number("rope.scaling.factor")?;
     let kind = keys.gguf.text(&keys.key("rope.scaling.type"))?;
-    if let [Some(short), Some(long)] = [names::SHORT, names::LONG].map(|name| keys.gguf.tensors.get(name)) {
-        // Both lists and the context before stretching say it all; the factor on scores follows from the contexts.
+    if let [Some(short), Some(long)] =
+        [names::SHORT_FACTORS, names::LONG_FACTORS].map(|name| keys.gguf.tensors.get(name))
+    {
+        // Both lists and the original context suffice; the factor on scores follows from the contexts.
         keys.number("rope.scaling.attn_factor")?;
-        let [short, long] = [short, long].map(|info| singles(info, bytes));
+        let [short, long] = [short, long].map(|info| f32_values(info, bytes));
         let long = json!({ "rope_type": "longrope", "short_factor": short, "long_factor": long });
         set("rope_scaling", long);
         set("original_max_position_embeddings", original.into());
         return Ok(());
     }
-    if let Some(info) = keys.gguf.tensors.get(names::FREQUENCIES[0]) {
+    if let Some(info) = keys.gguf.tensors.get(names::FREQUENCY_FACTORS[0]) {
         let scaling = llama3(info, bytes, width, theta.unwrap_or(10_000.0), original);
         let scaling = scaling.ok_or_else(|| {
-            let name = names::FREQUENCIES[0];
+            let name = names::FREQUENCY_FACTORS[0];
             keys.gguf
                 .wrong(format!("`{name}` holds other factors than those of Llama 3: that is not supported"))
         })?;
@@ -274,7 +282,7 @@ fn positions(
         None | Some("none") => return Ok(()),
         Some(kind) => Map::from_iter([("rope_type".to_owned(), kind.into())]),
     };
-    // What the family makes of it is its business.
+    // The family interprets it.
     if let Some(factor) = factor {
         scaling.insert("factor".to_owned(), factor.into());
     }
@@ -285,21 +293,27 @@ fn positions(
     Ok(())
 }
 
-/// The numbers of a tensor in single precision, each as the shortest decimal that means it.
-fn singles(info: &Info, bytes: &[u8]) -> Vec<f64> {
+/// The numbers of a single-precision tensor, each as its shortest decimal.
+fn f32_values(info: &TensorInfo, bytes: &[u8]) -> Vec<f64> {
     let stored = bytes.get(info.range.clone()).filter(|_| info.dtype == Ok(foreword_kernels::Dtype::F32));
     let stored = stored.unwrap_or_default().as_chunks::<4>().0.iter();
-    stored.map(|&bytes| super::Value::Single(f32::from_le_bytes(bytes)).number().unwrap_or(0.0)).collect()
+    stored.map(|&bytes| super::Value::F32(f32::from_le_bytes(bytes)).number().unwrap_or(0.0)).collect()
 }
 
-/// The parameters of Llama 3's scaling that give the divisors which a file stores: it keeps nothing else of them.
-fn llama3(info: &Info, bytes: &[u8], width: usize, theta: f64, original: Option<usize>) -> Option<Value> {
-    let stored: Vec<f32> = singles(info, bytes).into_iter().map(|number| number as f32).collect();
+/// The parameters of Llama 3's scaling, recovered from the divisors, which are all that a file stores.
+fn llama3(
+    info: &TensorInfo,
+    bytes: &[u8],
+    width: usize,
+    theta: f64,
+    original: Option<usize>,
+) -> Option<Value> {
+    let stored: Vec<f32> = f32_values(info, bytes).into_iter().map(|number| number as f32).collect();
     if stored.len() != width / 2 {
         return None;
     }
     let factor = f64::from(stored.iter().copied().fold(1.0f32, f32::max));
-    // Llama's own limits; the context before stretching is a power of two.
+    // Llama's own limits; the original context is a power of two.
     let (low, high) = (1.0, 4.0);
     let contexts = original.into_iter().chain([8192]).chain((4..24).map(|bits| 1 << bits));
     let found = contexts.into_iter().find(|&original_context| {

@@ -1,30 +1,30 @@
-//! Names of tensors: GGUF's for the places that a family's table has, both ways.
+//! Maps tensor names between GGUF and a family, in both directions.
 
 use super::Gguf;
 use crate::error::BackboneError;
 use crate::families::{Family, Names, Qkv};
 
-/// Architectures by GGUF's name for them, and the families that compute the same.
+/// GGUF architectures, and the families that compute the same.
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "llama", model_type: "llama", by_pairs: true },
-    Architecture { name: "qwen2", model_type: "qwen2", by_pairs: false },
-    Architecture { name: "qwen3", model_type: "qwen3", by_pairs: false },
-    Architecture { name: "gemma", model_type: "gemma", by_pairs: false },
-    Architecture { name: "gemma2", model_type: "gemma2", by_pairs: false },
-    Architecture { name: "gemma3", model_type: "gemma3_text", by_pairs: false },
-    Architecture { name: "phi3", model_type: "phi3", by_pairs: false },
-    Architecture { name: "gpt2", model_type: "gpt2", by_pairs: false },
+    Architecture { name: "llama", model_type: "llama", rope_interleaved: true },
+    Architecture { name: "qwen2", model_type: "qwen2", rope_interleaved: false },
+    Architecture { name: "qwen3", model_type: "qwen3", rope_interleaved: false },
+    Architecture { name: "gemma", model_type: "gemma", rope_interleaved: false },
+    Architecture { name: "gemma2", model_type: "gemma2", rope_interleaved: false },
+    Architecture { name: "gemma3", model_type: "gemma3_text", rope_interleaved: false },
+    Architecture { name: "phi3", model_type: "phi3", rope_interleaved: false },
+    Architecture { name: "gpt2", model_type: "gpt2", rope_interleaved: false },
 ];
 
-/// One of them.
+/// A GGUF architecture.
 #[derive(Debug)]
 pub(crate) struct Architecture {
-    /// `general.architecture`, and the beginning of its keys.
+    /// `general.architecture`, and the prefix of its keys.
     pub(crate) name: &'static str,
     /// `model_type` in config.json.
     pub(crate) model_type: &'static str,
-    /// Rows of queries and keys are stored by pairs.
-    pub(crate) by_pairs: bool,
+    /// Rows of queries and keys are interleaved for rotary positions.
+    pub(crate) rope_interleaved: bool,
 }
 
 impl Architecture {
@@ -37,23 +37,22 @@ impl Architecture {
         })
     }
 
-    /// The architecture that a family is written as. Mistral without its window is Llama, and is called so.
+    /// The architecture that a family is written as. Mistral without its window is written as Llama.
     pub(crate) fn of_family(family: &Family) -> Option<&'static Self> {
         let name = if family.model_type == "mistral" { "llama" } else { family.model_type };
         ARCHITECTURES.iter().find(|architecture| architecture.model_type == name)
     }
 }
 
-/// Tensors that hold what frequencies are divided by, which the configuration states another way: Llama 3's, and those of longer
-/// contexts.
-pub(crate) const FREQUENCIES: [&str; 3] = ["rope_freqs.weight", LONG, SHORT];
-pub(crate) const LONG: &str = "rope_factors_long.weight";
-pub(crate) const SHORT: &str = "rope_factors_short.weight";
+/// Tensors with divisors of the rotary frequencies, which the configuration states in another form.
+pub(crate) const FREQUENCY_FACTORS: [&str; 3] = ["rope_freqs.weight", LONG_FACTORS, SHORT_FACTORS];
+pub(crate) const LONG_FACTORS: &str = "rope_factors_long.weight";
+pub(crate) const SHORT_FACTORS: &str = "rope_factors_short.weight";
 
-/// Names in a file and in a family.
+/// (name in a file, name in a family).
 type Table = Vec<(&'static str, &'static str)>;
 
-/// Tensors outside of the layers: (in the file, in the family).
+/// Tensors outside of the layers.
 fn outer(names: &Names) -> Table {
     let head = names.heads.first().copied().unwrap_or_default();
     let all = [
@@ -62,7 +61,7 @@ fn outer(names: &Names) -> Table {
         ("output_norm", names.final_norm),
         ("output", head),
     ];
-    all.into_iter().filter(|(_, ours)| !ours.is_empty()).collect()
+    all.into_iter().filter(|(_, family_name)| !family_name.is_empty()).collect()
 }
 
 /// Tensors of a layer.
@@ -88,48 +87,48 @@ fn inner(names: &Names) -> Table {
         [up] => all.push(("ffn_up", up)),
         _ => {}
     }
-    all.retain(|(_, ours)| !ours.is_empty());
+    all.retain(|(_, family_name)| !family_name.is_empty());
     all
 }
 
-/// Whether a tensor of a file holds queries or keys, whose rows some files store by pairs.
+/// Whether a tensor of a file holds queries or keys, whose rows some files interleave.
 pub(crate) fn is_query_or_key(name: &str) -> bool {
     let rest = name.split_once('.').and_then(|(_, rest)| rest.split_once('.')).map_or("", |(_, rest)| rest);
     name.starts_with("blk.")
         && ["attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"].contains(&rest)
 }
 
-/// The name that the family has for tensor `name` of a file, without the family's prefix; `None` if it has no place for it.
+/// The family's name for tensor `name` of a file, without the family's prefix; `None` if it has none.
 pub(crate) fn to_family(names: &Names, name: &str) -> Option<String> {
     let (stem, ending) = name.rsplit_once('.').filter(|(_, ending)| ["weight", "bias"].contains(ending))?;
     let find = |table: Vec<(&str, &'static str)>, stem: &str| {
-        table.into_iter().find(|(theirs, _)| *theirs == stem).map(|(_, ours)| ours)
+        table.into_iter().find(|(gguf_name, _)| *gguf_name == stem).map(|(_, family_name)| family_name)
     };
     match stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, stem)) => {
             let number: usize = layer.parse().ok().filter(|n: &usize| n.to_string() == layer)?;
             let prefix = names.layer.replace("{}", &number.to_string());
-            find(inner(names), stem).map(|ours| format!("{prefix}{ours}.{ending}"))
+            find(inner(names), stem).map(|family_name| format!("{prefix}{family_name}.{ending}"))
         }
-        None => find(outer(names), stem).map(|ours| format!("{ours}.{ending}")),
+        None => find(outer(names), stem).map(|family_name| format!("{family_name}.{ending}")),
     }
 }
 
-/// All tensors that a model of so many layers may have, weights and biases: (in the file, in the family).
+/// All tensors that a model with this number of layers may have, weights and biases.
 pub(crate) fn all(names: &Names, layers: usize) -> Vec<(String, String)> {
-    let both = |theirs: String, ours: String| {
-        ["weight", "bias"].map(|ending| (format!("{theirs}.{ending}"), format!("{ours}.{ending}")))
+    let both = |gguf_name: String, family_name: String| {
+        ["weight", "bias"].map(|ending| (format!("{gguf_name}.{ending}"), format!("{family_name}.{ending}")))
     };
     let mut tensors: Vec<_> = outer(names)
         .into_iter()
-        .flat_map(|(theirs, ours)| both(theirs.to_owned(), ours.to_owned()))
+        .flat_map(|(gguf_name, family_name)| both(gguf_name.to_owned(), family_name.to_owned()))
         .collect();
     for i in 0..layers {
         let prefix = names.layer.replace("{}", &i.to_string());
         let layer = inner(names).into_iter();
-        tensors.extend(
-            layer.flat_map(|(theirs, ours)| both(format!("blk.{i}.{theirs}"), format!("{prefix}{ours}"))),
-        );
+        tensors.extend(layer.flat_map(|(gguf_name, family_name)| {
+            both(format!("blk.{i}.{gguf_name}"), format!("{prefix}{family_name}"))
+        }));
     }
     tensors
 }
@@ -155,8 +154,8 @@ mod tests {
                 families::ALL.iter().find(|family| family.model_type == architecture.model_type).unwrap();
             // No family that is written makes its names from the Spec.
             let names = (family.names)(&any());
-            for (theirs, ours) in all(&names, 12) {
-                assert_eq!(to_family(&names, &theirs), Some(ours), "{theirs}");
+            for (gguf_name, family_name) in all(&names, 12) {
+                assert_eq!(to_family(&names, &gguf_name), Some(family_name), "{gguf_name}");
             }
         }
         let names =

@@ -1,6 +1,6 @@
 //! Files made by hand: what other programs write, and what nobody should.
 
-use super::config::{scores_by, translate};
+use super::config::{query_scale_divisor, translate};
 use super::*;
 
 /// A file in the making.
@@ -89,7 +89,7 @@ fn values_of_every_type_are_read_where_they_lie() {
     for version in [2, 3] {
         let bytes = file.bytes(version, 64);
         let gguf = Gguf::parse("x.gguf", &bytes).unwrap();
-        let whole = |key: &str| gguf.get(key).and_then(Value::whole);
+        let whole = |key: &str| gguf.get(key).and_then(Value::integer);
         assert_eq!(["u8", "i8", "u16", "i16"].map(whole), [Some(200), Some(-56), Some(513), Some(-3)]);
         assert_eq!(["u32", "i32"].map(whole), [Some(7), Some(-5)]);
         assert_eq!(["u64", "i64"].map(whole), [Some(u64::MAX.into()), Some(i64::MIN.into())]);
@@ -118,11 +118,11 @@ fn values_of_every_type_are_read_where_they_lie() {
     says(File::default().key("a", 9, &array(9, 1, &array(4, 0, &[]))), "arrays of arrays");
     says(File::default().key("a", 13, &[]), "13 is no type");
     says(File::default().key("a", 7, &[2]), "2 is no boolean");
-    says(File::default().count("a", 1).count("a", 1), "`a` is there twice");
+    says(File::default().count("a", 1).count("a", 1), "`a` is duplicated");
     says(File::default().count("general.alignment", 48), "no power of two");
     says(File::default().tensor("t", &[1; 5], &[0.0]), "5 dimensions");
     says(File::default().tensor("t", &[1 << 40, 1 << 40], &[0.0]), "can't be stored");
-    says(File::default().tensor("t", &[4], &[0.0; 4]).tensor("t", &[4], &[0.0; 4]), "`t` is there twice");
+    says(File::default().tensor("t", &[4], &[0.0; 4]).tensor("t", &[4], &[0.0; 4]), "`t` is duplicated");
 }
 
 /// The keys that all of these have.
@@ -195,7 +195,10 @@ fn the_metadata_of_other_programs_is_what_config_json_would_say() {
         (Some(512), Some(4.0))
     );
     // Of the largest models the hidden width decides: 4,608 / 32 and 5,376 / 32.
-    assert_eq!((scores_by(4608, 32, 128, 46, 46), scores_by(5376, 32, 128, 62, 62)), (144, 168));
+    assert_eq!(
+        (query_scale_divisor(4608, 32, 128, 46, 46), query_scale_divisor(5376, 32, 128, 62, 62)),
+        (144, 168)
+    );
     let says = |file: File, what: &str| {
         let error = file.config().unwrap_err();
         assert!(error.contains(what), "{error}");

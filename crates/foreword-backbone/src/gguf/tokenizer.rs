@@ -1,46 +1,45 @@
-//! The tokenizer in a GGUF file as a `tokenizer.json`, and the other way round.
+//! Translates the tokenizer of a GGUF file into a `tokenizer.json`, and back.
 //!
-//! Two kinds are read: `gpt2`, byte-pair encoding over bytes with its merges, whose way of cutting a text into words has a
-//! name, and `llama`, SentencePiece's byte-pair encoding, whose merges follow from the scores. A file may hold the whole
-//! `tokenizer.json` beside them, as those that Foreword writes do: then that is the tokenizer, to the byte.
+//! Two models are read: `gpt2`, byte-level BPE with its merges and a named pre-tokenizer, and `llama`, SentencePiece's BPE,
+//! whose merges follow from the scores. A file may also hold the whole `tokenizer.json`, as those that Foreword writes do;
+//! then that is the tokenizer, to the byte.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
 use super::Gguf;
-use super::known::{self, Swallowing};
+use super::llama_cpp::{self, RightStrip};
 use crate::error::BackboneError;
-use crate::files::ChatFiles;
 use crate::notice::Notice;
 
 /// The whole `tokenizer.json`.
-pub(crate) const WHOLE: &str = "tokenizer.huggingface.json";
+pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
 
-/// What a token is (`tokenizer.ggml.token_type`).
+/// Token types (`tokenizer.ggml.token_type`).
 pub(crate) mod kind {
     pub(crate) const NORMAL: i32 = 1;
     pub(crate) const UNKNOWN: i32 = 2;
     pub(crate) const CONTROL: i32 = 3;
-    pub(crate) const USER: i32 = 4;
+    pub(crate) const USER_DEFINED: i32 = 4;
     pub(crate) const UNUSED: i32 = 5;
     pub(crate) const BYTE: i32 = 6;
 }
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's space.
 const SPACE: &str = "▁";
 const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
 const REST: &str = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/// A way to cut a text into words, by its name (`tokenizer.ggml.pre`).
-struct Words {
+/// A pre-tokenizer by its names (`tokenizer.ggml.pre`).
+struct PreTokenizer {
     names: &'static [&'static str],
     normalizer: fn() -> Value,
-    cuts: fn() -> Value,
-    /// Words that are tokens are not merged anew.
+    json: fn() -> Value,
+    /// Words that are tokens skip the merges.
     ignores_merges: bool,
-    /// Where a file does not say whether texts begin with BOS.
-    begins: bool,
+    /// Default of `tokenizer.ggml.add_bos_token`.
+    add_bos: bool,
 }
 
 fn byte_level(with_pattern: bool) -> Value {
@@ -59,12 +58,12 @@ fn digits_apart() -> Value {
     sequence(&[json!({ "type": "Digits", "individual_digits": true }), byte_level(true)])
 }
 
-fn by_pattern(numbers: &str) -> Value {
+fn split_by_pattern(numbers: &str) -> Value {
     sequence(&[split(&format!("{CONTRACTIONS}|{numbers}{REST}")), byte_level(false)])
 }
 
-/// As llama.cpp cuts where a file names nothing.
-fn unnamed() -> Value {
+/// llama.cpp's pre-tokenizer of files that name none.
+fn default_pre_tokenizer() -> Value {
     let words = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
     let steps = ["[\\p{P}\\$\\+<=>\\^~\\|]+", words, "\\p{N}+", "[0-9][0-9][0-9]"];
     let steps = steps.map(split).into_iter().chain([byte_level(false)]);
@@ -75,46 +74,52 @@ fn none() -> Value {
     Value::Null
 }
 
-const WORDS: &[Words] = &[
-    Words {
+const PRE_TOKENIZERS: &[PreTokenizer] = &[
+    PreTokenizer {
         names: &["gpt-2", "phi-2"],
         normalizer: none,
-        cuts: || byte_level(true),
+        json: || byte_level(true),
         ignores_merges: false,
-        begins: false,
+        add_bos: false,
     },
-    Words {
+    PreTokenizer {
         names: &["llama-bpe", "llama3", "llama-v3"],
         normalizer: none,
-        cuts: || by_pattern("\\p{N}{1,3}"),
+        json: || split_by_pattern("\\p{N}{1,3}"),
         ignores_merges: true,
-        begins: true,
+        add_bos: true,
     },
-    Words {
+    PreTokenizer {
         names: &["qwen2", "deepseek-r1-qwen"],
         normalizer: || json!({ "type": "NFC" }),
-        cuts: || by_pattern("\\p{N}"),
+        json: || split_by_pattern("\\p{N}"),
         ignores_merges: false,
-        begins: false,
+        add_bos: false,
     },
-    Words {
+    PreTokenizer {
         names: &["smollm", "starcoder", "refact", "command-r"],
         normalizer: none,
-        cuts: digits_apart,
+        json: digits_apart,
         ignores_merges: false,
-        begins: false,
+        add_bos: false,
     },
-    Words { names: &["default"], normalizer: none, cuts: unnamed, ignores_merges: false, begins: false },
+    PreTokenizer {
+        names: &["default"],
+        normalizer: none,
+        json: default_pre_tokenizer,
+        ignores_merges: false,
+        add_bos: false,
+    },
 ];
 
-/// The tokens of a file, and what it says of them.
+/// The tokens of a file and their properties.
 struct Tokens {
     texts: Vec<String>,
     kinds: Vec<i32>,
     bos: Option<usize>,
     eos: Option<usize>,
     unknown: Option<usize>,
-    swallowing: Swallowing,
+    right_strip: RightStrip,
 }
 
 impl Tokens {
@@ -130,7 +135,7 @@ impl Tokens {
             None => vec![kind::NORMAL; texts.len()],
             Some(kinds) => kinds
                 .items()
-                .map(|item| item.whole().and_then(|kind| i32::try_from(kind).ok()))
+                .map(|item| item.integer().and_then(|kind| i32::try_from(kind).ok()))
                 .collect::<Option<_>>()
                 .ok_or_else(|| {
                     gguf.wrong("`tokenizer.ggml.token_type` holds something else than whole numbers")
@@ -142,7 +147,7 @@ impl Tokens {
             );
         }
         for (text, kind) in texts.iter().zip(&mut kinds) {
-            if known::is_end(text) {
+            if llama_cpp::ends_text(text) {
                 *kind = kind::CONTROL;
             }
         }
@@ -156,11 +161,11 @@ impl Tokens {
             }
         };
         let (bos, eos, unknown) = (known("bos")?, known("eos")?, known("unknown")?);
-        let swallowing = Swallowing::of(gguf)?;
-        Ok(Self { texts, kinds, bos, eos, unknown, swallowing })
+        let right_strip = RightStrip::of(gguf)?;
+        Ok(Self { texts, kinds, bos, eos, unknown, right_strip })
     }
 
-    /// The entries of `vocab`: of tokens that are spelled alike the first is the one that is found.
+    /// The entries of `vocab`. Of tokens with the same text the first is found.
     fn vocabulary(&self) -> Map<String, Value> {
         let mut vocabulary = Map::new();
         for (id, text) in self.texts.iter().enumerate() {
@@ -169,12 +174,12 @@ impl Tokens {
         vocabulary
     }
 
-    /// Tokens that are found in a text before anything else.
+    /// The `added_tokens`, which are matched in a text before anything else.
     fn added(&self) -> Vec<Value> {
         let is_added = |kind: i32, text: &str| match kind {
             kind::CONTROL | kind::UNKNOWN => true,
-            // In a text there are spaces where these have their own sign: merges find them.
-            kind::USER => !text.contains(SPACE),
+            // Texts have spaces where these have SentencePiece's: merges find them.
+            kind::USER_DEFINED => !text.contains(SPACE),
             _ => false,
         };
         let added = self
@@ -187,16 +192,16 @@ impl Tokens {
             .map(|(id, (text, &kind))| {
                 json!({
                     "id": id, "content": text, "single_word": false, "lstrip": false,
-                    "rstrip": self.swallowing.holds(text), "normalized": false, "special": kind != kind::USER,
+                    "rstrip": self.right_strip.applies_to(text), "normalized": false, "special": kind != kind::USER_DEFINED,
                 })
             })
             .collect()
     }
 
-    /// What is put around a text.
-    fn template(&self, begins: bool, ends: bool) -> Value {
-        let bos = self.bos.filter(|_| begins);
-        let eos = self.eos.filter(|_| ends);
+    /// The post-processor: the special tokens around a text.
+    fn template(&self, add_bos: bool, add_eos: bool) -> Value {
+        let bos = self.bos.filter(|_| add_bos);
+        let eos = self.eos.filter(|_| add_eos);
         if bos.is_none() && eos.is_none() {
             return Value::Null;
         }
@@ -220,9 +225,9 @@ impl Tokens {
     }
 }
 
-/// What a file says of chats, as a `tokenizer_config.json` says it.
-pub(crate) fn chat(gguf: &Gguf<'_>) -> Result<ChatFiles, BackboneError> {
-    let Some(template) = gguf.text("tokenizer.chat_template")? else { return Ok(ChatFiles::default()) };
+/// A `tokenizer_config.json` with the file's chat template and special tokens; `None` if it has no template.
+pub(crate) fn chat_config(gguf: &Gguf<'_>) -> Result<Option<Vec<u8>>, BackboneError> {
+    let Some(template) = gguf.text("tokenizer.chat_template")? else { return Ok(None) };
     let mut config = json!({ "chat_template": template });
     if let Some(tokens) = gguf.array("tokenizer.ggml.tokens")? {
         for (name, key) in [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")] {
@@ -232,19 +237,19 @@ pub(crate) fn chat(gguf: &Gguf<'_>) -> Result<ChatFiles, BackboneError> {
             }
         }
     }
-    Ok(ChatFiles { tokenizer_config: Some(config.to_string().into_bytes()), template: None })
+    Ok(Some(config.to_string().into_bytes()))
 }
 
-/// The `tokenizer.json` of a file, and what is worth knowing of it.
+/// The `tokenizer.json` of a file, and notices about it.
 pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), BackboneError> {
-    if let Some(whole) = gguf.text(WHOLE)? {
+    if let Some(whole) = gguf.text(HUGGINGFACE_JSON)? {
         return Ok((whole.into_owned().into_bytes(), Vec::new()));
     }
     let model = gguf.text("tokenizer.ggml.model")?;
     let tokens = Tokens::read(gguf)?;
     let parts = match model.as_deref() {
-        Some("gpt2") => bytes_and_merges(gguf, &tokens)?,
-        Some("llama") => pieces(gguf, &tokens)?,
+        Some("gpt2") => byte_level_bpe(gguf, &tokens)?,
+        Some("llama") => sentencepiece(gguf, &tokens)?,
         other => {
             let found = other.unwrap_or("missing");
             return Err(gguf.wrong(format!("`tokenizer.ggml.model` is {found}; gpt2 and llama are read")));
@@ -255,40 +260,41 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
     for (key, value) in parts {
         file[key] = value;
     }
-    Ok((file.to_string().into_bytes(), known::notices(gguf)?))
+    Ok((file.to_string().into_bytes(), llama_cpp::notices(gguf)?))
 }
 
 /// Parts of a `tokenizer.json` by their keys.
 type Parts = Vec<(&'static str, Value)>;
 
-fn bytes_and_merges(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
+fn byte_level_bpe(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
     let name = gguf.text("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or("default".into());
-    let words = WORDS.iter().find(|words| words.names.contains(&&*name)).ok_or_else(|| {
-        let known: Vec<&str> = WORDS.iter().flat_map(|words| words.names).copied().collect();
-        gguf.wrong(format!(
-            "`tokenizer.ggml.pre` is {name}, a way to cut texts that is not known here; known are {}",
-            known.join(", ")
-        ))
-    })?;
+    let pre_tokenizer =
+        PRE_TOKENIZERS.iter().find(|entry| entry.names.contains(&&*name)).ok_or_else(|| {
+            let known: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|entry| entry.names).copied().collect();
+            gguf.wrong(format!(
+                "`tokenizer.ggml.pre` is {name}, a way to cut texts that is not known here; known are {}",
+                known.join(", ")
+            ))
+        })?;
     let merges = gguf.array("tokenizer.ggml.merges")?;
     let merges = merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` is missing"))?;
     let pair = |item: super::Value<'_>| {
         let text = item.text()?;
-        // The space between both; one of them may be a space itself in files of old.
+        // The separating space. In old files one of the two may be a space itself.
         let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
         Some(json!([text[..at], text[at + 1..]]))
     };
     let merges: Option<Vec<Value>> = merges.items().map(pair).collect();
     let merges =
         merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` holds something else than pairs"))?;
-    let begins = gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(words.begins);
-    let ends = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    let add_bos = gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(pre_tokenizer.add_bos);
+    let add_eos = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     Ok(vec![
-        ("normalizer", (words.normalizer)()),
-        ("pre_tokenizer", (words.cuts)()),
-        ("post_processor", tokens.template(begins, ends)),
+        ("normalizer", (pre_tokenizer.normalizer)()),
+        ("pre_tokenizer", (pre_tokenizer.json)()),
+        ("post_processor", tokens.template(add_bos, add_eos)),
         ("decoder", byte_level(true)),
-        ("model", bpe(&tokens.vocabulary(), &merges, words.ignores_merges)),
+        ("model", bpe(&tokens.vocabulary(), &merges, pre_tokenizer.ignores_merges)),
     ])
 }
 
@@ -300,16 +306,16 @@ fn bpe(vocabulary: &Map<String, Value>, merges: &[Value], ignores_merges: bool) 
     })
 }
 
-fn pieces(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
+fn sentencepiece(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
     let scores = gguf.array("tokenizer.ggml.scores")?;
     let scores = scores.ok_or_else(|| gguf.wrong("`tokenizer.ggml.scores` is missing"))?;
     let scores: Option<Vec<f64>> = scores.items().map(super::Value::number).collect();
     let scores = scores.filter(|scores| scores.len() == tokens.texts.len());
     let scores =
         scores.ok_or_else(|| gguf.wrong("`tokenizer.ggml.scores` is not one number for each token"))?;
-    let begins = gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(true);
-    let ends = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-    let spaced = gguf.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let add_bos = gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(true);
+    let add_eos = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    let add_space_prefix = gguf.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });
     let mut before = vec![replace];
     let mut after = vec![
@@ -317,11 +323,11 @@ fn pieces(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
         json!({ "type": "ByteFallback" }),
         json!({ "type": "Fuse" }),
     ];
-    if spaced {
+    if add_space_prefix {
         before.insert(0, json!({ "type": "Prepend", "prepend": SPACE }));
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
-    let mut model = bpe(&tokens.vocabulary(), &merges_of(tokens, &scores), false);
+    let mut model = bpe(&tokens.vocabulary(), &merges_from_scores(tokens, &scores), false);
     model["byte_fallback"] = true.into();
     model["fuse_unk"] = true.into();
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));
@@ -329,26 +335,26 @@ fn pieces(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
     Ok(vec![
         ("normalizer", json!({ "type": "Sequence", "normalizers": before })),
         ("pre_tokenizer", Value::Null),
-        ("post_processor", tokens.template(begins, ends)),
+        ("post_processor", tokens.template(add_bos, add_eos)),
         ("decoder", json!({ "type": "Sequence", "decoders": after })),
         ("model", model),
     ])
 }
 
-/// All ways to put a piece together from two others, those of the best score first, as SentencePiece merges.
-fn merges_of(tokens: &Tokens, scores: &[f64]) -> Vec<Value> {
+/// All merges of two pieces into a third, best score first, as in SentencePiece.
+fn merges_from_scores(tokens: &Tokens, scores: &[f64]) -> Vec<Value> {
     let ids: HashMap<&str, usize> = tokens
         .texts
         .iter()
         .enumerate()
         .rev()
-        .filter(|(id, _)| [kind::NORMAL, kind::USER, kind::UNUSED].contains(&tokens.kinds[*id]))
+        .filter(|(id, _)| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&tokens.kinds[*id]))
         .map(|(id, text)| (text.as_str(), id))
         .collect();
     let mut merges: Vec<(usize, usize, usize)> = Vec::new();
     for (&text, &id) in &ids {
-        let cuts = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
-        merges.extend(cuts.filter_map(|(left, right)| Some((id, *ids.get(left)?, *ids.get(right)?))));
+        let splits = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
+        merges.extend(splits.filter_map(|(left, right)| Some((id, *ids.get(left)?, *ids.get(right)?))));
     }
     let length = |id: usize| tokens.texts[id].chars().count();
     merges.sort_unstable_by(|&(a, a_left, a_right), &(b, b_left, b_right)| {
@@ -358,27 +364,26 @@ fn merges_of(tokens: &Tokens, scores: &[f64]) -> Vec<Value> {
     merges.into_iter().map(|(_, left, right)| json!([tokens.texts[left], tokens.texts[right]])).collect()
 }
 
-/// A tokenizer in the words of a GGUF file.
+/// A tokenizer in the form of GGUF metadata.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Spelled {
+pub(crate) struct GgufTokenizer {
     pub(crate) model: &'static str,
-    /// The name of its way to cut texts.
+    /// The name of its pre-tokenizer.
     pub(crate) pre: &'static str,
     pub(crate) tokens: Vec<String>,
     pub(crate) kinds: Vec<i32>,
-    /// Of SentencePiece alone.
+    /// For SentencePiece only.
     pub(crate) scores: Option<Vec<f32>>,
-    /// Of byte pairs alone.
+    /// For byte-level BPE only.
     pub(crate) merges: Option<Vec<String>>,
     pub(crate) bos: Option<u32>,
     pub(crate) unknown: Option<u32>,
-    pub(crate) adds_bos: bool,
-    pub(crate) adds_space: bool,
+    pub(crate) add_bos: bool,
+    pub(crate) add_space_prefix: bool,
 }
 
-/// A `tokenizer.json` in the words of a GGUF file, for programs that read nothing else of it; `None` where there are no words
-/// for it.
-pub(crate) fn from_json(bytes: &[u8]) -> Option<Spelled> {
+/// Translates a `tokenizer.json` for programs that read only GGUF metadata; `None` if it can't be expressed.
+pub(crate) fn from_json(bytes: &[u8]) -> Option<GgufTokenizer> {
     let file: Value = serde_json::from_slice(bytes).ok()?;
     let model = file.get("model")?;
     let vocabulary = model.get("vocab")?.as_object()?;
@@ -403,16 +408,16 @@ pub(crate) fn from_json(bytes: &[u8]) -> Option<Spelled> {
         kinds[id as usize] = kind::NORMAL;
     }
     for &(id, _, special) in &added {
-        kinds[id as usize] = if special { kind::CONTROL } else { kind::USER };
+        kinds[id as usize] = if special { kind::CONTROL } else { kind::USER_DEFINED };
     }
     let pairs = merges(model)?;
-    let pieces = model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
+    let sentencepiece = model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
     let normalizer = file.get("normalizer").map(Value::to_string).unwrap_or_default();
     let unknown_text = model.get("unk_token").and_then(Value::as_str);
     let unknown = unknown_text.and_then(|text| u32::try_from(vocabulary.get(text)?.as_u64()?).ok());
-    let bos = leading(&file);
-    let mut spelled = Spelled {
-        model: if pieces { "llama" } else { "gpt2" },
+    let bos = leading_token(&file);
+    let mut tokenizer = GgufTokenizer {
+        model: if sentencepiece { "llama" } else { "gpt2" },
         pre: "default",
         tokens,
         kinds,
@@ -420,37 +425,41 @@ pub(crate) fn from_json(bytes: &[u8]) -> Option<Spelled> {
         merges: None,
         bos,
         unknown,
-        adds_bos: bos.is_some(),
-        adds_space: normalizer.contains("\"Prepend\""),
+        add_bos: bos.is_some(),
+        add_space_prefix: normalizer.contains("\"Prepend\""),
     };
-    if pieces {
+    if sentencepiece {
         if let Some(unknown) = unknown {
-            spelled.kinds[unknown as usize] = kind::UNKNOWN;
+            tokenizer.kinds[unknown as usize] = kind::UNKNOWN;
         }
-        spelled.scores = Some(scores(&mut spelled, &pairs));
+        tokenizer.scores = Some(scores(&mut tokenizer, &pairs));
     } else {
-        spelled.pre = WORDS.iter().find(|words| cuts_alike(&file, words)).map(|words| words.names[0])?;
-        spelled.merges = Some(pairs.into_iter().map(|(left, right)| format!("{left} {right}")).collect());
+        tokenizer.pre =
+            PRE_TOKENIZERS.iter().find(|entry| entry.matches(&file)).map(|entry| entry.names[0])?;
+        tokenizer.merges = Some(pairs.into_iter().map(|(left, right)| format!("{left} {right}")).collect());
     }
-    Some(spelled)
+    Some(tokenizer)
 }
 
-/// Whether a `tokenizer.json` cuts texts in this way.
-fn cuts_alike(file: &Value, words: &Words) -> bool {
-    let part = |key: &str| file.get(key).cloned().unwrap_or(Value::Null);
-    // Offsets are of no interest.
-    let plain = |mut value: Value| {
-        let steps = value.get_mut("pretokenizers").and_then(Value::as_array_mut);
-        for step in steps.into_iter().flatten() {
-            step.as_object_mut().map(|step| step.remove("trim_offsets"));
-        }
-        value.as_object_mut().map(|value| value.remove("trim_offsets"));
-        value
-    };
-    plain(part("pre_tokenizer")) == plain((words.cuts)()) && part("normalizer") == (words.normalizer)()
+impl PreTokenizer {
+    /// Whether a `tokenizer.json` has this pre-tokenizer.
+    fn matches(&self, file: &Value) -> bool {
+        let part = |key: &str| file.get(key).cloned().unwrap_or(Value::Null);
+        // Offsets are ignored.
+        let without_offsets = |mut value: Value| {
+            let steps = value.get_mut("pretokenizers").and_then(Value::as_array_mut);
+            for step in steps.into_iter().flatten() {
+                step.as_object_mut().map(|step| step.remove("trim_offsets"));
+            }
+            value.as_object_mut().map(|value| value.remove("trim_offsets"));
+            value
+        };
+        without_offsets(part("pre_tokenizer")) == without_offsets((self.json)())
+            && part("normalizer") == (self.normalizer)()
+    }
 }
 
-/// Merges as pairs, in both spellings.
+/// Merges as pairs, from either form.
 fn merges(model: &Value) -> Option<Vec<(&str, &str)>> {
     let merges = model.get("merges")?.as_array()?;
     merges
@@ -463,15 +472,15 @@ fn merges(model: &Value) -> Option<Vec<(&str, &str)>> {
         .collect()
 }
 
-/// Scores that make the merges come in their order: a piece's is the place of the first merge that makes it.
-fn scores(spelled: &mut Spelled, pairs: &[(&str, &str)]) -> Vec<f32> {
+/// Scores that reproduce the order of the merges: minus the index of the first merge that makes a piece.
+fn scores(tokenizer: &mut GgufTokenizer, pairs: &[(&str, &str)]) -> Vec<f32> {
     let mut places: HashMap<String, usize> = HashMap::new();
     for (place, (left, right)) in pairs.iter().enumerate() {
         places.entry(format!("{left}{right}")).or_insert(place);
     }
     let is_byte = |text: &str| text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
-    let mut scores = Vec::with_capacity(spelled.tokens.len());
-    for (text, kind) in spelled.tokens.iter().zip(&mut spelled.kinds) {
+    let mut scores = Vec::with_capacity(tokenizer.tokens.len());
+    for (text, kind) in tokenizer.tokens.iter().zip(&mut tokenizer.kinds) {
         if is_byte(text) && *kind == kind::NORMAL {
             *kind = kind::BYTE;
         }
@@ -484,8 +493,8 @@ fn scores(spelled: &mut Spelled, pairs: &[(&str, &str)]) -> Vec<f32> {
     scores
 }
 
-/// The special token that the template puts before a text.
-fn leading(file: &Value) -> Option<u32> {
+/// The special token that the template puts first.
+fn leading_token(file: &Value) -> Option<u32> {
     let processor = file.get("post_processor")?;
     let steps = processor.get("processors").and_then(Value::as_array);
     let template = match steps {

@@ -1,36 +1,25 @@
-//! A model as a GGUF file: its tensors in a format of choice, its configuration and its tokenizer as metadata.
+//! Writes a model as a GGUF file: its tensors in a chosen format, its configuration and its tokenizer as metadata.
 
 use std::io::Write;
 
 use foreword_kernels::{Dtype, NormKind, Weights};
 
 use super::names::{self, Architecture};
-use super::{ALIGNMENT, Gguf, tokenizer};
+use super::{ALIGNMENT, DTYPES, Gguf, tokenizer};
+use crate::backbone::read_config;
 use crate::config::{HfConfig, end_tokens};
 use crate::error::BackboneError;
 use crate::families::{self, Names};
 use crate::files::ModelFiles;
-use crate::identity::differences;
 use crate::rotary::divisors;
 use crate::spec::{Positions, Rope, RopeScaling, Spec};
+use crate::spec_diff::differences;
 use crate::tensors::Tensors;
 
-/// ggml's numbers of the formats.
-pub(crate) const NUMBERS: [(Dtype, u32); 9] = [
-    (Dtype::F32, 0),
-    (Dtype::F16, 1),
-    (Dtype::Q4_0, 2),
-    (Dtype::Q5_0, 6),
-    (Dtype::Q8_0, 8),
-    (Dtype::Q4K, 12),
-    (Dtype::Q5K, 13),
-    (Dtype::Q6K, 14),
-    (Dtype::Bf16, 30),
-];
 /// Numbers of a tensor that are encoded at a time.
-const PIECE: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
 
-/// In what a model's matrices are written.
+/// The format of a model's matrices in a GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantisation {
     /// Single precision.
@@ -54,30 +43,22 @@ impl Quantisation {
     /// Its name: `f32`, `f16`, `bf16`, `q8_0`, `q4_k`, `q4_0`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        self.dtype().name()
+        self.dtypes().0.name()
     }
 
-    fn dtype(self) -> Dtype {
+    /// The format of matrices, and that of the embedding table and the head, which affect every row.
+    fn dtypes(self) -> (Dtype, Dtype) {
         match self {
-            Self::F32 => Dtype::F32,
-            Self::F16 => Dtype::F16,
-            Self::Bf16 => Dtype::Bf16,
-            Self::Q8_0 => Dtype::Q8_0,
-            Self::Q4K => Dtype::Q4K,
-            Self::Q4_0 => Dtype::Q4_0,
+            Self::F32 => (Dtype::F32, Dtype::F32),
+            Self::F16 => (Dtype::F16, Dtype::F16),
+            Self::Bf16 => (Dtype::Bf16, Dtype::Bf16),
+            Self::Q8_0 => (Dtype::Q8_0, Dtype::Q8_0),
+            Self::Q4K => (Dtype::Q4K, Dtype::Q6K),
+            Self::Q4_0 => (Dtype::Q4_0, Dtype::Q8_0),
         }
     }
 
-    /// The format of the embedding table and the head, which shows in every row.
-    fn vocabulary(self) -> Dtype {
-        match self {
-            Self::Q4K => Dtype::Q6K,
-            Self::Q4_0 => Dtype::Q8_0,
-            other => other.dtype(),
-        }
-    }
-
-    /// `general.file_type`: what most of the file is.
+    /// `general.file_type`: the format of most of the file.
     fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -90,25 +71,25 @@ impl Quantisation {
     }
 }
 
-/// The format for rows of this width: the one that was wanted, or the next larger one whose blocks fit.
-fn fitting(wanted: Dtype, width: usize) -> Dtype {
+/// The format for rows of this width: the preferred one, or the next larger one whose blocks fit.
+fn fitting(preferred: Dtype, width: usize) -> Dtype {
     let fits = |dtype: Dtype| width.is_multiple_of(dtype.block().0);
-    [wanted, Dtype::Q8_0, Dtype::F16].into_iter().find(|&dtype| fits(dtype)).unwrap_or(Dtype::F16)
+    [preferred, Dtype::Q8_0, Dtype::F16].into_iter().find(|&dtype| fits(dtype)).unwrap_or(Dtype::F16)
 }
 
-/// What was written.
+/// The result of [`write_gguf`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct GgufSummary {
     /// Bytes of the file.
     pub bytes: u64,
     /// Bytes of the weights that were read.
-    pub from_bytes: u64,
+    pub source_bytes: u64,
     /// Tensors and numbers in each format, largest share first.
     pub formats: Vec<(Dtype, usize, u64)>,
-    /// Matrices that are in another format than was wanted for them, as their rows are no whole blocks.
-    pub narrower: usize,
-    /// Programs that read the tokenizer of GGUF files alone will not find one: Foreword has no words for it.
-    pub without_tokenizer: bool,
+    /// Matrices in another format than the chosen one, because their rows are not whole blocks.
+    pub n_fallback: usize,
+    /// The file has no tokenizer for programs that read only GGUF metadata: it can't be expressed there.
+    pub lacks_tokenizer: bool,
 }
 
 /// A tensor to write.
@@ -118,8 +99,8 @@ struct Tensor {
     dtype: Dtype,
     /// One dimension.
     vector: bool,
-    /// Width of the heads whose rows are written by pairs.
-    paired: Option<usize>,
+    /// Width of the heads whose rows are written interleaved.
+    interleaved: Option<usize>,
     offset: u64,
 }
 
@@ -133,9 +114,9 @@ impl Tensor {
         (self.weights.rows() * self.weights.cols()) as u64
     }
 
-    /// The row that comes as row `row` of the file.
+    /// The row of the weights that is row `row` of the file.
     fn source(&self, row: usize) -> usize {
-        match self.paired {
+        match self.interleaved {
             None => row,
             Some(width) => {
                 let (first, i) = (row - row % width, row % width);
@@ -145,62 +126,62 @@ impl Tensor {
     }
 }
 
-/// Everything that goes into a file, in its order.
-struct Plan<'a> {
+/// The tensors of a file, in order.
+struct Layout<'a> {
     spec: &'a Spec,
     names: &'a Names,
-    by_pairs: bool,
+    rope_interleaved: bool,
     to: Quantisation,
     tensors: Vec<Tensor>,
-    narrower: usize,
+    n_fallback: usize,
 }
 
-impl Plan<'_> {
+impl Layout<'_> {
     fn add(&mut self, name: &str, weights: Weights, vector: bool) {
-        let paired =
-            (self.by_pairs && names::is_query_or_key(name)).then_some(self.spec.attention.head_width);
-        // Positions are few and are added to every row.
-        let wanted = match name {
+        let interleaved =
+            (self.rope_interleaved && names::is_query_or_key(name)).then_some(self.spec.attention.head_width);
+        // Positions are few and affect every row.
+        let preferred = match name {
             _ if vector => Dtype::F32,
             "position_embd.weight" => Dtype::F32,
-            "token_embd.weight" | "output.weight" => self.to.vocabulary(),
-            _ => self.to.dtype(),
+            "token_embd.weight" | "output.weight" => self.to.dtypes().1,
+            _ => self.to.dtypes().0,
         };
-        let dtype = fitting(wanted, weights.cols());
-        self.narrower += usize::from(dtype != wanted);
-        // Numbers of a vector are rows of their own where they are put in another order.
-        let weights = match paired {
+        let dtype = fitting(preferred, weights.cols());
+        self.n_fallback += usize::from(dtype != preferred);
+        // If a vector is reordered, its numbers are rows.
+        let weights = match interleaved {
             Some(_) if vector => Weights::from_f32(&weights.to_f32(), 1),
             _ => weights,
         };
-        self.tensors.push(Tensor { name: name.to_owned(), weights, dtype, vector, paired, offset: 0 });
+        self.tensors.push(Tensor { name: name.to_owned(), weights, dtype, vector, interleaved, offset: 0 });
     }
 
-    /// Takes all tensors that the family has a name for.
+    /// Takes all tensors that GGUF has a name for.
     fn take(&mut self, tensors: &mut Tensors) -> Result<(), BackboneError> {
         let input_first = self.names.transposed;
-        for (theirs, ours) in names::all(self.names, self.spec.layers) {
-            if self.spec.head.tied && theirs.starts_with("output.") {
+        for (gguf_name, family_name) in names::all(self.names, self.spec.layers) {
+            if self.spec.head.tied && gguf_name.starts_with("output.") {
                 continue;
             }
-            match tensors.shape(&ours).map(<[usize]>::to_vec).as_deref() {
+            match tensors.shape(&family_name).map(<[usize]>::to_vec).as_deref() {
                 None => {}
                 Some(&[n]) => {
-                    let mut values = tensors.vector(&ours, n)?;
-                    if theirs.ends_with("norm.weight") {
+                    let mut values = tensors.vector(&family_name, n)?;
+                    if gguf_name.ends_with("norm.weight") {
                         values.iter_mut().for_each(|gain| *gain += self.names.gain_offset);
                     }
-                    self.add(&theirs, Weights::from_f32(&values, n.max(1)), true);
+                    self.add(&gguf_name, Weights::from_f32(&values, n.max(1)), true);
                 }
                 Some(&[rows, cols]) => {
-                    let matrix = tensors.matrix(&ours, rows, cols)?;
-                    let is_table =
-                        ours.starts_with(self.names.embeddings) || theirs.starts_with("position_embd");
-                    let turned = input_first && !is_table && !theirs.starts_with("output.");
-                    self.add(&theirs, if turned { matrix.transposed() } else { matrix }, false);
+                    let matrix = tensors.matrix(&family_name, rows, cols)?;
+                    let is_table = family_name.starts_with(self.names.embeddings)
+                        || gguf_name.starts_with("position_embd");
+                    let transposed = input_first && !is_table && !gguf_name.starts_with("output.");
+                    self.add(&gguf_name, if transposed { matrix.transposed() } else { matrix }, false);
                 }
                 Some(other) => {
-                    let detail = format!("tensor `{ours}` has the shape {other:?}");
+                    let detail = format!("tensor `{family_name}` has the shape {other:?}");
                     return Err(BackboneError::Unwritable { detail });
                 }
             }
@@ -208,7 +189,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Places the tensors one after another; the bytes of all of them.
+    /// Assigns the tensors' offsets and returns their size.
     fn place(&mut self) -> u64 {
         let mut at = 0u64;
         for tensor in &mut self.tensors {
@@ -219,7 +200,7 @@ impl Plan<'_> {
     }
 }
 
-/// Metadata as it is written.
+/// Metadata in its serialised form.
 #[derive(Default)]
 struct Metadata {
     bytes: Vec<u8>,
@@ -276,7 +257,7 @@ fn unwritable(detail: impl Into<String>) -> BackboneError {
     BackboneError::Unwritable { detail: detail.into() }
 }
 
-/// What the architecture's keys say.
+/// Writes the architecture's keys.
 fn describe(spec: &Spec, architecture: &str, metadata: &mut Metadata) {
     let at = |key: &str| format!("{architecture}.{key}");
     let attention = &spec.attention;
@@ -313,8 +294,8 @@ fn describe(spec: &Spec, architecture: &str, metadata: &mut Metadata) {
     if let Some(scale) = attention.scale {
         metadata.number(&at("attention.scale"), scale);
     }
-    let everywhere = spec.pattern.iter().find(|kind| kind.window.is_none()).or(spec.pattern.first());
-    if let Some(rope) = everywhere.and_then(|kind| kind.rope.as_ref()) {
+    let full_attention = spec.pattern.iter().find(|kind| kind.window.is_none()).or(spec.pattern.first());
+    if let Some(rope) = full_attention.and_then(|kind| kind.rope.as_ref()) {
         describe_rope(rope, &at, metadata);
         let local =
             spec.pattern.iter().find(|kind| kind.window.is_some()).and_then(|kind| kind.rope.as_ref());
@@ -340,16 +321,15 @@ fn describe_rope(rope: &Rope, at: &impl Fn(&str) -> String, metadata: &mut Metad
             metadata.number(&at("rope.scaling.factor"), factor);
             metadata.count(&at("rope.scaling.original_context_length"), original_context);
         }
-        // What else there is shows when the file's beginning is read again.
+        // Others are caught when the header is read back.
         RopeScaling::None | RopeScaling::Long { .. } => {}
     }
 }
 
-/// Reads the beginning of a file as its reader will, and sees that it says the same of the model: not every model that Foreword
-/// knows can be told in GGUF's words.
+/// Reads the header back and checks that it describes the same model: GGUF can't express every model that Foreword reads.
 fn check(header: &[u8], divisors: Option<&Tensor>, n_bytes: u64, spec: &Spec) -> Result<(), BackboneError> {
     let gguf = Gguf::parse_beginning("the file", header, n_bytes)?;
-    // Its only tensor that is read for the configuration, where it will lie.
+    // The only tensor that the configuration reads, at its place.
     let mut bytes = header.to_vec();
     if let Some(tensor) = divisors {
         bytes.resize(header.len() + tensor.offset as usize, 0);
@@ -357,69 +337,68 @@ fn check(header: &[u8], divisors: Option<&Tensor>, n_bytes: u64, spec: &Spec) ->
     }
     let config = super::config::translate(&gguf, &bytes).map_err(|error| {
         let detail = if let BackboneError::GgufMetadata { detail, .. } = &error { detail } else { "" };
-        unwritable(format!("its format has no words for all of this one ({detail})"))
+        unwritable(format!("GGUF can't express all of it ({detail})"))
     })?;
     let config = config.to_string();
     let config = HfConfig::parse(config.as_bytes())?;
-    let again = (families::find(&config)?.spec)(&config)?;
-    let differences = differences(&again.canonical(), &spec.canonical());
+    let reparsed = (families::find(&config)?.spec)(&config)?;
+    let differences = differences(&reparsed.canonical(), &spec.canonical());
     if differences.is_empty() {
         return Ok(());
     }
-    Err(unwritable(format!("its format has no words for this one, which would come out with {differences}")))
+    Err(unwritable(format!("GGUF can't express it: it would be read back with {differences}")))
 }
 
-/// The tokenizer, in GGUF's words where it has them, and whole. `false`: it has none.
+/// Writes the tokenizer as GGUF metadata if it can be expressed, and as a whole `tokenizer.json`. Returns whether it could.
 fn describe_tokenizer(files: &ModelFiles, metadata: &mut Metadata) -> Result<bool, BackboneError> {
-    let whole =
+    let json =
         std::str::from_utf8(&files.tokenizer).map_err(|_| unwritable("its tokenizer.json is no UTF-8"))?;
     let ends = end_tokens(&files.config, files.generation_config.as_deref())?;
     for (key, &token) in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].iter().zip(&ends) {
         metadata.count(key, token as usize);
     }
-    let spelled = tokenizer::from_json(&files.tokenizer);
-    if let Some(spelled) = &spelled {
-        metadata.text("tokenizer.ggml.model", spelled.model);
-        metadata.text("tokenizer.ggml.pre", spelled.pre);
-        metadata.texts("tokenizer.ggml.tokens", &spelled.tokens);
-        metadata.array("tokenizer.ggml.token_type", 5, spelled.kinds.len());
-        spelled.kinds.iter().for_each(|kind| metadata.bytes.extend(kind.to_le_bytes()));
-        if let Some(scores) = &spelled.scores {
+    let gguf_tokenizer = tokenizer::from_json(&files.tokenizer);
+    if let Some(gguf_tokenizer) = &gguf_tokenizer {
+        metadata.text("tokenizer.ggml.model", gguf_tokenizer.model);
+        metadata.text("tokenizer.ggml.pre", gguf_tokenizer.pre);
+        metadata.texts("tokenizer.ggml.tokens", &gguf_tokenizer.tokens);
+        metadata.array("tokenizer.ggml.token_type", 5, gguf_tokenizer.kinds.len());
+        gguf_tokenizer.kinds.iter().for_each(|kind| metadata.bytes.extend(kind.to_le_bytes()));
+        if let Some(scores) = &gguf_tokenizer.scores {
             metadata.array("tokenizer.ggml.scores", 6, scores.len());
             scores.iter().for_each(|score| metadata.bytes.extend(score.to_le_bytes()));
-            metadata.flag("tokenizer.ggml.add_space_prefix", spelled.adds_space);
+            metadata.flag("tokenizer.ggml.add_space_prefix", gguf_tokenizer.add_space_prefix);
         }
-        if let Some(merges) = &spelled.merges {
+        if let Some(merges) = &gguf_tokenizer.merges {
             metadata.texts("tokenizer.ggml.merges", merges);
         }
-        for (key, token) in [("bos", spelled.bos), ("unknown", spelled.unknown)] {
+        for (key, token) in [("bos", gguf_tokenizer.bos), ("unknown", gguf_tokenizer.unknown)] {
             if let Some(token) = token {
                 metadata.count(&format!("tokenizer.ggml.{key}_token_id"), token as usize);
             }
         }
-        metadata.flag("tokenizer.ggml.add_bos_token", spelled.adds_bos);
+        metadata.flag("tokenizer.ggml.add_bos_token", gguf_tokenizer.add_bos);
         metadata.flag("tokenizer.ggml.add_eos_token", false);
     }
-    metadata.text(tokenizer::WHOLE, whole);
-    Ok(spelled.is_some())
+    metadata.text(tokenizer::HUGGINGFACE_JSON, json);
+    Ok(gguf_tokenizer.is_some())
 }
 
-/// The beginning of the file, up to the first tensor.
-fn header(plan: &Plan<'_>, metadata: &Metadata) -> Vec<u8> {
+/// The file up to the first tensor.
+fn header(layout: &Layout<'_>, metadata: &Metadata) -> Vec<u8> {
     let mut bytes = super::MAGIC.to_vec();
     bytes.extend(3u32.to_le_bytes());
-    bytes.extend((plan.tensors.len() as u64).to_le_bytes());
+    bytes.extend((layout.tensors.len() as u64).to_le_bytes());
     bytes.extend(metadata.n.to_le_bytes());
     bytes.extend(&metadata.bytes);
-    for tensor in &plan.tensors {
+    for tensor in &layout.tensors {
         bytes.extend((tensor.name.len() as u64).to_le_bytes());
         bytes.extend(tensor.name.as_bytes());
         let (rows, cols) = (tensor.weights.rows() as u64, tensor.weights.cols() as u64);
         let shape = if tensor.vector { vec![rows * cols] } else { vec![cols, rows] };
         bytes.extend((shape.len() as u32).to_le_bytes());
         shape.iter().for_each(|n| bytes.extend(n.to_le_bytes()));
-        let number =
-            NUMBERS.iter().find(|(dtype, _)| *dtype == tensor.dtype).map_or(0, |(_, number)| *number);
+        let number = DTYPES.iter().find(|(dtype, _)| *dtype == tensor.dtype).map_or(0, |(_, number)| *number);
         bytes.extend(number.to_le_bytes());
         bytes.extend(tensor.offset.to_le_bytes());
     }
@@ -427,13 +406,13 @@ fn header(plan: &Plan<'_>, metadata: &Metadata) -> Vec<u8> {
     bytes
 }
 
-/// Writes a tensor, a piece of some rows at a time, and what fills it up to the next one's place.
+/// Writes a tensor, some rows at a time, and the padding up to the next.
 fn write_tensor(tensor: &Tensor, out: &mut (impl Write + ?Sized)) -> Result<(), BackboneError> {
     let (rows, cols) = (tensor.weights.rows(), tensor.weights.cols());
-    let per_piece = (PIECE / cols.max(1)).max(1);
-    let mut values = vec![0.0f32; per_piece.min(rows) * cols];
-    for start in (0..rows).step_by(per_piece) {
-        let n = per_piece.min(rows - start);
+    let rows_per_chunk = (CHUNK / cols.max(1)).max(1);
+    let mut values = vec![0.0f32; rows_per_chunk.min(rows) * cols];
+    for start in (0..rows).step_by(rows_per_chunk) {
+        let n = rows_per_chunk.min(rows - start);
         let values = &mut values[..n * cols];
         for (i, row) in values.chunks_exact_mut(cols.max(1)).enumerate() {
             tensor.weights.read(tensor.source(start + i), 0..cols, row);
@@ -445,95 +424,88 @@ fn write_tensor(tensor: &Tensor, out: &mut (impl Write + ?Sized)) -> Result<(), 
             tensor.dtype.encode(values).ok_or_else(|| unwritable(format!("tensor `{}`", tensor.name)))?;
         out.write_all(&bytes).map_err(BackboneError::Write)?;
     }
-    let gap = tensor.n_bytes().next_multiple_of(ALIGNMENT) - tensor.n_bytes();
-    out.write_all(&[0; ALIGNMENT as usize][..gap as usize]).map_err(BackboneError::Write)
+    let padding = tensor.n_bytes().next_multiple_of(ALIGNMENT) - tensor.n_bytes();
+    out.write_all(&[0; ALIGNMENT as usize][..padding as usize]).map_err(BackboneError::Write)
 }
 
-impl ModelFiles {
-    /// Writes the model as a GGUF file. `progress` is told the share of its numbers that
-    /// are written, and says whether to go on.
-    ///
-    /// # Errors
-    /// If the model can't be read, GGUF has no words for it, a number is not finite, `out` can't be written, or `progress` says
-    /// no.
-    pub fn write_gguf(
-        &self,
-        to: Quantisation,
-        out: &mut (impl Write + ?Sized),
-        mut progress: impl FnMut(f64) -> bool,
-    ) -> Result<Written, BackboneError> {
-        let files = self;
-        let config = HfConfig::parse(&files.config)?;
-        let family = families::find(&config)?;
-        let spec = (family.spec)(&config)?;
-        config.finish()?;
-        let architecture = Architecture::of_family(family).ok_or_else(|| {
-            unwritable(format!("models of the family {} are not written yet", family.model_type))
-        })?;
-        let names = (family.names)(&spec);
-        let mut tensors = Tensors::read(&files.weights, &names)?;
-        let names = &tensors.as_stored(&names);
-        let mut plan = Plan {
-            spec: &spec,
-            names,
-            by_pairs: architecture.by_pairs,
-            to,
-            tensors: Vec::new(),
-            narrower: 0,
-        };
-        plan.take(&mut tensors)?;
-        let rope = spec.pattern.first().and_then(|kind| kind.rope.as_ref());
-        if let Some(rope) = rope.filter(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. })) {
-            let divisors = divisors(rope);
-            let name = names::FREQUENCIES[0];
-            // First, so that it lies near the beginning.
-            plan.add(name, Weights::from_f32(&divisors, divisors.len().max(1)), true);
-            plan.tensors.rotate_right(1);
-        }
-        let from_bytes = tensors.n_bytes();
-        let heads: Vec<String> = names.heads.iter().map(|head| format!("{head}.weight")).collect();
-        let mut without_use = names.no_weights.to_vec();
-        if spec.head.tied {
-            without_use.extend(heads.iter().map(String::as_str));
-        }
-        tensors.finish(family.model_type, &without_use)?;
-        let data_bytes = plan.place();
-
-        let mut metadata = Metadata::default();
-        metadata.text("general.architecture", architecture.name);
-        metadata.text("general.name", &files.name);
-        metadata.count("general.file_type", to.file_type() as usize);
-        metadata.count("general.quantization_version", 2);
-        metadata.count("general.alignment", ALIGNMENT as usize);
-        describe(&spec, architecture.name, &mut metadata);
-        let has_tokenizer = describe_tokenizer(files, &mut metadata)?;
-        let header = header(&plan, &metadata);
-        let frequencies = plan.tensors.first().filter(|tensor| tensor.name == names::FREQUENCIES[0]);
-        check(&header, frequencies, header.len() as u64 + data_bytes, &spec)?;
-        out.write_all(&header).map_err(BackboneError::Write)?;
-        let total: u64 = plan.tensors.iter().map(Tensor::n_numbers).sum();
-        let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
-        for tensor in &plan.tensors {
-            write_tensor(tensor, out)?;
-            done += tensor.n_numbers();
-            if !progress(done as f64 / total.max(1) as f64) {
-                return Err(BackboneError::Stopped);
-            }
-            match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
-                Some((_, n, numbers)) => {
-                    *n += 1;
-                    *numbers += tensor.n_numbers();
-                }
-                None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
-            }
-        }
-        formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
-        Ok(Written {
-            bytes: header.len() as u64 + data_bytes,
-            from_bytes,
-            formats,
-            narrower: plan.narrower,
-            without_tokenizer: !has_tokenizer,
-        })
+/// Writes a model as a GGUF file. `progress` receives the share of the numbers that are written, and returns whether to
+/// continue.
+///
+/// # Errors
+/// If the model can't be read, GGUF can't express it, a number is not finite, `out` can't be written, or `progress` stops.
+pub fn write_gguf(
+    files: &ModelFiles,
+    to: Quantisation,
+    out: &mut (impl Write + ?Sized),
+    mut progress: impl FnMut(f64) -> bool,
+) -> Result<GgufSummary, BackboneError> {
+    let (family, spec) = read_config(&files.config)?;
+    let architecture = Architecture::of_family(family).ok_or_else(|| {
+        unwritable(format!("models of the family {} are not written yet", family.model_type))
+    })?;
+    let names = (family.names)(&spec);
+    let mut tensors = Tensors::read(&files.weights, &names)?;
+    let names = &tensors.as_stored(&names);
+    let mut layout = Layout {
+        spec: &spec,
+        names,
+        rope_interleaved: architecture.rope_interleaved,
+        to,
+        tensors: Vec::new(),
+        n_fallback: 0,
+    };
+    layout.take(&mut tensors)?;
+    let rope = spec.pattern.first().and_then(|kind| kind.rope.as_ref());
+    if let Some(rope) = rope.filter(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. })) {
+        let divisors = divisors(rope);
+        let name = names::FREQUENCY_FACTORS[0];
+        // First, so that it lies near the beginning.
+        layout.add(name, Weights::from_f32(&divisors, divisors.len().max(1)), true);
+        layout.tensors.rotate_right(1);
     }
+    let source_bytes = tensors.n_bytes();
+    let heads: Vec<String> = names.heads.iter().map(|head| format!("{head}.weight")).collect();
+    let mut ignored = names.no_weights.to_vec();
+    if spec.head.tied {
+        ignored.extend(heads.iter().map(String::as_str));
+    }
+    tensors.finish(family.model_type, &ignored)?;
+    let data_bytes = layout.place();
+
+    let mut metadata = Metadata::default();
+    metadata.text("general.architecture", architecture.name);
+    metadata.text("general.name", &files.name);
+    metadata.count("general.file_type", to.file_type() as usize);
+    metadata.count("general.quantization_version", 2);
+    metadata.count("general.alignment", ALIGNMENT as usize);
+    describe(&spec, architecture.name, &mut metadata);
+    let has_tokenizer = describe_tokenizer(files, &mut metadata)?;
+    let header = header(&layout, &metadata);
+    let frequencies = layout.tensors.first().filter(|tensor| tensor.name == names::FREQUENCY_FACTORS[0]);
+    check(&header, frequencies, header.len() as u64 + data_bytes, &spec)?;
+    out.write_all(&header).map_err(BackboneError::Write)?;
+    let total: u64 = layout.tensors.iter().map(Tensor::n_numbers).sum();
+    let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
+    for tensor in &layout.tensors {
+        write_tensor(tensor, out)?;
+        done += tensor.n_numbers();
+        if !progress(done as f64 / total.max(1) as f64) {
+            return Err(BackboneError::Stopped);
+        }
+        match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
+            Some((_, n, numbers)) => {
+                *n += 1;
+                *numbers += tensor.n_numbers();
+            }
+            None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
+        }
+    }
+    formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
+    Ok(GgufSummary {
+        bytes: header.len() as u64 + data_bytes,
+        source_bytes,
+        formats,
+        n_fallback: layout.n_fallback,
+        lacks_tokenizer: !has_tokenizer,
+    })
 }

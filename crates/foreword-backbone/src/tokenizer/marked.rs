@@ -1,35 +1,34 @@
-//! Texts that bring their own special tokens, with a part in which nothing is one: a rendered chat around what a user wrote.
+//! Texts with special tokens written out, except in a part that has none: a rendered chat around a user's message.
 
 use super::{Tokenizer, TokenizerError, guarded, not_encoded};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// A text that is tokenised as it stands: no special token is put before or after it, and what is spelled like one is one,
-/// but not in its plain part.
+/// A text that is tokenised as it is: no special token is added, and text that spells one is one, except in its plain part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkedText {
     /// The text.
     pub text: String,
-    /// The bytes in which what is spelled like a special token is text like any other.
+    /// The bytes in which the spelling of a special token is ordinary text.
     pub plain: Range<usize>,
-    /// A byte that no token reaches across.
+    /// A byte that no token spans.
     pub cut: Option<usize>,
 }
 
-/// A special token that can be put between two bytes to keep them apart, and taken out again.
+/// A special token that is inserted to separate two bytes, and removed again.
 struct Marker<'t> {
     id: u32,
     content: &'t str,
 }
 
 impl Tokenizer {
-    /// The tokens of a marked text, and how many of them stand before its cut.
+    /// The tokens of a marked text, and how many of them are before its cut.
     ///
     /// A text whose plain part spells no special token has the tokens of the whole text. Otherwise each such spelling is
-    /// parted behind its first character, by a special token that is taken out again.
+    /// split after its first character by a special token that is removed again.
     ///
     /// # Errors
-    /// If the text can't be tokenised, or a special token is spelled in it that can't be parted.
+    /// If the text can't be tokenised, or spells a special token that can't be split.
     ///
     /// # Panics
     /// If the cut is not between two characters.
@@ -46,7 +45,7 @@ impl Tokenizer {
         }
         loop {
             let content = marker.as_ref().map_or("", |marker| marker.content);
-            let (written, places) = parted(text, &marks, content);
+            let (written, places) = insert_markers(text, &marks, content);
             let encoding = guarded(|| self.inner.encode(written.as_str(), false))
                 .map_err(|reason| not_encoded(text, &reason))?;
             let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
@@ -102,7 +101,7 @@ impl Tokenizer {
             .is_some_and(|token| token.special)
     }
 
-    /// The first special token that takes no space around it and is a word of its own anywhere.
+    /// The first special token that strips no space and may be anywhere in a word.
     fn marker(&self) -> Option<Marker<'_>> {
         let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
         let fit = added.iter().filter(|(_, token)| {
@@ -113,8 +112,8 @@ impl Tokenizer {
     }
 }
 
-/// The text with a marker at each of these bytes, and where the markers stand in it.
-fn parted(text: &str, marks: &BTreeSet<usize>, marker: &str) -> (String, Vec<usize>) {
+/// The text with a marker at each of these bytes, and the markers' places in it.
+fn insert_markers(text: &str, marks: &BTreeSet<usize>, marker: &str) -> (String, Vec<usize>) {
     let mut written = String::with_capacity(text.len() + marks.len() * marker.len());
     let mut places = Vec::with_capacity(marks.len());
     let mut from = 0;

@@ -1,6 +1,6 @@
 //! The law of the forest: a shared trunk gives the hidden states and gradients of padded copies, in any cut.
 
-use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output, Taped};
+use foreword_backbone::{Backbone, Gradient, Input, KeyValues, Output, Save};
 use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock, Source, Span, Token};
 
 use crate::golden::{Files as _, Golden, models, tiny_models};
@@ -41,8 +41,8 @@ pub(crate) fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
             rows: backend.rows(rows, h),
             forest: &forest,
             context: &[],
-            wanted: &wanted,
-            tape: Taped::All,
+            output_rows: &wanted,
+            save: Save::All,
         };
         let Output { hidden, key_values, tape } = backbone.forward(input).unwrap();
         result.hidden.extend(wide(&backend.values(&hidden)));
@@ -54,7 +54,7 @@ pub(crate) fn copies<B: Backend>(backbone: &Backbone<B>) -> Result {
             d_hidden: Some(backend.rows(d_hidden, h)),
             d_key_values: None,
             d_context: Vec::new(),
-            learned: &[0, 1, 2],
+            gradient_rows: &[0, 1, 2],
         };
         let d = backend.values(&backbone.backward(&tape.unwrap(), gradient));
         result.gradient.iter_mut().zip(wide(&d)).for_each(|(sum, d)| *sum += d);
@@ -69,7 +69,7 @@ pub(crate) fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Res
     trunk_forest.push(Parent::Root, N_VIRTUAL);
     let rows = backend.rows(learned(backbone), h);
     let trunk = backbone
-        .forward(Input { rows, forest: &trunk_forest, context: &[], wanted: &[], tape: Taped::All })
+        .forward(Input { rows, forest: &trunk_forest, context: &[], output_rows: &[], save: Save::All })
         .unwrap();
     let mut d_trunk = backbone.zero_key_values(N_VIRTUAL);
     let mut hidden = Vec::new();
@@ -85,7 +85,13 @@ pub(crate) fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Res
         let context: [&KeyValues<B>; 1] = [&trunk.key_values];
         let rows = backbone.embed(&texts.concat());
         let output = backbone
-            .forward(Input { rows, forest: &forest, context: &context, wanted: &wanted, tape: Taped::All })
+            .forward(Input {
+                rows,
+                forest: &forest,
+                context: &context,
+                output_rows: &wanted,
+                save: Save::All,
+            })
             .unwrap();
         hidden.extend(wide(&backend.values(&output.hidden)));
         let d_hidden = weights::<B>(TEXTS.len() * h)[first * h..(first + n) * h].to_vec();
@@ -96,7 +102,7 @@ pub(crate) fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Res
             d_hidden: Some(backend.rows(d_hidden, h)),
             d_key_values: None,
             d_context: vec![Some(&mut d_trunk)],
-            learned: &[],
+            gradient_rows: &[],
         };
         assert_eq!(backbone.backward(&output.tape.unwrap(), gradient).n_rows(), 0);
         first += n;
@@ -108,7 +114,7 @@ pub(crate) fn forest<B: Backend>(backbone: &Backbone<B>, calls: &[usize]) -> Res
         d_hidden: None,
         d_key_values: Some(d_trunk),
         d_context: Vec::new(),
-        learned: &[0, 1, 2],
+        gradient_rows: &[0, 1, 2],
     };
     let gradient = wide(&backend.values(&backbone.backward(&trunk.tape.unwrap(), gradient)));
     Result { hidden, gradient }
@@ -122,7 +128,7 @@ fn a_cache_changes_no_bit() {
         let tokens: Vec<Token> = (0..40).map(|i| 3 + i * 7 % 90).collect();
         let hidden = |rows, forest: &Forest, context: &[&KeyValues<Cpu>]| {
             let wanted: Vec<usize> = (0..forest.n_rows()).collect();
-            backbone.forward(Input { rows, forest, context, wanted: &wanted, tape: Taped::Nothing }).unwrap()
+            backbone.forward(Input { rows, forest, context, output_rows: &wanted, save: Save::None }).unwrap()
         };
         let mut whole = Forest::new();
         whole.push(Parent::Root, tokens.len());

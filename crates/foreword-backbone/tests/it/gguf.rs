@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use foreword_backbone::{
-    Backbone, Gradient, Identity, Input, Match, Model, ModelFiles, Quantisation, Taped, Tokenizer,
+    Backbone, Gradient, Identity, Input, Match, Model, ModelFiles, Quantisation, Save, Tokenizer, write_gguf,
 };
 use foreword_kernels::{Backend, Bytes, Cpu, Dtype, Forest, Parent};
 
@@ -26,7 +26,7 @@ fn untouched(name: &str) -> ModelFiles {
     ModelFiles::directory(&root().join("testdata/models").join(name)).unwrap()
 }
 
-/// The same without what GGUF has no words for.
+/// The same without what GGUF can't express.
 fn source(name: &str) -> ModelFiles {
     let mut files = untouched(name);
     let mut config: serde_json::Value = serde_json::from_slice(&files.config).unwrap();
@@ -50,20 +50,19 @@ fn bundled() -> ModelFiles {
 fn written(files: &ModelFiles, to: Quantisation) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut last = 0.0;
-    let report = files
-        .write_gguf(to, &mut bytes, |done| {
-            assert!(done > last && done <= 1.0);
-            last = done;
-            true
-        })
-        .unwrap();
+    let report = write_gguf(files, to, &mut bytes, |done| {
+        assert!(done > last && done <= 1.0);
+        last = done;
+        true
+    })
+    .unwrap();
     assert_eq!(report.bytes, bytes.len() as u64);
     assert!((last - 1.0f64).abs() < 1e-12);
     bytes
 }
 
 fn of(name: &str, bytes: Vec<u8>) -> ModelFiles {
-    ModelFiles::of_gguf(name.to_owned(), "model.gguf".to_owned(), Bytes::from(bytes)).unwrap()
+    ModelFiles::from_gguf(name.to_owned(), "model.gguf".to_owned(), Bytes::from(bytes)).unwrap()
 }
 
 /// The same file without the whole `tokenizer.json`: the key becomes another one.
@@ -82,7 +81,7 @@ fn run(backbone: &Backbone<Cpu>) -> [Vec<f32>; 2] {
     let mut forest = Forest::new();
     forest.push(Parent::Root, tokens.len());
     let rows = backbone.embed(&tokens);
-    let input = Input { rows, forest: &forest, context: &[], wanted: &all, tape: Taped::All };
+    let input = Input { rows, forest: &forest, context: &[], output_rows: &all, save: Save::All };
     let output = backbone.forward(input).unwrap();
     let backend = backbone.backend();
     let logits = backbone.logits(&output.hidden);
@@ -96,7 +95,7 @@ fn run(backbone: &Backbone<Cpu>) -> [Vec<f32>; 2] {
         d_hidden: Some(d_hidden),
         d_key_values: None,
         d_context: Vec::new(),
-        learned: &all,
+        gradient_rows: &all,
     };
     let d_rows = backbone.backward(&output.tape.unwrap(), gradient);
     [logits, d_rows.into_values()]
@@ -189,10 +188,10 @@ fn what_gguf_has_no_words_for_is_not_written() {
     ] {
         let mut bytes = Vec::new();
         let error =
-            untouched(name).write_gguf(Quantisation::Q8_0, &mut bytes, |_| true).unwrap_err().to_string();
+            write_gguf(&untouched(name), Quantisation::Q8_0, &mut bytes, |_| true).unwrap_err().to_string();
         assert!(error.contains(says) && bytes.is_empty(), "{name}: {error}");
     }
-    let stopped = source("llama-tiny").write_gguf(Quantisation::Q8_0, &mut Vec::new(), |done| done < 0.5);
+    let stopped = write_gguf(&source("llama-tiny"), Quantisation::Q8_0, &mut Vec::new(), |done| done < 0.5);
     assert!(stopped.unwrap_err().to_string().contains("stopped"));
 }
 
@@ -200,17 +199,17 @@ fn what_gguf_has_no_words_for_is_not_written() {
 fn numbers_stay_in_their_blocks_and_take_the_formats_that_fit_their_rows() {
     let files = bundled();
     let mut bytes = Vec::new();
-    let report = files.write_gguf(Quantisation::Q4K, &mut bytes, |_| true).unwrap();
+    let report = write_gguf(&files, Quantisation::Q4K, &mut bytes, |_| true).unwrap();
     // Rows of 192 are no whole blocks of 256: only those of 512 can be in four bits.
     let numbers =
         |dtype| report.formats.iter().find(|(d, ..)| *d == dtype).map(|&(_, n, numbers)| (n, numbers));
     assert_eq!(numbers(Dtype::Q4K), Some((6, 6 * 192 * 512)));
     assert_eq!(numbers(Dtype::Q8_0), Some((37, 8192 * 192 + 6 * 192 * (192 * 2 + 2 * 64 + 2 * 512))));
     assert_eq!(numbers(Dtype::F32), Some((13, 13 * 192)));
-    assert_eq!((report.formats.len(), report.narrower, report.without_tokenizer), (3, 37, false));
+    assert_eq!((report.formats.len(), report.n_fallback, report.lacks_tokenizer), (3, 37, false));
     let model = load(&of("foreword-tiny", bytes));
     assert_eq!(model.backbone.embeddings().table().dtype(), Dtype::Q8_0);
-    assert!(model.backbone.weight_bytes() < report.from_bytes * 6 / 10);
+    assert!(model.backbone.weight_bytes() < report.source_bytes * 6 / 10);
     let all = [(Quantisation::Q8_0, 0.03), (Quantisation::Q4K, 0.1), (Quantisation::Q4_0, 0.2)];
     let expected = run(&load(&files).backbone);
     for (to, bound) in all {
@@ -343,7 +342,7 @@ fn the_same_table_is_known_in_every_format_and_another_one_is_not() {
 fn damaged_files_are_errors_that_say_where() {
     let bytes = written(&source("llama-tiny"), Quantisation::Q8_0);
     let open = |bytes: &[u8]| {
-        let files = ModelFiles::of_gguf("x".to_owned(), "x.gguf".to_owned(), Bytes::copy_from_slice(bytes));
+        let files = ModelFiles::from_gguf("x".to_owned(), "x.gguf".to_owned(), Bytes::copy_from_slice(bytes));
         files.and_then(|files| Model::load(&files, Cpu::new(1).unwrap())).map_err(|error| error.to_string())
     };
     assert!(open(&bytes).is_ok());

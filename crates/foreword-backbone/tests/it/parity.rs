@@ -1,6 +1,6 @@
 //! Logits agree with transformers in single precision, to 1e-4 of the largest.
 
-use foreword_backbone::{Backbone, Input, Taped};
+use foreword_backbone::{Backbone, Input, Save};
 use foreword_kernels::{Backend, Cpu, Element, Forest, Parent, Reference, RowBlock};
 
 use crate::golden::{Files as _, Golden, models, tiny_models};
@@ -8,7 +8,7 @@ use crate::golden::{Files as _, Golden, models, tiny_models};
 fn check<B: Backend>(what: &str, backbone: &Backbone<B>, rows: B::Rows, wanted: &[usize], expected: &[f32]) {
     let mut forest = Forest::new();
     forest.push(Parent::Root, rows.n_rows());
-    let input = Input { rows, forest: &forest, context: &[], wanted, tape: Taped::Nothing };
+    let input = Input { rows, forest: &forest, context: &[], output_rows: wanted, save: Save::None };
     let hidden = backbone.forward(input).unwrap().hidden;
     let logits = backbone.logits(&hidden);
     assert_eq!(logits.len(), expected.len(), "{what}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use foreword_backbone::{Model, ModelFiles, Notice, Survey, Tokenizer};
+use foreword_backbone::{Model, ModelFiles, ModelInfo, Notice, Tokenizer};
 
 use foreword_kernels::Cpu;
 use serde::Deserialize;
@@ -187,7 +187,7 @@ fn a_token_without_an_embedding_is_refused_where_a_text_has_it() {
     added.push(pad);
     fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let files = ModelFiles::directory(dir.path()).unwrap();
-    assert!(Survey::directory(dir.path()).refused.is_none());
+    assert!(ModelInfo::directory(dir.path()).refused.is_none());
     let model = Model::load(&files, Cpu::new(1).unwrap()).unwrap();
     assert!(model.tokenizer.encode_context("a b").is_ok());
     let message = model.tokenizer.encode_context("a [PAD] b").unwrap_err().to_string();
@@ -217,6 +217,6 @@ fn gguf_files_give_the_tokens_of_llama_cpp() {
         }
         let model = Model::load(&files, Cpu::new(1).unwrap()).unwrap();
         assert_eq!(model.notices, files.notices);
-        assert!(Survey::of(&files).refused.is_none());
+        assert!(ModelInfo::of(&files).refused.is_none());
     }
 }

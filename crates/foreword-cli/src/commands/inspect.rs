@@ -6,7 +6,7 @@ use foreword::device::Device;
 use foreword::format::{CalibrationRecord, ChatRecord};
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
-use foreword::kernels::Products;
+use foreword::kernels::ComputeDtype;
 use foreword::record::{self, Warning};
 use foreword::settings::{Init, Joining, Method, Objective, Placement, TaskKind};
 use foreword::{Model, Passport, PromptDirectory, Resources, SoftPrompt, Verbalizer};
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
 /// The model that is given, or the prompt's own where that is at hand.
 fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model>> {
     // Where nobody says what to compute on.
-    let (device, dtype) = (Device::Cpu, Products::F32);
+    let (device, dtype) = (Device::Cpu, ComputeDtype::F32);
     let resources = Resources { device, dtype, on_this_thread: true, ..Resources::default() };
     let model = if let Some(given) = &args.model {
         Model::open_with(given, &resources, printer)?

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use foreword::Result;
-use foreword::backbone::Written;
+use foreword::backbone::{GgufSummary, write_gguf};
 use foreword::format::write_whole_by;
 use foreword::{BackboneError, Cancel, Error, source};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
         .map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     printer.begin_bar(100, "writing");
     let written = write_whole_by(&args.file, |out| -> Result<_> {
-        let written = files.write_gguf(args.to, out, |done| {
+        let written = write_gguf(&files, args.to, out, |done| {
             printer.move_bar((done * 100.0) as u64, || format!("% of {}", args.file.display()));
             !cancel.is_cancelled()
         });
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
         other => other?,
     };
     interrupt::unwatch();
-    if written.without_tokenizer {
+    if written.lacks_tokenizer {
         printer.warn(
             "GGUF has no words for this tokenizer: it is in the file whole, which Foreword reads, but llama.cpp will not find one",
         );
@@ -63,16 +63,16 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
 }
 
 /// The answer.
-fn show(args: &QuantiseArgs, written: &Written, printer: &Printer) -> Result<()> {
+fn show(args: &QuantiseArgs, written: &GgufSummary, printer: &Printer) -> Result<()> {
     printer.json(&Quantised {
         out: args.file.display().to_string(),
         to: args.to.as_str(),
         bytes: written.bytes,
-        from_bytes: written.from_bytes,
+        from_bytes: written.source_bytes,
         numbers: written.formats.iter().map(|&(dtype, _, numbers)| (dtype.name(), numbers)).collect(),
-        other_format: written.narrower,
+        other_format: written.n_fallback,
     })?;
-    let (before, after) = (bytes(written.from_bytes), bytes(written.bytes));
+    let (before, after) = (bytes(written.source_bytes), bytes(written.bytes));
     printer.answer(&format!("{}: {after}, of {before} of weights", args.file.display()))?;
     for (dtype, tensors, numbers) in &written.formats {
         printer.answer(&format!(
@@ -82,10 +82,10 @@ fn show(args: &QuantiseArgs, written: &Written, printer: &Printer) -> Result<()>
             tensors_in_words(*tensors)
         ))?;
     }
-    if written.narrower > 0 {
+    if written.n_fallback > 0 {
         printer.say(&format!(
             "{} could not be {}: their rows are no whole blocks, so they take the next larger format.",
-            tensors_in_words(written.narrower),
+            tensors_in_words(written.n_fallback),
             args.to.as_str()
         ));
     }

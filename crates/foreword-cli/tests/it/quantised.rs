@@ -79,7 +79,7 @@ fn what_can_not_be_written_is_told_before_anything_is() {
         (vec![&tiny, "nowhere/a.gguf"], "cannot write nowhere/a.gguf: nowhere is not a directory"),
         (vec!["a.gguf", "a.gguf", "--force"], "OUT is the model itself"),
         (vec!["nowhere", "b.gguf"], "the model nowhere"),
-        (vec![&model("qwen3-tiny"), "b.gguf"], "no words for"),
+        (vec![&model("qwen3-tiny"), "b.gguf"], "can't express"),
     ] {
         let (code, stderr) = run(&args);
         assert!(code == 1 && stderr.contains(says), "{args:?}: {stderr}");

@@ -4,8 +4,8 @@ use std::fs;
 
 use foreword_hub::{Cached, HubError, HubName, Settings, cached, find};
 
-use foreword_testkit::stand_in::{Faults, StandIn, hex};
 use crate::{Scene, names, weights};
+use foreword_testkit::stand_in::{Faults, StandIn, hex};
 
 #[test]
 fn only_what_is_read_is_fetched_and_lies_where_python_looks() {

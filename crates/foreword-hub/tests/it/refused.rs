@@ -2,8 +2,8 @@
 
 use foreword_hub::HubError;
 
-use foreword_testkit::stand_in::Faults;
 use crate::{Scene, names};
+use foreword_testkit::stand_in::Faults;
 
 /// What is wrong and what to do, in words; it is the user's to change.
 #[track_caller]

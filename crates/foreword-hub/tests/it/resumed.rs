@@ -4,8 +4,8 @@ use std::fs;
 
 use foreword_hub::{HubError, HubName, find};
 
-use foreword_testkit::stand_in::{Faults, hex};
 use crate::{Scene, names, weights};
+use foreword_testkit::stand_in::{Faults, hex};
 
 /// The blob of the weights.
 fn blob(scene: &Scene) -> std::path::PathBuf {

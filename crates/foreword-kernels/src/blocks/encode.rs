@@ -1,19 +1,19 @@
-//! Numbers into the formats that they can be stored in. Block formats are searched as ggml searches them: scales are those of
-//! the smallest weighted error among a few that lie near the full range.
+//! Encodes numbers in the stored formats. Scales of block formats are chosen as in ggml: the smallest weighted error among a
+//! few candidates near the full range.
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::{GROUP, half};
-use crate::weights::Dtype;
+use crate::dtype::Dtype;
 
 /// Numbers of the larger blocks.
 const SUPER: usize = 256;
-/// Below it, a group counts as zero.
-const NOTHING: f32 = 1e-15;
+/// A group with no larger number counts as zero.
+const ZERO_GROUP: f32 = 1e-15;
 
 impl Dtype {
-    /// `values` in this format: a whole number of blocks. `None` where they are not.
+    /// `values` in this format; `None` if they are not a whole number of blocks.
     #[must_use]
     pub fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
         let (numbers, size) = self.block();
@@ -34,7 +34,7 @@ impl Dtype {
     }
 }
 
-/// Writes `value` in half precision and gives back what was written.
+/// Writes `value` in half precision and returns the rounded value.
 fn write_half(value: f32, to: &mut [u8]) -> f32 {
     let bytes = f16::from_f32(value).to_le_bytes();
     to.copy_from_slice(&bytes);
@@ -82,18 +82,18 @@ fn q5_0(from: &[f32], to: &mut [u8]) {
     }
 }
 
-/// A format of groups of 32, each with a scale and a minimum, and the scales that are tried.
+/// A format of groups of 32, each with a scale and a minimum, and the candidates for the scale.
 struct WithMinima {
     /// The largest quotient.
-    most: f32,
-    /// The range that is spread over the quotients is tried from this many quotients more …
+    max: f32,
+    /// Candidates divide the range by `max + first`, `max + first + 0.1`, …
     first: f32,
-    /// … in tenths, so many times.
+    /// Number of candidates.
     tries: usize,
 }
 
-const FOUR_BITS: WithMinima = WithMinima { most: 15.0, first: -1.0, tries: 21 };
-const FIVE_BITS: WithMinima = WithMinima { most: 31.0, first: -0.5, tries: 16 };
+const FOUR_BITS: WithMinima = WithMinima { max: 15.0, first: -1.0, tries: 21 };
+const FIVE_BITS: WithMinima = WithMinima { max: 31.0, first: -0.5, tries: 16 };
 
 /// A line through quotients: `scale · q + low`.
 #[derive(Clone, Copy)]
@@ -115,7 +115,7 @@ impl Line {
 
 impl WithMinima {
     fn quotient(&self, value: f32) -> f32 {
-        value.round_ties_even().clamp(0.0, self.most)
+        value.round_ties_even().clamp(0.0, self.max)
     }
 
     /// The line of least weighted error; numbers that are larger weigh more. Its low end is at most zero.
@@ -128,13 +128,13 @@ impl WithMinima {
         if high <= low {
             return Line { scale: 0.0, low };
         }
-        let plain = self.most / (high - low);
+        let plain = self.max / (high - low);
         let mut best = Line { scale: 1.0 / plain, low };
         let mut least = best.error(values, weight, |v| self.quotient(plain * (v - low)));
         for i in 0..self.tries {
-            // From the best line's low end, which moves the range that is tried.
+            // From the best line's low end, which moves the range.
             let low = best.low;
-            let steps = (self.first + 0.1 * i as f32 + self.most) / (high - low);
+            let steps = (self.first + 0.1 * i as f32 + self.max) / (high - low);
             let quotient = |v: f32| self.quotient(steps * (v - low));
             if let Some(line) = fit(values, weight, quotient) {
                 let error = line.error(values, weight, quotient);
@@ -197,7 +197,7 @@ fn with_minima(from: &[f32], to: &mut [u8], format: &WithMinima) {
     let m = write_half(depth / 63.0, &mut head[2..4]);
     pack_six_bits(scales, minima, &mut head[4..]);
     rest.fill(0);
-    let (fifth_bits, low_bits) = rest.split_at_mut(if format.most > 15.0 { GROUP } else { 0 });
+    let (fifth_bits, low_bits) = rest.split_at_mut(if format.max > 15.0 { GROUP } else { 0 });
     for (i, group) in groups.iter().enumerate() {
         let (steps, min) = (inverse(d * f32::from(scales[i])), m * f32::from(minima[i]));
         for (j, &value) in group.iter().enumerate() {
@@ -213,11 +213,11 @@ fn with_minima(from: &[f32], to: &mut [u8], format: &WithMinima) {
 /// The scale of least error, weighted by squares, for quotients from −32 to 31.
 fn search_scale(values: &[f32]) -> f32 {
     let most = farthest(values);
-    if most.abs() < NOTHING {
+    if most.abs() < ZERO_GROUP {
         return 0.0;
     }
     let (mut scale, mut best) = (0.0, 0.0);
-    // The plain range first: another one must be better.
+    // The plain range first: another must be better.
     for i in [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         let steps = -(32.0 + 0.1 * i as f32) / most;
         let (mut xl, mut ll) = (0.0f32, 0.0f32);
@@ -242,7 +242,7 @@ fn q6_k(from: &[f32], to: &mut [u8]) {
         *scale = search_scale(group);
     }
     let most = farthest(&found);
-    if most.abs() < NOTHING {
+    if most.abs() < ZERO_GROUP {
         return;
     }
     let d = write_half(most / -128.0, &mut to[208..]);

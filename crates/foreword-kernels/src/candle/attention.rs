@@ -1,4 +1,4 @@
-//! Attention along the forest: batches of segments, each a softmax between two products of all heads, and its gradient.
+//! Attention along the forest in batches of segments, each a softmax between two batched products, and its gradient.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Candle {
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
         for batch in &plan.batches {
             let heads = Heads { shape, batch, slopes: slopes.as_ref() };
-            let (keys, values) = heads.keys_values(&pool)?;
+            let (keys, values) = heads.key_values(&pool)?;
             let (scores, _) = heads.scores(&heads.queries(queries)?, &keys)?;
             let sums = scores.log_sum_exp(3)?;
             let weights = scores.broadcast_sub(&sums.unsqueeze(3)?)?.exp()?;
@@ -44,7 +44,8 @@ impl Candle {
         gradient: AttentionGradient<'_, DeviceRows>,
     ) -> Result<()> {
         let shape = attention.shape;
-        let AttentionGradient { queries: d_queries, own: d_own, context: d_context } = gradient;
+        let AttentionGradient { queries: d_queries, key_values: d_keys_values, context: d_context } =
+            gradient;
         let (Some(queries), Some(pool)) = (attention.queries.tensor(), pool(attention)?) else {
             return Ok(());
         };
@@ -54,27 +55,27 @@ impl Candle {
             return Ok(());
         };
         let per_head = (queries.dims()[0], shape.query_heads, shape.head_width);
-        let shared = d_output.mul(output)?.reshape(per_head)?.sum(2)?;
+        let delta = d_output.mul(output)?.reshape(per_head)?.sum(2)?;
         let plan = self.plan(attention)?;
         let slopes = self.slopes(attention)?;
         let (mut d_query_rows, mut d_key_rows) = (Vec::new(), Vec::new());
         for batch in &plan.batches {
             let heads = Heads { shape, batch, slopes: slopes.as_ref() };
-            let (keys, values) = heads.keys_values(&pool)?;
-            let (asked, d_out) = (heads.queries(queries)?, heads.queries(d_output)?);
-            let (scores, cap_slope) = heads.scores(&asked, &keys)?;
+            let (keys, values) = heads.key_values(&pool)?;
+            let (q, d_out) = (heads.queries(queries)?, heads.queries(d_output)?);
+            let (scores, cap_derivative) = heads.scores(&q, &keys)?;
             let weights = scores.broadcast_sub(&heads.per_query(log_sums)?)?.exp()?;
             let d_weights = d_out.matmul(&values.t()?)?.reshape(weights.dims())?;
-            let d_scores = d_weights.broadcast_sub(&heads.per_query(&shared)?)?.mul(&weights)?;
-            let d_scores = match cap_slope {
-                Some(slope) => d_scores.mul(&slope)?,
+            let d_scores = d_weights.broadcast_sub(&heads.per_query(&delta)?)?.mul(&weights)?;
+            let d_scores = match cap_derivative {
+                Some(derivative) => d_scores.mul(&derivative)?,
                 None => d_scores,
             };
             let d_scores = heads.products(&(d_scores * shape.scale)?)?;
             if d_queries.is_some() {
                 d_query_rows.push(heads.query_rows(&d_scores.matmul(&keys)?)?);
             }
-            let d_keys = d_scores.t()?.matmul(&asked)?;
+            let d_keys = d_scores.t()?.matmul(&q)?;
             let d_values = heads.products(&weights)?.t()?.matmul(&d_out)?;
             d_key_rows.push(heads.key_rows(&d_keys, &d_values)?);
         }
@@ -84,8 +85,8 @@ impl Candle {
         let d_pool = plan.sums.of(&Tensor::cat(&d_key_rows, 0)?)?;
         let mut first = 0;
         let blocks = attention.context.iter().map(|block| block.n_rows());
-        let targets = d_context.into_iter().chain([d_own]);
-        for (n, target) in blocks.chain([attention.own.n_rows()]).zip(targets) {
+        let targets = d_context.into_iter().chain([d_keys_values]);
+        for (n, target) in blocks.chain([attention.key_values.n_rows()]).zip(targets) {
             if let Some(target) = target.filter(|_| n > 0) {
                 target.add(Some(&d_pool.narrow(0, first, n)?))?;
             }
@@ -94,7 +95,7 @@ impl Candle {
         Ok(())
     }
 
-    /// What ALiBi adds per position, `[1, Q, 1, 1]`.
+    /// ALiBi's slopes, `[1, Q, 1, 1]`.
     fn slopes(&self, attention: &Attention<'_, DeviceRows>) -> Result<Option<Tensor>> {
         let tensor = |slopes: &[f32]| Tensor::from_slice(slopes, (1, slopes.len(), 1, 1), &self.device);
         attention.slopes.map(tensor).transpose()
@@ -103,13 +104,13 @@ impl Candle {
     fn plan(&self, attention: &Attention<'_, DeviceRows>) -> Result<Arc<Plan>> {
         let key = PlanKey {
             segments: attention.forest.segments().to_vec(),
-            asking: attention.asking.map(<[usize]>::to_vec),
+            query_rows: attention.query_rows.map(<[usize]>::to_vec),
             context: attention.context.iter().map(|block| block.n_rows()).collect(),
             heads: attention.shape.query_heads,
             width: 2 * attention.shape.kv_width(),
             window: attention.shape.window,
             distances: attention.slopes.is_some(),
-            room: self.room,
+            scratch_limit: self.scratch_limit,
         };
         self.plans.get(&key, || Plan::new(attention.forest, &key, &self.device))
     }
@@ -117,7 +118,7 @@ impl Candle {
 
 /// Keys and values of the context, block after block, then the call's own.
 fn pool(attention: &Attention<'_, DeviceRows>) -> Result<Option<Tensor>> {
-    let blocks = attention.context.iter().copied().chain([attention.own]);
+    let blocks = attention.context.iter().copied().chain([attention.key_values]);
     let blocks: Vec<&Tensor> = blocks.filter_map(DeviceRows::tensor).collect();
     match &blocks[..] {
         [] => Ok(None),
@@ -126,7 +127,7 @@ fn pool(attention: &Attention<'_, DeviceRows>) -> Result<Option<Tensor>> {
     }
 }
 
-/// A batch's rows head by head. With n segments, K key/value heads of G query heads each, T queries and S keys:
+/// A batch's rows by heads: n segments, K key/value heads of G query heads each, T queries and S keys.
 struct Heads<'a> {
     shape: AttentionShape,
     batch: &'a Batch,
@@ -139,7 +140,7 @@ impl Heads<'_> {
         self.shape.query_heads / self.shape.kv_heads
     }
 
-    /// `[N asking, Q·D]` to `[n·K, G·T, D]`.
+    /// `[N queries, Q·D]` to `[n·K, G·T, D]`.
     fn queries(&self, rows: &Tensor) -> Result<Tensor> {
         let (AttentionShape { kv_heads, head_width, .. }, batch) = (self.shape, self.batch);
         let rows = rows.index_select(&batch.queries, 0)?;
@@ -157,7 +158,7 @@ impl Heads<'_> {
     }
 
     /// Keys and values of the pool, each `[n·K, S, D]`.
-    fn keys_values(&self, pool: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn key_values(&self, pool: &Tensor) -> Result<(Tensor, Tensor)> {
         let (AttentionShape { kv_heads, head_width, .. }, batch) = (self.shape, self.batch);
         let rows = pool.index_select(&batch.keys, 0)?;
         let rows = rows.reshape((batch.n, batch.n_keys, 2 * kv_heads, head_width))?;
@@ -178,28 +179,28 @@ impl Heads<'_> {
         Tensor::cat(&[part(keys)?, part(values)?], 1)
     }
 
-    /// `[N asking, Q]` to `[n, Q, T, 1]`.
+    /// `[N queries, Q]` to `[n, Q, T, 1]`.
     fn per_query(&self, rows: &Tensor) -> Result<Tensor> {
         let batch = self.batch;
         let rows = rows.index_select(&batch.queries, 0)?;
         rows.reshape((batch.n, batch.n_queries, self.shape.query_heads))?.transpose(1, 2)?.unsqueeze(3)
     }
 
-    /// `[n, Q, T, S]`: what each query gives to each key, before the softmax; and the slope of the soft cap there.
+    /// Scores `[n, Q, T, S]` before the softmax, and the derivative of the soft cap there.
     fn scores(&self, queries: &Tensor, keys: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let batch = self.batch;
         let scores = (queries.matmul(&keys.t()?)? * self.shape.scale)?;
         let mut scores = scores.reshape((batch.n, self.shape.query_heads, batch.n_queries, batch.n_keys))?;
-        let mut slope = None;
+        let mut derivative = None;
         if let Some(cap) = self.shape.soft_cap {
             let tanh = (scores / cap)?.tanh()?;
-            slope = Some(tanh.sqr()?.affine(-1.0, 1.0)?);
+            derivative = Some(tanh.sqr()?.affine(-1.0, 1.0)?);
             scores = (tanh * cap)?;
         }
         if let (Some(slopes), Some(distances)) = (self.slopes, &batch.distances) {
             scores = scores.sub(&distances.broadcast_mul(slopes)?)?;
         }
-        Ok((scores.broadcast_add(&batch.bias)?, slope))
+        Ok((scores.broadcast_add(&batch.bias)?, derivative))
     }
 
     /// `[n, Q, T, S]` to `[n·K, G·T, S]`.

@@ -1,4 +1,4 @@
-//! The vocabulary at the end of a model: single logits, and the log-sum-exp over all of them, streamed.
+//! The output layer: single logits, and the log-sum-exp over the whole vocabulary, streamed.
 
 use candle_core::{Result, Tensor};
 
@@ -8,8 +8,8 @@ use crate::rows::RowBlock;
 
 type Head<'a> = HeadOf<'a, Candle>;
 
-/// The slope of the cap where it gave `logits`; `None`: there is no cap.
-fn cap_slope(logits: &Tensor, head: Head<'_>) -> Result<Option<Tensor>> {
+/// The derivative of the soft cap where its results are `logits`; `None`: there is no cap.
+fn cap_derivative(logits: &Tensor, head: Head<'_>) -> Result<Option<Tensor>> {
     head.soft_cap.map(|cap| (logits / cap)?.sqr()?.affine(-1.0, 1.0)).transpose()
 }
 
@@ -21,7 +21,7 @@ fn capped(logits: Tensor, head: Head<'_>) -> Result<Tensor> {
 }
 
 impl Candle {
-    pub(super) fn some_logits(
+    pub(super) fn logits_of(
         &self,
         x: &DeviceRows,
         head: Head<'_>,
@@ -44,7 +44,7 @@ impl Candle {
         capped(products, head)?.to_vec1()
     }
 
-    pub(super) fn some_logits_gradient(
+    pub(super) fn logits_at_back(
         &self,
         head: Head<'_>,
         pairs: &[(usize, Token)],
@@ -57,8 +57,8 @@ impl Candle {
         }
         let rows: Vec<usize> = pairs.iter().map(|&(row, _)| row).collect();
         let entries = head.weight.entries(self, pairs.iter().map(|&(_, token)| token))?;
-        let d = match cap_slope(&self.column(logits)?, head)? {
-            Some(slope) => self.column(d)?.mul(&slope)?,
+        let d = match cap_derivative(&self.column(logits)?, head)? {
+            Some(derivative) => self.column(d)?.mul(&derivative)?,
             None => self.column(d)?,
         };
         let source = DeviceRows::of(entries.broadcast_mul(&d)?)?;
@@ -75,13 +75,13 @@ impl Candle {
         let Some(x) = x.tensor() else { return Ok(()) };
         let (log_sums, d) = (self.column(log_sums)?, self.column(d)?);
         let mut first = 0;
-        for piece in head.weight.pieces(self.entries_at_a_time(x, head)) {
+        for piece in head.weight.pieces(self.entries_per_piece(x, head)) {
             let piece = piece?;
             let logits = piece_logits(x, head, &piece, first)?;
             first += piece.dims()[0];
             let mut d_logits = logits.broadcast_sub(&log_sums)?.exp()?.broadcast_mul(&d)?;
-            if let Some(slope) = cap_slope(&logits, head)? {
-                d_logits = d_logits.mul(&slope)?;
+            if let Some(derivative) = cap_derivative(&logits, head)? {
+                d_logits = d_logits.mul(&derivative)?;
             }
             dx.add(Some(&d_logits.matmul(&piece)?))?;
         }
@@ -93,18 +93,18 @@ impl Candle {
         Tensor::from_slice(values, (values.len(), 1), &self.device)
     }
 
-    /// Per piece of the vocabulary the maximum and the sum of exponentials below it, joined with those before it.
+    /// For each piece of the vocabulary the maximum and the sum of exponentials relative to it, merged with those before.
     pub(super) fn log_sum_exps(&self, x: &DeviceRows, head: Head<'_>) -> Result<Vec<f32>> {
-        assert!(head.weight.n_rows() > 0 || x.n_rows() == 0, "a vocabulary of nothing");
+        assert!(head.weight.n_rows() > 0 || x.n_rows() == 0, "an empty vocabulary");
         let Some(x) = x.tensor() else { return Ok(Vec::new()) };
-        let mut so_far: Option<(Tensor, Tensor)> = None;
+        let mut merged: Option<(Tensor, Tensor)> = None;
         let mut first = 0;
-        for piece in head.weight.pieces(self.entries_at_a_time(x, head)) {
+        for piece in head.weight.pieces(self.entries_per_piece(x, head)) {
             let piece = piece?;
             let logits = piece_logits(x, head, &piece, first)?;
             first += piece.dims()[0];
             let max = logits.max_keepdim(1)?;
-            so_far = Some(match so_far {
+            merged = Some(match merged {
                 None => {
                     let sum = logits.broadcast_sub(&max)?.exp()?.sum_keepdim(1)?;
                     (max, sum)
@@ -117,19 +117,19 @@ impl Candle {
                 }
             });
         }
-        match so_far {
+        match merged {
             Some((max, sum)) => max.add(&sum.log()?)?.flatten_all()?.to_vec1(),
             None => Ok(Vec::new()),
         }
     }
 
-    /// Entries whose logits exist at a time.
-    fn entries_at_a_time(&self, x: &Tensor, head: Head<'_>) -> usize {
-        self.piece(head.weight).min((self.room / x.dims()[0]).max(1))
+    /// Entries whose logits exist at the same time.
+    fn entries_per_piece(&self, x: &Tensor, head: Head<'_>) -> usize {
+        self.piece(head.weight).min((self.scratch_limit / x.dims()[0]).max(1))
     }
 }
 
-/// Logits of rows for the vocabulary's entries from `first` on that `piece` holds.
+/// Logits of rows for the entries in `piece`, which begin at `first`.
 fn piece_logits(x: &Tensor, head: Head<'_>, piece: &Tensor, first: usize) -> Result<Tensor> {
     let products = x.matmul(&piece.t()?)?;
     let products = match head.bias {

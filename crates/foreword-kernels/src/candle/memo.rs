@@ -1,34 +1,34 @@
-//! What was made for a key not long ago: index tensors that all layers of a pass share.
+//! A small cache of the latest values: index tensors that all layers of a pass share.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Result;
 
-/// The newest values by their keys.
+/// The most recently used values by their keys.
 #[derive(Debug)]
 pub(super) struct Memo<K, V> {
-    kept: Mutex<VecDeque<(K, Arc<V>)>>,
-    most: usize,
+    values: Mutex<VecDeque<(K, Arc<V>)>>,
+    capacity: usize,
 }
 
 impl<K: PartialEq + Clone, V> Memo<K, V> {
-    /// Room for so many.
-    pub(super) fn new(most: usize) -> Self {
-        Self { kept: Mutex::new(VecDeque::new()), most }
+    /// A cache of `capacity` values.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { values: Mutex::new(VecDeque::new()), capacity }
     }
 
-    /// The value that was made for an equal key, or a new one, for which the one longest without use goes.
+    /// The value of this key, or a new one, which evicts the least recently used.
     pub(super) fn get(&self, key: &K, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().position(|(k, _)| k == key).and_then(|i| kept.remove(i));
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = values.iter().position(|(k, _)| k == key).and_then(|i| values.remove(i));
         let newest = match known {
             Some(known) => known,
             None => (key.clone(), Arc::new(make()?)),
         };
         let value = Arc::clone(&newest.1);
-        kept.push_front(newest);
-        kept.truncate(self.most);
+        values.push_front(newest);
+        values.truncate(self.capacity);
         Ok(value)
     }
 }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_longest_without_use_goes() {
+    fn the_least_recently_used_value_is_evicted() {
         let memo = Memo::new(2);
         let made = |key: u32| {
             let mut new = false;

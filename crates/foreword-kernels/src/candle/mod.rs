@@ -1,10 +1,9 @@
-//! Devices that candle-core reaches (NVIDIA's by CUDA, Apple's by Metal): tensors of rows, and few large operations on them.
+//! GPUs through candle-core (CUDA, Metal): tensors of rows, and few large operations on them.
 //!
-//! candle is storage, products and elementwise operations here. Its automatic differentiation is not used: every gradient
-//! is written out, as in [`Reference`](crate::Reference). Frozen matrices stay on the device in their file's format and are
-//! widened to single precision piece by piece in front of a product, so that results are those of the other
-//! implementations to rounding. Which product runs on a GPU depends on the number of rows, so a row's bits may differ with
-//! its company there.
+//! candle provides storage, products and elementwise operations. Its automatic differentiation is not used: every gradient is
+//! written out, as in [`Reference`](crate::Reference). Frozen matrices stay on the device in their file's format and are
+//! widened to single precision in pieces before a product, so results are those of the other backends up to rounding. A
+//! GPU chooses its kernel by the number of rows, so a row's bits may depend on the other rows of the call.
 
 mod attention;
 mod head;
@@ -26,15 +25,15 @@ pub use products::DeviceMatrix;
 pub use rows::DeviceRows;
 use rowwise::DeviceAngles;
 
-/// The most numbers of a tensor that is only there while an operation runs: 256 MiB.
-const ROOM: usize = 1 << 26;
-/// Plans and angles that are kept: those of a trunk and of a micro-batch, of all rows and of those that ask.
-const N_KEPT: usize = 8;
+/// Limit on the numbers of a temporary tensor: 256 MiB.
+const SCRATCH_LIMIT: usize = 1 << 26;
+/// Cached plans and angles: those of a trunk and of a micro-batch, of all rows and of the query rows.
+const N_CACHED: usize = 8;
 
 /// A device that can't be used, or an operation that failed on it.
 ///
-/// The operations of [`Backend`] have no errors, and a result that is not right must not pass as one: where an operation
-/// fails (the device's memory is full, the device is gone), it panics with this value as its payload.
+/// The operations of [`Backend`] return no errors. If one fails (the device's memory is full, the device is lost), it panics
+/// with this value as its payload.
 #[derive(Clone, Debug)]
 pub struct DeviceError {
     device: String,
@@ -43,12 +42,12 @@ pub struct DeviceError {
 
 impl DeviceError {
     fn new(device: &str, error: &candle_core::Error) -> Self {
-        // The first line says it; what follows is a trace of calls.
+        // The first line is the message; a backtrace follows.
         let message = error.to_string().lines().next().unwrap_or_default().trim().to_owned();
         Self { device: device.to_owned(), message }
     }
 
-    /// Whether the device's memory was full.
+    /// Whether the device ran out of memory.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         let message = self.message.to_lowercase();
@@ -72,18 +71,18 @@ impl std::error::Error for DeviceError {}
 /// A device of candle: rows in single precision, frozen matrices in their file's format.
 ///
 /// # Panics
-/// Every operation, with a [`DeviceError`] as the payload, where the device fails.
+/// Every operation, with a [`DeviceError`] as the payload, if the device fails.
 #[derive(Debug)]
 pub struct Candle {
     device: Device,
     name: String,
-    room: usize,
+    scratch_limit: usize,
     plans: Memo<PlanKey, Plan>,
     angles: Memo<RotaryAngles, DeviceAngles>,
 }
 
 impl Candle {
-    /// The processor, through candle: what the tests compare. [`Cpu`](crate::Cpu) is the fast one.
+    /// candle on the processor, for the tests. [`Cpu`](crate::Cpu) is the fast backend.
     #[must_use]
     pub fn cpu() -> Self {
         Self::new(Device::Cpu, "candle's cpu".to_owned())
@@ -105,20 +104,19 @@ impl Candle {
         Self::opened(Device::new_metal(0), "metal".to_owned())
     }
 
-    /// The same with another room for tensors that are only there while an operation runs, in numbers; one row of them may
-    /// take more.
+    /// The same with another limit on temporary tensors, in numbers. A single row may take more.
     #[must_use]
-    pub fn with_room(self, room: usize) -> Self {
-        Self { room, ..self }
+    pub fn with_scratch_limit(self, scratch_limit: usize) -> Self {
+        Self { scratch_limit, ..self }
     }
 
-    /// What it is called: `cuda:0`, `metal`.
+    /// Its name: `cuda:0`, `metal`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes of the device's memory that are free; `None` where that is not known.
+    /// Free bytes of the device's memory; `None` if unknown.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
@@ -136,11 +134,17 @@ impl Candle {
     }
 
     fn new(device: Device, name: String) -> Self {
-        Self { device, name, room: ROOM, plans: Memo::new(N_KEPT), angles: Memo::new(N_KEPT) }
+        Self {
+            device,
+            name,
+            scratch_limit: SCRATCH_LIMIT,
+            plans: Memo::new(N_CACHED),
+            angles: Memo::new(N_CACHED),
+        }
     }
 
-    /// The result, which must not be missing.
-    fn done<T>(&self, result: Result<T>) -> T {
+    /// The result; panics with a [`DeviceError`] if there is none.
+    fn expect_ok<T>(&self, result: Result<T>) -> T {
         result.unwrap_or_else(|error| std::panic::panic_any(DeviceError::new(&self.name, &error)))
     }
 
@@ -159,50 +163,51 @@ impl Backend for Candle {
     type Vector = Tensor;
 
     fn matrix(&self, blocks: Vec<Weights>) -> DeviceMatrix {
-        self.done(DeviceMatrix::new(&blocks, &self.device))
+        self.expect_ok(DeviceMatrix::new(&blocks, &self.device))
     }
     fn vector(&self, values: &[f32]) -> Tensor {
-        self.done(Tensor::from_slice(values, (1, values.len()), &self.device))
+        self.expect_ok(Tensor::from_slice(values, (1, values.len()), &self.device))
     }
     fn rows(&self, values: Vec<f32>, width: usize) -> DeviceRows {
-        self.done(DeviceRows::from_values(values, width, &self.device))
+        self.expect_ok(DeviceRows::from_values(values, width, &self.device))
     }
     fn zeros(&self, n_rows: usize, width: usize) -> DeviceRows {
-        let zeros = (n_rows > 0).then(|| self.done(Tensor::zeros((n_rows, width), DType::F32, &self.device)));
+        let zeros =
+            (n_rows > 0).then(|| self.expect_ok(Tensor::zeros((n_rows, width), DType::F32, &self.device)));
         DeviceRows::new(zeros, width)
     }
     fn values(&self, rows: &DeviceRows) -> Vec<f32> {
-        self.done(rows.values())
+        self.expect_ok(rows.values())
     }
     fn embed(&self, table: &DeviceMatrix, tokens: &[Token]) -> DeviceRows {
-        self.done(self.embedded(table, tokens))
+        self.expect_ok(self.embedded(table, tokens))
     }
     fn select(&self, x: &DeviceRows, indices: &[usize]) -> DeviceRows {
-        self.done(self.selected(x, indices))
+        self.expect_ok(self.selected(x, indices))
     }
     fn assign(&self, into: &mut DeviceRows, indices: &[usize], source: &DeviceRows) {
-        self.done(self.assigned(into, indices, source));
+        self.expect_ok(self.assigned(into, indices, source));
     }
     fn scatter_add(&self, into: &mut DeviceRows, indices: &[usize], source: &DeviceRows) {
-        self.done(self.scattered(into, indices, source));
+        self.expect_ok(self.scattered(into, indices, source));
     }
     fn add(&self, into: &mut DeviceRows, x: &DeviceRows) {
-        self.done(into.add(x.tensor()));
+        self.expect_ok(into.add(x.tensor()));
     }
     fn scale(&self, x: &mut DeviceRows, factor: f32) {
-        self.done(rowwise::scale(x, factor));
+        self.expect_ok(rowwise::scale(x, factor));
     }
     fn linear(&self, x: &DeviceRows, weight: &DeviceMatrix, bias: Option<&Tensor>) -> DeviceRows {
-        self.done(self.product(x, weight, bias))
+        self.expect_ok(self.product(x, weight, bias))
     }
     fn linear_gradient(&self, dy: &DeviceRows, weight: &DeviceMatrix, dx: Option<DeviceRows>) -> DeviceRows {
-        self.done(self.product_gradient(dy, weight, dx))
+        self.expect_ok(self.product_gradient(dy, weight, dx))
     }
     fn norm(&self, x: &DeviceRows, norm: &Norm<Tensor>) -> DeviceRows {
-        self.done(rowwise::norm(x, norm))
+        self.expect_ok(rowwise::norm(x, norm))
     }
     fn norm_gradient(&self, x: &DeviceRows, norm: &Norm<Tensor>, dy: &DeviceRows, dx: &mut DeviceRows) {
-        self.done(rowwise::norm_gradient(x, norm, dy, dx));
+        self.expect_ok(rowwise::norm_gradient(x, norm, dy, dx));
     }
     fn norm_heads(
         &self,
@@ -211,7 +216,7 @@ impl Backend for Candle {
         head_width: usize,
         norm: &Norm<Tensor>,
     ) -> DeviceRows {
-        self.done(rowwise::norm_heads(x, n_heads, head_width, norm))
+        self.expect_ok(rowwise::norm_heads(x, n_heads, head_width, norm))
     }
     fn norm_heads_gradient(
         &self,
@@ -221,7 +226,7 @@ impl Backend for Candle {
         norm: &Norm<Tensor>,
         dy: DeviceRows,
     ) -> DeviceRows {
-        self.done(rowwise::norm_heads_gradient(x, n_heads, head_width, norm, &dy))
+        self.expect_ok(rowwise::norm_heads_gradient(x, n_heads, head_width, norm, &dy))
     }
     fn rotate(
         &self,
@@ -231,11 +236,11 @@ impl Backend for Candle {
         angles: &RotaryAngles,
         direction: Direction,
     ) {
-        let angles = self.done(self.angles.get(angles, || DeviceAngles::new(angles, &self.device)));
-        self.done(rowwise::rotate(x, n_heads, head_width, &angles, direction));
+        let angles = self.expect_ok(self.angles.get(angles, || DeviceAngles::new(angles, &self.device)));
+        self.expect_ok(rowwise::rotate(x, n_heads, head_width, &angles, direction));
     }
     fn attend(&self, attention: &Attention<'_, DeviceRows>) -> Attended<DeviceRows> {
-        self.done(self.attended(attention))
+        self.expect_ok(self.attended(attention))
     }
     fn attend_gradient(
         &self,
@@ -244,16 +249,16 @@ impl Backend for Candle {
         d_output: &DeviceRows,
         gradient: AttentionGradient<'_, DeviceRows>,
     ) {
-        self.done(self.attended_gradient(attention, attended, d_output, gradient));
+        self.expect_ok(self.attended_gradient(attention, attended, d_output, gradient));
     }
     fn activate(&self, x: &DeviceRows, activation: Activation) -> DeviceRows {
-        self.done(rowwise::activate(x, activation))
+        self.expect_ok(rowwise::activate(x, activation))
     }
     fn activate_gradient(&self, x: &DeviceRows, activation: Activation, dy: &DeviceRows) -> DeviceRows {
-        self.done(rowwise::activate_gradient(x, activation, dy))
+        self.expect_ok(rowwise::activate_gradient(x, activation, dy))
     }
     fn logits_at(&self, x: &DeviceRows, head: HeadOf<'_, Self>, pairs: &[(usize, Token)]) -> Vec<f32> {
-        self.done(self.some_logits(x, head, pairs))
+        self.expect_ok(self.logits_of(x, head, pairs))
     }
     fn logits_at_gradient(
         &self,
@@ -263,10 +268,10 @@ impl Backend for Candle {
         d: &[f32],
         dx: &mut DeviceRows,
     ) {
-        self.done(self.some_logits_gradient(head, pairs, (logits, d), dx));
+        self.expect_ok(self.logits_at_back(head, pairs, (logits, d), dx));
     }
     fn log_sum_exp(&self, x: &DeviceRows, head: HeadOf<'_, Self>) -> Vec<f32> {
-        self.done(self.log_sum_exps(x, head))
+        self.expect_ok(self.log_sum_exps(x, head))
     }
     fn log_sum_exp_gradient(
         &self,
@@ -276,6 +281,6 @@ impl Backend for Candle {
         d: &[f32],
         dx: &mut DeviceRows,
     ) {
-        self.done(self.log_sum_exp_back(x, head, (log_sums, d), dx));
+        self.expect_ok(self.log_sum_exp_back(x, head, (log_sums, d), dx));
     }
 }

@@ -1,17 +1,18 @@
-//! Frozen matrices on a device, in their file's format (those stored in blocks unpacked to single precision), and their products,
-//! in single precision.
+//! Frozen matrices on a device, in their file's format (block formats dequantised to single precision), and their products in
+//! single precision.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Candle, DeviceRows};
 use crate::backend::{Backend as _, Token};
+use crate::dtype::Dtype;
 use crate::rows::RowBlock;
-use crate::weights::{Dtype, Weights};
+use crate::weights::Weights;
 
 /// A frozen matrix `[rows, cols]`.
 #[derive(Debug)]
 pub struct DeviceMatrix {
-    /// Its blocks, those of one format joined.
+    /// Its blocks; neighbours of the same format are concatenated.
     parts: Vec<Tensor>,
     rows: usize,
     cols: usize,
@@ -31,17 +32,17 @@ impl DeviceMatrix {
         self.rows
     }
 
-    /// Pieces of at most `most` rows, from the first to the last: each widened when its turn comes.
-    pub(super) fn pieces(&self, most: usize) -> impl Iterator<Item = Result<Tensor>> {
+    /// Pieces of at most `max_rows` rows, in order, each widened when it is reached.
+    pub(super) fn pieces(&self, max_rows: usize) -> impl Iterator<Item = Result<Tensor>> {
         self.parts.iter().flat_map(move |part| {
             let n = part.dims()[0];
             (0..n)
-                .step_by(most)
-                .map(move |start| part.narrow(0, start, most.min(n - start))?.to_dtype(DType::F32))
+                .step_by(max_rows)
+                .map(move |start| part.narrow(0, start, max_rows.min(n - start))?.to_dtype(DType::F32))
         })
     }
 
-    /// The rows of these entries, `[tokens.len(), cols]`, which must not be none.
+    /// The rows of these entries, `[tokens.len(), cols]`. There must be at least one.
     pub(super) fn entries(&self, candle: &Candle, tokens: impl Iterator<Item = Token>) -> Result<Tensor> {
         let tokens: Vec<usize> = tokens.map(|token| token as usize).collect();
         assert!(tokens.iter().all(|&token| token < self.rows), "a token is not below {}", self.rows);
@@ -67,7 +68,7 @@ fn part(blocks: &[Weights], cols: usize, device: &Device) -> Result<Tensor> {
         _ => DType::F32,
     };
     match blocks {
-        [block] => Tensor::from_raw_buffer(&block.packed(), dtype, &[rows, cols], device),
+        [block] => Tensor::from_raw_buffer(&block.to_row_major(), dtype, &[rows, cols], device),
         _ => {
             let bytes: Vec<u8> = blocks.iter().map(Weights::packed).collect::<Vec<_>>().concat();
             Tensor::from_raw_buffer(&bytes, dtype, &[rows, cols], device)
@@ -83,12 +84,12 @@ impl Candle {
         DeviceRows::of(table.entries(self, tokens.iter().copied())?)
     }
 
-    /// Rows of a matrix of which a widened copy, where one is needed, fits the room.
+    /// Rows of a matrix whose widened copy, if one is needed, is within the scratch limit.
     pub(super) fn piece(&self, matrix: &DeviceMatrix) -> usize {
         if matrix.parts.iter().all(|part| part.dtype() == DType::F32) {
             matrix.rows.max(1)
         } else {
-            (self.room / matrix.cols.max(1)).max(1)
+            (self.scratch_limit / matrix.cols.max(1)).max(1)
         }
     }
 

@@ -1,14 +1,14 @@
-//! Blocks of rows on a device, and what moves and adds them.
+//! Blocks of rows on a device, and operations that move and add them.
 
 use candle_core::{Device, Result, Tensor};
 
 use super::Candle;
 use crate::rows::RowBlock;
 
-/// A block of rows `[N, W]` in single precision. Tensors never change: an operation in place puts another in their place.
+/// A block of rows `[N, W]` in single precision. Tensors are immutable: an operation in place replaces them.
 #[derive(Clone, Debug)]
 pub struct DeviceRows {
-    /// `[N, W]`, contiguous; `None` where there are no rows, which devices do not like to be asked about.
+    /// `[N, W]`, contiguous; `None` if there are no rows, which devices don't support.
     tensor: Option<Tensor>,
     width: usize,
 }
@@ -66,7 +66,7 @@ impl DeviceRows {
 
 impl Candle {
     pub(super) fn selected(&self, x: &DeviceRows, indices: &[usize]) -> Result<DeviceRows> {
-        assert!(indices.iter().all(|&i| i < x.n_rows()), "a row that is not there is selected");
+        assert!(indices.iter().all(|&i| i < x.n_rows()), "a selected row does not exist");
         match x.tensor() {
             Some(tensor) if !indices.is_empty() => {
                 DeviceRows::of(tensor.index_select(&self.indices(indices.iter().copied())?, 0)?)
@@ -75,7 +75,7 @@ impl Candle {
         }
     }
 
-    /// By a selection from the rows of both: no device writes a tensor's rows in an order that can be relied on.
+    /// Selects from the rows of both: devices write a tensor's rows in no defined order.
     pub(super) fn assigned(
         &self,
         into: &mut DeviceRows,
@@ -114,5 +114,5 @@ fn check_moved(into: &DeviceRows, indices: &[usize], source: &DeviceRows) {
         (source.n_rows(), source.width()),
         "moved rows differ in shape"
     );
-    assert!(indices.iter().all(|&i| i < into.n_rows()), "a row moves to where none is");
+    assert!(indices.iter().all(|&i| i < into.n_rows()), "a target row does not exist");
 }

@@ -1,4 +1,4 @@
-//! Norms, rotations and activations: elementwise operations, each row for itself.
+//! Norms, rotary positions and activations: elementwise operations on each row.
 
 use candle_core::{Device, Result, Tensor};
 
@@ -7,7 +7,7 @@ use crate::backend::{Activation, Direction, Function, Norm, NormKind, Pairing, R
 use crate::functions::{GELU_CUBIC, SQRT_2_OVER_PI};
 use crate::rows::RowBlock;
 
-/// (x − mean, what that is multiplied by `[N, 1]`).
+/// (x − mean, 1 / standard deviation `[N, 1]`).
 fn statistics(x: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)> {
     let (centred, eps) = match kind {
         NormKind::Rms { eps } => (x.clone(), eps),
@@ -53,7 +53,7 @@ fn heads(x: &Tensor, n_heads: usize, width: usize) -> Result<Tensor> {
     x.narrow(1, 0, n_heads * width)?.contiguous()?.reshape((n * n_heads, width))
 }
 
-/// Such rows in the place of a row's first heads.
+/// Puts such rows in the place of a row's first heads.
 fn in_place(rows: Tensor, x: &Tensor, end: usize) -> Result<DeviceRows> {
     let width = x.dims()[1];
     let rows = rows.reshape((x.dims()[0], end))?;
@@ -138,7 +138,7 @@ pub(super) fn rotate(
     let heads = tensor.narrow(1, 0, rotated)?.contiguous()?.reshape((n, n_heads, head_width))?;
     let (a, b) = match angles.pairing {
         Pairing::Halves => (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?),
-        Pairing::Neighbours => {
+        Pairing::Interleaved => {
             let pairs = heads.narrow(2, 0, 2 * half)?.reshape((n, n_heads, half, 2))?;
             let member = |i: usize| pairs.narrow(3, i, 1)?.squeeze(3)?.contiguous();
             (member(0)?, member(1)?)
@@ -152,7 +152,7 @@ pub(super) fn rotate(
     };
     let mut parts = match angles.pairing {
         Pairing::Halves => vec![a, b],
-        Pairing::Neighbours => vec![Tensor::stack(&[a, b], 3)?.reshape((n, n_heads, 2 * half))?],
+        Pairing::Interleaved => vec![Tensor::stack(&[a, b], 3)?.reshape((n, n_heads, 2 * half))?],
     };
     if 2 * half < head_width {
         parts.push(heads.narrow(2, 2 * half, head_width - 2 * half)?);
@@ -184,11 +184,11 @@ pub(super) fn activate_gradient(
     let (Some(tensor), Some(dy)) = (x.tensor(), dy.tensor()) else { return Ok(x.clone()) };
     DeviceRows::of(if activation.gated {
         let (gate, up) = halves(tensor, x.width() / 2)?;
-        let d_gate = dy.mul(&up)?.mul(&slope(activation.function, &gate)?)?;
+        let d_gate = dy.mul(&up)?.mul(&derivative(activation.function, &gate)?)?;
         let d_up = dy.mul(&value(activation.function, &gate)?)?;
         Tensor::cat(&[d_gate, d_up], 1)?
     } else {
-        dy.mul(&slope(activation.function, tensor)?)?
+        dy.mul(&derivative(activation.function, tensor)?)?
     })
 }
 
@@ -206,7 +206,7 @@ fn value(function: Function, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn slope(function: Function, x: &Tensor) -> Result<Tensor> {
+fn derivative(function: Function, x: &Tensor) -> Result<Tensor> {
     match function {
         Function::Silu => {
             let s = sigmoid(x)?;

@@ -1,7 +1,7 @@
 //! Instruction sets by name, and code paths: the proof that this processor has one.
 //!
-//! Everything that asks the processor or the environment is here. Code that needs an instruction set asks for a [`CodePath`],
-//! and only detection creates one.
+//! Everything that queries the processor or the environment is here. Code that needs an instruction set takes a
+//! [`CodePath`], and only detection creates one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +9,21 @@ use std::str::FromStr;
 /// The environment variable that limits which instructions are used.
 pub const CODE_PATH_VARIABLE: &str = "FOREWORD_CODE_PATH";
 
-/// The name of a set of processor instructions that the kernels are compiled for. It says nothing about this processor:
+/// The name of a set of processor instructions that kernels are compiled for. It says nothing about this processor;
 /// [`InstructionSet::detect`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
     /// x86-64 with AMX-BF16 and all of [`InstructionSet::Avx512Bf16`]: tile registers that multiply bf16.
     Amx,
-    /// x86-64 with AVX512-BF16 and AVX512-VL beside [`InstructionSet::Avx512`]: products of pairs of bf16 numbers.
+    /// x86-64 with AVX512-BF16, AVX512-VL and all of [`InstructionSet::Avx512`]: products of pairs of bf16 numbers.
     Avx512Bf16,
-    /// x86-64 with AVX-512F beside [`InstructionSet::Avx2`]: 512-bit lanes, fused multiply-add.
+    /// x86-64 with AVX-512F and all of [`InstructionSet::Avx2`]: 512-bit lanes, fused multiply-add.
     Avx512,
     /// x86-64 with AVX2, FMA and F16C: 256-bit lanes, fused multiply-add.
     Avx2,
     /// aarch64 with NEON: 128-bit lanes, fused multiply-add.
     Neon,
-    /// Whatever the target guarantees (SSE2 on x86-64), as the compiler makes use of it.
+    /// What the target guarantees (SSE2 on x86-64), as the compiler uses it.
     Portable,
 }
 
@@ -32,7 +32,7 @@ impl InstructionSet {
     pub const ALL: [Self; 6] =
         [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
-    /// Its name, as `FOREWORD_CODE_PATH` takes it.
+    /// Its name in `FOREWORD_CODE_PATH`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +42,18 @@ impl InstructionSet {
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
             Self::Portable => "portable",
+        }
+    }
+
+    /// Whether a processor that has it also has all instructions of `other`.
+    #[inline(always)]
+    pub(super) fn includes(self, other: Self) -> bool {
+        match other {
+            Self::Portable => true,
+            Self::Avx2 => matches!(self, Self::Amx | Self::Avx512Bf16 | Self::Avx512 | Self::Avx2),
+            Self::Avx512 => matches!(self, Self::Amx | Self::Avx512Bf16 | Self::Avx512),
+            Self::Avx512Bf16 => matches!(self, Self::Amx | Self::Avx512Bf16),
+            Self::Amx | Self::Neon => self == other,
         }
     }
 
@@ -97,7 +109,7 @@ impl FromStr for InstructionSet {
 pub struct CodePath(InstructionSet);
 
 impl CodePath {
-    /// The path that every processor has.
+    /// The path of every processor.
     pub const PORTABLE: Self = Self(InstructionSet::Portable);
 
     /// Every path of this processor, fastest first.
@@ -134,8 +146,8 @@ impl CodePath {
         self.0
     }
 
-    /// The instructions with which this path multiplies bf16 faster than single precision: `AMX`, `AVX-512 BF16`, or none. Intel's
-    /// `vdpbf16ps` takes as long as two multiply-adds.
+    /// The instructions that make products in bf16 faster than in single precision on this path: `AMX`, `AVX-512 BF16`, or
+    /// none. Intel's `vdpbf16ps` takes as long as two multiply-adds.
     #[must_use]
     pub fn fast_bf16(self) -> Option<&'static str> {
         match self.0 {
@@ -182,7 +194,7 @@ impl fmt::Display for CodePathError {
 
 impl std::error::Error for CodePathError {}
 
-/// The tile registers are asked for on Linux only.
+/// Only on Linux is permission for the tile registers requested.
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
 mod amx {
     pub(super) fn is_available() -> bool {
@@ -196,17 +208,18 @@ mod amx {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
     use std::sync::OnceLock;
 
-    /// Whether this processor has tile registers that multiply bf16, and the system lets us use them; asks it the first time.
+    /// Whether this processor has tile registers that multiply bf16, and the system permits their use. The first call asks
+    /// the system.
     pub(super) fn is_available() -> bool {
         static AVAILABLE: OnceLock<bool> = OnceLock::new();
         *AVAILABLE.get_or_init(|| has_instructions() && is_permitted())
     }
 
-    /// Tiles and their products of bf16, and that the system saves both parts of their state (bits 17 and 18 of XCR0).
+    /// Tiles, products of bf16, and that the system saves both parts of the tile state (bits 17 and 18 of XCR0).
     fn has_instructions() -> bool {
         #[target_feature(enable = "xsave")]
         fn saved() -> u64 {
-            // SAFETY: the system has enabled the instruction (OSXSAVE, asked below).
+            // SAFETY: the system has enabled the instruction (OSXSAVE, checked below).
             unsafe { _xgetbv(0) }
         }
         let (tiles, bf16, osxsave) = (1 << 24, 1 << 22, 1 << 27);
@@ -217,7 +230,7 @@ mod amx {
             && unsafe { saved() } >> 17 & 3 == 3
     }
 
-    /// Asks for the state of tiles, which Linux gives to a process on request only.
+    /// Requests the tile state, which Linux gives to a process only on request.
     fn is_permitted() -> bool {
         const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
         const XFEATURE_XTILEDATA: libc::c_long = 18;

@@ -1,22 +1,43 @@
-//! Matrix products with a frozen matrix, both ways: outputs x Wᵀ and input gradients dy W; in single precision or in bf16.
+//! Matrix products with a frozen matrix in both directions: outputs x Wᵀ and input gradients dy W, in single precision or in
+//! bf16.
 //!
-//! The frozen matrix stays in its file's format, blocks included. A panel of it, a few tiles of `NR` columns of the product and `KC` terms
-//! each, is widened into a buffer of the thread, and all rows of the other side are multiplied by it. Every number of the
-//! product is one chain of multiply-adds in the order of the terms, so it depends neither on the other rows nor on the
-//! threads.
+//! The frozen matrix stays in its file's format and order, blocks included, so no second copy of the model exists. As in
+//! BLIS, a *panel* of it, a few tiles of `NR` columns and `KC` k each, is packed into a buffer of the thread, widened, and
+//! the *microkernel* multiplies it with all rows of the left-hand side, `MR` at a time; packing takes 2 % of a training step.
+//! The next panel is prefetched meanwhile. Sums start in registers, from zero, the bias or the output.
+//!
+//! Every number of a product is one chain of multiply-adds in the order of k, so its bits depend neither on the other rows nor
+//! on the threads. With AMX, each tile's sums are chains of their own.
+//!
+//! | file | |
+//! |---|---|
+//! | `kernel` | the table of microkernels |
+//! | `f32`, `bf16`, `amx`, `neon` | the microkernels |
+//! | `pack`, `bf16`, `transpose` | packing |
+//! | `small_m`, `simd8`, `x86`, `neon` | products of few rows, and the vectors they use |
+//! | `partition`, `prefetch` | threads and caches |
+//! | `types`, `pair`, `matrix` | what all of them share |
 
 mod amx;
-mod eight;
-mod few;
-pub(super) mod fill;
+mod bf16;
+mod f32;
+mod kernel;
 mod matrix;
-mod microkernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-pub(super) mod pairs;
-mod registers;
-mod shares;
-mod unpacked;
+mod pack;
+mod pair;
+mod partition;
+mod prefetch;
+mod simd8;
+mod small_m;
+#[cfg(test)]
+mod tests;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod transpose;
+mod types;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -25,82 +46,28 @@ use rayon::prelude::*;
 
 use super::code_path::CodePath;
 use crate::rows::{RowBlock, Rows};
+pub(super) use bf16::round as round_to_bf16;
+pub(super) use kernel::Kernel;
 pub(super) use matrix::FrozenMatrix;
-use microkernel::Microkernel;
-use registers::{Block, block};
-use shares::{Part, Shares};
+use matrix::Rhs;
+pub(super) use pack::Panel;
+use partition::{Part, Partition};
+use prefetch::NextPanel;
+use types::{CACHE_LINE, KC, MR_MAX, NR_MAX, Output, RegisterBlock, SMALL_M, SMALL_M_TILES, SmallProduct};
+pub(super) use types::{Init, Lhs};
 
-/// Numbers of a cache line.
-const LINE: usize = 16;
-/// Terms of a tile: a panel takes 128 KiB (256 KiB with 32 columns), a share of the second-level cache.
-const KC: usize = 512;
-/// Tiles of a panel: neighbours in a frozen row, so that reading them uses whole cache lines, and rows of the other side
+/// Tiles of a panel: neighbours in a stored row, so that reading them uses whole cache lines, and rows of the left-hand side
 /// that are in the first-level cache meet all of them.
-const PANEL: usize = 4;
-/// Tiles of a panel of few rows, at most.
-const PANEL_FEW_ROWS: usize = 64;
-/// The same where they are brought into tile registers by way of a panel.
-const PANEL_FEW_TILES: usize = 16;
-/// Of a product of few rows that has no code of its own: a tile stays in the first-level cache after it was widened.
-const KC_FEW_ROWS: usize = 128;
-/// Panels that each thread gets at least, where there are as many.
-const SHARES: usize = 4;
-/// Columns of the widest tile in single precision; in bf16 they may be twice as many, with half as many units and rows.
-const NR_MAX: usize = 32;
-/// Rows of the largest register block.
-const MR_MAX: usize = 32;
-
-/// The right-hand side of a product: what its lines are.
-#[derive(Clone, Copy)]
-enum Side<'a> {
-    /// Columns of the product.
-    Columns(&'a FrozenMatrix),
-    /// Terms of its sums.
-    Terms(&'a FrozenMatrix),
-}
-
-impl<'a> Side<'a> {
-    fn matrix(self) -> &'a FrozenMatrix {
-        let (Self::Columns(matrix) | Self::Terms(matrix)) = self;
-        matrix
-    }
-
-    /// Fills a panel: tiles `[units, width]`, one after another, of the columns `cols`; missing columns are zero.
-    fn fill(
-        self,
-        kernel: Microkernel,
-        cols: Range<usize>,
-        terms: Range<usize>,
-        width: usize,
-        panel: &mut [f32],
-    ) {
-        let path = kernel.path;
-        match self {
-            _ if kernel.unit_terms() == 2 => pairs::fill(path, self, cols, terms, width, panel),
-            Self::Terms(matrix) => fill::straight(matrix, cols, terms, width, panel),
-            Self::Columns(matrix) => {
-                let starts = cols.clone().step_by(width);
-                for (start, tile) in starts.zip(panel.chunks_exact_mut(terms.len() * width)) {
-                    let cols = start..(start + width).min(cols.end);
-                    if cols.len() < width {
-                        tile.fill(0.0);
-                    }
-                    fill::transposed(path, matrix, cols, terms.clone(), width, tile);
-                }
-            }
-        }
-    }
-}
-
-/// The left-hand side: `rows` rows of `stride` numbers.
-#[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-}
+const PANEL_TILES: usize = 4;
+/// The same for few rows with a plain right-hand side that is packed for tile registers.
+const SMALL_M_PACKED_TILES: usize = 16;
+/// Depth of a panel for few rows without a kernel of their own: a tile stays in the first-level cache after packing.
+const SMALL_M_KC: usize = 128;
+/// Panels per thread, at least, if there are as many.
+const PANELS_PER_THREAD: usize = 4;
 
 /// x Wᵀ + b, `[N, in]` by `[out, in]`, on the threads of the current pool.
-pub(super) fn outputs(
+pub(super) fn linear(
     path: CodePath,
     x: &Rows<f32>,
     weight: &FrozenMatrix,
@@ -108,373 +75,245 @@ pub(super) fn outputs(
 ) -> Rows<f32> {
     assert_eq!(x.width(), weight.cols(), "linear: shapes");
     assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "linear: bias");
-    let start = bias.map_or(Start::Zero, Start::Row);
-    product(Microkernel::of(path, weight), x, weight.outputs(), weight.rows(), start)
+    let init = bias.map_or(Init::Zero, Init::Row);
+    product(Kernel::of(path, weight), x, weight.forward(), weight.rows(), init)
 }
 
 /// dx + dy W, `[N, out]` by `[out, in]`, on the threads of the current pool.
-pub(super) fn input_gradient(
+pub(super) fn linear_gradient(
     path: CodePath,
     dy: &Rows<f32>,
     weight: &FrozenMatrix,
     dx: Option<Rows<f32>>,
 ) -> Rows<f32> {
     assert_eq!(dy.width(), weight.rows(), "linear gradient: shapes");
-    let kernel = Microkernel::of(path, weight);
-    let Some(mut dx) = dx else { return product(kernel, dy, weight.inputs(), weight.cols(), Start::Zero) };
+    let kernel = Kernel::of(path, weight);
+    let Some(mut dx) = dx else { return product(kernel, dy, weight.backward(), weight.cols(), Init::Zero) };
     assert_eq!((dx.n_rows(), dx.width()), (dy.n_rows(), weight.cols()), "linear gradient: shapes");
-    let left = Left { values: dy.values(), stride: dy.width() };
+    let lhs = Lhs { values: dy.values(), stride: dy.width() };
     let stride = dx.width();
-    let to = Target::of(dx.values_mut(), stride, 0);
-    parallel(kernel, left, dy.width(), weight.inputs(), Start::Add, to);
+    let output = Output::of(dx.values_mut(), stride, 0);
+    multiply_parallel(kernel, lhs, dy.width(), weight.backward(), Init::Accumulate, output);
     dx
 }
 
-/// start + left · side, `[N, width]`.
+/// init + lhs · rhs, `[N, width]`.
 #[allow(unsafe_code)]
-fn product(
-    kernel: Microkernel,
-    left: &Rows<f32>,
-    side: Side<'_>,
-    width: usize,
-    start: Start<'_>,
-) -> Rows<f32> {
-    assert!(!matches!(start, Start::Add), "nothing to add to");
-    let n = left.n_rows() * width;
+fn product(kernel: Kernel, lhs: &Rows<f32>, rhs: Rhs<'_>, width: usize, init: Init<'_>) -> Rows<f32> {
+    assert!(!matches!(init, Init::Accumulate), "nothing to add to");
+    let n = lhs.n_rows() * width;
     let mut values = Vec::with_capacity(n);
-    let to = Target { first: values.as_mut_ptr(), stride: width, n_rows: left.n_rows() };
-    let terms = left.width();
-    parallel(kernel, Left { values: left.values(), stride: terms }, terms, side, start, to);
-    // SAFETY: there is room for them, and `parallel` wrote every number.
+    let output = Output { first: values.as_mut_ptr(), stride: width, n_rows: lhs.n_rows() };
+    let k = lhs.width();
+    multiply_parallel(kernel, Lhs { values: lhs.values(), stride: k }, k, rhs, init, output);
+    // SAFETY: there is room for them, and `multiply_parallel` wrote every number.
     unsafe { values.set_len(n) };
     Rows::new(values, width)
 }
 
 /// `to[N, cols] = x[N, in] W[cols]ᵀ`, on this thread.
-pub(super) fn some_outputs(
+pub(super) fn linear_part(
     path: CodePath,
-    x: Left<'_>,
+    x: Lhs<'_>,
     weight: &FrozenMatrix,
     cols: Range<usize>,
     to: &mut [f32],
 ) {
     let stride = cols.len();
-    let (target, kernel) = (Target::of(to, stride, 0), Microkernel::of(path, weight));
-    kernel.with_units(x, target.n_rows, weight.cols(), |x| {
-        for panel in panels(stride, kernel.tile_width(), PANEL) {
-            let of_matrix = cols.start + panel.start..cols.start + panel.end;
-            let to = target.offset(panel.start);
-            columns(kernel, x, 0..weight.cols(), weight.outputs(), of_matrix, Start::Zero, to);
+    let (output, kernel) = (Output::of(to, stride, 0), Kernel::of(path, weight));
+    kernel.with_packed_lhs(x, output.n_rows, weight.cols(), |x| {
+        for panel in panels(stride, kernel.nr()) {
+            let cols = cols.start + panel.start..cols.start + panel.end;
+            let output = output.offset(panel.start);
+            multiply_columns(kernel, x, 0..weight.cols(), weight.forward(), cols, Init::Zero, output);
         }
     });
 }
 
 /// `to[N, in] += dy[N, rows.len()] W[rows]`, on this thread.
-pub(super) fn some_input_gradient(
+pub(super) fn linear_gradient_part(
     path: CodePath,
-    dy: Left<'_>,
+    dy: Lhs<'_>,
     weight: &FrozenMatrix,
     rows: Range<usize>,
     to: &mut [f32],
 ) {
     let stride = weight.cols();
-    let (target, kernel) = (Target::of(to, stride, 0), Microkernel::of(path, weight));
-    kernel.with_units(dy, target.n_rows, rows.len(), |dy| {
-        for panel in panels(stride, kernel.tile_width(), PANEL) {
-            let to = target.offset(panel.start);
-            columns(kernel, dy, rows.clone(), weight.inputs(), panel, Start::Add, to);
+    let (output, kernel) = (Output::of(to, stride, 0), Kernel::of(path, weight));
+    kernel.with_packed_lhs(dy, output.n_rows, rows.len(), |dy| {
+        for panel in panels(stride, kernel.nr()) {
+            let output = output.offset(panel.start);
+            multiply_columns(kernel, dy, rows.clone(), weight.backward(), panel, Init::Accumulate, output);
         }
     });
 }
 
-/// `to[N, n_cols] = start + left[N, terms] · panel` on this thread, where the product's columns are those from `col` on of rows of
-/// `stride` numbers, `to`. The panel is one of [`fill`]'s.
-pub(super) fn multiply(
-    path: CodePath,
-    left: Left<'_>,
-    terms: Range<usize>,
-    (panel, n_cols): (&[f32], usize),
-    start: Start<'_>,
+/// `to[N, cols] = init + lhs[N, k] · panel`, on this thread. The columns are those from `col` on of rows of `stride` numbers,
+/// `to`.
+pub(super) fn multiply_panel(
+    kernel: Kernel,
+    lhs: Lhs<'_>,
+    k: Range<usize>,
+    panel: &Panel,
+    init: Init<'_>,
     (to, stride, col): (&mut [f32], usize, usize),
 ) {
-    if n_cols > 0 && !to.is_empty() {
+    let Panel { values, n_cols } = panel;
+    if *n_cols > 0 && !to.is_empty() {
         assert!(col + n_cols <= stride, "columns beyond a row");
-        row_blocks(
-            Microkernel::single(path),
-            left,
-            terms,
-            (panel, n_cols),
-            start,
-            Target::of(to, stride, col),
-            &Ahead::NOTHING,
-        );
+        let output = Output::of(to, stride, col);
+        macro_kernel(kernel, lhs, k, (values, *n_cols), init, output, &NextPanel::NONE);
     }
 }
 
-/// `n` columns in panels of `tiles` tiles.
-fn panels(n: usize, width: usize, tiles: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = width * tiles;
+/// `n` columns in panels.
+fn panels(n: usize, nr: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = nr * PANEL_TILES;
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
-/// What the sums of a product, or of some of its columns, start from.
-#[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
-    /// What is there.
-    Add,
-    /// Nothing.
-    Zero,
-    /// The same row for all.
-    Row(&'a [f32]),
-}
-
-impl Start<'_> {
-    /// Of some of the columns.
-    fn of(self, cols: Range<usize>) -> Self {
-        match self {
-            Self::Row(row) => Self::Row(&row[cols]),
-            other => other,
-        }
-    }
-
-    /// Writes it to the first `n_cols` columns of a target.
-    #[allow(unsafe_code)]
-    fn write(self, n_cols: usize, to: Target) {
-        for row in 0..to.n_rows {
-            // SAFETY: rows of a target have all columns of a part of it; those belong to one thread.
-            unsafe {
-                let first = to.first.add(row * to.stride);
-                match self {
-                    Self::Add => return,
-                    Self::Zero => first.write_bytes(0, n_cols),
-                    Self::Row(row) => first.copy_from_nonoverlapping(row[..n_cols].as_ptr(), n_cols),
-                }
-            }
-        }
-    }
-}
-
-/// `to[N, stride] = start + left[N, terms] · tiles`, shared among threads.
-fn parallel(kernel: Microkernel, left: Left<'_>, terms: usize, side: Side<'_>, start: Start<'_>, to: Target) {
-    if to.n_rows == 0 {
+/// `output[N, stride] = init + lhs[N, k] · rhs`, divided among threads.
+fn multiply_parallel(kernel: Kernel, lhs: Lhs<'_>, k: usize, rhs: Rhs<'_>, init: Init<'_>, output: Output) {
+    if output.n_rows == 0 {
         return;
     }
     let n_threads = rayon::current_num_threads();
-    // Enough panels for every thread to have several, so that none waits for the last.
-    let (shares, widest) = match side {
-        Side::Terms(_) if kernel.has_tiles() && to.n_rows <= few::MAX_ROWS => (2, PANEL_FEW_TILES),
-        _ if !few::applies(kernel, side, to.n_rows) => (SHARES, PANEL),
-        Side::Columns(_) => (SHARES, PANEL_FEW_ROWS),
-        // A panel's pieces of the lines are what is read: the longer, the nearer to the memory's rate.
-        Side::Terms(_) => (1, PANEL_FEW_ROWS),
+    // Several panels for each thread, so that none waits long for the last.
+    let (per_thread, max_tiles) = match rhs {
+        Rhs::Plain(_) if kernel.has_tiles() && output.n_rows <= SMALL_M => (2, SMALL_M_PACKED_TILES),
+        _ if !kernel.has_small_m(rhs, output.n_rows) => (PANELS_PER_THREAD, PANEL_TILES),
+        Rhs::Transposed(_) => (PANELS_PER_THREAD, SMALL_M_TILES),
+        // A panel reads pieces of stored rows: the longer, the nearer to the memory's rate.
+        Rhs::Plain(_) => (1, SMALL_M_TILES),
     };
-    let (n_cols, n_rows, width, height) = (to.stride, to.n_rows, kernel.tile_width(), kernel.block_height());
-    let tiles = n_cols.div_ceil(width).div_ceil(shares * n_threads).clamp(1, widest);
-    let parts = Shares { n_cols, n_rows, width, height, tiles, n_threads }.parts();
-    let to = &Shared(to);
-    kernel.with_units(left, n_rows, terms, |left| {
+    let (n_cols, n_rows, nr, mr) = (output.stride, output.n_rows, kernel.nr(), kernel.mr());
+    let max_tiles = n_cols.div_ceil(nr).div_ceil(per_thread * n_threads).clamp(1, max_tiles);
+    let parts = Partition { n_cols, n_rows, nr, mr, max_tiles, n_threads }.parts();
+    let output = &Shared(output);
+    kernel.with_packed_lhs(lhs, n_rows, k, |lhs| {
         parts.par_iter().with_max_len(1).for_each(|Part { rows, cols }| {
-            let left = Left { values: &left.values[rows.start * left.stride..], stride: left.stride };
-            let to = to.0.rows(rows.clone()).offset(cols.start);
-            columns(kernel, left, 0..terms, side, cols.clone(), start.of(cols.clone()), to);
+            let lhs = Lhs { values: &lhs.values[rows.start * lhs.stride..], stride: lhs.stride };
+            let output = output.0.rows(rows.clone()).offset(cols.start);
+            multiply_columns(kernel, lhs, 0..k, rhs, cols.clone(), init.columns(cols.clone()), output);
         });
     });
 }
 
-/// Where a tile's columns of the product lie.
-#[derive(Clone, Copy)]
-struct Target {
-    first: *mut f32,
-    stride: usize,
-    n_rows: usize,
-}
-
-/// A target that several threads write to, each its own part.
-struct Shared(Target);
-// SAFETY: `parallel` hands every number to exactly one thread.
+/// An output that several threads write to, each its own part.
+struct Shared(Output);
+// SAFETY: `multiply_parallel` hands every number to exactly one thread.
 #[allow(unsafe_code)]
 unsafe impl Sync for Shared {}
 
-impl Target {
-    fn of(values: &mut [f32], stride: usize, col: usize) -> Self {
-        assert!(values.len().is_multiple_of(stride) && col < stride, "target out of shape");
-        Self { n_rows: values.len() / stride, first: values.as_mut_ptr(), stride }.offset(col)
-    }
-
-    fn rows(self, rows: Range<usize>) -> Self {
-        assert!(rows.end <= self.n_rows, "rows beyond a target");
-        Self { first: self.first.wrapping_add(rows.start * self.stride), n_rows: rows.len(), ..self }
-    }
-
-    fn offset(self, col: usize) -> Self {
-        Self { first: self.first.wrapping_add(col), ..self }
-    }
-}
-
 thread_local! {
-    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The columns `cols` of the product, which begin at `to`: their start and all terms.
-fn columns(
-    kernel: Microkernel,
-    left: Left<'_>,
-    terms: Range<usize>,
-    side: Side<'_>,
+/// The columns `cols` of a product, which begin at `output`: init and all of k.
+fn multiply_columns(
+    kernel: Kernel,
+    lhs: Lhs<'_>,
+    k: Range<usize>,
+    rhs: Rhs<'_>,
     cols: Range<usize>,
-    start: Start<'_>,
-    to: Target,
+    init: Init<'_>,
+    output: Output,
 ) {
-    let width = kernel.tile_width();
-    let n_tiles = cols.len().div_ceil(width);
-    let is_of_few = few::applies(kernel, side, to.n_rows);
-    // Else the first block of terms brings it along.
-    let is_written = is_of_few || terms.is_empty() || kernel.has_tiles();
-    if is_written {
-        start.write(cols.len(), to);
+    let n_tiles = cols.len().div_ceil(kernel.nr());
+    let has_small_m = kernel.has_small_m(rhs, output.n_rows);
+    // Otherwise the first block of k starts from it in registers.
+    let init_is_written = has_small_m || k.is_empty() || kernel.has_tiles();
+    if init_is_written {
+        init.write(cols.len(), output);
     }
-    if is_of_few {
-        return few::multiply(kernel, &few::Part { left, side, terms, cols }, to);
+    if has_small_m {
+        return kernel.run_small_m(&SmallProduct { lhs, rhs, k, cols }, output);
     }
-    let depth = if to.n_rows <= few::MAX_ROWS { KC_FEW_ROWS } else { KC };
-    BUFFER.with_borrow_mut(|buffer| {
-        buffer.resize(PANEL * KC * NR_MAX + LINE, 0.0);
-        let first = buffer.as_ptr().align_offset(LINE * size_of::<f32>());
-        let buffer = &mut buffer[first..];
-        for first in terms.clone().step_by(depth) {
-            let start = if is_written || first > terms.start { Start::Add } else { start };
-            let block = first..(first + depth).min(terms.end);
-            let n_units = kernel.n_units(block.len());
-            let panel = &mut buffer[..n_tiles * n_units * width];
-            side.fill(kernel, cols.clone(), block.clone(), width, panel);
-            let first = (block.start - terms.start) / kernel.unit_terms();
-            let next = block.end..(block.end + depth).min(terms.end);
-            let ahead = if to.n_rows <= few::MAX_ROWS {
-                // Not enough to do meanwhile.
-                Ahead::NOTHING
+    let depth = if output.n_rows <= SMALL_M { SMALL_M_KC } else { KC };
+    PANEL.with_borrow_mut(|buffer| {
+        buffer.resize(PANEL_TILES * KC * NR_MAX + CACHE_LINE, 0.0);
+        let aligned = buffer.as_ptr().align_offset(CACHE_LINE * size_of::<f32>());
+        let buffer = &mut buffer[aligned..];
+        for first in k.clone().step_by(depth) {
+            let init = if init_is_written || first > k.start { Init::Accumulate } else { init };
+            let block = first..(first + depth).min(k.end);
+            let packed_k = kernel.packed_k(block.len());
+            let panel = &mut buffer[..n_tiles * packed_k * kernel.nr()];
+            kernel.pack_rhs(rhs, cols.clone(), block.clone(), panel);
+            let first = (block.start - k.start) / kernel.k_per_element();
+            let next = block.end..(block.end + depth).min(k.end);
+            let next = if output.n_rows <= SMALL_M {
+                // Too little work to hide it.
+                NextPanel::NONE
             } else if next.is_empty() {
                 // The panel that this thread is likely to take next.
-                Ahead::of(
-                    side,
-                    cols.end..cols.end + cols.len(),
-                    terms.start..(terms.start + depth).min(terms.end),
-                )
+                let cols = cols.end..cols.end + cols.len();
+                NextPanel::of(rhs, cols, k.start..(k.start + depth).min(k.end))
             } else {
-                Ahead::of(side, cols.clone(), next)
+                NextPanel::of(rhs, cols.clone(), next)
             };
-            row_blocks(kernel, left, first..first + n_units, (panel, cols.len()), start, to, &ahead);
+            macro_kernel(kernel, lhs, first..first + packed_k, (panel, cols.len()), init, output, &next);
         }
     });
 }
 
-/// The part of a frozen matrix that comes after a panel, which is brought nearer while that is multiplied.
-struct Ahead<'a> {
-    matrix: Option<&'a FrozenMatrix>,
-    lines: Range<usize>,
-    numbers: Range<usize>,
-}
+/// What sums start from that start from zero.
+static ZEROS: [f32; 2 * NR_MAX] = [0.0; 2 * NR_MAX];
 
-impl<'a> Ahead<'a> {
-    const NOTHING: Self = Self { matrix: None, lines: 0..0, numbers: 0..0 };
-
-    /// Of columns that may be beyond the matrix.
-    fn of(side: Side<'a>, cols: Range<usize>, terms: Range<usize>) -> Self {
-        let matrix = side.matrix();
-        let n_numbers = if matrix.turned { matrix.rows() } else { matrix.cols() };
-        let (lines, numbers) = match side {
-            Side::Columns(_) => (cols, terms),
-            Side::Terms(_) => (terms, cols),
-        };
-        let within = |range: Range<usize>, n: usize| range.start.min(n)..range.end.min(n);
-        Self {
-            matrix: Some(matrix),
-            lines: within(lines, matrix.n_lines()),
-            numbers: within(numbers, n_numbers),
-        }
-    }
-
-    /// Asks for the share that goes with these of `n` rows.
-    fn fetch(&self, rows: Range<usize>, n: usize) {
-        let Some(matrix) = self.matrix else { return };
-        let share = |row: usize| self.lines.start + self.lines.len() * row / n;
-        for line in share(rows.start)..share(rows.end) {
-            let (dtype, bytes) = matrix.line(line);
-            let (numbers, size) = dtype.block();
-            let piece = self.numbers.start / numbers * size..self.numbers.end.div_ceil(numbers) * size;
-            fill::fetch(&bytes[piece]);
-        }
-    }
-}
-
-/// What sums start from that start from nothing.
-static NOTHING: [f32; 2 * NR_MAX] = [0.0; 2 * NR_MAX];
-
-/// A panel's columns: their start and the units `terms` of every row.
+/// All rows by a packed panel, from init: the packed elements `k` of every row.
 #[allow(unsafe_code)]
-fn row_blocks(
-    kernel: Microkernel,
-    left: Left<'_>,
-    terms: Range<usize>,
+fn macro_kernel(
+    kernel: Kernel,
+    lhs: Lhs<'_>,
+    k: Range<usize>,
     (panel, n_cols): (&[f32], usize),
-    start: Start<'_>,
-    to: Target,
-    ahead: &Ahead<'_>,
+    init: Init<'_>,
+    output: Output,
+    next: &NextPanel<'_>,
 ) {
-    let (width, height) = (kernel.tile_width(), kernel.block_height());
-    let rows_together = kernel.layout(left.stride).rows;
+    let (nr, mr) = (kernel.nr(), kernel.mr());
+    let group = kernel.lhs_layout(lhs.stride).rows;
     assert!(
-        left.values.len() >= to.n_rows.next_multiple_of(rows_together) * left.stride
-            && terms.end <= left.stride
-            && height.is_multiple_of(rows_together),
+        lhs.values.len() >= output.n_rows.next_multiple_of(group) * lhs.stride
+            && k.end <= lhs.stride
+            && mr.is_multiple_of(group),
         "left-hand side too small"
     );
-    assert!(panel.len() == terms.len() * n_cols.next_multiple_of(width), "panel out of shape");
-    assert!(!matches!(start, Start::Row(row) if row.len() < n_cols), "start too short");
-    assert!(matches!(start, Start::Add) || !kernel.has_tiles(), "tiles add to what is there");
+    assert!(panel.len() == k.len() * n_cols.next_multiple_of(nr), "panel out of shape");
+    assert!(!matches!(init, Init::Row(row) if row.len() < n_cols), "init too short");
+    assert!(matches!(init, Init::Accumulate) || !kernel.has_tiles(), "tiles add to the output");
     let mut edge = [0.0f32; MR_MAX * NR_MAX];
-    let mut registers = amx::Registers::new(kernel.path);
-    for first in (0..to.n_rows).step_by(height) {
-        let n = height.min(to.n_rows - first);
-        ahead.fetch(first..first + n, to.n_rows);
-        for (tile, b) in panel.chunks_exact(terms.len() * width).enumerate() {
-            let col = tile * width;
-            let n_cols = (n_cols - col).min(width);
-            // SAFETY: rows first..first + n of the left side and of the target exist (asserted above, and by `Target::of`);
-            // the target's columns of this tile belong to this call alone, and a start has as many (asserted above). At the
-            // right edge a full tile is computed in `edge`.
+    let mut tiles = amx::TileRegisters::default();
+    for first in (0..output.n_rows).step_by(mr) {
+        let n = mr.min(output.n_rows - first);
+        next.prefetch(first..first + n, output.n_rows);
+        for (tile, b) in panel.chunks_exact(k.len() * nr).enumerate() {
+            let col = tile * nr;
+            let n_cols = (n_cols - col).min(nr);
+            // SAFETY: rows first..first + n of both sides exist (asserted above, and by `Output::of`); the output's columns of
+            // this tile belong to this call alone, and a row of init has as many (asserted above). At the right edge a full
+            // tile is computed in `edge`.
             unsafe {
-                let a = left.values.as_ptr().add(first * left.stride + terms.start * rows_together);
-                let c = to.first.add(first * to.stride + col);
-                let (from, ldf) = match start {
-                    Start::Add => (c.cast_const(), to.stride),
-                    Start::Zero => (NOTHING.as_ptr(), 0),
-                    Start::Row(row) => (row.as_ptr().add(col), 0),
+                let a = lhs.values.as_ptr().add(first * lhs.stride + k.start * group);
+                let c = output.first.add(first * output.stride + col);
+                let (init, ldi) = match init {
+                    Init::Accumulate => (c.cast_const(), output.stride),
+                    Init::Zero => (ZEROS.as_ptr(), 0),
+                    Init::Row(row) => (row.as_ptr().add(col), 0),
                 };
-                let whole = Block {
-                    k: terms.len(),
-                    a,
-                    lda: left.stride,
-                    b: b.as_ptr(),
-                    from,
-                    ldf,
-                    c,
-                    ldc: to.stride,
-                };
-                if n_cols == width {
-                    block(kernel, &mut registers, n, whole);
+                let (lda, ldc) = (lhs.stride, output.stride);
+                let whole = RegisterBlock { k: k.len(), a, lda, b: b.as_ptr(), init, ldi, c, ldc };
+                if n_cols == nr {
+                    kernel.run(&mut tiles, n, whole);
                 } else {
                     let to = edge.as_mut_ptr();
                     for i in 0..n {
-                        from.add(i * ldf).copy_to_nonoverlapping(to.add(i * width), n_cols);
+                        init.add(i * ldi).copy_to_nonoverlapping(to.add(i * nr), n_cols);
                     }
-                    block(
-                        kernel,
-                        &mut registers,
-                        n,
-                        Block { from: to, ldf: width, c: to, ldc: width, ..whole },
-                    );
+                    let block = RegisterBlock { init: to, ldi: nr, c: to, ldc: nr, ..whole };
+                    kernel.run(&mut tiles, n, block);
                     for i in 0..n {
-                        to.add(i * width).copy_to_nonoverlapping(c.add(i * whole.ldc), n_cols);
+                        to.add(i * nr).copy_to_nonoverlapping(c.add(i * ldc), n_cols);
                     }
                 }
             }

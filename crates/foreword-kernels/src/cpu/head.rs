@@ -1,4 +1,4 @@
-//! The vocabulary at the end of a model: single logits, and the log-sum-exp over all of them, streamed.
+//! The output layer: single logits, and the log-sum-exp over the whole vocabulary, streamed.
 
 use std::ops::Range;
 
@@ -6,8 +6,7 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::code_path::CodePath;
-use super::gemm::pairs::rounded;
-use super::gemm::{FrozenMatrix, Left, some_input_gradient, some_outputs};
+use super::gemm::{FrozenMatrix, Lhs, linear_gradient_part, linear_part, round_to_bf16};
 use super::lanes::{axpy, dot, exp, per_path, sum};
 use crate::backend::{HeadOf, Token};
 use crate::rows::{RowBlock, Rows};
@@ -16,8 +15,8 @@ use crate::rows::{RowBlock, Rows};
 const CHUNK: usize = 512;
 /// Rows whose logits exist at a time.
 const ROWS: usize = 256;
-/// Strands in which the gradient is summed, each over its own part of the vocabulary, whatever the number of threads.
-const STRANDS: usize = 8;
+/// Partial sums of the gradient, each over its own part of the vocabulary, whatever the number of threads.
+const PARTIAL_SUMS: usize = 8;
 
 type Head<'a> = HeadOf<'a, Cpu>;
 
@@ -27,18 +26,18 @@ pub(super) fn logits_at(x: &Rows<f32>, head: Head<'_>, pairs: &[(usize, Token)])
     let mut rounded_row = vec![0.0; weight.cols()];
     let mut product = |row: usize, token: Token| {
         read_entry(weight, token, &mut entry);
-        if !weight.is_rounded() {
+        if !weight.computes_in_bf16() {
             return dot::<false>(x.row(row), &entry);
         }
-        // As in the log-sum-exp that this logit is held against.
+        // As in the log-sum-exp that this logit is compared with.
         for (to, &from) in rounded_row.iter_mut().zip(x.row(row)) {
-            *to = rounded(from);
+            *to = round_to_bf16(from);
         }
         dot::<false>(&rounded_row, &entry)
     };
     let logit = |&(row, token): &(usize, Token)| {
         let mut logit = [product(row, token)];
-        finish(head, token as usize, &mut logit);
+        apply_bias_and_cap(head, token as usize, &mut logit);
         logit[0]
     };
     pairs.iter().map(logit).collect()
@@ -54,12 +53,12 @@ pub(super) fn logits_at_gradient(
     let mut entry = vec![0.0; head.weight.cols()];
     for ((&(row, token), &logit), &d) in pairs.iter().zip(logits).zip(d) {
         read_entry(head.weight, token, &mut entry);
-        axpy::<false>(dx.row_mut(row), d * cap_slope(head.soft_cap, logit), &entry);
+        axpy::<false>(dx.row_mut(row), d * cap_derivative(head.soft_cap, logit), &entry);
     }
 }
 
-/// Products with the vocabulary's entries from `first` on become logits.
-fn finish(head: Head<'_>, first: usize, products: &mut [f32]) {
+/// Turns products with the vocabulary entries from `first` on into logits.
+fn apply_bias_and_cap(head: Head<'_>, first: usize, products: &mut [f32]) {
     if let Some(bias) = head.bias {
         products.iter_mut().zip(&bias[first..]).for_each(|(product, bias)| *product += bias);
     }
@@ -69,19 +68,19 @@ fn finish(head: Head<'_>, first: usize, products: &mut [f32]) {
     }
 }
 
-/// The slope of the cap where it gave `logit`.
-fn cap_slope(cap: Option<f64>, logit: f32) -> f32 {
+/// The derivative of the soft cap where its result is `logit`.
+fn cap_derivative(cap: Option<f64>, logit: f32) -> f32 {
     cap.map_or(1.0, |cap| {
         let tanh = logit / cap as f32;
         1.0 - tanh * tanh
     })
 }
 
-/// A row of the head as products see it.
+/// A row of the head, rounded if products with it are in bf16.
 fn read_entry(head: &FrozenMatrix, token: Token, to: &mut [f32]) {
     head.read_row(token as usize, to);
-    if head.is_rounded() {
-        to.iter_mut().for_each(|number| *number = rounded(*number));
+    if head.computes_in_bf16() {
+        to.iter_mut().for_each(|number| *number = round_to_bf16(*number));
     }
 }
 
@@ -90,11 +89,11 @@ pub(super) fn log_sum_exp(path: CodePath, x: &Rows<f32>, head: Head<'_>) -> Vec<
     let mut result = Vec::with_capacity(x.n_rows());
     for rows in x.values().chunks(ROWS * x.width()) {
         let n = rows.len() / x.width();
-        let left = Left { values: rows, stride: x.width() };
-        // Per chunk of the vocabulary and row: the maximum, and the sum of exponentials below it.
+        let lhs = Lhs { values: rows, stride: x.width() };
+        // Per chunk of the vocabulary and row: the maximum, and the sum of exponentials relative to it.
         let partial = |start: usize| {
             let cols = start..(start + CHUNK).min(n_entries);
-            let logits = some_logits(path, left, head, cols.clone(), n);
+            let logits = logits_of(path, lhs, head, cols.clone(), n);
             logits.chunks_exact(cols.len()).map(|row| max_and_sum(path, row)).collect::<Vec<_>>()
         };
         let starts: Vec<usize> = (0..n_entries).step_by(CHUNK).collect();
@@ -108,12 +107,12 @@ pub(super) fn log_sum_exp(path: CodePath, x: &Rows<f32>, head: Head<'_>) -> Vec<
     result
 }
 
-/// Logits of `n` rows for the vocabulary's entries `cols`, `[n, cols.len()]`.
-fn some_logits(path: CodePath, left: Left<'_>, head: Head<'_>, cols: Range<usize>, n: usize) -> Vec<f32> {
+/// Logits of `n` rows for the vocabulary entries `cols`, `[n, cols.len()]`.
+fn logits_of(path: CodePath, lhs: Lhs<'_>, head: Head<'_>, cols: Range<usize>, n: usize) -> Vec<f32> {
     let mut logits = vec![0.0; n * cols.len()];
-    some_outputs(path, left, head.weight, cols.clone(), &mut logits);
+    linear_part(path, lhs, head.weight, cols.clone(), &mut logits);
     if head.bias.is_some() || head.soft_cap.is_some() {
-        logits.chunks_exact_mut(cols.len()).for_each(|row| finish(head, cols.start, row));
+        logits.chunks_exact_mut(cols.len()).for_each(|row| apply_bias_and_cap(head, cols.start, row));
     }
     logits
 }
@@ -128,29 +127,29 @@ pub(super) fn log_sum_exp_gradient(
 ) {
     let width = x.width();
     let n_entries = head.weight.rows();
-    let per_strand = n_entries.div_ceil(STRANDS).next_multiple_of(CHUNK);
+    let per_part = n_entries.div_ceil(PARTIAL_SUMS).next_multiple_of(CHUNK);
     for start in (0..x.n_rows()).step_by(ROWS) {
         let rows = start..(start + ROWS).min(x.n_rows());
-        let left = Left { values: &x.values()[rows.start * width..rows.end * width], stride: width };
-        let strand = |first: usize| {
+        let lhs = Lhs { values: &x.values()[rows.start * width..rows.end * width], stride: width };
+        let partial_sum = |first: usize| {
             let mut to = vec![0.0; rows.len() * width];
-            let end = (first + per_strand).min(n_entries);
+            let end = (first + per_part).min(n_entries);
             for start in (first..end).step_by(CHUNK) {
                 let cols = start..(start + CHUNK).min(end);
-                let mut logits = some_logits(path, left, head, cols.clone(), rows.len());
+                let mut logits = logits_of(path, lhs, head, cols.clone(), rows.len());
                 for (row, logits) in rows.clone().zip(logits.chunks_exact_mut(cols.len())) {
-                    weigh(path, logits, log_sums[row], d[row], head.soft_cap);
+                    logit_gradients(path, logits, log_sums[row], d[row], head.soft_cap);
                 }
-                let d_logits = Left { values: &logits, stride: cols.len() };
-                some_input_gradient(path, d_logits, head.weight, cols, &mut to);
+                let d_logits = Lhs { values: &logits, stride: cols.len() };
+                linear_gradient_part(path, d_logits, head.weight, cols, &mut to);
             }
             to
         };
-        let firsts: Vec<usize> = (0..n_entries).step_by(per_strand).collect();
-        let strands: Vec<Vec<f32>> = firsts.into_par_iter().with_max_len(1).map(strand).collect();
+        let firsts: Vec<usize> = (0..n_entries).step_by(per_part).collect();
+        let partial_sums: Vec<Vec<f32>> = firsts.into_par_iter().with_max_len(1).map(partial_sum).collect();
         let target = &mut dx.values_mut()[rows.start * width..rows.end * width];
-        for strand in &strands {
-            for (to, &from) in target.iter_mut().zip(strand) {
+        for partial_sum in &partial_sums {
+            for (to, &from) in target.iter_mut().zip(partial_sum) {
                 *to += from;
             }
         }
@@ -158,7 +157,7 @@ pub(super) fn log_sum_exp_gradient(
 }
 
 per_path!(fn max_and_sum = max_and_sum_of(logits: &[f32]) -> (f32, f32));
-per_path!(fn weigh = weigh_of(logits: &mut [f32], log_sum: f32, d: f32, cap: Option<f64>));
+per_path!(fn logit_gradients = logit_gradients_of(logits: &mut [f32], log_sum: f32, d: f32, cap: Option<f64>));
 
 /// (maximum, Σ exp(logit − maximum)).
 #[inline(always)]
@@ -167,13 +166,13 @@ fn max_and_sum_of<const FMA: bool>(logits: &[f32]) -> (f32, f32) {
     (max, sum(logits, |logit| exp::<FMA>(logit - max)))
 }
 
-/// Each logit becomes d · its probability · the cap's slope.
+/// Replaces each logit by d · its probability · the soft cap's derivative.
 #[inline(always)]
-fn weigh_of<const FMA: bool>(logits: &mut [f32], log_sum: f32, d: f32, cap: Option<f64>) {
+fn logit_gradients_of<const FMA: bool>(logits: &mut [f32], log_sum: f32, d: f32, cap: Option<f64>) {
     if cap.is_none() {
         logits.iter_mut().for_each(|logit| *logit = exp::<FMA>(*logit - log_sum) * d);
     } else {
-        let slope = |logit| cap_slope(cap, logit);
-        logits.iter_mut().for_each(|logit| *logit = exp::<FMA>(*logit - log_sum) * d * slope(*logit));
+        let derivative = |logit| cap_derivative(cap, logit);
+        logits.iter_mut().for_each(|logit| *logit = exp::<FMA>(*logit - log_sum) * d * derivative(*logit));
     }
 }

@@ -1,6 +1,7 @@
-//! The vector idioms that each code path is compiled for: fixed lanes, fixed order, no dependence on the path's width.
+//! Vector loops that are compiled for each code path: with a fixed number of lanes and a fixed order, whatever the path's
+//! vector width.
 
-/// Whether the portable path may fuse: without the instruction, `mul_add` would be a library call.
+/// Whether the portable path fuses multiply-adds: without the instruction, `mul_add` would be a library call.
 pub(super) const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
 
 /// Defines `$name`, which runs the inlined generic function `$body` compiled for the given path.
@@ -21,22 +22,26 @@ macro_rules! per_path {
                 $body::<true>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            use $crate::cpu::code_path::InstructionSet::{Amx, Avx2, Avx512, Avx512Bf16};
-            match path.instruction_set() {
-                // SAFETY: there is a code path only with instructions that this processor has.
-                #[cfg(target_arch = "x86_64")]
-                Amx | Avx512Bf16 | Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Avx2 => unsafe { avx2($($arg),*) },
-                _ => $body::<{ $crate::cpu::lanes::PORTABLE_FMA }>($($arg),*),
+            {
+                use $crate::cpu::code_path::InstructionSet::{Avx2, Avx512};
+                let set = path.instruction_set();
+                if set.includes(Avx512) {
+                    // SAFETY: a code path exists only if this processor has its instructions.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if set.includes(Avx2) {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
             }
+            let _ = path;
+            $body::<{ $crate::cpu::lanes::PORTABLE_FMA }>($($arg),*)
         }
     };
 }
 pub(super) use per_path;
 
-/// Lanes of a reduction: sums run in this many strands on every path.
+/// Lanes of a reduction, on every path.
 pub(super) const LANES: usize = 16;
 
 /// a · b + c.
@@ -45,7 +50,7 @@ pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Sum of the strands, in a fixed tree.
+/// Sum of the lanes, as a fixed tree.
 #[inline(always)]
 fn fold(lanes: [f32; LANES]) -> f32 {
     let mut lanes = lanes;
@@ -100,15 +105,15 @@ pub(super) fn axpy<const FMA: bool>(y: &mut [f32], a: f32, x: &[f32]) {
     }
 }
 
-/// eˣ to about one unit in the last place, without branches so that it runs in lanes. The argument is reduced by
-/// multiples of ln 2 (in two parts), the rest is the Taylor polynomial of degree 7 on ±ln 2 / 2. Below −87.3 the
-/// result is 0 or denormal-small; above 88.7 it is infinite.
+/// eˣ to about one unit in the last place, without branches so that it vectorises. The argument is reduced by multiples of
+/// ln 2 (in two parts); the rest is the Taylor polynomial of degree 7 on ±ln 2 / 2. Below −87.3 the result is 0 or denormal,
+/// above 88.7 it is infinite.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 · 2²³ rounds to the nearest integer, which then stands in the lowest bits.
+    // Adding 1.5 · 2²³ rounds to the nearest integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.3, 88.72);
     let rounded = fma::<FMA>(clamped, LOG2_E, ROUND);

@@ -1,4 +1,7 @@
 //! The fast implementation: threads over tiles, SIMD chosen at run time, sums in an order that no thread count changes.
+//!
+//! Blocks of zeros are written by all threads: a serial pass over a block takes longer than its arithmetic. The program's own
+//! thread can be one of the pool ([`Cpu::on_this_thread`]), so that no operation is handed over.
 
 mod attention;
 mod code_path;
@@ -15,25 +18,27 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use crate::backend::{
     Activation, Attended, Attention, AttentionGradient, Backend, Direction, HeadOf, Norm, RotaryAngles, Token,
 };
+use crate::dtype::Dtype;
 use crate::rows::{RowBlock, Rows};
-use crate::weights::{Dtype, Weights};
+use crate::weights::Weights;
 pub use code_path::{CODE_PATH_VARIABLE, CodePath, CodePathError, InstructionSet};
 use gemm::FrozenMatrix;
 
-/// In what products with frozen matrices are computed. Sums are in single precision either way, and so is all else.
+/// The dtype in which products with frozen matrices are computed. Sums are in single precision either way, and so is
+/// everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Products {
-    /// In bf16 where the matrix is stored so, which then loses nothing, and the processor multiplies bf16 faster; otherwise
-    /// in single precision.
+pub enum ComputeDtype {
+    /// bf16 if the matrix is stored so, which loses nothing, and the processor multiplies bf16 faster; otherwise single
+    /// precision.
     Auto,
-    /// In single precision.
+    /// Single precision.
     #[default]
     F32,
-    /// Both sides rounded to bf16, by slower means where the processor has no instruction for it.
+    /// Both operands rounded to bf16. Slower if the processor has no instruction for it.
     Bf16,
 }
 
-impl Products {
+impl ComputeDtype {
     /// Every choice.
     pub const ALL: &[Self] = &[Self::Auto, Self::F32, Self::Bf16];
 
@@ -48,29 +53,29 @@ impl Products {
     }
 }
 
-/// A name that no [`Products`] has.
+/// A name that no [`ComputeDtype`] has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownProducts(String);
+pub struct UnknownComputeDtype(String);
 
-impl std::fmt::Display for UnknownProducts {
+impl std::fmt::Display for UnknownComputeDtype {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let known: Vec<_> = Products::ALL.iter().map(|products| products.as_str()).collect();
-        write!(f, "products can't be computed in {:?}: known are {}", self.0, known.join(", "))
+        let known: Vec<_> = ComputeDtype::ALL.iter().map(|dtype| dtype.as_str()).collect();
+        write!(f, "unknown compute dtype {:?}; known are {}", self.0, known.join(", "))
     }
 }
 
-impl std::error::Error for UnknownProducts {}
+impl std::error::Error for UnknownComputeDtype {}
 
-impl std::str::FromStr for Products {
-    type Err = UnknownProducts;
+impl std::str::FromStr for ComputeDtype {
+    type Err = UnknownComputeDtype;
 
-    fn from_str(name: &str) -> Result<Self, UnknownProducts> {
-        let found = Self::ALL.iter().copied().find(|products| products.as_str() == name);
-        found.ok_or_else(|| UnknownProducts(name.to_owned()))
+    fn from_str(name: &str) -> Result<Self, UnknownComputeDtype> {
+        let found = Self::ALL.iter().copied().find(|dtype| dtype.as_str() == name);
+        found.ok_or_else(|| UnknownComputeDtype(name.to_owned()))
     }
 }
 
-/// Why there is no [`Cpu`].
+/// Why a [`Cpu`] can't be made.
 #[derive(Debug)]
 pub enum CpuError {
     /// `FOREWORD_CODE_PATH` names a code path that cannot be used.
@@ -109,12 +114,12 @@ impl From<ThreadPoolBuildError> for CpuError {
     }
 }
 
-/// The processor: weights read in their file's format, tile by tile.
+/// The processor. It reads weights in their file's format, tile by tile.
 #[derive(Debug)]
 pub struct Cpu {
     pool: ThreadPool,
     path: CodePath,
-    products: Products,
+    compute_dtype: ComputeDtype,
 }
 
 fn pool(n_threads: usize) -> ThreadPoolBuilder {
@@ -130,10 +135,10 @@ impl Cpu {
         Ok(Self::with_path(n_threads, CodePath::from_env()?)?)
     }
 
-    /// The same with the calling thread as one of the pool's. It computes instead of waiting for the others, so that no operation is
-    /// handed over first: 3 to 5 % of a step. From another thread, operations are left to the others of the pool: **with
-    /// `n_threads` 1 there are none, and a call never returns**. A thread that is one of a pool already stays there, and this is
-    /// [`Cpu::new`].
+    /// [`Cpu::new`] with the calling thread as one of the pool. It computes instead of waiting for the others, so that no
+    /// operation is handed over, which saves 3 to 5 % of a step. Called from another thread, operations run on the pool's other
+    /// threads: **with `n_threads` 1 there are none, and a call never returns**. If the calling thread belongs to a pool
+    /// already, this is [`Cpu::new`].
     ///
     /// # Errors
     /// As [`Cpu::new`].
@@ -145,7 +150,7 @@ impl Cpu {
         Ok(Self::with_pool(pool(n_threads).use_current_thread().build()?, path))
     }
 
-    /// The same with a given code path, whatever the environment says: for comparisons.
+    /// [`Cpu::new`] with this code path, whatever the environment says: for comparisons.
     ///
     /// # Errors
     /// If the threads can't be started.
@@ -154,13 +159,13 @@ impl Cpu {
     }
 
     fn with_pool(pool: ThreadPool, path: CodePath) -> Self {
-        Self { pool, path, products: Products::default() }
+        Self { pool, path, compute_dtype: ComputeDtype::default() }
     }
 
-    /// The same with products computed so; matrices taken over before keep their way.
+    /// The same with another compute dtype. Matrices made before keep theirs.
     #[must_use]
-    pub fn with_products(self, products: Products) -> Self {
-        Self { products, ..self }
+    pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
+        Self { compute_dtype, ..self }
     }
 
     /// Number of threads.
@@ -176,8 +181,8 @@ impl Cpu {
     }
 }
 
-/// Numbers that are worth a thread's turn.
-const SHARE: usize = 1 << 15;
+/// Numbers of a task that are worth a thread's while.
+const TASK_SIZE: usize = 1 << 15;
 
 /// `[n_rows, width]` of zeros, written by all threads of the current pool.
 #[allow(unsafe_code)]
@@ -185,8 +190,8 @@ fn zeros(n_rows: usize, width: usize) -> Rows<f32> {
     let n = n_rows * width;
     let mut values = Vec::with_capacity(n);
     values.spare_capacity_mut()[..n]
-        .par_chunks_mut(SHARE)
-        .for_each(|share| share.fill(MaybeUninit::new(0.0)));
+        .par_chunks_mut(TASK_SIZE)
+        .for_each(|part| part.fill(MaybeUninit::new(0.0)));
     // SAFETY: all of them were written.
     unsafe { values.set_len(n) };
     Rows::new(values, width)
@@ -202,10 +207,10 @@ impl Backend for Cpu {
         FrozenMatrix::new(self.path, blocks, |stored| self.product_dtype(stored))
     }
     fn product_dtype(&self, stored: Dtype) -> Dtype {
-        match self.products {
-            Products::Auto if stored == Dtype::Bf16 && self.path.fast_bf16().is_some() => Dtype::Bf16,
-            Products::Auto | Products::F32 => Dtype::F32,
-            Products::Bf16 => Dtype::Bf16,
+        match self.compute_dtype {
+            ComputeDtype::Auto if stored == Dtype::Bf16 && self.path.fast_bf16().is_some() => Dtype::Bf16,
+            ComputeDtype::Auto | ComputeDtype::F32 => Dtype::F32,
+            ComputeDtype::Bf16 => Dtype::Bf16,
         }
     }
     fn vector(&self, values: &[f32]) -> Vec<f32> {
@@ -239,7 +244,7 @@ impl Backend for Cpu {
     fn add(&self, into: &mut Rows<f32>, x: &Rows<f32>) {
         assert_eq!((into.n_rows(), into.width()), (x.n_rows(), x.width()), "add: shapes");
         self.pool.install(|| {
-            let pairs = into.values_mut().par_chunks_mut(SHARE).zip(x.values().par_chunks(SHARE));
+            let pairs = into.values_mut().par_chunks_mut(TASK_SIZE).zip(x.values().par_chunks(TASK_SIZE));
             pairs.for_each(|(into, x)| into.iter_mut().zip(x).for_each(|(into, x)| *into += x));
         });
     }
@@ -247,10 +252,10 @@ impl Backend for Cpu {
         x.values_mut().iter_mut().for_each(|value| *value *= factor);
     }
     fn linear(&self, x: &Rows<f32>, weight: &FrozenMatrix, bias: Option<&Vec<f32>>) -> Rows<f32> {
-        self.pool.install(|| gemm::outputs(self.path, x, weight, bias.map(Vec::as_slice)))
+        self.pool.install(|| gemm::linear(self.path, x, weight, bias.map(Vec::as_slice)))
     }
     fn linear_gradient(&self, dy: &Rows<f32>, weight: &FrozenMatrix, dx: Option<Rows<f32>>) -> Rows<f32> {
-        self.pool.install(|| gemm::input_gradient(self.path, dy, weight, dx))
+        self.pool.install(|| gemm::linear_gradient(self.path, dy, weight, dx))
     }
     fn norm(&self, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
         self.pool.install(|| rowwise::norm(self.path, x, norm))

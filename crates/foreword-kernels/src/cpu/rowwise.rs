@@ -1,4 +1,4 @@
-//! Operations on single rows: norms, rotation, activations, and their gradients.
+//! Operations on single rows: norms, rotary positions, activations, and their gradients.
 
 use std::ops::Range;
 
@@ -9,22 +9,24 @@ use super::lanes::{dot, exp, fma, per_path, sum};
 use crate::backend::{Activation, Direction, Function, Norm, NormKind, Pairing, RotaryAngles};
 use crate::rows::{RowBlock, Rows};
 
-/// Rows that a thread takes at a time.
-const GRAIN: usize = 16;
+/// Rows of a task.
+const TASK_ROWS: usize = 16;
 
 /// Runs `f(i, row i of to)` over chunks of rows.
 fn each_row(to: &mut Rows<f32>, f: impl Fn(usize, &mut [f32]) + Sync) {
     let width = to.width();
-    to.values_mut().par_chunks_mut(width * GRAIN).enumerate().with_max_len(1).for_each(|(chunk, rows)| {
-        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-            f(chunk * GRAIN + i, row);
-        }
-    });
+    to.values_mut().par_chunks_mut(width * TASK_ROWS).enumerate().with_max_len(1).for_each(
+        |(chunk, rows)| {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                f(chunk * TASK_ROWS + i, row);
+            }
+        },
+    );
 }
 
 pub(super) fn norm(path: CodePath, x: &Rows<f32>, norm: &Norm<Vec<f32>>) -> Rows<f32> {
     let mut y = super::zeros(x.n_rows(), x.width());
-    each_row(&mut y, |i, y| norm_row(path, x.row(i), Part::whole(norm), y));
+    each_row(&mut y, |i, y| norm_row(path, x.row(i), NormPart::whole(norm), y));
     y
 }
 
@@ -38,7 +40,7 @@ pub(super) fn norm_heads(
     let mut y = x.clone();
     each_row(&mut y, |i, y| {
         for head in heads(end, width) {
-            norm_row(path, &x.row(i)[head.clone()], Part::of(norm, head.clone()), &mut y[head]);
+            norm_row(path, &x.row(i)[head.clone()], NormPart::of(norm, head.clone()), &mut y[head]);
         }
     });
     y
@@ -58,7 +60,7 @@ pub(super) fn norm_heads_gradient(
         for head in heads(end, width) {
             dy.copy_from_slice(&dx[head.clone()]);
             dx[head.clone()].fill(0.0);
-            let part = Part::of(norm, head.clone());
+            let part = NormPart::of(norm, head.clone());
             norm_gradient_row(path, &x.row(i)[head.clone()], part, &dy, &mut dx[head]);
         }
     });
@@ -72,13 +74,13 @@ fn heads(end: usize, width: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// A norm's gain and bias for some numbers of a row.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct NormPart<'a> {
     kind: NormKind,
     gain: &'a [f32],
     bias: Option<&'a [f32]>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> NormPart<'a> {
     fn whole(norm: &'a Norm<Vec<f32>>) -> Self {
         Self { kind: norm.kind, gain: &norm.gain, bias: norm.bias.as_deref() }
     }
@@ -96,7 +98,7 @@ pub(super) fn norm_gradient(
     dy: &Rows<f32>,
     dx: &mut Rows<f32>,
 ) {
-    each_row(dx, |i, dx| norm_gradient_row(path, x.row(i), Part::whole(norm), dy.row(i), dx));
+    each_row(dx, |i, dx| norm_gradient_row(path, x.row(i), NormPart::whole(norm), dy.row(i), dx));
 }
 
 pub(super) fn rotate(
@@ -112,8 +114,8 @@ pub(super) fn rotate(
         let (cos, sin) = (&angles.cos[at.clone()], &angles.sin[at]);
         let backward = direction == Direction::Backward;
         match angles.pairing {
-            Pairing::Halves => rotate_row(path, &mut row[..end], width, cos, sin, backward),
-            Pairing::Neighbours => rotate_neighbours(path, &mut row[..end], width, cos, sin, backward),
+            Pairing::Halves => rotate_halves(path, &mut row[..end], width, cos, sin, backward),
+            Pairing::Interleaved => rotate_interleaved(path, &mut row[..end], width, cos, sin, backward),
         }
     });
 }
@@ -135,14 +137,14 @@ pub(super) fn activate_gradient(
     dx
 }
 
-per_path!(fn norm_row = norm_row_of(x: &[f32], norm: Part<'_>, y: &mut [f32]));
-per_path!(fn norm_gradient_row = norm_gradient_row_of(x: &[f32], norm: Part<'_>, dy: &[f32], dx: &mut [f32]));
-per_path!(fn rotate_row = rotate_row_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
-per_path!(fn rotate_neighbours = rotate_neighbours_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
+per_path!(fn norm_row = norm_row_of(x: &[f32], norm: NormPart<'_>, y: &mut [f32]));
+per_path!(fn norm_gradient_row = norm_gradient_row_of(x: &[f32], norm: NormPart<'_>, dy: &[f32], dx: &mut [f32]));
+per_path!(fn rotate_halves = rotate_halves_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
+per_path!(fn rotate_interleaved = rotate_interleaved_of(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool));
 per_path!(fn activate_row = activate_row_of(x: &[f32], activation: Activation, y: &mut [f32]));
 per_path!(fn activate_gradient_row = activate_gradient_row_of(x: &[f32], activation: Activation, dy: &[f32], dx: &mut [f32]));
 
-/// (what is subtracted, what is multiplied by).
+/// (mean, 1 / standard deviation); for RMS, (0, 1 / root mean square).
 #[inline(always)]
 fn statistics<const FMA: bool>(x: &[f32], kind: NormKind) -> (f32, f32) {
     let n = x.len() as f32;
@@ -157,7 +159,7 @@ fn statistics<const FMA: bool>(x: &[f32], kind: NormKind) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn norm_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, y: &mut [f32]) {
+fn norm_row_of<const FMA: bool>(x: &[f32], norm: NormPart<'_>, y: &mut [f32]) {
     let (mean, scale) = statistics::<FMA>(x, norm.kind);
     for ((y, &x), &gain) in y.iter_mut().zip(x).zip(norm.gain) {
         *y = (x - mean) * scale * gain;
@@ -170,7 +172,7 @@ fn norm_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, y: &mut [f32]) {
 }
 
 #[inline(always)]
-fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, dy: &[f32], dx: &mut [f32]) {
+fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: NormPart<'_>, dy: &[f32], dx: &mut [f32]) {
     let (mean, scale) = statistics::<FMA>(x, norm.kind);
     let n = x.len() as f32;
     let mut along = [0.0; super::lanes::LANES];
@@ -192,7 +194,13 @@ fn norm_gradient_row_of<const FMA: bool>(x: &[f32], norm: Part<'_>, dy: &[f32], 
 }
 
 #[inline(always)]
-fn rotate_row_of<const FMA: bool>(row: &mut [f32], width: usize, cos: &[f32], sin: &[f32], backward: bool) {
+fn rotate_halves_of<const FMA: bool>(
+    row: &mut [f32],
+    width: usize,
+    cos: &[f32],
+    sin: &[f32],
+    backward: bool,
+) {
     let sign = if backward { -1.0 } else { 1.0 };
     for head in row.chunks_exact_mut(width) {
         let (first, second) = head.split_at_mut(cos.len());
@@ -204,7 +212,7 @@ fn rotate_row_of<const FMA: bool>(row: &mut [f32], width: usize, cos: &[f32], si
 }
 
 #[inline(always)]
-fn rotate_neighbours_of<const FMA: bool>(
+fn rotate_interleaved_of<const FMA: bool>(
     row: &mut [f32],
     width: usize,
     cos: &[f32],
@@ -220,7 +228,7 @@ fn rotate_neighbours_of<const FMA: bool>(
     }
 }
 
-/// f(x), with the exponential that runs in lanes where the function allows it.
+/// f(x), with the exponential that vectorises if the function allows it.
 #[inline(always)]
 fn value<const FMA: bool>(function: Function, x: f32) -> f32 {
     match function {
@@ -232,7 +240,7 @@ fn value<const FMA: bool>(function: Function, x: f32) -> f32 {
 
 /// f(x) and f′(x), likewise; one exponential for both.
 #[inline(always)]
-fn value_and_slope<const FMA: bool>(function: Function, x: f32) -> (f32, f32) {
+fn value_and_derivative<const FMA: bool>(function: Function, x: f32) -> (f32, f32) {
     match function {
         Function::Silu => {
             let s = 1.0 / (1.0 + exp::<FMA>(-x));
@@ -244,7 +252,7 @@ fn value_and_slope<const FMA: bool>(function: Function, x: f32) -> (f32, f32) {
             let d_inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
             (x * s, s + x * s * (1.0 - s) * 2.0 * d_inner)
         }
-        Function::Gelu | Function::Relu => (function.value(x), function.slope(x)),
+        Function::Gelu | Function::Relu => (function.value(x), function.derivative(x)),
     }
 }
 
@@ -256,7 +264,7 @@ fn gelu_inner(x: f32) -> f32 {
     SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)
 }
 
-/// Runs `$loop::<FMA, F>(…)` with the function as a constant `F`: a loop over one function alone runs in lanes.
+/// Runs `$loop::<FMA, F>(…)` with the function as a constant `F`: a loop over a single function vectorises.
 macro_rules! for_function {
     ($function:expr, $run:ident::<$fma:ident>($($arg:expr),*)) => {
         match $function {
@@ -309,7 +317,7 @@ fn activate_gradient_row_of<const FMA: bool>(x: &[f32], activation: Activation, 
 #[inline(always)]
 fn plain_gradient<const FMA: bool, const F: u8>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
     for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-        *dx = dy * value_and_slope::<FMA>(function_of(F), x).1;
+        *dx = dy * value_and_derivative::<FMA>(function_of(F), x).1;
     }
 }
 
@@ -322,8 +330,8 @@ fn gated_gradient<const FMA: bool, const F: u8>(x: &[f32], dy: &[f32], dx: &mut 
     let (values, dy, d_values) = (&values[..n], &dy[..n], &mut d_values[..n]);
     let (gates, d_gates) = (&gates[..n], &mut d_gates[..n]);
     for i in 0..n {
-        let (value, slope) = value_and_slope::<FMA>(function_of(F), gates[i]);
-        d_gates[i] = dy[i] * values[i] * slope;
+        let (value, derivative) = value_and_derivative::<FMA>(function_of(F), gates[i]);
+        d_gates[i] = dy[i] * values[i] * derivative;
         d_values[i] = dy[i] * value;
     }
 }

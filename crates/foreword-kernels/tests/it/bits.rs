@@ -1,11 +1,11 @@
 //! A row's bits depend on nothing but the row and its ancestors: not on threads, batch mates or the cut into calls.
 
 use foreword_kernels::{
-    Attention, AttentionGradient, AttentionShape, Backend, Cpu, Dtype, Forest, Head, Parent, Products,
+    Attention, AttentionGradient, AttentionShape, Backend, ComputeDtype, Cpu, Dtype, Forest, Head, Parent,
     RowBlock, Rows, Source, Span,
 };
 
-use crate::support::{Numbers, SHAPE, few_cases, kinds, paths_and_products};
+use crate::support::{Numbers, SHAPE, few_cases, kinds, paths_and_dtypes};
 
 /// Few rows have code of their own, which must be the same chains of multiply-adds: up to nine rows in company, of matrices
 /// with odd sizes, in every format, stored either way round, on every path, in single precision and in bf16.
@@ -16,15 +16,15 @@ fn a_product_row_alone_has_the_bits_it_has_among_others() {
     } else {
         (&[(1, 1), (3, 7), (75, 603), (203, 66), (16, 1030)], 7)
     };
-    for (path, products) in paths_and_products() {
-        let cpu = |n_threads| Cpu::with_path(n_threads, path).unwrap().with_products(products);
+    for (path, products) in paths_and_dtypes() {
+        let cpu = |n_threads| Cpu::with_path(n_threads, path).unwrap().with_compute_dtype(products);
         let (one, two) = (cpu(1), cpu(2));
         let mut numbers = Numbers(3);
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             for &(out, input) in sizes {
                 let weights = numbers.weights(dtype, out, input);
-                let turned = numbers.weights(dtype, input, out + 5).transposed().row_range(2..out + 2);
-                for weight in [one.matrix(vec![weights]), one.matrix(vec![turned])] {
+                let transposed = numbers.weights(dtype, input, out + 5).transposed().row_range(2..out + 2);
+                for weight in [one.matrix(vec![weights]), one.matrix(vec![transposed])] {
                     let (x, dy) = (numbers.rows(&one, 29, input), numbers.rows(&one, 29, out));
                     let start = numbers.rows(&one, 29, input);
                     let product = |cpu: &Cpu, rows: &[usize]| {
@@ -59,8 +59,8 @@ fn a_product_row_alone_has_the_bits_it_has_among_others() {
 
 #[test]
 fn a_log_sum_alone_has_the_bits_it_has_among_others() {
-    for products in [Products::F32, Products::Bf16] {
-        let cpu = |n_threads| Cpu::new(n_threads).unwrap().with_products(products);
+    for products in [ComputeDtype::F32, ComputeDtype::Bf16] {
+        let cpu = |n_threads| Cpu::new(n_threads).unwrap().with_compute_dtype(products);
         let (one, two) = (cpu(1), cpu(2));
         let mut numbers = Numbers(3);
         let weight = one.matrix(vec![numbers.weights(Dtype::Bf16, 75, 600)]);
@@ -114,15 +114,15 @@ fn of_a_shared_context(shape: AttentionShape, slopes: Option<&[f32]>) {
                 shape,
                 slopes,
                 forest: &forest,
-                asking: None,
+                query_rows: None,
                 queries: &queries,
-                own: &own,
+                key_values: &own,
                 context: &context,
             };
             let attended = cpu.attend(&a);
             let gradient = AttentionGradient {
                 queries: None,
-                own: None,
+                key_values: None,
                 context: d_trunk.iter_mut().map(Option::as_mut).collect(),
             };
             cpu.attend_gradient(&a, &attended, &d_output, gradient);

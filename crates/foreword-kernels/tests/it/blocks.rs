@@ -1,8 +1,8 @@
 //! Numbers stored in blocks: read as ggml reads them, written as well as it writes them, and multiplied without a copy.
 
-use foreword_kernels::{Backend, Bytes, CodePath, Cpu, Dtype, Products, Reference, Rows, Weights};
+use foreword_kernels::{Backend, Bytes, CodePath, ComputeDtype, Cpu, Dtype, Reference, Rows, Weights};
 
-use crate::support::{Numbers, distance, few_cases, host, paths_and_products};
+use crate::support::{Numbers, distance, few_cases, host, paths_and_dtypes};
 
 /// What `testdata/make_blocks.py` made, piece by piece.
 struct Golden(&'static [u8]);
@@ -117,7 +117,7 @@ fn rows_stored_by_pairs_are_put_in_order_without_a_copy() {
         for &row in &order {
             values.extend_from_slice(&stored.to_f32()[row * 256..(row + 1) * 256]);
         }
-        let paired = stored.clone().by_pairs(8);
+        let paired = stored.clone().rope_interleaved(8);
         assert_eq!(*paired.to_f32(), values, "{dtype:?}");
         let part = paired.row_range(8..24);
         assert_eq!(*part.to_f32(), values[8 * 256..], "{dtype:?}");
@@ -153,8 +153,8 @@ fn products_with_blocks_are_those_with_their_numbers() {
             stack.iter().map(|weights| weights.rows() * weights.cols()).sum::<usize>() < 21_000
         });
     }
-    for (path, products) in paths_and_products() {
-        let cpu = |n| Cpu::with_path(n, path).unwrap().with_products(products);
+    for (path, products) in paths_and_dtypes() {
+        let cpu = |n| Cpu::with_path(n, path).unwrap().with_compute_dtype(products);
         let (one, two) = (cpu(1), cpu(2));
         for stack in &stacks {
             let (out, input) = (stack.iter().map(Weights::rows).sum::<usize>(), stack[0].cols());
@@ -177,7 +177,7 @@ fn products_with_blocks_are_those_with_their_numbers() {
                 let expected = all.each_ref().map(|all| all.select(rows));
                 assert_eq!(product(&two, &matrix, rows), expected, "{what} {n}");
             }
-            if products == Products::F32 {
+            if products == ComputeDtype::F32 {
                 let wide = |rows: &Rows<f32>| host(&one, rows);
                 let exact = reference.linear(&wide(&x), &reference.matrix(vec![plain]), None);
                 let far = distance(wide(&all[0]).values(), exact.values());

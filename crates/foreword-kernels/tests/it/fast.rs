@@ -1,8 +1,8 @@
 //! The fast implementation, on every code path that this processor has, equals the reference in double precision.
 
 use foreword_kernels::{
-    Activation, Attention, AttentionGradient, Backend, CodePath, Cpu, Direction, Dtype, Element, Function,
-    Head, Pairing, Products, Reference, RowBlock, Rows, Weights,
+    Activation, Attention, AttentionGradient, Backend, CodePath, ComputeDtype, Cpu, Direction, Dtype,
+    Element, Function, Head, Pairing, Reference, RowBlock, Rows, Weights,
 };
 
 use crate::support::{CONTEXT_ROWS, Numbers, distance, forest, host, kinds};
@@ -27,15 +27,18 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
             keep(format!("linear gradient {dtype:?} {n} {input} {out}"), &dx);
             keep(format!("embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
             // Stored the other way round, and a part of its outputs.
-            let turned = numbers.weights(dtype, input, out + 3).transposed();
-            let weight = b.matrix(vec![turned.row_range(1..out + 1)]);
-            keep(format!("turned linear {dtype:?} {n} {input} {out}"), &b.linear(&x, &weight, Some(&bias)));
+            let transposed = numbers.weights(dtype, input, out + 3).transposed();
+            let weight = b.matrix(vec![transposed.row_range(1..out + 1)]);
+            keep(
+                format!("transposed linear {dtype:?} {n} {input} {out}"),
+                &b.linear(&x, &weight, Some(&bias)),
+            );
             let dx = b.linear_gradient(&dy, &weight, Some(dx));
-            keep(format!("turned gradient {dtype:?} {n} {input} {out}"), &dx);
-            keep(format!("turned embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
-            let stack = [turned.row_range(0..out), turned.row_range(out..out + 3)];
+            keep(format!("transposed gradient {dtype:?} {n} {input} {out}"), &dx);
+            keep(format!("transposed embed {dtype:?}"), &b.embed(&weight, &[2, 0, 1]));
+            let stack = [transposed.row_range(0..out), transposed.row_range(out..out + 3)];
             let stack = b.linear(&x, &b.matrix(stack.to_vec()), None);
-            keep(format!("turned stack {dtype:?} {n} {input} {out}"), &stack);
+            keep(format!("transposed stack {dtype:?} {n} {input} {out}"), &stack);
         }
     }
     for layer in [false, true] {
@@ -51,7 +54,7 @@ fn results<B: Backend>(b: &B) -> Vec<(String, Vec<f64>)> {
         b.scale(&mut dx, 0.37);
         keep("scale".into(), &dx);
     }
-    for pairing in [Pairing::Halves, Pairing::Neighbours] {
+    for pairing in [Pairing::Halves, Pairing::Interleaved] {
         for direction in [Direction::Forward, Direction::Backward] {
             let mut x = numbers.rows(b, 9, 40);
             let angles = numbers.angles(9, 5, pairing);
@@ -102,11 +105,11 @@ fn head<B: Backend>(
 fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)> {
     let mut all = Vec::new();
     let forest = forest();
-    let asking = [0, 2, 3, 7, 13, 15, 20, 26, 27];
-    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&asking[..]))]);
-    for ((shape, slopes), asking) in ways {
+    let query_rows = [0, 2, 3, 7, 13, 15, 20, 26, 27];
+    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&query_rows[..]))]);
+    for ((shape, slopes), query_rows) in ways {
         let slopes = slopes.as_ref().map(|slopes| &slopes[..]);
-        let n = asking.map_or(forest.n_rows(), <[usize]>::len);
+        let n = query_rows.map_or(forest.n_rows(), <[usize]>::len);
         let queries = numbers.rows(b, n, shape.query_width());
         let own = numbers.rows(b, forest.n_rows(), 2 * shape.kv_width());
         let context = CONTEXT_ROWS.map(|n| numbers.rows(b, n, 2 * shape.kv_width()));
@@ -116,9 +119,9 @@ fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)
             shape,
             slopes,
             forest: &forest,
-            asking,
+            query_rows,
             queries: &queries,
-            own: &own,
+            key_values: &own,
             context: &context,
         };
         let attended = b.attend(&a);
@@ -127,7 +130,7 @@ fn attention<B: Backend>(b: &B, numbers: &mut Numbers) -> Vec<(String, Vec<f64>)
         let mut d_context = [None, Some(numbers.rows(b, CONTEXT_ROWS[1], own.width()))];
         let gradient = AttentionGradient {
             queries: Some(&mut d_queries),
-            own: Some(&mut d_own),
+            key_values: Some(&mut d_own),
             context: d_context.iter_mut().map(Option::as_mut).collect(),
         };
         b.attend_gradient(&a, &attended, &d_output, gradient);
@@ -167,14 +170,14 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
     let round = |values: &[f32]| values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect::<Vec<_>>();
     let wide = |values: &[f32]| Rows::new(values.iter().copied().map(f64::from).collect(), values.len());
     for path in CodePath::all_available() {
-        let cpu = Cpu::with_path(2, path).unwrap().with_products(Products::Bf16);
+        let cpu = Cpu::with_path(2, path).unwrap().with_compute_dtype(ComputeDtype::Bf16);
         let mut numbers = Numbers(11);
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             for (n, input, out) in [(1, 5, 3), (3, 66, 80), (7, 33, 47), (13, 1539, 203), (40, 64, 128)] {
-                for turned in [false, true] {
+                for transposed in [false, true] {
                     let weights = numbers.weights(dtype, out, input);
                     let weights =
-                        if turned { numbers.weights(dtype, input, out).transposed() } else { weights };
+                        if transposed { numbers.weights(dtype, input, out).transposed() } else { weights };
                     let rounded = Weights::from_f32(&round(&weights.to_f32()), input);
                     let (x, dy, start) =
                         (numbers.vec(n * input), numbers.vec(n * out), numbers.vec(n * input));
@@ -193,7 +196,7 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
                     let of_rounded = exact(&rounded, &round(&x), &round(&dy));
                     let of_exact = exact(&weights, &x, &dy);
                     for i in 0..2 {
-                        let what = format!("{path:?} {dtype:?} {n} {input} {out} {turned} {i}");
+                        let what = format!("{path:?} {dtype:?} {n} {input} {out} {transposed} {i}");
                         let (near, far) =
                             (distance(&got[i], &of_rounded[i]), distance(&got[i], &of_exact[i]));
                         assert!(near < 2e-6, "{what}: {near:e} off the products of rounded numbers");
@@ -219,28 +222,28 @@ fn products_in_bf16_are_exact_products_of_rounded_numbers() {
 
 #[test]
 fn products_are_in_bf16_where_that_was_asked_for() {
-    let cpu = |products| Cpu::new(1).unwrap().with_products(products);
+    let cpu = |products| Cpu::new(1).unwrap().with_compute_dtype(products);
     for stored in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
-        assert_eq!(cpu(Products::F32).product_dtype(stored), Dtype::F32);
-        assert_eq!(cpu(Products::Bf16).product_dtype(stored), Dtype::Bf16);
+        assert_eq!(cpu(ComputeDtype::F32).product_dtype(stored), Dtype::F32);
+        assert_eq!(cpu(ComputeDtype::Bf16).product_dtype(stored), Dtype::Bf16);
         // Never of matrices that would lose by it.
-        assert!(cpu(Products::Auto).product_dtype(stored) == Dtype::F32 || stored == Dtype::Bf16);
+        assert!(cpu(ComputeDtype::Auto).product_dtype(stored) == Dtype::F32 || stored == Dtype::Bf16);
     }
     assert_eq!(Cpu::new(1).unwrap().product_dtype(Dtype::Bf16), Dtype::F32);
-    let portable = Cpu::with_path(1, CodePath::PORTABLE).unwrap().with_products(Products::Auto);
+    let portable = Cpu::with_path(1, CodePath::PORTABLE).unwrap().with_compute_dtype(ComputeDtype::Auto);
     assert_eq!(portable.product_dtype(Dtype::Bf16), Dtype::F32);
 }
 
 #[cfg(feature = "candle")]
 #[test]
 fn candle_equals_the_reference_in_one_piece_and_in_many() {
-    use foreword_kernels::{Candle, Machine};
+    use foreword_kernels::{AnyBackend, Candle};
     let expected = results(&Reference::<f64>::new());
     close("candle", &results(&Candle::cpu()), &expected);
     // So small that products, batches and sums come in parts.
-    close("candle in pieces", &results(&Candle::cpu().with_room(600)), &expected);
-    close("a machine that is candle", &results(&Machine::Device(Candle::cpu())), &expected);
-    close("a machine that is the processor", &results(&Machine::Cpu(Cpu::new(2).unwrap())), &expected);
+    close("candle in pieces", &results(&Candle::cpu().with_scratch_limit(600)), &expected);
+    close("a machine that is candle", &results(&AnyBackend::Device(Candle::cpu())), &expected);
+    close("a machine that is the processor", &results(&AnyBackend::Cpu(Cpu::new(2).unwrap())), &expected);
 }
 
 /// An operation whose result can't be had panics with what happened, since its caller could not tell a wrong result.

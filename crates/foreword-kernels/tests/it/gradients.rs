@@ -51,7 +51,7 @@ fn row_operations() {
         check("norm of heads", &x, &dx, |x| product(&b.norm_heads(x, 2, 3, &norm), &dy));
     }
 
-    for pairing in [Pairing::Halves, Pairing::Neighbours] {
+    for pairing in [Pairing::Halves, Pairing::Interleaved] {
         let angles = numbers.angles(5, 2, pairing);
         let dy = numbers.rows(&b, 5, 8);
         let mut dx = dy.clone();
@@ -92,18 +92,26 @@ fn attention() {
     let b = Reference::<f64>::new();
     let mut numbers = Numbers(2);
     let forest = forest();
-    let asking = [0, 2, 3, 7, 13, 15, 20, 26, 27];
-    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&asking[..]))]);
-    for ((shape, slopes), asking) in ways {
+    let query_rows = [0, 2, 3, 7, 13, 15, 20, 26, 27];
+    let ways = kinds().into_iter().flat_map(|kind| [(kind, None), (kind, Some(&query_rows[..]))]);
+    for ((shape, slopes), query_rows) in ways {
         let slopes = slopes.as_ref().map(|slopes| &slopes[..]);
-        let n = asking.map_or(forest.n_rows(), <[usize]>::len);
+        let n = query_rows.map_or(forest.n_rows(), <[usize]>::len);
         let queries = numbers.rows(&b, n, SHAPE.query_width());
         let own = numbers.rows(&b, forest.n_rows(), 2 * SHAPE.kv_width());
         let context = CONTEXT_ROWS.map(|n| numbers.rows(&b, n, 2 * SHAPE.kv_width()));
         let d_output = numbers.rows(&b, n, SHAPE.query_width());
         let value = |queries: &Rows<f64>, own: &Rows<f64>, first: &Rows<f64>, second: &Rows<f64>| {
             let context = [first, second];
-            let a = Attention { shape, slopes, forest: &forest, asking, queries, own, context: &context };
+            let a = Attention {
+                shape,
+                slopes,
+                forest: &forest,
+                query_rows,
+                queries,
+                key_values: own,
+                context: &context,
+            };
             product(&b.attend(&a).output, &d_output)
         };
         let blocks = [&context[0], &context[1]];
@@ -111,9 +119,9 @@ fn attention() {
             shape,
             slopes,
             forest: &forest,
-            asking,
+            query_rows,
             queries: &queries,
-            own: &own,
+            key_values: &own,
             context: &blocks,
         };
         let mut d_queries = b.zeros(n, queries.width());
@@ -121,7 +129,7 @@ fn attention() {
         let mut d_context = [&context[0], &context[1]].map(|c| Some(b.zeros(c.n_rows(), c.width())));
         let gradient = AttentionGradient {
             queries: Some(&mut d_queries),
-            own: Some(&mut d_own),
+            key_values: Some(&mut d_own),
             context: d_context.iter_mut().map(Option::as_mut).collect(),
         };
         b.attend_gradient(&a, &b.attend(&a), &d_output, gradient);

@@ -1,8 +1,8 @@
 //! Random operands, a forest with every kind of parent, and comparisons.
 
 use foreword_kernels::{
-    AttentionShape, Backend, Bytes, CodePath, Dtype, Element, Forest, Norm, NormKind, Pairing, Parent,
-    Products, RotaryAngles, RowBlock, Rows, Source, Span, Weights,
+    AttentionShape, Backend, Bytes, CodePath, ComputeDtype, Dtype, Element, Forest, Norm, NormKind, Pairing,
+    Parent, RotaryAngles, RowBlock, Rows, Source, Span, Weights,
 };
 
 /// A small generator of numbers in ±1: the tests need variety, not quality.
@@ -94,8 +94,8 @@ pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Every code path of this processor, with products in single precision and in bf16.
-pub(crate) fn paths_and_products() -> impl Iterator<Item = (CodePath, Products)> {
-    let of = |path| [(path, Products::F32), (path, Products::Bf16)];
+pub(crate) fn paths_and_dtypes() -> impl Iterator<Item = (CodePath, ComputeDtype)> {
+    let of = |path| [(path, ComputeDtype::F32), (path, ComputeDtype::Bf16)];
     CodePath::all_available().into_iter().flat_map(of)
 }
 

@@ -2,7 +2,7 @@
 
 use foreword_backbone::kernels::{Backend, Cpu, Token};
 use foreword_backbone::kernels::{Forest, Parent};
-use foreword_backbone::{Input, Model, Taped};
+use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
 use foreword_tune::explain::walk;
 use foreword_tune::pass::{MaskedSpan, Query, TrainingExample, loss_and_gradient};
@@ -159,8 +159,8 @@ fn next_tokens(model: &Model<Cpu>, soft: &[f32], context: &[Token]) -> Vec<(Stri
         rows: backend.rows(rows, h),
         forest: &forest,
         context: &[],
-        wanted: &wanted,
-        tape: Taped::Nothing,
+        output_rows: &wanted,
+        save: Save::None,
     };
     let logits = backbone.logits(&backbone.forward(input).unwrap().hidden);
     let p = probabilities(&logits.iter().map(|&l| f64::from(l)).collect::<Vec<_>>());

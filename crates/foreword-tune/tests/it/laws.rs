@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
-use foreword_backbone::{Gradient, Input, Model, Taped};
+use foreword_backbone::{Gradient, Input, Model, Save};
 use foreword_format::SoftPrompt;
 use foreword_tune::pass::{Budget, MaskedSpan, Query, TrainingExample, loss_and_gradient};
 use foreword_tune::settings::{Joining, LearningRate, Method, Objective, Placement};
@@ -94,7 +94,7 @@ fn score_one<B: Backend>(
     let first = context.len() + n_virtual - 1;
     let wanted: Vec<usize> = (first..first + label.len()).collect();
     let rows = backend.rows(rows, h);
-    let input = Input { rows, forest: &forest, context: &[], wanted: &wanted, tape: Taped::All };
+    let input = Input { rows, forest: &forest, context: &[], output_rows: &wanted, save: Save::All };
     let output = backbone.forward(input).unwrap();
     let head = backbone.head();
     let pairs: Vec<(usize, Token)> = label.iter().enumerate().map(|(i, &token)| (i, token)).collect();
@@ -114,7 +114,7 @@ fn score_one<B: Backend>(
         d_hidden: Some(d_hidden),
         d_key_values: None,
         d_context: Vec::new(),
-        learned: &learned,
+        gradient_rows: &learned,
     };
     let d = backbone.backward(&output.tape.unwrap(), gradient);
     assert_eq!(d.n_rows(), n_virtual);
@@ -213,7 +213,7 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
     for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
         let whole = run(1, 1000.into(), placement, [0; 4]);
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
-            for tape in [Taped::All, Taped::Inputs] {
+            for tape in [Save::All, Save::Checkpoint] {
                 let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
                 assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
             }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use foreword_backbone::kernels::{Backend as _, Cpu, Reference, Token};
-use foreword_backbone::{Model, Taped};
+use foreword_backbone::{Model, Save};
 use foreword_format::SoftPrompt;
 use foreword_tune::context_tuning::{Demonstration, demonstrations, hidden};
 use foreword_tune::init::{self, InitError};
@@ -139,7 +139,7 @@ fn budgets_threads_and_company_change_no_bit() {
         let whole = run(1, 1000.into(), placement, [0; 4]);
         assert!(whole[0].gradient.iter().any(|d| *d != 0.0));
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
-            for tape in [Taped::All, Taped::Inputs] {
+            for tape in [Save::All, Save::Checkpoint] {
                 let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
                 assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
             }

@@ -3,21 +3,21 @@
 use std::any::Any;
 
 use crate::error::Result;
-use crate::kernels::{Candle, DeviceError, Products};
+use crate::kernels::{Candle, ComputeDtype, DeviceError};
 
 use super::{Device, not_built};
 use crate::error::UserError;
 use crate::model::Resources;
 
 /// What a model runs on.
-pub use crate::kernels::Machine;
+pub use crate::kernels::AnyBackend as Machine;
 
 /// The machine that was asked for.
 /// A GPU multiplies in single precision.
 pub(crate) fn open(resources: &Resources) -> Result<Machine> {
     let machine = opened(resources)?;
     match (&machine, resources.dtype) {
-        (Machine::Device(gpu), Products::Bf16) => Err(UserError::new(format!(
+        (Machine::Device(gpu), ComputeDtype::Bf16) => Err(UserError::new(format!(
             "--dtype bf16 is for the processor, and {} multiplies in single precision",
             gpu.name()
         ))

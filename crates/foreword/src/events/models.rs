@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::Survey;
+use crate::ModelInfo;
 use serde::Serialize;
 
 /// One model.
@@ -34,9 +34,9 @@ impl ModelLine {
         model: String,
         place: &'static str,
         (path, commit): (Option<&Path>, Option<String>),
-        survey: Survey,
+        survey: ModelInfo,
     ) -> Self {
-        let Survey { family, parameters, bytes, refused, notices } = survey;
+        let ModelInfo { family, parameters, bytes, refused, notices } = survey;
         let why = refused.map(|error| crate::Error::from(error).to_string());
         let notes = notices.iter().map(ToString::to_string).collect();
         let path = path.map(|path| path.display().to_string());

@@ -1,6 +1,6 @@
 //! How much of a step is in memory at a time: what is asked for, or what fits.
 
-use crate::backbone::Taped;
+use crate::backbone::Save;
 use crate::error::Result;
 use crate::frozen_texts::CacheBudget;
 use crate::memory::{Estimate, Sizes, context_bytes, estimate, within};
@@ -94,10 +94,10 @@ fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Mo
         config.recompute = once.peak() > limit;
     } else {
         // Where nothing fits, the least that there is.
-        let least = Budget { tokens: 1, tape: Taped::Inputs };
+        let least = Budget { tokens: 1, tape: Save::Checkpoint };
         let budget = within(model, sizes, limit).unwrap_or(least);
         config.micro_batch_tokens = budget.tokens;
-        config.recompute = budget.tape == Taped::Inputs;
+        config.recompute = budget.tape == Save::Checkpoint;
     }
     let mut estimate = estimate(model, sizes, config.budget());
     let left = limit.saturating_sub(estimate.peak());

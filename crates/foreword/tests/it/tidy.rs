@@ -1,7 +1,7 @@
 //! The rules of the repository that a compiler can't hold: arrows between crates, first lines, forbidden words.
 
-use std::fs;
 use foreword_testkit::root;
+use std::fs;
 use std::process::Command;
 
 /// Which crates of ours each crate may use; ARCHITECTURE.md says why.

@@ -1,112 +1,108 @@
-//! Products in bf16 by the tile registers of x86-64 (AMX): 16 rows by 16 columns by 32 terms in one instruction.
+//! The microkernel of AMX, the tile registers of x86-64: bf16, 16 rows by 16 columns by 32 k in one instruction.
 //!
-//! `tdpbf16ps` sums the earlier and the later terms of 16 units apart, each a chain of multiply-adds from zero, and adds both
-//! sums to the accumulator as one number. [`block_portable`] does the same without the instruction, so that all but the
-//! instruction is tested on every machine; the bits are the same wherever all numbers are normal.
+//! `tdpbf16ps` sums the earlier and the later numbers of 16 packed elements separately, each as a chain of multiply-adds
+//! from zero, and adds both sums to the accumulator as one number. So bits differ from those of other code paths, and few
+//! rows must use tiles too. [`emulated`] does the same without the instruction, so that everything but the instruction is
+//! tested on every machine. The bits are the same wherever all numbers are normal.
 
 #![allow(unsafe_code)]
 
-use super::Block;
-use super::pairs::halves;
-use crate::cpu::code_path::CodePath;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-use crate::cpu::code_path::InstructionSet;
+#[cfg(test)]
+use super::pair::unpack;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+use super::types::RegisterBlock;
 
-/// Units that an instruction takes: of every product as many are multiplied as make up whole ones, the last of them zeros.
-pub(super) const UNITS: usize = 16;
-/// Rows of a tile register. Those of the left side lie tile by tile, `[UNITS]` of each row after another, so that loads meet neighbouring
-/// cache lines; there are as many as make up whole tiles.
-pub(super) const ROWS: usize = 16;
-/// Columns of a panel's tile, and rows of its register block: two tile registers each way, so that each that is loaded is used twice.
-pub(super) const WIDTH: usize = 2 * 16;
-pub(super) const HEIGHT: usize = 2 * ROWS;
+/// Packed elements of a row that an instruction takes. Rows are padded with zeros to whole tiles.
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) const TILE_K: usize = 16;
+/// Rows of a tile register. The left-hand side lies tile by tile, so that loads read neighbouring cache lines, and is padded
+/// to whole tiles.
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) const TILE_ROWS: usize = 16;
+/// NR and MR: two tile registers each way, so that each one loaded is used twice.
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) const NR: usize = 2 * 16;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+pub(super) const MR: usize = 2 * TILE_ROWS;
 
-/// The tile registers of this thread while a product uses them; where there are none, they are imitated.
-pub(super) struct Registers {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    path: CodePath,
-    /// Rows of the blocks that they are in shape for; 0: they are not in use.
+/// The tile registers of this thread while a product uses them.
+#[derive(Default)]
+pub(super) struct TileRegisters {
+    /// Rows of the blocks that they are configured for; 0: they are not in use.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     n_rows: usize,
 }
 
-impl Registers {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    pub(super) fn new(path: CodePath) -> Self {
-        Self { path, n_rows: 0 }
-    }
-
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    pub(super) fn new(_: CodePath) -> Self {
-        Self {}
-    }
-
-    /// Whether this processor has them, and the path is theirs.
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    fn are_there(&self) -> bool {
-        self.path.instruction_set() == InstructionSet::Amx
-    }
-
-    /// Brings them in shape for blocks of so many rows.
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    fn shape(&mut self, n_rows: usize) {
-        assert!(self.are_there() && (1..=HEIGHT).contains(&n_rows), "tiles of {n_rows} rows");
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl TileRegisters {
+    /// Configures them for blocks of up to MR rows.
+    ///
+    /// # Safety
+    /// The processor has tile registers, and the system allows their use.
+    unsafe fn configure(&mut self, n_rows: usize) {
+        assert!((1..=MR).contains(&n_rows), "tiles of {n_rows} rows");
         if self.n_rows != n_rows {
-            // SAFETY: the path `amx` exists only if this processor has the instructions.
+            // SAFETY: the caller's promise.
             unsafe { native::configure(n_rows) };
             self.n_rows = n_rows;
         }
     }
-
-    /// The register block, for units: `c[n_rows, 32] += a[n_rows, k] b[k, 32]`, k a multiple of [`UNITS`], up to [`HEIGHT`] rows.
-    ///
-    /// # Safety
-    /// As for `super::block`.
-    pub(super) unsafe fn block(&mut self, n_rows: usize, block: Block) {
-        debug_assert!(block.k.is_multiple_of(UNITS) && (1..=HEIGHT).contains(&n_rows), "block out of shape");
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if self.are_there() {
-            self.shape(n_rows);
-            // SAFETY: the caller's promise.
-            return unsafe { native::block(n_rows, block) };
-        }
-        // SAFETY: the caller's promise.
-        unsafe { block_portable(n_rows, block) }
-    }
 }
 
-impl Drop for Registers {
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Drop for TileRegisters {
     fn drop(&mut self) {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if self.n_rows > 0 {
-            // SAFETY: they were brought in shape, so the processor has the instruction.
+            // SAFETY: they were configured, so the processor has the instruction.
             unsafe { native::release() };
         }
     }
 }
 
-/// The register block without the instruction.
+/// `c[n_rows, NR] += a[n_rows, k] b[k, NR]`, where k is a multiple of [`TILE_K`].
 ///
 /// # Safety
-/// As for `super::block`.
-unsafe fn block_portable(n_rows: usize, block: Block) {
-    let Block { k, a, lda, b, c, ldc, .. } = block;
-    let at = |row: usize, unit: usize| {
-        row / ROWS * ROWS * lda + unit / UNITS * ROWS * UNITS + row % ROWS * UNITS + unit % UNITS
+/// As for [`super::kernel::Kernel::run`]; the processor has tile registers, and the system allows their use.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) unsafe fn native(tiles: &mut TileRegisters, n_rows: usize, block: RegisterBlock) {
+    debug_assert!(block.k.is_multiple_of(TILE_K), "block out of shape");
+    // SAFETY: the caller's promise.
+    unsafe {
+        tiles.configure(n_rows);
+        native::block(n_rows, block);
+    }
+}
+
+/// The same without the instruction.
+///
+/// # Safety
+/// As for [`super::kernel::Kernel::run`].
+#[cfg(test)]
+pub(super) unsafe fn emulated(_: &mut TileRegisters, n_rows: usize, block: RegisterBlock) {
+    let RegisterBlock { k, a, lda, b, c, ldc, .. } = block;
+    debug_assert!(k.is_multiple_of(TILE_K) && (1..=MR).contains(&n_rows), "block out of shape");
+    let at = |row: usize, p: usize| {
+        row / TILE_ROWS * TILE_ROWS * lda
+            + p / TILE_K * TILE_ROWS * TILE_K
+            + row % TILE_ROWS * TILE_K
+            + p % TILE_K
     };
     for i in 0..n_rows {
         // SAFETY: the caller promises that all of these lie within their matrices.
         unsafe {
-            let sums = &mut *c.add(i * ldc).cast::<[f32; WIDTH]>();
-            for start in (0..k).step_by(UNITS) {
-                let mut apart = [[0.0f32; 2]; WIDTH];
-                for unit in start..start + UNITS {
-                    let (a, b) = (*a.add(at(i, unit)), &*b.add(unit * WIDTH).cast::<[f32; WIDTH]>());
-                    for (sums, &b) in apart.iter_mut().zip(b) {
-                        *sums = add_apart(*sums, a, b);
+            let sums = &mut *c.add(i * ldc).cast::<[f32; NR]>();
+            for start in (0..k).step_by(TILE_K) {
+                let mut tile_sums = [[0.0f32; 2]; NR];
+                for p in start..start + TILE_K {
+                    let (a, b) = (unpack(*a.add(at(i, p))), &*b.add(p * NR).cast::<[f32; NR]>());
+                    for ([earlier, later], &b) in tile_sums.iter_mut().zip(b) {
+                        // A product of two bf16 numbers is exact in single precision, so fusing changes nothing.
+                        let b = unpack(b);
+                        *earlier += a.1 * b.1;
+                        *later += a.0 * b.0;
                     }
                 }
-                for (sum, [earlier, later]) in sums.iter_mut().zip(apart) {
+                for (sum, [earlier, later]) in sums.iter_mut().zip(tile_sums) {
                     *sum += earlier + later;
                 }
             }
@@ -114,28 +110,19 @@ unsafe fn block_portable(n_rows: usize, block: Block) {
     }
 }
 
-/// Sums of the earlier and of the later terms, with those of one more unit. A product of two bf16 numbers is exact in single precision,
-/// so that it does not matter whether it is fused.
-#[inline(always)]
-fn add_apart([earlier, later]: [f32; 2], a: f32, b: f32) -> [f32; 2] {
-    let (a, b) = (halves(a), halves(b));
-    [earlier + a.1 * b.1, later + a.0 * b.0]
-}
-
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use native::few_rows;
+pub(super) use native::small_m;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod native {
     use std::arch::asm;
     use std::ops::Range;
 
-    use super::super::few::Part;
-    use super::super::{FrozenMatrix, Target};
-    use super::{Block, HEIGHT, ROWS, Registers, UNITS, WIDTH};
-    use crate::cpu::code_path::CodePath;
+    use super::super::prefetch;
+    use super::super::types::{Output, RegisterBlock, SmallProduct};
+    use super::{MR, NR, TILE_K, TILE_ROWS, TileRegisters};
 
-    /// The shapes of tile registers, as the instruction that sets them reads them.
+    /// The operand of `ldtilecfg`.
     #[repr(C, align(64))]
     struct Shapes {
         palette: u8,
@@ -144,17 +131,17 @@ mod native {
         rows: [u8; 16],
     }
 
-    /// Brings this thread's registers in shape for blocks of so many rows, up to [`HEIGHT`].
+    /// Configures this thread's registers for blocks of up to MR rows.
     ///
     /// # Safety
     /// The processor has tile registers, and the system allows their use.
     pub(super) unsafe fn configure(n_rows: usize) {
-        let upper = n_rows.min(ROWS) as u8;
-        // A register that is not needed keeps a row.
-        let lower = n_rows.saturating_sub(ROWS).max(1) as u8;
+        let upper = n_rows.min(TILE_ROWS) as u8;
+        // An unused register keeps one row.
+        let lower = n_rows.saturating_sub(TILE_ROWS).max(1) as u8;
         let mut shapes = Shapes { palette: 1, reserved: [0; 15], bytes_per_row: [0; 16], rows: [0; 16] };
         shapes.bytes_per_row[..8].fill(64);
-        // Accumulators, two by two; rows; columns.
+        // Two by two accumulators, then two registers each for rows and for columns.
         shapes.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, 16, 16]);
         // SAFETY: the caller's promise, and the shapes are within the palette.
         unsafe {
@@ -171,18 +158,18 @@ mod native {
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
 
-    /// The register block of as many rows as the registers are in shape for.
+    /// The register block of as many rows as the registers are configured for.
     ///
     /// # Safety
-    /// As for `super::super::block`.
-    pub(super) unsafe fn block(n_rows: usize, block: Block) {
-        let Block { k, a, lda, b, c, ldc, .. } = block;
-        let (ldb, ldc) = (WIDTH * 4, ldc * 4);
-        let steps = k / UNITS;
+    /// As for `super::native`.
+    pub(super) unsafe fn block(n_rows: usize, block: RegisterBlock) {
+        let RegisterBlock { k, a, lda, b, c, ldc, .. } = block;
+        let (ldb, ldc) = (NR * 4, ldc * 4);
+        let steps = k / TILE_K;
         if steps == 0 {
             return;
         }
-        if n_rows > ROWS {
+        if n_rows > TILE_ROWS {
             // SAFETY: the caller's promise; each instruction reads or writes the rows that its register is configured for.
             unsafe {
                 asm!(
@@ -209,11 +196,11 @@ mod native {
                     "tilestored [{lower_c} + {ldc}], tmm2",
                     "tilestored [{lower_c} + {ldc} + 64], tmm3",
                     a = inout(reg) a => _,
-                    lower_a = inout(reg) a.add(ROWS * lda) => _,
+                    lower_a = inout(reg) a.add(TILE_ROWS * lda) => _,
                     b = inout(reg) b => _,
                     steps = inout(reg) steps => _,
                     c = in(reg) c,
-                    lower_c = in(reg) c.byte_add(ROWS * ldc),
+                    lower_c = in(reg) c.byte_add(TILE_ROWS * ldc),
                     line = in(reg) 64usize,
                     ldb = in(reg) ldb,
                     ldc = in(reg) ldc,
@@ -251,81 +238,87 @@ mod native {
         }
     }
 
-    /// Lines that are worked on at a time: of four tile registers.
-    const LINES: usize = 4 * ROWS;
-    /// Terms of a line that are worked on before the other groups' turn; as many are asked for ahead.
-    const VISIT: usize = 128;
+    /// Columns at a time: those of four tile registers.
+    const COLS: usize = 4 * TILE_ROWS;
+    /// k of a column before the next column's turn. As many are prefetched.
+    const DEPTH: usize = 128;
 
     /// Memory that tiles are loaded from: a tile's row is a cache line.
     #[derive(Clone)]
     #[repr(C, align(64))]
     struct Aligned<T>(T);
 
-    /// A product of few rows with lines of bf16 that are its columns, from where they lie: lines are the rows of tiles, and so are the
-    /// columns of the product, which is turned. The path is `amx`.
-    pub(in super::super) fn few_rows(path: CodePath, part: &Part<'_>, matrix: &FrozenMatrix, to: Target) {
-        let Part { left, terms, cols, .. } = part;
-        let n_units = terms.len().div_ceil(2).next_multiple_of(UNITS);
+    /// A product of few rows with a transposed bf16 matrix, read where it lies. The stored rows are the rows of tiles, so the
+    /// product comes out transposed.
+    ///
+    /// # Safety
+    /// The processor has tile registers, and the system allows their use.
+    pub(in super::super) unsafe fn small_m(product: &SmallProduct<'_>, output: Output) {
+        let SmallProduct { lhs, rhs, k, cols } = product;
+        let packed_k = k.len().div_ceil(2).next_multiple_of(TILE_K);
         assert!(
-            to.n_rows <= ROWS && left.values.len() >= ROWS * left.stride && n_units <= left.stride,
-            "few rows: shapes"
+            output.n_rows <= TILE_ROWS
+                && lhs.values.len() >= TILE_ROWS * lhs.stride
+                && packed_k <= lhs.stride,
+            "small m: shapes"
         );
-        let mut units = vec![Aligned([[0.0f32; ROWS]; UNITS]); n_units / UNITS];
-        for (tile, from) in units.iter_mut().zip(left.values.chunks_exact(ROWS * UNITS)) {
-            for (row, from) in from.chunks_exact(UNITS).take(to.n_rows).enumerate() {
-                for (tile, &unit) in tile.0.iter_mut().zip(from) {
-                    tile[row] = unit;
+        let mut lhs_tiles = vec![Aligned([[0.0f32; TILE_ROWS]; TILE_K]); packed_k / TILE_K];
+        for (tile, from) in lhs_tiles.iter_mut().zip(lhs.values.chunks_exact(TILE_ROWS * TILE_K)) {
+            for (row, from) in from.chunks_exact(TILE_K).take(output.n_rows).enumerate() {
+                for (tile, &element) in tile.0.iter_mut().zip(from) {
+                    tile[row] = element;
                 }
             }
         }
-        let mut registers = Registers::new(path);
-        registers.shape(HEIGHT);
-        let mut scratch = Aligned([[0u16; VISIT]; LINES]);
-        for start in cols.clone().step_by(LINES) {
-            let n_lines = LINES.min(cols.end - start);
-            let line = |i: usize| &bytemuck::cast_slice::<_, u16>(matrix.line(start + i).1)[terms.clone()];
-            let lines: [&[u16]; LINES] = std::array::from_fn(|i| line(i.min(n_lines - 1)));
-            let stride = (lines[1].as_ptr().addr()).wrapping_sub(lines[0].as_ptr().addr());
-            let even = n_lines == LINES
-                && lines
-                    .windows(2)
-                    .all(|two| two[1].as_ptr().addr().wrapping_sub(two[0].as_ptr().addr()) == stride);
-            let next = cols.end.min(start + 2 * LINES).saturating_sub(start + LINES);
-            let mut sums = Aligned([[0.0f32; ROWS]; LINES]);
-            // SAFETY: rows of the target have all columns of the part, which belong to this call alone.
-            let at = |line: usize, row: usize| unsafe {
-                to.first.add(row * to.stride + start - cols.start + line)
+        let mut registers = TileRegisters::default();
+        // SAFETY: the caller's promise.
+        unsafe { registers.configure(MR) };
+        let mut scratch = Aligned([[0u16; DEPTH]; COLS]);
+        for start in cols.clone().step_by(COLS) {
+            let n_cols = COLS.min(cols.end - start);
+            let stored =
+                |i: usize| &bytemuck::cast_slice::<_, u16>(rhs.matrix().stored_row(start + i).1)[k.clone()];
+            let columns: [&[u16]; COLS] = std::array::from_fn(|i| stored(i.min(n_cols - 1)));
+            let distance = |a: &[u16], b: &[u16]| b.as_ptr().addr().wrapping_sub(a.as_ptr().addr());
+            let stride = distance(columns[0], columns[1]);
+            let evenly_spaced =
+                n_cols == COLS && columns.windows(2).all(|two| distance(two[0], two[1]) == stride);
+            let n_next = cols.end.min(start + 2 * COLS).saturating_sub(start + COLS);
+            let mut sums = Aligned([[0.0f32; TILE_ROWS]; COLS]);
+            // SAFETY: rows of the output have all columns of the product, which belong to this call alone.
+            let at = |col: usize, row: usize| unsafe {
+                output.first.add(row * output.stride + start - cols.start + col)
             };
-            for (i, sums) in sums.0.iter_mut().take(n_lines).enumerate() {
-                for (row, sum) in sums.iter_mut().take(to.n_rows).enumerate() {
+            for (i, sums) in sums.0.iter_mut().take(n_cols).enumerate() {
+                for (row, sum) in sums.iter_mut().take(output.n_rows).enumerate() {
                     // SAFETY: as above.
                     *sum = unsafe { *at(i, row) };
                 }
             }
-            for first in (0..terms.len()).step_by(VISIT) {
-                let visit = first..(first + VISIT).min(terms.len());
-                let after = visit.end..(visit.end + VISIT).min(terms.len());
-                if after.is_empty() {
-                    (0..next).for_each(|i| fetch(line(LINES + i), 0..VISIT.min(terms.len())));
+            for first in (0..k.len()).step_by(DEPTH) {
+                let block = first..(first + DEPTH).min(k.len());
+                let next = block.end..(block.end + DEPTH).min(k.len());
+                if next.is_empty() {
+                    (0..n_next).for_each(|i| prefetch_numbers(stored(COLS + i), 0..DEPTH.min(k.len())));
                 } else {
-                    lines[..n_lines].iter().for_each(|line| fetch(line, after.clone()));
+                    columns[..n_cols].iter().for_each(|column| prefetch_numbers(column, next.clone()));
                 }
-                let (from, stride) = if even && visit.len().is_multiple_of(2 * UNITS) {
-                    (lines[0][first..].as_ptr(), stride)
+                let (from, stride) = if evenly_spaced && block.len().is_multiple_of(2 * TILE_K) {
+                    (columns[0][first..].as_ptr(), stride)
                 } else {
-                    for (to, line) in scratch.0.iter_mut().zip(&lines[..n_lines]) {
-                        to[..visit.len()].copy_from_slice(&line[visit.clone()]);
-                        to[visit.len()..].fill(0);
+                    for (to, column) in scratch.0.iter_mut().zip(&columns[..n_cols]) {
+                        to[..block.len()].copy_from_slice(&column[block.clone()]);
+                        to[block.len()..].fill(0);
                     }
-                    (scratch.0.as_ptr().cast(), VISIT * size_of::<u16>())
+                    (scratch.0.as_ptr().cast(), DEPTH * size_of::<u16>())
                 };
-                let steps = visit.len().div_ceil(2 * UNITS);
-                let units = &units[first / (2 * UNITS)..][..steps];
-                // SAFETY: there are as many lines, and units for all their terms; the registers are in shape for whole tiles.
-                unsafe { lines_by_rows(from, stride, units, &mut sums) };
+                let n_tiles = block.len().div_ceil(2 * TILE_K);
+                let tiles = &lhs_tiles[first / (2 * TILE_K)..][..n_tiles];
+                // SAFETY: there are as many columns, and tiles for all of k; the registers are configured for whole tiles.
+                unsafe { add_transposed(from, stride, tiles, &mut sums) };
             }
-            for (i, sums) in sums.0.iter().take(n_lines).enumerate() {
-                for (row, &sum) in sums.iter().take(to.n_rows).enumerate() {
+            for (i, sums) in sums.0.iter().take(n_cols).enumerate() {
+                for (row, &sum) in sums.iter().take(output.n_rows).enumerate() {
                     // SAFETY: as above.
                     unsafe { *at(i, row) = sum };
                 }
@@ -333,22 +326,22 @@ mod native {
         }
     }
 
-    /// Asks for a part of a line.
-    fn fetch(line: &[u16], part: Range<usize>) {
-        crate::cpu::gemm::fill::fetch(bytemuck::cast_slice(&line[part]));
+    fn prefetch_numbers(column: &[u16], k: Range<usize>) {
+        prefetch::prefetch(bytemuck::cast_slice(&column[k]));
     }
 
-    /// `sums[LINES, rows] += lines[LINES, terms] · units[terms, rows]`.
+    /// `sums[COLS, rows] += columns[COLS, k] · tiles[k, rows]`.
     ///
     /// # Safety
-    /// `from` has lines of as many terms as there are units for, `stride` bytes apart; the registers are in shape for whole tiles.
-    unsafe fn lines_by_rows(
+    /// `from` has columns with as many k as there are tiles for, `stride` bytes apart; the registers are configured for whole
+    /// tiles.
+    unsafe fn add_transposed(
         from: *const u16,
         stride: usize,
-        units: &[Aligned<[[f32; ROWS]; UNITS]>],
-        sums: &mut Aligned<[[f32; ROWS]; LINES]>,
+        tiles: &[Aligned<[[f32; TILE_ROWS]; TILE_K]>],
+        sums: &mut Aligned<[[f32; TILE_ROWS]; COLS]>,
     ) {
-        let group = |i: usize| from.wrapping_byte_add(i * ROWS * stride);
+        let group = |i: usize| from.wrapping_byte_add(i * TILE_ROWS * stride);
         // SAFETY: the caller's promise.
         unsafe {
             asm!(
@@ -357,7 +350,7 @@ mod native {
                 "tileloadd tmm2, [{sums} + {line} + 2048]",
                 "tileloadd tmm3, [{sums} + {line} + 3072]",
                 "2:",
-                "tileloadd tmm6, [{units} + {line}]",
+                "tileloadd tmm6, [{tiles} + {line}]",
                 "tileloadd tmm4, [{a} + {stride}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm5, [{b} + {stride}]",
@@ -370,7 +363,7 @@ mod native {
                 "add {b}, 64",
                 "add {c}, 64",
                 "add {d}, 64",
-                "add {units}, 1024",
+                "add {tiles}, 1024",
                 "dec {steps}",
                 "jnz 2b",
                 "tilestored [{sums} + {line}], tmm0",
@@ -381,8 +374,8 @@ mod native {
                 b = inout(reg) group(1) => _,
                 c = inout(reg) group(2) => _,
                 d = inout(reg) group(3) => _,
-                units = inout(reg) units.as_ptr() => _,
-                steps = inout(reg) units.len() => _,
+                tiles = inout(reg) tiles.as_ptr() => _,
+                steps = inout(reg) tiles.len() => _,
                 sums = in(reg) &raw mut *sums,
                 stride = in(reg) stride,
                 line = in(reg) 64usize,

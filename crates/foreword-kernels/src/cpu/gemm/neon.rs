@@ -1,4 +1,4 @@
-//! What is particular to aarch64: eight lanes in two registers, and a register block that multiplies by single lanes.
+//! aarch64: eight lanes in two registers, and a microkernel that multiplies by single lanes.
 
 #![allow(unsafe_code)]
 
@@ -6,49 +6,50 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
-use super::Block;
-use super::eight::{Brain, Half, Halves, Lanes, SIDE, Single, Stored};
+use super::simd8::{Bf16, Bf16Pairs, F16, F32, Load, Simd8, WIDTH};
+use super::types::RegisterBlock;
 
 /// Eight lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Neon(float32x4_t, float32x4_t);
 
-/// Columns of a tile, in registers.
-const WIDTH: usize = 4;
+/// Registers of a row of the register block.
+const REGISTERS: usize = 4;
 
-/// The register block: `c[MR, 16] += a[MR, k] b[k, 16]`. Of each row of `a`, four terms lie in one register, of whose lanes
-/// a multiply-add takes one; so with six rows 24 sums, 6 numbers of `a` and 2 of `b` fill the 32 registers.
+/// The microkernel in single precision. A register holds four k of a row of `a`, and a multiply-add takes one of its lanes.
+/// With six rows, 24 sums, 6 registers of `a` and 2 of `b` fill the 32 registers: 1.22 instructions per multiply-add, and
+/// nothing is spilled (counted in the compiled code, never timed).
 ///
 /// # Safety
-/// As for `super::block`.
-pub(super) unsafe fn block_neon<const MR: usize>(block: Block) {
-    let Block { k, a, lda, b, from, ldf, c, ldc } = block;
-    // SAFETY: the caller of `block` promises that all of these lie within their matrices.
+/// As for [`super::kernel::Kernel::run`].
+pub(super) unsafe fn f32<const MR: usize>(block: RegisterBlock) {
+    let RegisterBlock { k, a, lda, b, init, ldi, c, ldc } = block;
+    // SAFETY: the caller promises that all of these lie within their matrices.
     unsafe {
-        let mut sums = [[vdupq_n_f32(0.0); WIDTH]; MR];
+        let mut sums = [[vdupq_n_f32(0.0); REGISTERS]; MR];
         for (i, sums) in sums.iter_mut().enumerate() {
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = vld1q_f32(from.add(i * ldf + v * 4));
+                *sum = vld1q_f32(init.add(i * ldi + v * 4));
             }
         }
         let whole = k - k % 4;
-        for term in (0..whole).step_by(4) {
-            let mut left = [vdupq_n_f32(0.0); MR];
-            for (i, left) in left.iter_mut().enumerate() {
-                *left = vld1q_f32(a.add(i * lda + term));
+        for p in (0..whole).step_by(4) {
+            let mut lhs = [vdupq_n_f32(0.0); MR];
+            for (i, lhs) in lhs.iter_mut().enumerate() {
+                *lhs = vld1q_f32(a.add(i * lda + p));
             }
-            let b = b.add(term * 4 * WIDTH);
-            add_term::<MR, 0>(&mut sums, left, b);
-            add_term::<MR, 1>(&mut sums, left, b);
-            add_term::<MR, 2>(&mut sums, left, b);
-            add_term::<MR, 3>(&mut sums, left, b);
+            let b = b.add(p * 4 * REGISTERS);
+            add_lane::<MR, 0>(&mut sums, lhs, b);
+            add_lane::<MR, 1>(&mut sums, lhs, b);
+            add_lane::<MR, 2>(&mut sums, lhs, b);
+            add_lane::<MR, 3>(&mut sums, lhs, b);
         }
-        for term in whole..k {
-            let mut left = [vdupq_n_f32(0.0); MR];
-            for (i, left) in left.iter_mut().enumerate() {
-                *left = vld1q_dup_f32(a.add(i * lda + term));
+        for p in whole..k {
+            let mut lhs = [vdupq_n_f32(0.0); MR];
+            for (i, lhs) in lhs.iter_mut().enumerate() {
+                *lhs = vld1q_dup_f32(a.add(i * lda + p));
             }
-            add_term::<MR, 0>(&mut sums, left, b.add(term * 4 * WIDTH));
+            add_lane::<MR, 0>(&mut sums, lhs, b.add(p * 4 * REGISTERS));
         }
         for (i, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
@@ -58,32 +59,32 @@ pub(super) unsafe fn block_neon<const MR: usize>(block: Block) {
     }
 }
 
-/// Adds the products of lane `TERM` of `left` and row `TERM` of `b`.
+/// Adds the products of lane `LANE` of `lhs` and row `LANE` of `b`.
 ///
 /// # Safety
-/// `b` has more than `TERM` rows.
+/// `b` has more than `LANE` rows.
 #[inline(always)]
-unsafe fn add_term<const MR: usize, const TERM: i32>(
-    sums: &mut [[float32x4_t; WIDTH]; MR],
-    left: [float32x4_t; MR],
+unsafe fn add_lane<const MR: usize, const LANE: i32>(
+    sums: &mut [[float32x4_t; REGISTERS]; MR],
+    lhs: [float32x4_t; MR],
     b: *const f32,
 ) {
-    for v in 0..WIDTH {
+    for v in 0..REGISTERS {
         // SAFETY: the caller's promise.
         unsafe {
-            let right = vld1q_f32(b.add((TERM as usize * WIDTH + v) * 4));
-            for (sums, left) in sums.iter_mut().zip(left) {
-                sums[v] = vfmaq_laneq_f32::<TERM>(sums[v], right, left);
+            let rhs = vld1q_f32(b.add((LANE as usize * REGISTERS + v) * 4));
+            for (sums, lhs) in sums.iter_mut().zip(lhs) {
+                sums[v] = vfmaq_laneq_f32::<LANE>(sums[v], rhs, lhs);
             }
         }
     }
 }
 
-/// The first numbers of four registers, their second ones, and so on.
+/// The first numbers of four registers, the second ones, and so on.
 #[inline]
 #[target_feature(enable = "neon")]
 fn transposed([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
-    // Pairs of numbers change places, then twos.
+    // Exchanges single numbers, then pairs.
     let (ab0, ab1) = (vtrn1q_f32(a, b), vtrn2q_f32(a, b));
     let (cd0, cd1) = (vtrn1q_f32(c, d), vtrn2q_f32(c, d));
     let [ab0, ab1, cd0, cd1] = [ab0, ab1, cd0, cd1].map(|twos| vreinterpretq_f64_f32(twos));
@@ -91,14 +92,14 @@ fn transposed([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
     twos.map(|twos| vreinterpretq_f32_f64(twos))
 }
 
-/// Row `i` of the target becomes number `i` of each source.
+/// Writes the transpose of eight rows of eight numbers.
 ///
 /// # Safety
-/// Eight numbers are there to read at each source, and the target has eight rows of eight.
-pub(super) unsafe fn square<S: Stored<Neon>>(from: [*const u8; SIDE], to: *mut f32, stride: usize) {
+/// There are eight numbers to read at each source, and eight rows of eight to write.
+pub(super) unsafe fn transpose8x8<S: Load<Neon>>(from: [*const u8; WIDTH], to: *mut f32, stride: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let rows = from.map(|from| S::eight(from, from));
+        let rows = from.map(|from| S::load8(from, from));
         let [a, b, c, d, e, f, g, h] = rows;
         let low = [transposed([a.0, b.0, c.0, d.0]), transposed([e.0, f.0, g.0, h.0])];
         let high = [transposed([a.1, b.1, c.1, d.1]), transposed([e.1, f.1, g.1, h.1])];
@@ -109,7 +110,7 @@ pub(super) unsafe fn square<S: Stored<Neon>>(from: [*const u8; SIDE], to: *mut f
     }
 }
 
-impl Lanes for Neon {
+impl Simd8 for Neon {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's promise.
@@ -134,25 +135,25 @@ impl Lanes for Neon {
         // SAFETY: the caller's promise.
         unsafe { Self(vfmaq_f32(c.0, a.0, b.0), vfmaq_f32(c.1, a.1, b.1)) }
     }
-    const BY_LANE: bool = true;
+    const FMA_BY_LANE: bool = true;
     #[inline(always)]
-    unsafe fn add_fours(left: *const f32, b: [Self; 4], c: Self) -> Self {
+    unsafe fn fma_by_lane(lhs: *const f32, b: [Self; 4], c: Self) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
-            let left = vld1q_f32(left);
+            let lhs = vld1q_f32(lhs);
             let by_lanes = |c, [b0, b1, b2, b3]: [float32x4_t; 4]| {
-                let sum = vfmaq_laneq_f32::<1>(vfmaq_laneq_f32::<0>(c, b0, left), b1, left);
-                vfmaq_laneq_f32::<3>(vfmaq_laneq_f32::<2>(sum, b2, left), b3, left)
+                let sum = vfmaq_laneq_f32::<1>(vfmaq_laneq_f32::<0>(c, b0, lhs), b1, lhs);
+                vfmaq_laneq_f32::<3>(vfmaq_laneq_f32::<2>(sum, b2, lhs), b3, lhs)
             };
             Self(by_lanes(c.0, b.map(|b| b.0)), by_lanes(c.1, b.map(|b| b.1)))
         }
     }
     #[inline(always)]
-    unsafe fn fma_one(a: f32, b: f32, c: f32) -> f32 {
+    unsafe fn fma_scalar(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
     #[inline(always)]
-    unsafe fn turn([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+    unsafe fn transpose4([a, b, c, d]: [Self; 4]) -> [Self; 4] {
         // SAFETY: the caller's promise.
         let [low, high] = unsafe { [transposed([a.0, b.0, c.0, d.0]), transposed([a.1, b.1, c.1, d.1])] };
         std::array::from_fn(|i| Self(low[i], high[i]))
@@ -178,7 +179,7 @@ fn widen(bits: uint16x4_t) -> float32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn widen_half(bits: uint16x4_t) -> float32x4_t {
+fn widen_f16x4(bits: uint16x4_t) -> float32x4_t {
     vcvt_f32_f16(vreinterpret_f16_u16(bits))
 }
 
@@ -188,75 +189,75 @@ fn widen_half(bits: uint16x4_t) -> float32x4_t {
 /// They are there to read.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn four(from: *const u8) -> uint16x4_t {
+unsafe fn load4(from: *const u8) -> uint16x4_t {
     // SAFETY: the caller's promise.
     vreinterpret_u16_u8(unsafe { vld1_u8(from) })
 }
 
-/// Widens as many numbers, by an instruction that all processors have, unlike that which the library asks for.
-pub(super) fn widen_halves(to: &mut [f32], from: &[f16]) {
+/// Widens as many numbers, by an instruction that all processors have. The library's conversion needs an extension.
+pub(super) fn widen_f16(to: &mut [f32], from: &[f16]) {
     let (wide, rest) = to.as_chunks_mut::<4>();
     for (to, from) in wide.iter_mut().zip(from.as_chunks::<4>().0) {
         // SAFETY: there are four numbers on both sides.
-        unsafe { vst1q_f32(to.as_mut_ptr(), widen_half(four(from.as_ptr().cast()))) };
+        unsafe { vst1q_f32(to.as_mut_ptr(), widen_f16x4(load4(from.as_ptr().cast()))) };
     }
     for (to, from) in rest.iter_mut().zip(&from[wide.len() * 4..]) {
         *to = from.to_f32();
     }
 }
 
-impl Stored<Neon> for Single {
+impl Load<Neon> for F32 {
     #[inline(always)]
-    unsafe fn eight(from: *const u8, _: *const u8) -> Neon {
+    unsafe fn load8(from: *const u8, _: *const u8) -> Neon {
         // SAFETY: the caller's promise.
         unsafe { Neon::load(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn fours(low: *const u8, high: *const u8) -> Neon {
+    unsafe fn load4x2(low: *const u8, high: *const u8) -> Neon {
         // SAFETY: the caller's promise.
         unsafe { Neon(vld1q_f32(low.cast()), vld1q_f32(high.cast())) }
     }
 }
 
-impl Stored<Neon> for Brain {
+impl Load<Neon> for Bf16 {
     #[inline(always)]
-    unsafe fn eight(from: *const u8, _: *const u8) -> Neon {
+    unsafe fn load8(from: *const u8, _: *const u8) -> Neon {
         // SAFETY: the caller's promise.
-        unsafe { Self::fours(from, from.add(8)) }
+        unsafe { Self::load4x2(from, from.add(8)) }
     }
     #[inline(always)]
-    unsafe fn fours(low: *const u8, high: *const u8) -> Neon {
+    unsafe fn load4x2(low: *const u8, high: *const u8) -> Neon {
         // SAFETY: the caller's promise.
-        unsafe { Neon(widen(four(low)), widen(four(high))) }
-    }
-}
-
-impl Stored<Neon> for Half {
-    #[inline(always)]
-    unsafe fn eight(from: *const u8, _: *const u8) -> Neon {
-        // SAFETY: the caller's promise.
-        unsafe { Self::fours(from, from.add(8)) }
-    }
-    #[inline(always)]
-    unsafe fn fours(low: *const u8, high: *const u8) -> Neon {
-        // SAFETY: the caller's promise.
-        unsafe { Neon(widen_half(four(low)), widen_half(four(high))) }
+        unsafe { Neon(widen(load4(low)), widen(load4(high))) }
     }
 }
 
-impl Halves for Neon {
+impl Load<Neon> for F16 {
     #[inline(always)]
-    unsafe fn halves(self) -> (Self, Self) {
+    unsafe fn load8(from: *const u8, _: *const u8) -> Neon {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load4x2(from, from.add(8)) }
+    }
+    #[inline(always)]
+    unsafe fn load4x2(low: *const u8, high: *const u8) -> Neon {
+        // SAFETY: the caller's promise.
+        unsafe { Neon(widen_f16x4(load4(low)), widen_f16x4(load4(high))) }
+    }
+}
+
+impl Bf16Pairs for Neon {
+    #[inline(always)]
+    unsafe fn unpack(self) -> (Self, Self) {
         // SAFETY: the caller's promise.
         unsafe {
-            let bits = [self.0, self.1].map(|units| vreinterpretq_u32_f32(units));
+            let bits = [self.0, self.1].map(|pairs| vreinterpretq_u32_f32(pairs));
             let upper = bits.map(|bits| vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff_0000))));
             let lower = bits.map(|bits| vreinterpretq_f32_u32(vshlq_n_u32::<16>(bits)));
             (Self(upper[0], upper[1]), Self(lower[0], lower[1]))
         }
     }
     #[inline(always)]
-    unsafe fn zip(first: *const u8, second: *const u8) -> Self {
+    unsafe fn interleave(first: *const u8, second: *const u8) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             let [low, high] = [first, second].map(|from| vreinterpretq_u16_u8(vld1q_u8(from)));

@@ -1,10 +1,10 @@
-//! What is said of a model that was not loaded is what loading says.
+//! The information about a model that is not loaded agrees with loading.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use foreword_backbone::{Model, ModelFiles, Quantisation, Survey};
+use foreword_backbone::{Model, ModelFiles, ModelInfo, Quantisation, write_gguf};
 use foreword_kernels::{Bytes, Cpu};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -30,7 +30,7 @@ fn loaded(files: Result<ModelFiles, foreword_backbone::BackboneError>) -> Option
 fn check(model: &str, spoil: impl FnOnce(&Path), expected: &str) {
     let dir = copy(model);
     spoil(dir.path());
-    let said = Survey::directory(dir.path()).refused.map(|error| error.to_string());
+    let said = ModelInfo::directory(dir.path()).refused.map(|error| error.to_string());
     assert_eq!(said, loaded(ModelFiles::directory(dir.path())));
     let said = said.unwrap_or_else(|| panic!("it is called good; expected {expected:?}"));
     assert!(said.contains(expected), "{said:?} does not say {expected:?}");
@@ -109,24 +109,24 @@ fn a_directory_is_refused_in_the_words_of_loading() {
         let [one, other] = ["1", "2"].map(|i| dir.join(format!("model-0000{i}-of-00002.safetensors")));
         fs::copy(one, other).unwrap();
     };
-    check("llama-plain", twice, "is there twice");
+    check("llama-plain", twice, "is duplicated");
 }
 
 #[test]
 fn a_gguf_file_is_refused_in_the_words_of_loading() {
     let mut whole = Vec::new();
     let files = ModelFiles::directory(&root().join("testdata/models/llama-tiny")).unwrap();
-    files.write_gguf(Quantisation::Q8_0, &mut whole, |_| true).unwrap();
+    write_gguf(&files, Quantisation::Q8_0, &mut whole, |_| true).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     let said = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        let said = Survey::gguf(&path).refused.map(|error| error.to_string());
+        let said = ModelInfo::gguf(&path).refused.map(|error| error.to_string());
         assert_eq!(said, loaded(ModelFiles::gguf(&path)));
         said
     };
     assert_eq!(said(&whole), None);
-    assert!(Survey::of(&ModelFiles::gguf(&path).unwrap()).refused.is_none());
+    assert!(ModelInfo::of(&ModelFiles::gguf(&path).unwrap()).refused.is_none());
     let find = |text: &str| whole.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
     let changed = |at: usize, with: &[u8]| {
         let mut bytes = whole.clone();
@@ -157,7 +157,7 @@ fn a_part_of_a_gguf_file_says_so() {
         bytes.extend(value.to_le_bytes());
     }
     bytes.resize(bytes.len().next_multiple_of(32), 0);
-    let files = ModelFiles::of_gguf("x".to_owned(), "x-00002-of-00003.gguf".to_owned(), Bytes::from(bytes));
+    let files = ModelFiles::from_gguf("x".to_owned(), "x-00002-of-00003.gguf".to_owned(), Bytes::from(bytes));
     let message = files.unwrap_err().to_string();
     assert!(message.starts_with("x-00002-of-00003.gguf: it is part 2 of 3 of a model"), "{message}");
 }

@@ -1,14 +1,14 @@
-//! What the files beside `tokenizer.json` say of its tokens, as transformers 5 takes it when it loads a directory.
+//! Adds the tokens that only the files next to `tokenizer.json` state, as transformers 5 does when it loads a directory.
 //!
 //! | where | what it adds |
 //! |---|---|
-//! | `tokenizer_config.json`, `added_tokens_decoder` | tokens with their flags; where it is there, the next two files are not read |
+//! | `tokenizer_config.json`, `added_tokens_decoder` | tokens with their flags; if present, the next two files are not read |
 //! | `special_tokens_map.json` | special tokens, before those of `tokenizer_config.json` |
 //! | `added_tokens.json` | tokens by their ids |
 //! | `tokenizer_config.json`, `bos_token`, …, `extra_special_tokens` | special tokens |
 //!
-//! Tokens are added in the order of their ids and take the next free one, whichever the file states. Where nothing is added,
-//! `tokenizer.json` stays what it is, to the byte, and so does its digest.
+//! Tokens are added in the order of their ids and take the next free id, whatever the file states. If nothing is added,
+//! `tokenizer.json` and its digest stay the same.
 
 use std::collections::BTreeMap;
 
@@ -22,23 +22,23 @@ use crate::files::{ADDED_TOKENS, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
 use crate::notice::Notice;
 
 /// The special tokens that every tokenizer may have, in transformers' order.
-const NAMED: [&str; 7] =
+const NAMED_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-const DECODER: &str = "added_tokens_decoder";
-/// Lists of further special tokens: today's name and the one of old, which counts where the first is silent.
-const EXTRA: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
+const ADDED_TOKENS_DECODER: &str = "added_tokens_decoder";
+/// Lists of further special tokens: the current key, and the old one, which is read if the first is absent.
+const EXTRA_TOKENS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
-/// The files, where they are there.
+/// The files, if they exist.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Beside<'a> {
+pub(crate) struct AddedTokenFiles<'a> {
     pub(crate) config: Option<&'a [u8]>,
     pub(crate) special_tokens_map: Option<&'a [u8]>,
     pub(crate) added_tokens: Option<&'a [u8]>,
 }
 
-/// What they come to.
+/// The merged result.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct MergedTokenizer {
     /// `tokenizer.json` with all tokens.
     pub(crate) tokenizer: Vec<u8>,
     /// `tokenizer_config.json` with the special tokens of `special_tokens_map.json`.
@@ -46,15 +46,15 @@ pub(crate) struct Joined {
     pub(crate) notices: Vec<Notice>,
 }
 
-/// The part of a `tokenizer.json` that says whether something is to be added.
+/// The part of a `tokenizer.json` that decides whether tokens are added.
 #[derive(Deserialize)]
-struct Parts {
+struct TokenizerJson {
     #[serde(default)]
-    added_tokens: Vec<Stored>,
+    added_tokens: Vec<StoredToken>,
 }
 
 #[derive(Deserialize)]
-struct Stored {
+struct StoredToken {
     id: u32,
     #[serde(flatten)]
     token: AddedToken,
@@ -70,7 +70,7 @@ fn object(file: &'static str, bytes: Option<&[u8]>) -> Result<Map<String, Value>
         .map_err(|error| BackboneError::Json { file: file.to_owned(), detail: error.to_string() })
 }
 
-/// A token as an object says it.
+/// A token from an object.
 fn token(
     file: &'static str,
     place: &str,
@@ -110,17 +110,20 @@ fn token(
     })
 }
 
-/// `added_tokens_decoder`: tokens by the ids that are stated for them.
+/// `added_tokens_decoder`: tokens by their stated ids.
 fn decoder(config: &Map<String, Value>) -> Result<Option<Vec<(u32, AddedToken)>>, BackboneError> {
-    let stated = match config.get(DECODER) {
+    let stated = match config.get(ADDED_TOKENS_DECODER) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(stated)) => stated,
         Some(_) => {
-            return Err(wrong(TOKENIZER_CONFIG, format!("`{DECODER}` is no object of tokens by their ids")));
+            return Err(wrong(
+                TOKENIZER_CONFIG,
+                format!("`{ADDED_TOKENS_DECODER}` is no object of tokens by their ids"),
+            ));
         }
     };
     let entry = |(id, value): (&String, &Value)| {
-        let place = format!("{DECODER}.{id}");
+        let place = format!("{ADDED_TOKENS_DECODER}.{id}");
         if !value.is_object() {
             return Err(wrong(
                 TOKENIZER_CONFIG,
@@ -134,31 +137,34 @@ fn decoder(config: &Map<String, Value>) -> Result<Option<Vec<(u32, AddedToken)>>
     stated.iter().map(entry).collect::<Result<_, _>>().map(Some)
 }
 
-/// Special tokens by name, then those without one.
-struct Special {
+/// SpecialTokens tokens by name, then those without one.
+struct SpecialTokens {
     named: Vec<(String, AddedToken)>,
     extra: Vec<AddedToken>,
 }
 
-impl Special {
-    /// Those of a configuration into which `special_tokens_map.json` has been put.
+impl SpecialTokens {
+    /// Those of a configuration merged with `special_tokens_map.json`.
     fn of(config: &Map<String, Value>) -> Result<Self, BackboneError> {
         let is_token = |value: &Value| value.is_string() || value.is_object();
         let mut named = Vec::new();
-        let others =
-            config.keys().map(String::as_str).filter(|key| key.ends_with("_token") && !NAMED.contains(key));
-        for key in NAMED.into_iter().chain(others) {
+        let others = config
+            .keys()
+            .map(String::as_str)
+            .filter(|key| key.ends_with("_token") && !NAMED_TOKENS.contains(key));
+        for key in NAMED_TOKENS.into_iter().chain(others) {
             if let Some(value) = config.get(key).filter(|value| is_token(value)) {
                 named.push((key.to_owned(), token(TOKENIZER_CONFIG, key, value, Some(true))?));
             }
         }
-        let is_silent = |value: &&Value| {
+        let is_empty = |value: &&Value| {
             value.is_null()
                 || value.as_array().is_some_and(Vec::is_empty)
                 || value.as_object().is_some_and(Map::is_empty)
         };
-        let extra =
-            EXTRA.iter().find_map(|key| Some((*key, config.get(*key).filter(|value| !is_silent(value))?)));
+        let extra = EXTRA_TOKENS
+            .iter()
+            .find_map(|key| Some((*key, config.get(*key).filter(|value| !is_empty(value))?)));
         let extra = match extra {
             None => Vec::new(),
             Some((key, Value::Array(tokens))) => {
@@ -185,24 +191,27 @@ impl Special {
     }
 }
 
-/// `special_tokens_map.json` put into a configuration: what it says comes first.
-fn with_map(mut config: Map<String, Value>, map: Map<String, Value>) -> Map<String, Value> {
+/// Merges `special_tokens_map.json` into a configuration. Its values take precedence.
+fn apply_special_tokens_map(mut config: Map<String, Value>, map: Map<String, Value>) -> Map<String, Value> {
     for (key, value) in map {
-        let joined = match (config.get(&key), value) {
-            (Some(Value::Array(here)), Value::Array(there)) if key == EXTRA[0] => {
+        let merge = match (config.get(&key), value) {
+            (Some(Value::Array(here)), Value::Array(there)) if key == EXTRA_TOKENS[0] => {
                 let mut all = here.clone();
                 all.extend(there.into_iter().filter(|token| !here.contains(token)));
                 Value::Array(all)
             }
             (_, value) => value,
         };
-        config.insert(key, joined);
+        config.insert(key, merge);
     }
     config
 }
 
 /// `added_tokens.json`.
-fn by_id(bytes: Option<&[u8]>, special: &Special) -> Result<Vec<(u32, AddedToken)>, BackboneError> {
+fn added_tokens_json(
+    bytes: Option<&[u8]>,
+    special: &SpecialTokens,
+) -> Result<Vec<(u32, AddedToken)>, BackboneError> {
     let entry = |(content, id): (String, Value)| {
         let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
         let id = id.ok_or_else(|| wrong(ADDED_TOKENS, format!("`{content}` has no token id")))?;
@@ -215,27 +224,30 @@ fn by_id(bytes: Option<&[u8]>, special: &Special) -> Result<Vec<(u32, AddedToken
 /// The tokenizer of a directory.
 ///
 /// # Errors
-/// If a file can't be read, or states a token as transformers would not take it.
-pub(crate) fn joined(tokenizer: Vec<u8>, files: Beside<'_>) -> Result<Joined, BackboneError> {
+/// If a file can't be read, or states a token in a form that transformers refuses.
+pub(crate) fn merge(
+    tokenizer: Vec<u8>,
+    files: AddedTokenFiles<'_>,
+) -> Result<MergedTokenizer, BackboneError> {
     let mut config = object(TOKENIZER_CONFIG, files.config)?;
     let stated = decoder(&config)?;
     let mut own_config = files.config.map(<[u8]>::to_vec);
     if stated.is_none() && files.special_tokens_map.is_some() {
         let map = object(SPECIAL_TOKENS_MAP, files.special_tokens_map)?;
-        config = with_map(config, map);
+        config = apply_special_tokens_map(config, map);
         own_config = Some(Value::Object(config.clone()).to_string().into_bytes());
     }
-    let special = Special::of(&config)?;
-    // Whatever is wrong with it, its reader will say.
-    let Ok(Parts { added_tokens: stored }) = serde_json::from_slice(&tokenizer) else {
-        return Ok(Joined { tokenizer, config: own_config, notices: Vec::new() });
+    let special = SpecialTokens::of(&config)?;
+    // Its reader reports what is wrong with it.
+    let Ok(TokenizerJson { added_tokens: stored }) = serde_json::from_slice(&tokenizer) else {
+        return Ok(MergedTokenizer { tokenizer, config: own_config, notices: Vec::new() });
     };
     let added: BTreeMap<u32, AddedToken> = match stated {
         Some(stated) => stated.into_iter().collect(),
         // Of two tokens with one id, that of tokenizer.json counts.
         None => {
             let own = stored.iter().map(|stored| (stored.id, stored.token.clone()));
-            by_id(files.added_tokens, &special)?.into_iter().chain(own).collect()
+            added_tokens_json(files.added_tokens, &special)?.into_iter().chain(own).collect()
         }
     };
     let mut tokens: Vec<AddedToken> = added.values().cloned().collect();
@@ -256,15 +268,15 @@ pub(crate) fn joined(tokenizer: Vec<u8>, files: Beside<'_>) -> Result<Joined, Ba
             (id != stated).then(|| Notice::OtherId { token: token.content.clone(), stated, id })
         });
         notices.extend(other);
-        return Ok(Joined { tokenizer, config: own_config, notices });
+        return Ok(MergedTokenizer { tokenizer, config: own_config, notices });
     }
-    let (tokenizer, other) = add(&tokenizer, tokens, &added)?;
+    let (tokenizer, other) = add_to_tokenizer(&tokenizer, tokens, &added)?;
     notices.extend(other);
-    Ok(Joined { tokenizer, config: own_config, notices })
+    Ok(MergedTokenizer { tokenizer, config: own_config, notices })
 }
 
-/// A `tokenizer.json` with these tokens, and the first that has another id than is stated for it.
-fn add(
+/// A `tokenizer.json` with these tokens, and the first whose id differs from the stated one.
+fn add_to_tokenizer(
     tokenizer: &[u8],
     tokens: Vec<AddedToken>,
     stated: &BTreeMap<u32, AddedToken>,

@@ -1,11 +1,11 @@
-//! What llama.cpp knows of tokens that a file does not say: it goes by their texts, and by the model's name.
+//! What llama.cpp infers about tokens that a file does not state: from their texts, and from the model's name.
 
 use super::Gguf;
 use crate::error::BackboneError;
 use crate::notice::Notice;
 
-/// Texts of tokens that end a turn or a text: they are special, whatever the file calls them.
-const ENDS: [&str; 19] = [
+/// Texts of tokens that end a turn or a text. They are special, whatever the file states.
+const END_TEXTS: [&str; 19] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -26,25 +26,25 @@ const ENDS: [&str; 19] = [
     "<eos>",
     "<｜end▁of▁sentence｜>",
 ];
-/// Of Phi-3's special tokens, those that leave the space behind them alone.
-const NOT_SWALLOWING: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+/// Phi-3's special tokens that don't strip the space after them.
+const NOT_STRIPPING: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// Whether a token is special by its text.
-pub(super) fn is_end(text: &str) -> bool {
-    ENDS.contains(&text)
+pub(super) fn ends_text(text: &str) -> bool {
+    END_TEXTS.contains(&text)
 }
 
-/// Which special tokens swallow the space behind them.
+/// Which special tokens strip the space after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Swallowing {
+pub(super) enum RightStrip {
     /// None of them.
     None,
     /// Those of Phi-3.
     Phi3,
 }
 
-impl Swallowing {
-    /// As llama.cpp finds it: by the model's name.
+impl RightStrip {
+    /// As llama.cpp decides: by the model's name.
     pub(super) fn of(gguf: &Gguf<'_>) -> Result<Self, BackboneError> {
         let name = gguf.text("general.name")?.unwrap_or_default().to_lowercase();
         let is_phi3 = ["phi-3", "phi3"].iter().any(|part| name.contains(part));
@@ -52,8 +52,8 @@ impl Swallowing {
     }
 
     /// Whether this special token does.
-    pub(super) fn holds(self, text: &str) -> bool {
-        self == Self::Phi3 && !NOT_SWALLOWING.contains(&text)
+    pub(super) fn applies_to(self, text: &str) -> bool {
+        self == Self::Phi3 && !NOT_STRIPPING.contains(&text)
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn check_whole(gguf: &Gguf<'_>) -> Result<(), BackboneError> {
     }
 }
 
-/// What is worth knowing of a file's tokenizer, which is made from its tokens and their kinds.
+/// Notices about a file's tokenizer, which is rebuilt from its tokens and their types.
 pub(super) fn notices(gguf: &Gguf<'_>) -> Result<Vec<Notice>, BackboneError> {
     let model = gguf.text("tokenizer.ggml.model")?;
     let mut notices = Vec::new();
@@ -87,7 +87,7 @@ pub(super) fn notices(gguf: &Gguf<'_>) -> Result<Vec<Notice>, BackboneError> {
     }
     let architecture = gguf.text("general.architecture")?;
     let is_phi3 = architecture.as_deref() == Some("phi3") && model.as_deref() == Some("llama");
-    if is_phi3 && Swallowing::of(gguf)? == Swallowing::None {
+    if is_phi3 && RightStrip::of(gguf)? == RightStrip::None {
         let name = gguf.text("general.name")?.unwrap_or_default().into_owned();
         notices.push(notice(
             gguf,

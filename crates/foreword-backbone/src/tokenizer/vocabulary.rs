@@ -1,9 +1,9 @@
-//! A tokenizer and the embedding table that it belongs to: tokens without a row are refused where a text has one.
+//! A tokenizer and its model's embedding table: a text with a token that has no row is refused.
 
 use super::{Tokenizer, TokenizerError};
 
 impl Tokenizer {
-    /// The largest id of a token that was learned with the vocabulary; added ones may lie above it.
+    /// The largest id of the vocabulary without added tokens.
     pub(crate) fn largest_learned_id(&self) -> u32 {
         let added = self.inner.get_added_vocabulary().get_vocab();
         let learned = self.inner.get_vocab(false);
@@ -15,12 +15,12 @@ impl Tokenizer {
             .unwrap_or(0)
     }
 
-    /// Ids from `rows` on have no embedding: a text with one of them is refused from now on.
-    pub(crate) fn refuse_from(&mut self, rows: usize) {
+    /// Refuses texts with ids from `rows` on, which have no embedding.
+    pub(crate) fn limit_ids(&mut self, rows: usize) {
         self.rows = rows;
     }
 
-    /// Fails if a text's tokens have one without an embedding.
+    /// Fails if one of a text's tokens has no embedding.
     pub(super) fn check_embedded(&self, text: &str, ids: &[u32]) -> Result<(), TokenizerError> {
         match ids.iter().find(|&&id| id as usize >= self.rows) {
             None => Ok(()),

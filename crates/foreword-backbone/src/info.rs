@@ -1,4 +1,4 @@
-//! What can be said of a model without reading its weights: from its configuration and the headers of its files.
+//! Information about a model that needs no weights: from its configuration and the headers of its files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,51 +12,52 @@ use crate::files::{CONFIG, ModelFiles, map, weights_at};
 use crate::model;
 use crate::notice::Notice;
 
-/// What is known of a model that was not loaded.
+/// Information about a model that is not loaded.
 #[derive(Debug)]
-pub struct Survey {
-    /// `model_type` of its configuration, where it has one.
+pub struct ModelInfo {
+    /// `model_type` of its configuration, if it has one.
     pub family: Option<String>,
-    /// Its numbers: by its configuration where that is understood, and else by the headers.
+    /// Number of parameters: by its configuration if that is understood, otherwise by the headers.
     pub parameters: Option<u64>,
-    /// Bytes of its weights in safetensors.
+    /// Bytes of its weights.
     pub bytes: u64,
-    /// Why it can't be loaded. `None`: its configuration, its tokenizer and the name, shape and format of every tensor are as
-    /// loading asks for; only the numbers of its weights were not read.
+    /// Why it can't be loaded. `None`: its configuration, its tokenizer and the name, shape and format of every tensor are what
+    /// loading expects; only the numbers of its weights were not read.
     pub refused: Option<BackboneError>,
-    /// What loading would tell beside.
+    /// Notices that loading would return.
     pub notices: Vec<Notice>,
 }
 
-impl Survey {
-    /// Looks at a directory.
+impl ModelInfo {
+    /// Of a directory.
     #[must_use]
     pub fn directory(path: &Path) -> Self {
         match ModelFiles::directory(path) {
             Ok(files) => Self::of(&files),
-            Err(error) => Self::of_remains(path, error),
+            Err(error) => Self::incomplete(path, error),
         }
     }
 
-    /// Looks at a directory that lacks something.
-    fn of_remains(path: &Path, error: BackboneError) -> Self {
+    /// Of a directory that can't be opened.
+    fn incomplete(path: &Path, error: BackboneError) -> Self {
         let config = fs::read(path.join(CONFIG)).ok();
         let spec = config.as_deref().map(read_config);
         let weights = weights_at(path).unwrap_or_else(|_| all_weights(path));
         let sizes = weights.iter().filter_map(|file| file.metadata().ok());
         let bytes = sizes.map(|metadata| metadata.len()).sum();
-        let of_headers = || weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>().ok();
+        let from_headers =
+            || weights.iter().map(|file| numbers(file)).sum::<Result<u64, BackboneError>>().ok();
         let (parameters, refused) = match spec {
             Some(Ok((_, spec))) => (Some(spec.n_parameters() as u64), error),
-            // The configuration first: where it is another architecture's, nothing else matters.
-            Some(Err(other)) => (of_headers().filter(|_| !weights.is_empty()), other),
-            None => (of_headers().filter(|_| !weights.is_empty()), error),
+            // The configuration first: if it is of another architecture, nothing else matters.
+            Some(Err(other)) => (from_headers().filter(|_| !weights.is_empty()), other),
+            None => (from_headers().filter(|_| !weights.is_empty()), error),
         };
         let family = config.as_deref().and_then(family);
         Self { family, parameters, bytes, refused: Some(refused), notices: Vec::new() }
     }
 
-    /// Looks at a GGUF file.
+    /// Of a GGUF file.
     #[must_use]
     pub fn gguf(path: &Path) -> Self {
         match ModelFiles::gguf(path) {
@@ -69,14 +70,14 @@ impl Survey {
         }
     }
 
-    /// Looks at files that are at hand: all that loading checks, but the numbers of the weights.
+    /// Of opened files: checks everything that loading checks, except the numbers of the weights.
     #[must_use]
     pub fn of(files: &ModelFiles) -> Self {
-        let of_headers =
+        let from_headers =
             || files.weights.iter().map(|(file, bytes)| numbers_in(file, bytes)).sum::<Result<u64, _>>();
         let (parameters, checked) = match read_config(&files.config) {
             Ok((family, spec)) => (Some(spec.n_parameters() as u64), model::check(files, family, &spec)),
-            Err(error) => (of_headers().ok(), Err(error)),
+            Err(error) => (from_headers().ok(), Err(error)),
         };
         let (notices, refused) = match checked {
             Ok(notices) => (notices, None),
@@ -102,9 +103,9 @@ fn all_weights(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// How many numbers a safetensors file holds, by its header; whether it has the bytes for them.
+/// Numbers of a safetensors file, by its header; fails if it does not have their bytes.
 fn numbers(path: &Path) -> Result<u64, BackboneError> {
-    // Mapped: nothing of it is read but the header.
+    // Mapped: only the header is read.
     numbers_in(&path.display().to_string(), &map(path)?)
 }
 
@@ -126,7 +127,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models").join(name)
     }
 
-    /// A copy of a tiny model that can be spoiled.
+    /// A copy of a tiny model, to be damaged.
     fn copy() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let models = fs::read_dir(tiny("")).unwrap().map(|entry| entry.unwrap().path());
@@ -142,37 +143,37 @@ mod tests {
     fn every_tiny_model_is_known() {
         for entry in fs::read_dir(tiny("")).unwrap() {
             let path = entry.unwrap().path();
-            let survey = Survey::directory(&path);
-            assert!(survey.refused.is_none(), "{}: {:?}", path.display(), survey.refused);
+            let info = ModelInfo::directory(&path);
+            assert!(info.refused.is_none(), "{}: {:?}", path.display(), info.refused);
             let headers: u64 = all_weights(&path).iter().map(|file| numbers(file).unwrap()).sum();
             // Some files hold masks and the like, which are no parameters.
-            let parameters = survey.parameters.unwrap();
+            let parameters = info.parameters.unwrap();
             assert!((parameters..2 * parameters).contains(&headers), "{}: {headers}", path.display());
-            assert!(survey.bytes >= 2 * headers && survey.family.is_some(), "{survey:?}");
+            assert!(info.bytes >= 2 * headers && info.family.is_some(), "{info:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_the_words_of_loading() {
+    fn errors_are_those_of_loading() {
         let dir = copy();
-        let told = || Survey::directory(dir.path()).refused.unwrap().to_string();
+        let refused = || ModelInfo::directory(dir.path()).refused.unwrap().to_string();
         let weights = dir.path().join("model.safetensors");
         let whole = fs::read(&weights).unwrap();
         fs::write(&weights, &whole[..whole.len() - 1]).unwrap();
-        assert!(told().contains("model.safetensors: not a whole safetensors file"), "{}", told());
+        assert!(refused().contains("model.safetensors: not a whole safetensors file"), "{}", refused());
         fs::write(&weights, &whole[..100]).unwrap();
-        assert!(told().contains("not a whole safetensors file"), "{}", told());
+        assert!(refused().contains("not a whole safetensors file"), "{}", refused());
         fs::write(&weights, &whole).unwrap();
-        // What is not loaded is not looked at.
+        // Files that are not loaded are not checked.
         fs::write(dir.path().join("other.safetensors"), "x").unwrap();
-        assert!(Survey::directory(dir.path()).refused.is_none());
+        assert!(ModelInfo::directory(dir.path()).refused.is_none());
         fs::remove_file(dir.path().join("other.safetensors")).unwrap();
         fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
-        assert!(told().contains("it has no tokenizer.json"), "{}", told());
+        assert!(refused().contains("it has no tokenizer.json"), "{}", refused());
         fs::write(dir.path().join(CONFIG), r#"{"model_type": "mamba"}"#).unwrap();
-        let survey = Survey::directory(dir.path());
-        assert_eq!(survey.family.as_deref(), Some("mamba"));
-        assert!(survey.parameters.is_some(), "the headers have it");
-        assert!(told().starts_with("config.json: model_type `mamba` is not supported"), "{}", told());
+        let info = ModelInfo::directory(dir.path());
+        assert_eq!(info.family.as_deref(), Some("mamba"));
+        assert!(info.parameters.is_some(), "the headers have it");
+        assert!(refused().starts_with("config.json: model_type `mamba` is not supported"), "{}", refused());
     }
 }
