@@ -11,14 +11,11 @@ use foreword_format::{
 use serde_json::Value;
 
 use crate::chat::Chat;
-use crate::joint::Joiner;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, Method, Placement};
 use crate::shared_prefix::row_width;
-use crate::task::{Classification, Generation, Goal, Task, TaskError};
-use crate::template::{Template, TemplateError};
+use crate::task::{Goal, Task};
 use crate::train::{Outcome, TrainConfig};
-use crate::verbalizer::{Verbalizer, VerbalizerError};
 
 /// The setting of a KV prefix that was not learned but compiled: the digest of the soft prompt that it is.
 pub const COMPILED_FROM: &str = "compiled_from";
@@ -64,18 +61,9 @@ pub enum RecordError {
         /// The recorded one.
         recorded: String,
     },
-    /// The passport's template.
-    #[error("the prompt directory's template: {0}")]
-    Template(#[from] TemplateError),
-    /// The passport's labels.
-    #[error("the prompt directory's labels: {0}")]
-    Verbalizer(#[from] VerbalizerError),
     /// The directory.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The task.
-    #[error(transparent)]
-    Task(#[from] TaskError),
 }
 
 /// Something that is allowed but worth saying.
@@ -160,34 +148,6 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
         model: model.backbone.identity().name.clone(),
         recorded: adapter.base_model.clone().unwrap_or_else(|| "a model that it does not name".to_owned()),
         differences: differences.join(", "),
-    })
-}
-
-/// The task that a passport records, for what was learned by `method`.
-///
-/// # Errors
-/// If its template or labels can't be read, which only another tokenizer can cause.
-pub fn task<B: Backend>(record: &TaskRecord, method: Method, model: &Model<B>) -> Result<Task, RecordError> {
-    let chat = record.chat.as_ref().map(|chat| Chat::of_record(model, chat, record.placement));
-    let chat = chat.transpose().map_err(TaskError::from)?;
-    let template = Template::parse(&record.template)?;
-    let joiner = Joiner { tokenizer: &model.tokenizer, chat: chat.as_ref(), joining: record.joining };
-    let goal = match record.kind {
-        TaskKind::Classification => Goal::Classification(Classification {
-            verbalizer: Verbalizer::after(&record.labels, &template, &joiner)?,
-            objective: record.objective,
-        }),
-        TaskKind::Generation => Goal::Generation(Generation::of(model, chat.as_ref())?),
-    };
-    Ok(Task {
-        template,
-        joining: record.joining,
-        chat,
-        text_field: record.text_field.clone(),
-        goal,
-        method,
-        placement: record.placement,
-        max_length: record.max_length,
     })
 }
 

@@ -19,6 +19,7 @@ use crate::report::recorded;
 use foreword::UserError;
 use foreword::display::{WAYWARD, count, in_a_line, learned, visible};
 use foreword::events::inspected;
+use foreword::prompt::open::recorded_task;
 use foreword::prompt::{describe, recorded_name};
 use foreword::source::files_at_hand;
 use foreword::verdict::imported_from;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
     let model = model(args, &directory, printer)?;
     let labels = match (&model, &directory.passport) {
         (Some(model), Some(passport)) if !passport.task.labels.is_empty() => {
-            let task = record::task(&passport.task, directory.method(), model).ok();
+            let task = recorded_task(&args.prompt, &directory, model).ok();
             task.and_then(|task| task.verbalizer().cloned())
         }
         _ => None,

@@ -236,6 +236,16 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
+/// The task that a prompt directory records, on the model that it was made for.
+///
+/// # Errors
+/// If the prompt does not fit the model.
+pub fn recorded_task(path: &Path, directory: &PromptDirectory, model: &Model) -> Result<Task> {
+    let (stated, resources) = (TaskFile::default(), Resources::default());
+    let request = OpenRequest::new(path, &stated, &resources);
+    Ok(request.resolve_on(model, Some(directory.clone()), None, &())?.task)
+}
+
 /// The members beside the prompt in `path` of the ensemble that it leads, checked as it was itself; none where it leads none.
 pub fn others(path: &Path, method: Method, model: &Model) -> Result<Vec<(PathBuf, PromptDirectory)>> {
     let other = |dir: PathBuf| {
