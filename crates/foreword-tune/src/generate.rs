@@ -173,7 +173,8 @@ impl Task {
         for part in micro_batches(&shared_prefix, &trunks, &queries, budget) {
             for first in part.clone().step_by(MOST_TEXTS) {
                 let queries = &queries[first..(first + MOST_TEXTS).min(part.end)];
-                let batch = Batch::new(&shared_prefix, &trunks, queries, Taped::Nothing)?;
+                let groups = vec![0; queries.len()];
+                let batch = Batch::new(&shared_prefix, &trunks, queries, &groups, Taped::Nothing)?;
                 match writer.write(&batch, queries, first, on_event)? {
                     ControlFlow::Continue(texts) => all.extend(texts),
                     ControlFlow::Break(()) => return Ok(all),

@@ -25,6 +25,7 @@ pub mod optimizer;
 pub mod pass;
 pub mod prefix;
 pub mod record;
+pub mod reduce;
 pub mod regularize;
 pub mod shared_prefix;
 pub mod similarity;

@@ -4,15 +4,16 @@
 //! bits: an example's rows depend only on the rows above them, and every sum runs in the order of the examples.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{BackboneError, Gradient, Input, KeyValues, Output, Taped};
 
 use crate::continuations::{ended, ended_gradient};
+use crate::reduce::{Alone, GROUP, PartialSum, Reduce, Tree};
 use crate::settings::Objective;
-use crate::shared_prefix::{PrefixStates, SharedPrefix, TrunkGradients};
+use crate::shared_prefix::{PrefixStates, SharedPrefix};
 
 /// A context and the continuations whose likelihood is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +129,13 @@ impl<'s, B: Backend> Scorer<'s, B> {
             queries.iter().map(|query| Query { continuations: &[], extended: &[], ..*query }).collect();
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.shared_prefix, &self.trunks, &queries, self.budget) {
-            let batch = Batch::new(self.shared_prefix, &self.trunks, &queries[part], Taped::Nothing)?;
+            let batch = Batch::new(
+                self.shared_prefix,
+                &self.trunks,
+                &queries[part.clone()],
+                &vec![0; part.len()],
+                Taped::Nothing,
+            )?;
             let logits = backbone.logits(&batch.output.hidden);
             all.extend(logits.chunks_exact(backbone.spec().vocab).map(<[B::Element]>::to_vec));
         }
@@ -139,7 +146,8 @@ impl<'s, B: Backend> Scorer<'s, B> {
         let mut all = Vec::with_capacity(queries.len());
         for part in micro_batches(self.shared_prefix, &self.trunks, queries, self.budget) {
             let queries = &queries[part];
-            let batch = Batch::new(self.shared_prefix, &self.trunks, queries, Taped::Nothing)?;
+            let groups = vec![0; queries.len()];
+            let batch = Batch::new(self.shared_prefix, &self.trunks, queries, &groups, Taped::Nothing)?;
             let scores = batch.scores(full).per_query.into_iter().zip(queries);
             all.extend(scores.map(|(scores, query)| ended(scores, query.extended)));
         }
@@ -158,33 +166,94 @@ pub fn loss_and_gradient<B: Backend>(
     objective: Objective,
     budget: impl Into<Budget>,
 ) -> Result<Vec<Step<B::Element>>, BackboneError> {
-    let budget = budget.into();
-    let trunks = shared_prefix.prefill(roots, budget.tape)?;
-    let mut steps: Vec<Step<B::Element>> = roots
-        .iter()
-        .map(|root| Step { loss: 0.0, gradient: vec![B::Element::default(); root.len()] })
-        .collect();
-    let learning: Vec<ObjectiveExample<'_>> =
-        examples.iter().map(|training_example| ObjectiveExample::of(training_example, objective)).collect();
-    let queries: Vec<Query<'_>> = learning.iter().map(ObjectiveExample::query).collect();
-    let shares = shares(roots.len(), &learning, objective);
-    let mut d_trunks = trunks.zero_gradients();
-    for part in micro_batches(shared_prefix, &trunks, &queries, budget.tokens) {
-        let batch = Batch::new(shared_prefix, &trunks, &queries[part.clone()], budget.tape)?;
-        let scores = batch.scores(objective == Objective::Lm);
-        let mut d_scores = Vec::with_capacity(part.len());
-        for (training_example, scores) in learning[part].iter().zip(&scores.per_query) {
-            let root = training_example.root;
-            let (loss, d) = training_example.loss(scores, shares[root]);
-            steps[root].loss += loss;
-            d_scores.push(d);
+    let pass = Pass::new(shared_prefix, roots, examples, objective, (budget.into(), &Alone))?;
+    Ok(pass.finish(None))
+}
+
+/// The forward and backward pass of a step below its prompts: what is left are sums over groups of examples, see [`crate::reduce`].
+pub struct Pass<'s, B: Backend> {
+    trunks: PrefixStates<'s, B>,
+    partial: Vec<PartialSum<B>>,
+}
+
+impl<'s, B: Backend> Pass<'s, B> {
+    /// Computes the groups that `reduce` wants computed here. Every example has its weight in the mean over all `examples`.
+    ///
+    /// # Errors
+    /// If a path is longer than the model's context.
+    pub fn new(
+        shared_prefix: &'s SharedPrefix<'s, B>,
+        roots: &[&[f32]],
+        examples: &[TrainingExample<'_>],
+        objective: Objective,
+        (budget, reduce): (Budget, &dyn Reduce<B>),
+    ) -> Result<Self, BackboneError> {
+        let trunks = shared_prefix.prefill(roots, budget.tape)?;
+        let learning: Vec<ObjectiveExample<'_>> =
+            examples.iter().map(|example| ObjectiveExample::of(example, objective)).collect();
+        let shares = shares(roots.len(), &learning, objective);
+        let mut grouped = grouped(roots.len(), &learning);
+        let here = reduce.groups(grouped.last().map_or(0, |(group, _)| group + 1));
+        grouped.retain(|(group, _)| here.contains(group));
+        let queries: Vec<Query<'_>> = grouped.iter().map(|(_, example)| example.query()).collect();
+
+        let backend = shared_prefix.backbone().backend();
+        let mut tree = Tree::new();
+        // The groups that have examples in the micro-batch, in order.
+        let mut open: VecDeque<PartialSum<B>> = VecDeque::new();
+        for part in micro_batches(shared_prefix, &trunks, &queries, budget.tokens) {
+            let examples = &grouped[part.clone()];
+            for &(group, _) in examples {
+                if open.back().is_none_or(|last| last.index < group) {
+                    open.push_back(PartialSum { level: 0, index: group, sums: trunks.zero_sums() });
+                }
+            }
+            let first = open.front().map_or(0, |open| open.index);
+            let groups: Vec<usize> = examples.iter().map(|(group, _)| group - first).collect();
+            let batch = Batch::new(shared_prefix, &trunks, &queries[part.clone()], &groups, budget.tape)?;
+            let scores = batch.scores(objective == Objective::Lm);
+            let mut d_scores = Vec::with_capacity(part.len());
+            for (((_, example), &group), scores) in examples.iter().zip(&groups).zip(&scores.per_query) {
+                let (loss, d) = example.loss(scores, shares[example.root]);
+                open[group].sums.losses[example.root] += loss;
+                d_scores.push(d);
+            }
+            batch.backward(&scores, &d_scores, &mut open);
+            let next = grouped.get(part.end).map(|&(group, _)| group);
+            while let Some(whole) = open.pop_front_if(|open| next.is_none_or(|next| open.index < next)) {
+                tree.push(backend, whole);
+            }
         }
-        batch.backward(&scores, &d_scores, &mut d_trunks, &mut steps);
+        Ok(Self { trunks, partial: tree.into_nodes() })
     }
-    for (step, d) in steps.iter_mut().zip(trunks.backward(d_trunks).into_iter().flatten()) {
-        step.gradient = d;
+
+    /// The sums of the groups that were computed here, to be exchanged.
+    pub fn take_partial(&mut self) -> Vec<PartialSum<B>> {
+        std::mem::take(&mut self.partial)
     }
-    Ok(steps)
+
+    /// Loss and gradient of each prompt from the sums of all groups, in their order; `None`: those of this pass are all.
+    pub fn finish(self, all: Option<Vec<PartialSum<B>>>) -> Vec<Step<B::Element>> {
+        let Self { trunks, partial } = self;
+        let sums = Tree::total(trunks.backend(), all.unwrap_or(partial));
+        trunks.backward(sums.unwrap_or_else(|| trunks.zero_sums()))
+    }
+}
+
+/// All examples with their groups, group after group: within one by root, and in their order.
+fn grouped<'e, 'a>(
+    n_roots: usize,
+    examples: &'e [ObjectiveExample<'a>],
+) -> Vec<(usize, &'e ObjectiveExample<'a>)> {
+    let mut counts = vec![0; n_roots];
+    let group = |example: &'e ObjectiveExample<'a>| {
+        let count = &mut counts[example.root];
+        *count += 1;
+        ((*count - 1) / GROUP, example)
+    };
+    let mut grouped: Vec<_> = examples.iter().map(group).collect();
+    grouped.sort_by_key(|(group, example)| (*group, example.root));
+    grouped
 }
 
 /// A training_example with the continuations that its objective needs.
@@ -291,6 +360,8 @@ pub(crate) struct Batch<'p, B: Backend> {
     shared_prefix: &'p SharedPrefix<'p, B>,
     trunks: &'p PrefixStates<'p, B>,
     queries: &'p [Query<'p>],
+    /// Which group each is of, from the first in this micro-batch.
+    groups: Vec<usize>,
     /// A segment for each query, followed by the leaves of its continuations.
     forest: Forest,
     /// Frozen contexts of the examples, where they stand before the learned rows.
@@ -334,19 +405,21 @@ impl<'p, B: Backend> Batch<'p, B> {
         shared_prefix: &'p SharedPrefix<'p, B>,
         trunks: &'p PrefixStates<'p, B>,
         queries: &'p [Query<'p>],
+        groups: &[usize],
         tape: Taped,
     ) -> Result<Self, BackboneError> {
-        let mut context = trunks.context();
-        let mut above: Vec<Parent> =
-            queries.iter().map(|query| trunks.parent(query.root, query.hidden)).collect();
+        let n_groups = groups.last().map_or(1, |last| last + 1);
+        let mut context = trunks.context_of_groups(n_groups);
+        let above = |(query, &group): (&Query<'_>, &usize)| trunks.parent(query.root, query.hidden, group);
+        let mut above: Vec<Parent> = queries.iter().zip(groups).map(above).collect();
         let mut frozen = None;
         if shared_prefix.prompt_per_example() {
             let befores = queries
                 .iter()
                 .map(|query| &query.context[shared_prefix.n_shared()..shared_prefix.n_before(query.context)]);
             let (key_values, rows) = frozen_contexts(shared_prefix, trunks, befores)?;
-            for ((query, above), rows) in queries.iter().zip(&mut above).zip(rows) {
-                let mut path = trunks.path(query.root);
+            for (((query, &group), above), rows) in queries.iter().zip(groups).zip(&mut above).zip(rows) {
+                let mut path = trunks.path_of_group(trunks.path(query.root), group);
                 let position = path.last().map_or(0, Span::end);
                 path.push(Span { source: Source::Context(context.len()), rows, position });
                 *above = Parent::Context(path);
@@ -387,7 +460,8 @@ impl<'p, B: Backend> Batch<'p, B> {
         let rows = shared_prefix.rows(&tokens, &learned, &values);
         let input = Input { rows, forest: &forest, context: &context, wanted: &wanted, tape };
         let output = shared_prefix.backbone().forward(input)?;
-        Ok(Self { shared_prefix, trunks, queries, forest, frozen, learned, output, last })
+        let groups = groups.to_vec();
+        Ok(Self { shared_prefix, trunks, queries, groups, forest, frozen, learned, output, last })
     }
 
     /// Log-likelihoods under the full softmax. Without `full`, the log-sum-exp of each context's last row is left out: it
@@ -423,18 +497,18 @@ impl<'p, B: Backend> Batch<'p, B> {
         Scores { per_query, pairs, summed, log_sums, logits }
     }
 
-    /// Adds the gradients that flow from the scores into the trunks, or into the examples' own learned rows.
+    /// Adds the gradients that flow from the scores into the trunks, or into the examples' own learned rows, to the sums of the
+    /// examples' groups.
     fn backward(
         &self,
         scores: &Scores<B::Element>,
         d_scores: &[Vec<f64>],
-        d_trunks: &mut TrunkGradients<B>,
-        steps: &mut [Step<B::Element>],
+        sums: &mut VecDeque<PartialSum<B>>,
     ) {
         let Some(tape) = &self.output.tape else { return };
-        let mut context = self.trunks.context();
+        let mut context = self.trunks.context_of_groups(sums.len());
         context.extend(&self.frozen);
-        let mut d_context = self.trunks.targets(d_trunks);
+        let mut d_context = self.trunks.targets(sums.iter_mut().map(|partial| &mut partial.sums));
         d_context.extend(self.frozen.iter().map(|_| None));
         let gradient = Gradient {
             forest: &self.forest,
@@ -451,8 +525,8 @@ impl<'p, B: Backend> Batch<'p, B> {
         }
         let values = self.shared_prefix.backbone().backend().values(&d_rows);
         let mut rest = &values[..];
-        for query in self.queries {
-            let sum = &mut steps[query.root].gradient;
+        for (query, &group) in self.queries.iter().zip(&self.groups) {
+            let sum = &mut sums[group].sums.rows[query.root];
             let (own, after) = rest.split_at(sum.len());
             sum.iter_mut().zip(own).for_each(|(sum, &d)| *sum += d);
             rest = after;

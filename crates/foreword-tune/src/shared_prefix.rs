@@ -7,7 +7,8 @@ use foreword_backbone::kernels::{Backend, Forest, Parent, Source, Span, Token};
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Spec, Taped};
 
 use crate::frozen_texts::{FrozenTextCache, SharedBudget};
-use crate::pass::MaskedSpan;
+use crate::pass::{MaskedSpan, Step};
+use crate::reduce::Sums;
 use crate::settings::{Method, Placement};
 
 /// The frozen part of what all examples share. A scorer or a step plants soft prompts into it.
@@ -292,12 +293,6 @@ pub(crate) struct PrefixStates<'s, B: Backend> {
     roots: Vec<Vec<f32>>,
 }
 
-/// Gradients of the keys and values that examples see above them.
-pub(crate) struct TrunkGradients<B: Backend> {
-    prefixes: Option<KeyValues<B>>,
-    prefilled: Option<KeyValues<B>>,
-}
-
 struct Prefilled<B: Backend> {
     forest: Forest,
     learned: Vec<usize>,
@@ -314,9 +309,9 @@ impl<B: Backend> PrefixStates<'_, B> {
     ///
     /// # Panics
     /// If tokens are hidden that are not a KV prefix's: rows below them would have seen them.
-    pub(crate) fn parent(&self, root: usize, hidden: MaskedSpan) -> Parent {
+    pub(crate) fn parent(&self, root: usize, hidden: MaskedSpan, group: usize) -> Parent {
         if hidden.n == 0 {
-            return Parent::Context(self.path(root));
+            return Parent::Context(self.path_of_group(self.path(root), group));
         }
         assert!(self.prefixes.is_some(), "only positions of a KV prefix can be hidden");
         let path = &self.to_prefix[root];
@@ -329,7 +324,12 @@ impl<B: Backend> PrefixStates<'_, B> {
             let (rows, position) = (rows.start + n_up_to..rows.end, position + n_up_to);
             seen.push(Span { source, rows, position });
         }
-        Parent::ContextAt(seen, end)
+        Parent::ContextAt(self.path_of_group(seen, group), end)
+    }
+
+    /// What computes.
+    pub(crate) fn backend(&self) -> &B {
+        self.shared_prefix.backbone.backend()
     }
 
     /// P of root `root`.
@@ -350,32 +350,62 @@ impl<B: Backend> PrefixStates<'_, B> {
         context
     }
 
-    /// Zero gradients of the keys and values above the examples; none where examples prefill for themselves.
-    pub(crate) fn zero_gradients(&self) -> TrunkGradients<B> {
-        let zero = |n_rows| self.shared_prefix.backbone.zero_key_values(n_rows);
-        TrunkGradients {
-            prefixes: self.prefixes.as_ref().map(|prefixes| zero(prefixes.n_rows())),
-            prefilled: self.prefilled.as_ref().map(|prefilled| zero(prefilled.forest.n_rows())),
+    /// Blocks of keys and values that have a gradient: KV prefixes, and what was prefilled.
+    fn with_gradient(&self) -> impl Iterator<Item = &KeyValues<B>> {
+        self.prefixes.iter().chain(self.prefilled.iter().map(|prefilled| &prefilled.output.key_values))
+    }
+
+    /// Context blocks for `n_groups` groups of examples: the frozen one, where there is one, and for each group those that have a
+    /// gradient. The same keys and values are listed for each group, since each has a gradient of its own.
+    pub(crate) fn context_of_groups(&self, n_groups: usize) -> Vec<&KeyValues<B>> {
+        let groups = (0..n_groups).flat_map(|_| self.with_gradient());
+        self.shared_prefix.context().into_iter().chain(groups).collect()
+    }
+
+    /// A path in those blocks, as group `group` sees it.
+    pub(crate) fn path_of_group(&self, mut path: Vec<Span>, group: usize) -> Vec<Span> {
+        let n_frozen = self.shared_prefix.context().len();
+        let n_learned = self.with_gradient().count();
+        for span in &mut path {
+            if let Source::Context(block) = &mut span.source
+                && *block >= n_frozen
+            {
+                *block += group * n_learned;
+            }
+        }
+        path
+    }
+
+    /// Sums of no examples yet.
+    pub(crate) fn zero_sums(&self) -> Sums<B> {
+        let zero = |block: &KeyValues<B>| self.shared_prefix.backbone.zero_key_values(block.n_rows());
+        let own = |root: &Vec<f32>| if self.shared_prefix.per_example { root.len() } else { 0 };
+        Sums {
+            losses: vec![0.0; self.roots.len()],
+            rows: self.roots.iter().map(|root| vec![B::Element::default(); own(root)]).collect(),
+            key_values: self.with_gradient().map(zero).collect(),
         }
     }
 
-    /// The gradient targets of the context blocks.
+    /// The gradient targets of the context blocks of some groups.
     pub(crate) fn targets<'g>(
         &self,
-        d_trunks: &'g mut TrunkGradients<B>,
+        groups: impl Iterator<Item = &'g mut Sums<B>>,
     ) -> Vec<Option<&'g mut KeyValues<B>>> {
         let frozen = self.shared_prefix.frozen.iter().map(|_| None);
-        let learned = d_trunks.prefixes.as_mut().into_iter().chain(d_trunks.prefilled.as_mut());
-        frozen.chain(learned.map(Some)).collect()
+        frozen.chain(groups.flat_map(|sums| &mut sums.key_values).map(Some)).collect()
     }
 
-    /// From the gradient of the keys and values above the examples to that of the learned rows, one `[P, W]` per root. Needs
-    /// the tape; `None` where examples prefill for themselves.
-    pub(crate) fn backward(&self, d_trunks: TrunkGradients<B>) -> Option<Vec<Vec<B::Element>>> {
+    /// From the sums over all examples to the loss and gradient of each root. Needs the tape.
+    pub(crate) fn backward(&self, sums: Sums<B>) -> Vec<Step<B::Element>> {
         let backbone = self.shared_prefix.backbone;
-        let TrunkGradients { prefixes: mut d_prefixes, prefilled: d_planted } = d_trunks;
+        let Sums { losses, rows, key_values } = sums;
+        let mut key_values = key_values.into_iter();
+        let mut d_prefixes = self.prefixes.as_ref().and_then(|_| key_values.next());
         let mut d_rows = None;
-        if let Some(prefilled) = &self.prefilled {
+        if let Some(prefilled) = &self.prefilled
+            && let Some(tape) = &prefilled.output.tape
+        {
             let mut context = self.shared_prefix.context();
             context.extend(&self.prefixes);
             let frozen = self.shared_prefix.frozen.iter().map(|_| None);
@@ -384,23 +414,23 @@ impl<B: Backend> PrefixStates<'_, B> {
                 context: &context,
                 key_values: &prefilled.output.key_values,
                 d_hidden: None,
-                d_key_values: d_planted,
+                d_key_values: key_values.next(),
                 d_context: frozen.chain(d_prefixes.as_mut().map(Some)).collect(),
                 learned: &prefilled.learned,
             };
-            d_rows = Some(backbone.backward(prefilled.output.tape.as_ref()?, gradient));
+            d_rows = Some(backbone.backward(tape, gradient));
         }
         let values = match (&d_prefixes, &d_rows) {
             (Some(d_prefixes), _) => d_prefixes.values(backbone.backend()),
-            (None, d_rows) => backbone.backend().values(d_rows.as_ref()?),
+            (None, Some(d_rows)) => backbone.backend().values(d_rows),
+            (None, None) => rows.concat(),
         };
         let mut rest = &values[..];
-        let mut d_roots = Vec::with_capacity(self.roots.len());
-        for root in &self.roots {
-            let (d_root, after) = rest.split_at(root.len());
-            d_roots.push(d_root.to_vec());
+        let gradient = self.roots.iter().map(|root| {
+            let (own, after) = rest.split_at(root.len());
             rest = after;
-        }
-        Some(d_roots)
+            own.to_vec()
+        });
+        losses.into_iter().zip(gradient).map(|(loss, gradient)| Step { loss, gradient }).collect()
     }
 }

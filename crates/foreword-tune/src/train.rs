@@ -13,9 +13,10 @@ use crate::frozen_texts::{CacheBudget, SharedBudget};
 use crate::metrics::Evaluation;
 use crate::optimizer::{clip, rate};
 use crate::order::Order;
-use crate::pass::{Budget, Query, TrainingExample, loss_and_gradient};
+use crate::pass::{Budget, Pass, Query, Step, TrainingExample};
 use crate::queries::ContinuationSet;
-use crate::regularize::Regularizers;
+use crate::reduce::{Alone, Reduce};
+use crate::regularize::{Regularizers, StepRows};
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use crate::shared_prefix::SharedPrefix;
 use crate::state::TrainState;
@@ -261,6 +262,12 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another machine of a run over several.
+    #[error("cannot exchange the sums of a step with the other machines: {source}")]
+    Exchange {
+        /// What went wrong.
+        source: std::io::Error,
+    },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
     Setting {
@@ -347,6 +354,22 @@ pub fn train_all<B: Backend>(
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Population, TrainError> {
+    train_across(&Alone, (model, task), (train, dev), start, config, on_event)
+}
+
+/// The same on several machines, each of which calls this with the same arguments but for `reduce`, its own part in the sums of
+/// every step. Evaluations are made by each for itself. All give the outcome that one machine gives, to the bit.
+///
+/// # Errors
+/// As [`train_all`], and if sums can't be exchanged.
+pub fn train_across<B: Backend>(
+    reduce: &dyn Reduce<B>,
+    (model, task): (&Model<B>, &Task),
+    (train, dev): (&Examples, Option<&Examples>),
+    start: impl Into<TrainState>,
+    config: &TrainConfig,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Population, TrainError> {
     let mut progress = start.into();
     check(task, train, dev, config, progress.runs.len())?;
     for run in &mut progress.runs {
@@ -371,7 +394,7 @@ pub fn train_all<B: Backend>(
     let orders = orders.collect();
     let candidates = ContinuationSet::of(task, train);
     let learner =
-        Learner { shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
+        Learner { reduce, shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
     let budget = config.micro_batch_tokens;
     let dev =
         dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev { shared_prefix, task, examples, budget });
@@ -381,6 +404,7 @@ pub fn train_all<B: Backend>(
 
 /// What all steps of a run share.
 struct Learner<'a, B: Backend> {
+    reduce: &'a dyn Reduce<B>,
     shared_prefix: &'a SharedPrefix<'a, B>,
     task: &'a Task,
     train: &'a Examples,
@@ -433,9 +457,21 @@ impl<B: Backend> Learner<'_, B> {
         orders: &mut [Order],
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let (started, step, config) = (Instant::now(), progress.step + 1, self.config);
-        let active = progress.active();
-        let share = rate(step, config.steps, config.warmup, config.schedule);
+        let started = Instant::now();
+        let drawn = self.draw(progress, orders);
+        let roots: Vec<&[f32]> = drawn.seen.iter().map(|seen| &seen.values[..]).collect();
+        let how = (self.config.budget(), self.reduce);
+        let objective = self.task.objective();
+        let mut pass = Pass::new(self.shared_prefix, &roots, &drawn.examples, objective, how)?;
+        let partial = self.reduce.exchange(pass.take_partial());
+        let passes = pass.finish(Some(partial.map_err(|source| TrainError::Exchange { source })?));
+        let applied = self.apply(progress, &drawn, &passes);
+        Ok(self.emit(progress, &applied, (started, drawn.examples.len()), on_event))
+    }
+
+    /// What the next step learns from.
+    fn draw(&self, progress: &TrainState, orders: &mut [Order]) -> Drawn<'_> {
+        let (step, config, active) = (progress.step + 1, self.config, progress.active());
         let mut examples = Vec::with_capacity(active.len() * self.batch_size);
         let mut seen = Vec::with_capacity(active.len());
         for (root, &candidate) in active.iter().enumerate() {
@@ -448,13 +484,20 @@ impl<B: Backend> Learner<'_, B> {
             }
             seen.push(rows);
         }
-        let roots: Vec<&[f32]> = seen.iter().map(|seen| &seen.values[..]).collect();
-        let passes =
-            loss_and_gradient(self.shared_prefix, &roots, &examples, self.task.objective(), config.budget())?;
+        Drawn { active, examples, seen }
+    }
 
-        let mut made = Vec::with_capacity(active.len());
-        let mut left = Vec::new();
-        for ((&candidate, pass), seen) in active.iter().zip(&passes).zip(&seen) {
+    /// Updates the candidates' rows, where the numbers allow it.
+    fn apply<E: Element>(
+        &self,
+        progress: &mut TrainState,
+        drawn: &Drawn<'_>,
+        passes: &[Step<E>],
+    ) -> Vec<(usize, Option<StepStats>)> {
+        let (step, config) = (progress.step + 1, self.config);
+        let share = rate(step, config.steps, config.warmup, config.schedule);
+        let mut applied = Vec::with_capacity(drawn.active.len());
+        for ((&candidate, pass), seen) in drawn.active.iter().zip(passes).zip(&drawn.seen) {
             let run = &mut progress.runs[candidate];
             let rate = run.learning_rate.unwrap_or(config.learning_rate);
             let learning_rate = share * peak(rate, self.task.method, run.scale());
@@ -468,26 +511,50 @@ impl<B: Backend> Learner<'_, B> {
             if finite {
                 run.values = values;
                 config.regularizers.after_update(run, progress.width, step);
-                made.push((candidate, pass.loss, learning_rate, grad_norm));
-            } else {
-                left.push(candidate);
             }
+            let examples_per_second = 0.0;
+            let stats = StepStats { step, loss: pass.loss, learning_rate, grad_norm, examples_per_second };
+            applied.push((candidate, finite.then_some(stats)));
         }
+        applied
+    }
+
+    /// Reports the step; candidates that diverged leave.
+    fn emit(
+        &self,
+        progress: &mut TrainState,
+        applied: &[(usize, Option<StepStats>)],
+        (started, n_examples): (Instant, usize),
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let step = progress.step + 1;
         let mut flow = ControlFlow::Continue(());
-        for candidate in left {
+        for &(candidate, _) in applied.iter().filter(|(_, stats)| stats.is_none()) {
             flow = or_break(flow, progress.leave(candidate, StopReason::Diverged { step }, on_event));
         }
         progress.step = step;
-        let tokenising = self.train.seconds * examples.len() as f64 / self.train.n() as f64;
+        let tokenising = self.train.seconds * n_examples as f64 / self.train.n() as f64;
         // A clock that stands still must not make it infinite.
         let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
-        let examples_per_second = examples.len() as f64 / seconds;
-        for (candidate, loss, learning_rate, grad_norm) in made {
-            let made = StepStats { step, loss, learning_rate, grad_norm, examples_per_second };
-            flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
+        let examples_per_second = n_examples as f64 / seconds;
+        for &(candidate, stats) in applied {
+            if let Some(stats) = stats {
+                let made = StepStats { examples_per_second, ..stats };
+                flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
+            }
         }
-        Ok(flow)
+        flow
     }
+}
+
+/// What a step learns from.
+struct Drawn<'a> {
+    /// The candidates that learn.
+    active: Vec<usize>,
+    /// The batches of all of them.
+    examples: Vec<TrainingExample<'a>>,
+    /// The rows that the model sees of each.
+    seen: Vec<StepRows>,
 }
 
 /// Stop if one of them says so.
