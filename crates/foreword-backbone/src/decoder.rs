@@ -65,6 +65,13 @@ impl<B: Backend> KeyValues<B> {
         }
     }
 
+    /// In every layer, row `from[j]` of `source` becomes row `to[j]`.
+    pub fn assign_rows(&mut self, backend: &B, to: &[usize], source: &Self, from: &[usize]) {
+        for (into, rows) in self.layers.iter_mut().zip(&source.layers) {
+            backend.assign(into, to, &backend.select(rows, from));
+        }
+    }
+
     /// Adds keys and values of as many rows, or their gradients.
     pub fn add(&mut self, backend: &B, other: &Self) {
         self.layers.iter_mut().zip(&other.layers).for_each(|(into, rows)| backend.add(into, rows));

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use foreword::record::{self, Run};
 use foreword::settings::{Init, Keep, Method, Placement};
 use foreword::{
-    Confusion, Evaluation, Event, Examples, Outcome, Population, StepStats, StopReason, TrainConfig,
-    TrainState,
+    Confusion, Evaluation, Event, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason,
+    TrainConfig, TrainState,
 };
 
 use crate::checkpoints::Keeper;
@@ -356,19 +356,19 @@ fn compare(
 ) -> Result<Compared> {
     let Some(examples) = examples else { return Ok(Compared::default()) };
     let mut compared = Compared { tuned: known, ..Compared::default() };
-    let roots: Vec<&[f32]> = members.iter().map(|outcome| outcome.soft_prompt.values()).collect();
-    let evaluate = |roots: &[&[f32]]| {
+    let prompts: Vec<&SoftPrompt> = members.iter().map(|outcome| &outcome.soft_prompt).collect();
+    let evaluate = |prompts: &[&SoftPrompt]| {
         let budget = plan.config.micro_batch_tokens;
-        plan.task.evaluate_ensemble(&plan.model, roots, examples, budget, &mut |_| {})
+        plan.task.evaluate(&plan.model, prompts, examples, budget, &mut |_| {})
     };
     if compared.tuned.is_none() && !interrupt::asked() {
-        compared.tuned = Some(evaluate(&roots[..1])?);
+        compared.tuned = Some(evaluate(&prompts[..1])?);
     }
-    if roots.len() > 1 && !interrupt::asked() {
-        compared.ensemble = Some(evaluate(&roots)?);
+    if prompts.len() > 1 && !interrupt::asked() {
+        compared.ensemble = Some(evaluate(&prompts)?);
     }
     if !interrupt::asked() {
-        compared.bare = Some(evaluate(&[&[]])?);
+        compared.bare = Some(evaluate(&[])?);
         compared.majority = majority(plan, examples);
     }
     Ok(compared)

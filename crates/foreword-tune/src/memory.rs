@@ -3,8 +3,8 @@
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{HeadNorms, Model, Norms, Spec, Taped};
 
-use crate::pass::Budget;
-use crate::reduce::GROUP;
+use crate::engine::batch::Budget;
+use crate::engine::reduce::GROUP;
 
 /// What the program takes beside a model: itself, the tokenizer, the data.
 const PROGRAM_BYTES: u64 = 60_000_000;

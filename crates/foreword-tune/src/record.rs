@@ -11,10 +11,10 @@ use foreword_format::{
 use serde_json::Value;
 
 use crate::chat::Chat;
+use crate::engine::prefix::row_width;
 use crate::joint::Joiner;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, LearningRate, Method, Placement};
-use crate::shared_prefix::row_width;
 use crate::task::{Classification, Generation, Goal, Task, TaskError};
 use crate::template::{Template, TemplateError};
 use crate::train::{Outcome, TrainConfig};

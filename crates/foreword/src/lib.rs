@@ -66,10 +66,10 @@
 //! assert!(losses.last() < losses.first());
 //!
 //! // What it says of a new text.
-//! let soft_prompt = outcome.soft_prompt.values();
 //! let text = Dataset::from_texts(vec!["The movie was fantastic.".to_owned()])?;
 //! let text = task.examples(&model, outcome.soft_prompt.n_virtual(), &text, None)?;
-//! let scores = task.log_likelihoods(&model, soft_prompt, &text, config.micro_batch_tokens, &mut |_| {})?;
+//! let prompts = [&outcome.soft_prompt];
+//! let scores = task.log_likelihoods(&model, &prompts, &text, config.micro_batch_tokens, &mut |_| {})?;
 //! println!("{}", task.classification()?.verbalizer.names()[foreword::score::best(&scores[0])]);
 //! # Ok(())
 //! # }
@@ -80,8 +80,8 @@
 
 pub use foreword_tune::{
     calibration, candidates, chat, checkpoint, context_tuning, continuations, data, demonstrations, encode,
-    explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass, prefix,
-    record, regularize, score, settings, shared_prefix, similarity, state, step_time, task, task_file,
+    engine, explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass,
+    prefix, record, reduce, regularize, score, settings, similarity, state, step_time, task, task_file,
     template, train, verbalizer,
 };
 

@@ -35,11 +35,10 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &mut Printer) -> Result<Exit> {
     let (ready, data) = texts.resolve(asked, printer)?;
     let shown = Shown::of(&ready, &data, printer)?;
     let examples = ready.examples(&data, None, printer)?;
-    let roots = ready.roots();
-    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
+    printer.begin_bar((ready.n_members() * examples.n()) as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
     let scores =
-        ready.task.mean_log_likelihoods(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
+        ready.task.log_likelihoods(&ready.model, &ready.prompts(), &examples, ready.budget, &mut progress)?;
     printer.end_bar();
     let calibration = calibration::resolve(&args.calibration, &ready, &scores, None, printer)?;
     let labels = &ready.task.classification()?.verbalizer;

@@ -75,10 +75,9 @@ pub(crate) fn run(args: &EvalArgs, printer: &mut Printer) -> Result<Exit> {
 
     let truth = data.require(&fields.truth)?;
     let examples = ready.examples(&data, Some(truth), printer)?;
-    let roots = ready.roots();
-    printer.begin_bar((roots.len() * examples.n()) as u64, "scoring");
+    printer.begin_bar((ready.n_members() * examples.n()) as u64, "scoring");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.scores(&ready.model, &roots, &examples, ready.budget, &mut progress)?;
+    let scores = ready.task.scores(&ready.model, &ready.prompts(), &examples, ready.budget, &mut progress)?;
     printer.end_bar();
     match ready.task.verbalizer() {
         Some(labels) => labelled(args, &ready, (&scores, &examples), labels, printer)?,
@@ -192,7 +191,8 @@ fn text_scores(
         ControlFlow::Continue(())
     };
     let of = (&examples, most);
-    let texts = ready.task.generate(&ready.model, &ready.root, of, &config, ready.budget, &mut on_event)?;
+    let prompt = ready.prompts.first();
+    let texts = ready.task.generate(&ready.model, prompt, of, &config, ready.budget, &mut on_event)?;
     printer.end_bar();
     let pairs: Vec<(&str, &str)> = texts
         .iter()

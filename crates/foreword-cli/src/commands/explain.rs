@@ -50,9 +50,9 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     let texts = args.text.as_slice();
     texts::refuse_files(texts)?;
     let mut ready = asked.resolve(None, printer)?;
-    if ready.root.is_empty() {
+    let Some(soft) = ready.prompts.first().cloned() else {
         return Err(Given::wrong("the bare model has no prompt to explain").hint("give --prompt DIR").into());
-    }
+    };
     if ready.task.method == Method::Prefix {
         return Err(Given::wrong("the prompt is a KV prefix, which has no rows to walk through")
             .hint("explain a soft prompt (foreword train --method prompt)")
@@ -62,8 +62,6 @@ pub(crate) fn run(args: &ExplainArgs, printer: &mut Printer) -> Result<Exit> {
     let data = texts::dataset(vec![text], &args.field.field, &mut ready, printer)?;
     let text = Shown::of(&ready, &data, printer)?.whole(&data, 0)?;
     let examples = ready.examples(&data, None, printer)?;
-    let hidden = ready.model.backbone.spec().hidden;
-    let soft = SoftPrompt::new(ready.root.clone(), ready.n_virtual(), hidden)?;
     let to = ready.task.classification()?;
     let (began, start) = init(&ready, &to.verbalizer, &source)?;
     let truth = truth(args, &to.verbalizer)?;

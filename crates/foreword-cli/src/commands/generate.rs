@@ -43,7 +43,7 @@ pub(crate) fn run(args: &GenerateArgs, printer: &mut Printer) -> Result<Exit> {
     let mut teller =
         Teller { data: &data, shown: &shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
     let of = (&examples, most);
-    ready.task.generate(&ready.model, &ready.root, of, &config, ready.budget, &mut |event| {
+    ready.task.generate(&ready.model, ready.prompts.first(), of, &config, ready.budget, &mut |event| {
         teller.event(event, printer)
     })?;
     printer.end_bar();

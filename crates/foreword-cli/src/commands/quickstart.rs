@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use foreword::score::{best, probabilities};
-use foreword::{Dataset, Evaluation, Task, TaskFile, Template};
+use foreword::{Dataset, Evaluation, SoftPrompt, Task, TaskFile, Template};
 
 use crate::args::QuickstartArgs;
 use crate::commands::train::ended;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &mut Printer) -> Result<Exit> 
     }
     printer.answer("(The template is the best of 18 that we wrote, by the training and dev sentences.)")?;
     printer.answer(&report::costs(&plan, &learned))?;
-    let (label, probability) = classify(&plan, learned.outcome.soft_prompt.values())?;
+    let (label, probability) = classify(&plan, &[&learned.outcome.soft_prompt])?;
     printer.answer(&format!("\n{TEXT:?} is {label} ({}).", percent(probability)))?;
 
     let (program, flags) = (program(), report::flags_of(&plan));
@@ -76,12 +76,12 @@ fn bare(plan: &Plan, template: &str, test: &Dataset) -> Result<Evaluation> {
 }
 
 /// The label of the text, and its probability.
-fn classify<'p>(plan: &'p Plan, root: &[f32]) -> Result<(&'p str, f64)> {
+fn classify<'p>(plan: &'p Plan, prompts: &[&SoftPrompt]) -> Result<(&'p str, f64)> {
     let task = Task { text_field: None, ..plan.task.clone() };
     let data = Dataset::from_texts(vec![TEXT.to_owned()])?;
     let examples = task.examples(&plan.model, plan.start.n_virtual(), &data, None)?;
     let scores =
-        task.log_likelihoods(&plan.model, root, &examples, plan.config.micro_batch_tokens, &mut |_| {})?;
+        task.log_likelihoods(&plan.model, prompts, &examples, plan.config.micro_batch_tokens, &mut |_| {})?;
     let given = best(&scores[0]);
     Ok((&plan.task.classification()?.verbalizer.names()[given], probabilities(&scores[0])[given]))
 }

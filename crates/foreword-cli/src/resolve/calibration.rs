@@ -98,12 +98,12 @@ pub(crate) fn in_words(calibration: &Calibration, labels: &[String]) -> String {
 
 /// Whether a correction can be stored with this prompt: checked before any work is done.
 pub(crate) fn check_save(ready: &Ready, dir: &Path) -> Result<()> {
-    if ready.root.is_empty() {
+    if ready.prompts.is_empty() {
         return Err(Given::wrong("the bare model has no prompt to store a calibration with")
             .hint("give --prompt DIR, or leave --save-calibration out")
             .into());
     }
-    if !ready.others.is_empty() {
+    if ready.prompts.len() > 1 {
         return Err(Given::wrong(
             "a calibration is stored with one prompt, and this one is fitted to the ensemble that it leads",
         )
@@ -182,10 +182,10 @@ fn examples(ready: &Ready, path: &Path, labelled: bool, printer: &Printer) -> Re
 }
 
 fn score(ready: &Ready, examples: &Examples, printer: &mut Printer) -> Result<Vec<Vec<f64>>> {
-    let roots = ready.roots();
-    printer.begin_bar((roots.len() * examples.n()) as u64, "calibrating");
+    printer.begin_bar((ready.n_members() * examples.n()) as u64, "calibrating");
     let mut progress = |n: usize| printer.move_bar(n as u64, String::new);
-    let scores = ready.task.scores(&ready.model, &roots, examples, ready.budget, &mut progress)?;
+    let (task, prompts) = (&ready.task, ready.prompts());
+    let scores = task.scores(&ready.model, &prompts, examples, ready.budget, &mut progress)?;
     printer.end_bar();
     Ok(scores)
 }

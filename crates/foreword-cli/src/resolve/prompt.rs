@@ -17,8 +17,8 @@ use foreword::train::{
 };
 use foreword::verbalizer::label_names;
 use foreword::{
-    Classification, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, Task, Template,
-    Verbalizer,
+    Classification, Dataset, Examples, Generation, Goal, Model, Passport, PromptDirectory, SoftPrompt, Task,
+    Template, Verbalizer,
 };
 
 use super::Fields;
@@ -40,10 +40,8 @@ pub(crate) const NONE: &str = "none";
 pub(crate) struct Ready {
     pub(crate) model: Model<Machine>,
     pub(crate) task: Task,
-    /// The learned rows, `[P, W]`; empty for the bare model.
-    pub(crate) root: Vec<f32>,
-    /// Those of the ensemble's other members, where all are asked.
-    pub(crate) others: Vec<Vec<f32>>,
+    /// The prompt, and the others of its ensemble, where all are asked; none: the bare model.
+    pub(crate) prompts: Vec<SoftPrompt>,
     /// The field with the text, where the prompt or a flag says it.
     pub(crate) text_field: Option<String>,
     /// The field with the label or target, where the prompt or a flag says it.
@@ -60,7 +58,7 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) task: Task,
-    pub(crate) root: Vec<f32>,
+    pub(crate) prompt: Option<SoftPrompt>,
     pub(crate) truth_field: Option<String>,
     pub(crate) calibration: Option<Calibration>,
 }
@@ -68,21 +66,25 @@ pub(crate) struct Resolved {
 impl Ready {
     /// P, of the longest member.
     pub(crate) fn n_virtual(&self) -> usize {
-        let longest = self.roots().into_iter().map(<[f32]>::len).max().unwrap_or(0);
-        longest / self.task.row_width(&self.model)
+        self.prompts.iter().map(SoftPrompt::n_virtual).max().unwrap_or(0)
     }
 
-    /// The learned rows of all members of an ensemble, or of the one prompt.
-    pub(crate) fn roots(&self) -> Vec<&[f32]> {
-        std::iter::once(&self.root).chain(&self.others).map(Vec::as_slice).collect()
+    /// All members of an ensemble, or the one prompt.
+    pub(crate) fn prompts(&self) -> Vec<&SoftPrompt> {
+        self.prompts.iter().collect()
+    }
+
+    /// How often an example is scored.
+    pub(crate) fn n_members(&self) -> usize {
+        self.prompts.len().max(1)
     }
 
     /// What is asked, in a word.
     pub(crate) fn name(&self) -> String {
-        match (self.root.is_empty(), self.others.len()) {
-            (true, _) => "bare model".to_owned(),
-            (false, 0) => learned(self.task.method).to_owned(),
-            (false, others) => format!("ensemble of {}", others + 1),
+        match self.prompts.len() {
+            0 => "bare model".to_owned(),
+            1 => learned(self.task.method).to_owned(),
+            n => format!("ensemble of {n}"),
         }
     }
 
@@ -163,9 +165,9 @@ impl<'a> Asked<'a> {
         let model = super::model(&model_name(self.source, directory.as_ref())?, self.machine, printer)?;
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
         let label_names = passport.map_or_else(BTreeMap::new, |passport| passport.task.label_names.clone());
-        let Resolved { task, root, truth_field, mut calibration } =
+        let Resolved { task, prompt, truth_field, mut calibration } =
             self.resolve_on(&model, directory, data, printer)?;
-        let mut others = Vec::new();
+        let mut prompts: Vec<SoftPrompt> = prompt.into_iter().collect();
         if self.ensemble {
             let members = self::others(path, task.method, &model)?;
             if members.is_empty() {
@@ -173,7 +175,7 @@ impl<'a> Asked<'a> {
                     .hint("`foreword train --candidates 8 --ensemble 3` makes one")
                     .into());
             }
-            others = members.into_iter().map(|(_, directory)| directory.rows.into_values()).collect();
+            prompts.extend(members.into_iter().map(|(_, directory)| directory.rows));
             if task.verbalizer().is_none() {
                 return Err(Given::wrong(
                     "an ensemble is the mean of what its members say of the labels, and this prompt writes texts",
@@ -192,7 +194,7 @@ impl<'a> Asked<'a> {
         }
         printer.detail(|| anyhow::Ok(vec![super::computing(&model, budget)]))?;
         let text_field = task.text_field.clone();
-        Ok(Ready { model, task, root, others, text_field, truth_field, label_names, calibration, budget })
+        Ok(Ready { model, task, prompts, text_field, truth_field, label_names, calibration, budget })
     }
 
     /// The same for a directory that was read, or for none, on a model that was opened.
@@ -265,8 +267,8 @@ impl<'a> Asked<'a> {
         let truth_field = truth_field.map(str::to_owned);
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
         let calibration = passport.and_then(|passport| stored(passport, &task));
-        let root = directory.map_or_else(Vec::new, |directory| directory.rows.into_values());
-        Ok(Resolved { task, root, truth_field, calibration })
+        let prompt = directory.map(|directory| directory.rows);
+        Ok(Resolved { task, prompt, truth_field, calibration })
     }
 
     /// Whether labels are chosen or texts written.

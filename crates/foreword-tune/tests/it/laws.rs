@@ -8,10 +8,11 @@ use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Taped};
 use foreword_format::SoftPrompt;
-use foreword_tune::pass::{Budget, MaskedSpan, Pass, Query, TrainingExample, loss_and_gradient};
-use foreword_tune::reduce::{PartialSum, Reduce};
+use foreword_tune::engine::loss::{self, Loss};
+use foreword_tune::engine::pass::{Budget, Example, MaskedSpan, Pass, loss_and_gradient};
+use foreword_tune::engine::prefix::SharedPrefix;
+use foreword_tune::engine::reduce::{PartialSum, Reduce};
 use foreword_tune::settings::{Joining, LearningRate, Method, Objective, Placement};
-use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::train::train_across;
 use foreword_tune::verbalizer::Verbalizer;
@@ -142,15 +143,16 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
             for roots in ROOTS {
                 let n_roots = roots.iter().max().unwrap() + 1;
                 let prefilled: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
-                let query = |i: usize| Query {
-                    hidden: MaskedSpan::NONE,
-                    root: roots[i],
+                let query = |i: usize| Example {
+                    masked: MaskedSpan::NONE,
+                    prompt: roots[i],
                     context: CONTEXTS[i],
                     continuations: &LABELS,
                     extended: &[],
+                    truth: 0,
                 };
-                let examples: Vec<TrainingExample<'_>> =
-                    (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
+                let examples: Vec<Example<'_>> =
+                    (0..4).map(|i| Example { truth: TRUTHS[i], ..query(i) }).collect();
                 for budget in [1, 9, 1000] {
                     let steps =
                         loss_and_gradient(&shared_prefix, &prefilled, &examples, objective, budget).unwrap();
@@ -202,15 +204,15 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let soft = soft_prompts(&model);
         let shared_prefix = shared_prefix(&model, placement);
-        let query = |i: usize| Query {
-            hidden: MaskedSpan::NONE,
-            root: roots[i],
+        let query = |i: usize| Example {
+            masked: MaskedSpan::NONE,
+            prompt: roots[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
             extended: &[],
+            truth: 0,
         };
-        let examples: Vec<TrainingExample<'_>> =
-            (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
+        let examples: Vec<Example<'_>> = (0..4).map(|i| Example { truth: TRUTHS[i], ..query(i) }).collect();
         let prefilled = [&soft[0][..], &soft[1][..]];
         loss_and_gradient(&shared_prefix, &prefilled, &examples, Objective::Label, budget).unwrap()
     };
@@ -226,15 +228,20 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
 }
 
 /// 41 examples, all below one prompt, or below two by turns of three: several groups of each, the last not full.
-fn many_examples(n_roots: usize) -> Vec<TrainingExample<'static>> {
-    let query = |i: usize| Query {
-        hidden: MaskedSpan::NONE,
-        root: i / 3 % n_roots,
+fn many_examples(n_roots: usize) -> Vec<Example<'static>> {
+    let query = |i: usize| Example {
+        masked: MaskedSpan::NONE,
+        prompt: i / 3 % n_roots,
         context: CONTEXTS[i * i % 4],
         continuations: &LABELS,
         extended: &[],
+        truth: 0,
     };
-    (0..41).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i % 4] }).collect()
+    (0..41).map(|i| Example { truth: TRUTHS[i % 4], ..query(i) }).collect()
+}
+
+fn with_losses<'a>(examples: &[Example<'a>]) -> Vec<(Example<'a>, Box<dyn Loss + 'a>)> {
+    examples.iter().map(|example| (*example, loss::of(Objective::Label, example))).collect()
 }
 
 /// What a machine computes and what all of them computed.
@@ -303,7 +310,7 @@ fn budgets_threads_and_machines_change_no_bit_of_a_sum_over_groups() {
             let roots: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
             let how = (Budget::from(budget), part as &dyn Reduce<Cpu>);
             let mut pass =
-                Pass::new(&shared_prefix, &roots, &many_examples(n_roots), Objective::Label, how).unwrap();
+                Pass::new(&shared_prefix, &roots, &with_losses(&many_examples(n_roots)), how).unwrap();
             let all = part.exchange(pass.take_partial()).unwrap();
             pass.finish(Some(all))
         };
@@ -355,9 +362,9 @@ fn a_text_scores_alone_as_in_any_company() {
     let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
     let task = task(&model, Placement::Front);
     let examples = task.examples(&model, 3, &data.take(&(0..100).collect::<Vec<_>>()), None).unwrap();
-    let soft = &soft_prompts(&model)[1];
+    let soft = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, model.backbone.spec().hidden).unwrap();
     let score = |examples: &Examples, budget| {
-        task.log_likelihoods(&model, soft, examples, budget, &mut |_| {}).unwrap()
+        task.log_likelihoods(&model, &[&soft], examples, budget, &mut |_| {}).unwrap()
     };
     let together = score(&examples, 4096);
     let of = |contexts: Vec<Vec<Token>>| Examples {
@@ -417,8 +424,8 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
         let outcome =
             train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(()))
                 .unwrap();
-        let tuned = outcome.soft_prompt.values();
-        let evaluation = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
+        let evaluation =
+            task.evaluate(&model, &[&outcome.soft_prompt], &examples, 4096, &mut |_| {}).unwrap();
         assert_eq!(evaluation.accuracy(), Some(1.0), "{placement}: {evaluation:?}");
         let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
         assert_eq!(before, (digest(&model), foreword_format::digest::sha256(&weights)));

@@ -7,7 +7,7 @@ use foreword::calibration::{Calibration, content_free_examples};
 use foreword::demonstrations::{demonstrated, instructed};
 use foreword::score::{best, choice_loss, ensemble};
 use foreword::settings::{CalibrationMethod, Method};
-use foreword::{Confusion, Examples, Task};
+use foreword::{Confusion, Examples, SoftPrompt, Task};
 
 use super::arena::{Arena, Prompt};
 use super::pace::Pace;
@@ -38,10 +38,10 @@ pub(super) fn all(arena: &Arena, args: &CompareArgs, printer: &mut Printer) -> R
     for prompt in &arena.prompts {
         let seconds = pace.training_seconds(prompt, printer)?;
         alone.push(rows.len());
-        rows.push(Contender::learned(arena, prompt, 1, &seconds).measure(arena, printer)?.0);
+        rows.push(Contender::learned(prompt, 1, &seconds).measure(arena, printer)?.0);
         let n = prompt.members.len();
         if n > 1 {
-            rows.push(Contender::learned(arena, prompt, n, &seconds).measure(arena, printer)?.0);
+            rows.push(Contender::learned(prompt, n, &seconds).measure(arena, printer)?.0);
         }
     }
     if alone.len() > 1 {
@@ -145,8 +145,8 @@ struct Contender<'a> {
     method: Option<Method>,
     name: String,
     task: &'a Task,
-    /// The learned rows of each that answers; those of the bare model are none.
-    roots: Vec<&'a [f32]>,
+    /// What was learned of each that answers; none: the bare model.
+    prompts: Vec<&'a SoftPrompt>,
     n_learned: u64,
     bytes: u64,
     n_before: usize,
@@ -163,7 +163,7 @@ impl<'a> Contender<'a> {
             method: None,
             name: name.to_owned(),
             task,
-            roots: vec![&[]],
+            prompts: Vec::new(),
             n_learned: 0,
             bytes: 0,
             n_before: 0,
@@ -173,7 +173,7 @@ impl<'a> Contender<'a> {
     }
 
     /// A prompt, or the first `n` of the ensemble that it leads; `seconds` is what each took to train.
-    fn learned(arena: &Arena, prompt: &'a Prompt, n: usize, seconds: &[Option<f64>]) -> Self {
+    fn learned(prompt: &'a Prompt, n: usize, seconds: &[Option<f64>]) -> Self {
         let (task, members) = (&prompt.task, &prompt.members[..n]);
         let what = match task.method {
             Method::Prompt => "prompt",
@@ -184,17 +184,17 @@ impl<'a> Contender<'a> {
             1 => (Kind::Prompt, format!("{what} {path}")),
             n => (Kind::Ensemble, format!("{what} {path}, {n} together")),
         };
-        let roots: Vec<&[f32]> = members.iter().map(|member| member.rows.values()).collect();
-        let n_learned: usize = roots.iter().map(|root| root.len()).sum();
+        let prompts: Vec<&SoftPrompt> = members.iter().map(|member| &member.rows).collect();
+        let n_learned: usize = prompts.iter().map(|prompt| prompt.values().len()).sum();
         Self {
             kind,
             method: Some(task.method),
             name,
             task,
-            roots,
+            prompts,
             n_learned: n_learned as u64,
             bytes: members.iter().map(|member| member.bytes).sum(),
-            n_before: n_learned / task.row_width(&arena.model),
+            n_before: members.iter().map(|member| member.rows.n_virtual()).sum(),
             training_seconds: seconds.iter().take(n).copied().sum(),
             // It was fitted to the one prompt.
             calibration: prompt.calibration.as_ref().filter(|_| n == 1),
@@ -202,14 +202,13 @@ impl<'a> Contender<'a> {
     }
 
     fn measure(self, arena: &Arena, printer: &mut Printer) -> Result<(Row, Examples)> {
-        let longest = self.roots.iter().map(|root| root.len()).max().unwrap_or(0);
-        let n_virtual = longest / self.task.row_width(&arena.model);
+        let n_virtual = self.prompts.iter().map(|prompt| prompt.n_virtual()).max().unwrap_or(0);
         let label = arena.label_field()?;
         let examples = self.task.examples(&arena.model, n_virtual, &arena.test, Some(label))?;
-        printer.begin_bar((self.roots.len() * examples.n()) as u64, "scoring");
+        printer.begin_bar((self.prompts.len().max(1) * examples.n()) as u64, "scoring");
         let mut progress = |n: usize| printer.move_bar(n as u64, || self.name.clone());
         let started = Instant::now();
-        let scores = self.task.scores(&arena.model, &self.roots, &examples, arena.budget, &mut progress)?;
+        let scores = self.task.scores(&arena.model, &self.prompts, &examples, arena.budget, &mut progress)?;
         let seconds = started.elapsed().as_secs_f64() + examples.seconds;
         printer.end_bar();
         let scores = self.corrected(arena, scores)?;
@@ -236,7 +235,7 @@ impl<'a> Contender<'a> {
             Some(CalibrationMethod::ContentFree) => {
                 let examples = content_free_examples(self.task, &arena.model, 0)?;
                 let free =
-                    self.task.scores(&arena.model, &self.roots, &examples, arena.budget, &mut |_| {})?;
+                    self.task.scores(&arena.model, &self.prompts, &examples, arena.budget, &mut |_| {})?;
                 Some(Calibration::content_free(&free))
             }
             Some(CalibrationMethod::Batch) => Some(Calibration::batch(&scores)),
