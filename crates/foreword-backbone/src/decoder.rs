@@ -12,9 +12,14 @@ use crate::rotary::Angles;
 use crate::spec::{Positions, QkNorm};
 
 /// Keys and values of the rows of one call, or their gradients: per layer `[N, 2·K·D]`.
-#[derive(Clone)]
 pub struct KeyValues<B: Backend> {
     layers: Vec<B::Rows>,
+}
+
+impl<B: Backend> Clone for KeyValues<B> {
+    fn clone(&self) -> Self {
+        Self { layers: self.layers.clone() }
+    }
 }
 
 impl<B: Backend> KeyValues<B> {
@@ -58,6 +63,18 @@ impl<B: Backend> KeyValues<B> {
         for (into, rows) in self.layers.iter_mut().zip(&source.layers) {
             backend.assign(into, indices, rows);
         }
+    }
+
+    /// In every layer, row `from[j]` of `source` becomes row `to[j]`.
+    pub fn assign_rows(&mut self, backend: &B, to: &[usize], source: &Self, from: &[usize]) {
+        for (into, rows) in self.layers.iter_mut().zip(&source.layers) {
+            backend.assign(into, to, &backend.select(rows, from));
+        }
+    }
+
+    /// Adds keys and values of as many rows, or their gradients.
+    pub fn add(&mut self, backend: &B, other: &Self) {
+        self.layers.iter_mut().zip(&other.layers).for_each(|(into, rows)| backend.add(into, rows));
     }
 }
 

@@ -9,8 +9,8 @@ use foreword_format::{CalibrationMethod, CalibrationRecord};
 
 use crate::data::Dataset;
 use crate::encode::EncodeError;
-use crate::pass::log_sum_exp;
-use crate::score::probabilities;
+use crate::engine::loss::log_sum_exp;
+use crate::engine::score::probabilities;
 use crate::task::{Examples, Task, TaskError};
 use crate::verbalizer::Verbalizer;
 

@@ -7,8 +7,8 @@ use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
 
 use crate::data::split::rounds;
+use crate::engine::batch::{Example, MaskedSpan};
 use crate::init::InitError;
-use crate::pass::{MaskedSpan, TrainingExample};
 use crate::queries::ContinuationSet;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};
@@ -36,7 +36,7 @@ pub struct DemonstrationPrompt {
 
 /// What an example does not see of a prompt that it is itself in.
 #[must_use]
-pub fn hidden(demonstrations: &[Demonstration], example: usize) -> MaskedSpan {
+pub fn masked(demonstrations: &[Demonstration], example: usize) -> MaskedSpan {
     let own = demonstrations.iter().find(|demonstration| demonstration.example == example);
     own.map_or(MaskedSpan::NONE, |own| MaskedSpan { first: own.rows.start, n: own.rows.len() })
 }
@@ -70,8 +70,8 @@ pub fn demonstrations<B: Backend>(
     let labels = examples.labels();
     for example in rounds(labels, labels.len(), seed).into_iter().flatten() {
         let context = &examples.contexts[example];
-        let TrainingExample { query, truth } = candidates.training_example(examples, example);
-        let shown = [&context[n_leading.min(context.len())..], query.continuations[truth], &between].concat();
+        let Example { continuations, truth, .. } = candidates.example(examples, example);
+        let shown = [&context[n_leading.min(context.len())..], continuations[truth], &between].concat();
         if tokens.len() + shown.len() <= most {
             found.push(Demonstration { example, rows: tokens.len()..tokens.len() + shown.len() });
             tokens.extend(shown);

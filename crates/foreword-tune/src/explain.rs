@@ -4,11 +4,12 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::pass::{Scorer, TrainingExample, loss_and_gradient};
+use crate::engine::batch::Example;
+use crate::engine::pass::loss_and_gradient;
+use crate::engine::prefix::SharedPrefix;
+use crate::engine::score::{Scorer, best, probabilities};
 use crate::queries::ContinuationSet;
-use crate::score::{best, probabilities};
 use crate::settings::{Method, Objective};
-use crate::shared_prefix::SharedPrefix;
 use crate::task::{Examples, Task, TaskError};
 
 /// Most likely next tokens that are shown.
@@ -145,8 +146,8 @@ pub fn walk<B: Backend>(
     let bare = task.shared_prefix(model, examples, 0)?;
     let objective = task.classification()?.objective;
     let candidates = ContinuationSet::of(task, examples);
-    let training_example = TrainingExample { query: candidates.query(examples, 0), truth };
-    let one = One { model, objective, shared_prefix: &shared_prefix, training_example };
+    let example = Example { truth, ..candidates.example(examples, 0) };
+    let one = One { model, objective, shared_prefix: &shared_prefix, example };
     let (loss, gradient) = one.loss_and_gradient(soft.values())?;
     let mut moved = soft.values().to_vec();
     let rate = descend(&mut moved, &gradient, learning_rate);
@@ -176,27 +177,26 @@ struct One<'a, B: Backend> {
     model: &'a Model<B>,
     objective: Objective,
     shared_prefix: &'a SharedPrefix<'a, B>,
-    training_example: TrainingExample<'a>,
+    example: Example<'a>,
 }
 
 impl<B: Backend> One<'_, B> {
     fn loss_and_gradient(&self, soft: &[f32]) -> Result<(f64, Vec<f32>), TaskError> {
-        let Self { objective, training_example, .. } = *self;
-        let step =
-            &loss_and_gradient(self.shared_prefix, &[soft], &[training_example], objective, usize::MAX)?[0];
+        let Self { objective, example, .. } = *self;
+        let step = &loss_and_gradient(self.shared_prefix, &[soft], &[example], objective, usize::MAX)?[0];
         // Under `lm` the loss is a mean over the label's tokens; here it is −log p(y) of the whole label.
         let n = match objective {
             Objective::Label => 1.0,
-            Objective::Lm => training_example.query.continuations[training_example.truth].len() as f64,
+            Objective::Lm => example.continuations[example.truth].len() as f64,
         };
         Ok((n * step.loss, step.gradient.iter().map(|d| (n * d.as_f64()) as f32).collect()))
     }
 
     fn prediction(&self, shared_prefix: &SharedPrefix<'_, B>, soft: &[f32]) -> Result<Prediction, TaskError> {
         let scorer = Scorer::new(shared_prefix, &[soft], usize::MAX)?;
-        let query = self.training_example.query;
-        let log_likelihoods = scorer.log_likelihoods(&[query])?.swap_remove(0);
-        let logits: Vec<f64> = scorer.next_token_logits(&[query])?[0].iter().map(|l| l.as_f64()).collect();
+        let log_likelihoods = scorer.log_likelihoods(&[self.example])?.swap_remove(0);
+        let logits: Vec<f64> =
+            scorer.next_token_logits(&[self.example])?[0].iter().map(|l| l.as_f64()).collect();
         let in_vocabulary = probabilities(&logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));

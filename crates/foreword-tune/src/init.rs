@@ -9,7 +9,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::prefix::{CompileError, compile_below};
+use crate::engine::compile::{CompileError, compile_below};
 use crate::settings::{Init, Method, Placement};
 use crate::task::{Task, TaskError};
 use crate::verbalizer::Verbalizer;

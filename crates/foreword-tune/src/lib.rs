@@ -1,10 +1,10 @@
 //! Soft prompt tuning: what is learned, from what, and how.
 //!
-//! A [`Task`] turns texts into tokens, a [`SharedPrefix`](shared_prefix::SharedPrefix) holds what all of them share, [`pass`] scores them and forms
-//! the gradient of the learned rows, and [`train`](train::train) is the loop around it. Nothing here prints, reads
-//! arguments or draws on any randomness but the seed.
+//! A [`Task`] turns texts into tokens, the [`engine`] scores them below prompts, forms the gradient of the learned rows and writes
+//! texts, and [`train`](train::train) is the loop around it. Nothing here prints, reads arguments or draws on any randomness but the
+//! seed.
 
-pub mod score;
+pub mod engine;
 pub mod task;
 pub mod train;
 
@@ -15,18 +15,13 @@ pub mod context_tuning;
 pub mod continuations;
 pub mod demonstrations;
 pub mod explain;
-pub mod frozen_texts;
-pub mod generate;
 pub mod init;
 pub mod inspect;
 pub mod memory;
 pub mod metrics;
 pub mod optimizer;
-pub mod pass;
-pub mod prefix;
 pub mod record;
 pub mod regularize;
-pub mod shared_prefix;
 pub mod similarity;
 pub mod state;
 
@@ -42,6 +37,7 @@ pub mod verbalizer;
 mod order;
 mod queries;
 
+pub use engine::{frozen_texts, generate, pass, prefix, reduce, score};
 pub use foreword_data::{self as data, lint, template};
 pub use state::{Candidate, TrainState};
 pub use task::{Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError};

@@ -3,7 +3,8 @@
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Model, Norms, QkNorm, Save, Spec};
 
-use crate::pass::Budget;
+use crate::engine::batch::Budget;
+use crate::engine::reduce::GROUP;
 
 /// What the program takes beside a model: itself, the tokenizer, the data.
 const PROGRAM_BYTES: u64 = 60_000_000;
@@ -44,6 +45,8 @@ pub struct Sizes {
     pub longest: usize,
     /// Tokens of the longest batch.
     pub batch: usize,
+    /// Examples per update, of one candidate.
+    pub batch_size: usize,
     /// P · W, of all candidates.
     pub n_learned: usize,
     /// Tokens of all texts that stand before the learned rows.
@@ -60,9 +63,13 @@ pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> E
         // Keys and values of frozen contexts: as they come out of the cache, put together, and as the pass takes them.
         per_row += 3 * spec.cache_width() as u64;
     }
+    // Each group of examples has its own gradient of the trunk: those of a micro-batch, and of the tree of sums.
+    let n_groups = sizes.batch_size.div_ceil(GROUP);
+    let n_open = n_groups.min(budget.tokens.div_ceil(GROUP) + 1) + n_groups.max(1).ilog2() as usize;
+    let sums = (n_open * sizes.n_trunk * spec.cache_width()) as u64;
     Estimate {
         weights: model.backbone.weight_bytes(),
-        activations: SINGLE * rows * per_row,
+        activations: SINGLE * (rows * per_row + sums),
         optimizer: 4 * SINGLE * sizes.n_learned as u64,
         contexts: 0,
     }

@@ -1,11 +1,11 @@
-//! A task's examples as the engine asks about them: each context with the token sequences whose likelihood counts.
+//! A task's examples as the engine takes them: each context with the token sequences whose likelihood counts.
 
 use std::collections::BTreeMap;
 
 use foreword_backbone::kernels::Token;
 
 use crate::continuations::Continuations;
-use crate::pass::{MaskedSpan, Query, TrainingExample};
+use crate::engine::batch::{Example, MaskedSpan};
 use crate::task::{Examples, Goal, GroundTruth, Task};
 
 /// The continuations of every example whose likelihood counts, and which is the true one.
@@ -16,7 +16,7 @@ pub(crate) enum ContinuationSet<'a> {
     Targets(Vec<[&'a [Token]; 1]>),
 }
 
-/// [`Continuations`] as queries take them.
+/// [`Continuations`] as examples take them.
 pub(crate) struct Sequences<'a> {
     tokens: Vec<&'a [Token]>,
     extended: &'a [usize],
@@ -64,23 +64,14 @@ impl<'a> ContinuationSet<'a> {
         }
     }
 
-    /// Example `example` below the only soft prompt.
-    pub(crate) fn query<'q>(&'q self, examples: &'q Examples, example: usize) -> Query<'q> {
+    /// Example `example` below the only prompt.
+    pub(crate) fn example<'q>(&'q self, examples: &'q Examples, example: usize) -> Example<'q> {
         let context = &examples.contexts[example];
         let (continuations, extended) = self.sequences(example);
-        Query { hidden: MaskedSpan::NONE, root: 0, context, continuations, extended }
-    }
-
-    /// The same with its truth.
-    pub(crate) fn training_example<'q>(
-        &'q self,
-        examples: &'q Examples,
-        example: usize,
-    ) -> TrainingExample<'q> {
         let truth = match self {
-            Self::Labels { truths, .. } => truths[example],
+            Self::Labels { truths, .. } => truths.get(example).copied().unwrap_or(0),
             Self::Targets(_) => 0,
         };
-        TrainingExample { query: self.query(examples, example), truth }
+        Example { prompt: 0, masked: MaskedSpan::NONE, context, continuations, extended, truth }
     }
 }

@@ -11,9 +11,9 @@ use foreword_format::{
 use serde_json::Value;
 
 use crate::chat::Chat;
+use crate::engine::prefix::row_width;
 use crate::regularize::Regularizers;
 use crate::settings::{Init, Method, Placement};
-use crate::shared_prefix::row_width;
 use crate::task::{Goal, Task};
 use crate::train::{Outcome, TrainConfig};
 

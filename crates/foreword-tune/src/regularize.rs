@@ -4,8 +4,8 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+use crate::engine::batch::MaskedSpan;
 use crate::init::normal;
-use crate::pass::MaskedSpan;
 use crate::state::CandidateState;
 use crate::train::TrainError;
 
@@ -35,12 +35,12 @@ pub(crate) struct StepRows {
 }
 
 impl StepRows {
-    /// Where hidden rows are among those that were not left out.
-    pub(crate) fn hidden(&self, hidden: MaskedSpan) -> MaskedSpan {
-        let Some(kept) = &self.kept else { return hidden };
+    /// Where masked rows are among those that were not left out.
+    pub(crate) fn masked(&self, masked: MaskedSpan) -> MaskedSpan {
+        let Some(kept) = &self.kept else { return masked };
         let below = |row| kept.partition_point(|&kept| kept < row);
-        let first = below(hidden.first);
-        MaskedSpan { first, n: below(hidden.first + hidden.n) - first }
+        let first = below(masked.first);
+        MaskedSpan { first, n: below(masked.first + masked.n) - first }
     }
 
     /// The gradient of all `n` numbers, zero for rows that were left out.

@@ -11,9 +11,10 @@ use crate::chat::{Chat, ChatError};
 use crate::continuations::Continuations;
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, EncodedText, Encoder, n_cut};
+use crate::engine::generator::AdmitError;
+use crate::engine::prefix::{SharedPrefix, row_width};
 use crate::joint::{Joiner, takes_space};
 use crate::settings::{Joining, Method, Objective, Placement, TaskKind};
-use crate::shared_prefix::{SharedPrefix, row_width};
 use crate::template::Template;
 use crate::verbalizer::{Verbalizer, VerbalizerError};
 
@@ -38,6 +39,9 @@ pub enum TaskError {
     /// The model.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
+    /// A text can't be gone on with.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
     /// `after-bos` with a tokenizer that puts nothing in front.
     #[error(
         "placement after-bos needs a tokenizer that puts a BOS token in front of a text, which this one does not; use \
@@ -428,6 +432,16 @@ impl Task {
         examples: &Examples,
         n_virtual: usize,
     ) -> Result<SharedPrefix<'m, B>, TaskError> {
+        self.shared_prefix_of(model, &examples.contexts, n_virtual)
+    }
+
+    /// The same for these contexts.
+    pub(crate) fn shared_prefix_of<'m, B: Backend>(
+        &self,
+        model: &'m Model<B>,
+        contexts: &[Vec<Token>],
+        n_virtual: usize,
+    ) -> Result<SharedPrefix<'m, B>, TaskError> {
         let n_leading = self.leading(model).len();
         match (self.placement, &self.chat) {
             (Placement::AfterBos, None) if n_leading == 0 => return Err(TaskError::NoBos),
@@ -435,7 +449,7 @@ impl Task {
             (Placement::System, None) => return Err(TaskError::NoChat),
             _ => {}
         }
-        let contexts = examples.contexts.iter().map(Vec::as_slice);
+        let contexts = contexts.iter().map(Vec::as_slice);
         if n_virtual == 0 {
             let bare = (Method::Prompt, Placement::Front);
             return Ok(SharedPrefix::new(&model.backbone, bare, n_leading, contexts)?);

@@ -1,26 +1,29 @@
 //! The loop that learns soft prompts, one or several at once. It tells what happens as events; it never prints and never
 //! touches the disk.
 
-use std::ops::ControlFlow;
-use std::time::Instant;
+mod learner;
 
-use foreword_backbone::kernels::{Backend, Element};
+use std::ops::ControlFlow;
+
+use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
-use crate::context_tuning::{Demonstration, hidden};
-use crate::frozen_texts::{CacheBudget, SharedBudget};
+use crate::context_tuning::Demonstration;
+use crate::engine::batch::Budget;
+use crate::engine::frozen_texts::{CacheBudget, SharedBudget};
+use crate::engine::prefix::SharedPrefix;
+use crate::engine::reduce::{Alone, Reduce};
 use crate::metrics::Evaluation;
-use crate::optimizer::{clip, rate};
 use crate::order::Order;
-use crate::pass::{Budget, Query, TrainingExample, loss_and_gradient};
 use crate::queries::ContinuationSet;
 use crate::regularize::Regularizers;
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
-use crate::shared_prefix::SharedPrefix;
 use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
 use crate::task_file::TrainTable;
+
+use learner::{Dev, Learner};
 
 /// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
@@ -275,6 +278,12 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another machine of a run over several.
+    #[error("cannot exchange the sums of a step with the other machines: {source}")]
+    Exchange {
+        /// What went wrong.
+        source: std::io::Error,
+    },
     /// A setting that makes no run.
     #[error("{setting} must be {expected}")]
     Setting {
@@ -361,6 +370,22 @@ pub fn train_all<B: Backend>(
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Population, TrainError> {
+    train_across(&Alone, (model, task), (train, dev), start, config, on_event)
+}
+
+/// The same on several machines, each of which calls this with the same arguments but for `reduce`, its own part in the sums of
+/// every step. Evaluations are made by each for itself. All give the outcome that one machine gives, to the bit.
+///
+/// # Errors
+/// As [`train_all`], and if sums can't be exchanged.
+pub fn train_across<B: Backend>(
+    reduce: &dyn Reduce<B>,
+    (model, task): (&Model<B>, &Task),
+    (train, dev): (&Examples, Option<&Examples>),
+    start: impl Into<TrainState>,
+    config: &TrainConfig,
+    on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Population, TrainError> {
     let mut progress = start.into();
     check(task, train, dev, config, progress.runs.len())?;
     for run in &mut progress.runs {
@@ -385,179 +410,12 @@ pub fn train_all<B: Backend>(
     let orders = orders.collect();
     let candidates = ContinuationSet::of(task, train);
     let learner =
-        Learner { shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
+        Learner { reduce, shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
     let budget = config.micro_batch_tokens;
     let dev =
         dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev { shared_prefix, task, examples, budget });
     let ended = learner.run(&mut progress, orders, dev.as_ref(), on_event)?;
     progress.into_population(config.keep, ended)
-}
-
-/// What all steps of a run share.
-struct Learner<'a, B: Backend> {
-    shared_prefix: &'a SharedPrefix<'a, B>,
-    task: &'a Task,
-    train: &'a Examples,
-    candidates: ContinuationSet<'a>,
-    config: &'a TrainConfig,
-    batch_size: usize,
-    seeds: Vec<u64>,
-}
-
-impl<B: Backend> Learner<'_, B> {
-    /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
-    fn run(
-        &self,
-        progress: &mut TrainState,
-        mut orders: Vec<Order>,
-        dev: Option<&Dev<'_, B>>,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<StopReason, TrainError> {
-        let config = self.config;
-        let mut flow = ControlFlow::Continue(());
-        loop {
-            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(progress.step)) {
-                flow = dev.evaluate_all(progress, on_event)?;
-                for candidate in progress.halve(config) {
-                    flow = or_break(flow, progress.leave(candidate, StopReason::Dropped, on_event));
-                }
-            }
-            if progress.step == config.steps {
-                return Ok(StopReason::Finished);
-            }
-            if flow.is_break() {
-                return Ok(StopReason::Stopped);
-            }
-            for candidate in progress.active() {
-                if config.patience > 0 && progress.runs[candidate].since_best >= config.patience {
-                    flow = or_break(flow, progress.leave(candidate, StopReason::EarlyStopped, on_event));
-                }
-            }
-            if progress.active().is_empty() {
-                return Ok(StopReason::Finished);
-            }
-            flow = or_break(flow, self.step(progress, &mut orders, on_event)?);
-        }
-    }
-
-    /// One update of every candidate that is still there.
-    fn step(
-        &self,
-        progress: &mut TrainState,
-        orders: &mut [Order],
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, TrainError> {
-        let (started, step, config) = (Instant::now(), progress.step + 1, self.config);
-        let active = progress.active();
-        let share = rate(step, config.steps, config.warmup, config.schedule);
-        let mut examples = Vec::with_capacity(active.len() * self.batch_size);
-        let mut seen = Vec::with_capacity(active.len());
-        for (root, &candidate) in active.iter().enumerate() {
-            let run = &progress.runs[candidate];
-            let rows = config.regularizers.seen(run, progress.width, self.seeds[candidate], step);
-            for example in orders[candidate].next_batch(self.batch_size) {
-                let TrainingExample { query, truth } = self.candidates.training_example(self.train, example);
-                let hidden = rows.hidden(hidden(&config.demonstrations, example));
-                examples.push(TrainingExample { query: Query { root, hidden, ..query }, truth });
-            }
-            seen.push(rows);
-        }
-        let roots: Vec<&[f32]> = seen.iter().map(|seen| &seen.values[..]).collect();
-        let passes =
-            loss_and_gradient(self.shared_prefix, &roots, &examples, self.task.objective(), config.budget())?;
-
-        let mut made = Vec::with_capacity(active.len());
-        let mut left = Vec::new();
-        for ((&candidate, pass), seen) in active.iter().zip(&passes).zip(&seen) {
-            let run = &mut progress.runs[candidate];
-            let rate = run.learning_rate.unwrap_or(config.learning_rate);
-            let learning_rate = share * peak(rate, self.task.method, run.scale());
-            let gradient: Vec<f32> = pass.gradient.iter().map(|d| d.as_f32()).collect();
-            let mut gradient = seen.whole(gradient, progress.width, run.values.len());
-            let grad_norm = clip(&mut gradient, config.max_grad_norm);
-            let mut values = run.values.clone();
-            run.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
-            let finite =
-                pass.loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite());
-            if finite {
-                run.values = values;
-                config.regularizers.after_update(run, progress.width, step);
-                made.push((candidate, pass.loss, learning_rate, grad_norm));
-            } else {
-                left.push(candidate);
-            }
-        }
-        let mut flow = ControlFlow::Continue(());
-        for candidate in left {
-            flow = or_break(flow, progress.leave(candidate, StopReason::Diverged { step }, on_event));
-        }
-        progress.step = step;
-        let tokenising = self.train.seconds * examples.len() as f64 / self.train.n() as f64;
-        // A clock that stands still must not make it infinite.
-        let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
-        let examples_per_second = examples.len() as f64 / seconds;
-        for (candidate, loss, learning_rate, grad_norm) in made {
-            let made = StepStats { step, loss, learning_rate, grad_norm, examples_per_second };
-            flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
-        }
-        Ok(flow)
-    }
-}
-
-/// Stop if one of them says so.
-fn or_break(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
-    if a.is_break() { a } else { b }
-}
-
-/// The examples by which the best rows are chosen.
-struct Dev<'a, B: Backend> {
-    shared_prefix: SharedPrefix<'a, B>,
-    task: &'a Task,
-    examples: &'a Examples,
-    budget: usize,
-}
-
-impl<B: Backend> Dev<'_, B> {
-    /// Evaluates the candidates that are still there, those that were not yet.
-    fn evaluate_all(
-        &self,
-        progress: &mut TrainState,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, TrainError> {
-        let mut flow = ControlFlow::Continue(());
-        for candidate in progress.active() {
-            if progress.runs[candidate].evaluated.is_some_and(|(step, _)| step == progress.step) {
-                continue;
-            }
-            let step = progress.step;
-            flow = match self.evaluate(candidate, progress, on_event) {
-                // The rows are finite, but what the model makes of them is not.
-                Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
-                    progress.leave(candidate, StopReason::Diverged { step }, on_event)
-                }
-                flow => flow?,
-            };
-            if flow.is_break() {
-                break;
-            }
-        }
-        Ok(flow)
-    }
-
-    /// Evaluates a candidate's rows as they now are and remembers them if they are its best so far.
-    fn evaluate(
-        &self,
-        candidate: usize,
-        progress: &mut TrainState,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, TrainError> {
-        let step = progress.step;
-        let run = &mut progress.runs[candidate];
-        let evaluation =
-            self.task.evaluate_below(&self.shared_prefix, run.shown(), self.examples, self.budget)?;
-        let best = run.evaluated_to(step, evaluation.loss);
-        Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
-    }
 }
 
 fn check(

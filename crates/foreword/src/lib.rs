@@ -72,8 +72,8 @@ pub use run::{Cancel, Run, RunResult, SplitScores};
 
 pub use foreword_tune::{
     calibration, candidates, chat, checkpoint, context_tuning, continuations, data, demonstrations, encode,
-    explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass, prefix,
-    record, regularize, score, settings, shared_prefix, similarity, state, task, task_file, template, train,
+    engine, explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass,
+    prefix, record, reduce, regularize, score, settings, similarity, state, task, task_file, template, train,
     verbalizer,
 };
 

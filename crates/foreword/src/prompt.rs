@@ -185,8 +185,8 @@ impl LoadedPrompt {
         config: &GenerateConfig,
         on_event: &mut dyn FnMut(crate::generate::Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>> {
-        let root = self.prompts.first().map_or(&[][..], SoftPrompt::values);
-        Ok(self.task.generate(&self.model, root, openings, config, self.budget, on_event)?)
+        let prompt = self.prompts.first();
+        Ok(self.task.generate(&self.model, prompt, openings, config, self.budget, on_event)?)
     }
 
     /// How good the prompt is on a data set whose label or target field is `truth`.
@@ -228,11 +228,8 @@ impl LoadedPrompt {
         self.prompts.len().max(1)
     }
 
-    fn roots(&self) -> Vec<&[f32]> {
-        match &self.prompts[..] {
-            [] => vec![&[]],
-            prompts => prompts.iter().map(SoftPrompt::values).collect(),
-        }
+    fn members(&self) -> Vec<&SoftPrompt> {
+        self.prompts.iter().collect()
     }
 
     /// The log-likelihoods of all labels, or of the targets; the mean of the members'. `progress`: examples done, of all members.
@@ -244,7 +241,7 @@ impl LoadedPrompt {
         examples: &Examples,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>> {
-        Ok(self.task.mean_log_likelihoods(&self.model, &self.roots(), examples, self.budget, progress)?)
+        Ok(self.task.log_likelihoods(&self.model, &self.members(), examples, self.budget, progress)?)
     }
 
     /// The same up to a constant for each example where the objective is `label`, which is cheaper.
@@ -252,7 +249,7 @@ impl LoadedPrompt {
     /// # Errors
     /// As [`LoadedPrompt::log_likelihoods`].
     pub fn scores(&self, examples: &Examples, progress: &mut dyn FnMut(usize)) -> Result<Vec<Vec<f64>>> {
-        Ok(self.task.scores(&self.model, &self.roots(), examples, self.budget, progress)?)
+        Ok(self.task.scores(&self.model, &self.members(), examples, self.budget, progress)?)
     }
 
     /// The prompt, the ensemble or the bare model in a word.

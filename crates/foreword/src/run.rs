@@ -24,7 +24,7 @@ use crate::record;
 use crate::settings::{Init, Keep, Method, Placement};
 use crate::system::{page_faults, peak_bytes};
 use crate::train::Event as TrainEvent;
-use crate::{Evaluation, Examples, Outcome, Population, StepStats, StopReason, TrainConfig, TrainState};
+use crate::{Evaluation, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason, TrainConfig, TrainState};
 
 /// Cancels a run between two steps, from any thread. Clones belong to the same run.
 #[derive(Clone, Debug, Default)]
@@ -226,19 +226,19 @@ impl Run {
         let (plan, cancel) = (&self.plan, &self.cancel);
         let Some(examples) = examples else { return Ok(SplitScores::default()) };
         let mut scores = SplitScores { tuned: known, ..SplitScores::default() };
-        let roots: Vec<&[f32]> = members.iter().map(|outcome| outcome.soft_prompt.values()).collect();
-        let evaluate = |roots: &[&[f32]]| {
+        let prompts: Vec<&SoftPrompt> = members.iter().map(|outcome| &outcome.soft_prompt).collect();
+        let evaluate = |prompts: &[&SoftPrompt]| {
             let budget = plan.config.micro_batch_tokens;
-            plan.task.evaluate_ensemble(&plan.model, roots, examples, budget, &mut |_| {})
+            plan.task.evaluate(&plan.model, prompts, examples, budget, &mut |_| {})
         };
         if scores.tuned.is_none() && !cancel.is_cancelled() {
-            scores.tuned = Some(evaluate(&roots[..1])?);
+            scores.tuned = Some(evaluate(&prompts[..1])?);
         }
-        if roots.len() > 1 && !cancel.is_cancelled() {
-            scores.ensemble = Some(evaluate(&roots)?);
+        if prompts.len() > 1 && !cancel.is_cancelled() {
+            scores.ensemble = Some(evaluate(&prompts)?);
         }
         if !cancel.is_cancelled() {
-            scores.bare = Some(evaluate(&[&[]])?);
+            scores.bare = Some(evaluate(&[])?);
             scores.majority = plan
                 .task
                 .verbalizer()

@@ -4,8 +4,8 @@ use foreword_backbone::kernels::{Backend, Cpu, Token};
 use foreword_backbone::kernels::{Forest, Parent};
 use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
+use foreword_tune::engine::pass::{Example, MaskedSpan, loss_and_gradient};
 use foreword_tune::explain::walk;
-use foreword_tune::pass::{MaskedSpan, Query, TrainingExample, loss_and_gradient};
 use foreword_tune::score::probabilities;
 use foreword_tune::settings::{Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
@@ -35,25 +35,19 @@ fn task(model: &Model<Cpu>, objective: Objective) -> Task {
     }
 }
 
-/// L and its gradient at `soft`, through a step over one training_example.
+/// L and its gradient at `soft`, through a step over one example.
 fn step(model: &Model<Cpu>, task: &Task, examples: &Examples, soft: &[f32]) -> (f64, Vec<f32>) {
     let labels: Vec<&[Token]> = (0..2).map(|i| task.verbalizer().unwrap().tokens(i)).collect();
-    let query = Query {
-        hidden: MaskedSpan::NONE,
-        root: 0,
+    let query = Example {
+        masked: MaskedSpan::NONE,
+        prompt: 0,
         context: &examples.contexts[0],
         continuations: &labels,
         extended: &[],
+        truth: 1,
     };
     let shared_prefix = task.shared_prefix(model, examples, 4).unwrap();
-    let step = &loss_and_gradient(
-        &shared_prefix,
-        &[soft],
-        &[TrainingExample { query, truth: 1 }],
-        task.objective(),
-        4096,
-    )
-    .unwrap()[0];
+    let step = &loss_and_gradient(&shared_prefix, &[soft], &[query], task.objective(), 4096).unwrap()[0];
     let n = if task.objective() == Objective::Lm { labels[1].len() as f64 } else { 1.0 };
     (n * step.loss, step.gradient.iter().map(|d| (n * f64::from(*d)) as f32).collect())
 }
@@ -83,15 +77,16 @@ fn each_number_is_recomputed() {
         // 1, 4, 5: tokens, likelihoods, probabilities, loss.
         let ids: Vec<Token> = walked.tokens.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, examples.contexts[0]);
-        for (root, said) in [(&[][..], &walked.without), (soft.values(), &walked.with)] {
-            let scores = task.log_likelihoods(&model, root, &examples, 4096, &mut |_| {}).unwrap();
+        for (prompt, said) in [(None, &walked.without), (Some(&soft), &walked.with)] {
+            let prompts: Vec<&SoftPrompt> = prompt.into_iter().collect();
+            let scores = task.log_likelihoods(&model, &prompts, &examples, 4096, &mut |_| {}).unwrap();
             assert_eq!(said.log_likelihoods, scores[0]);
             let expected = match objective {
                 Objective::Label => probabilities(&scores[0]),
                 Objective::Lm => scores[0].iter().map(|l| l.exp()).collect(),
             };
             assert_eq!(said.probabilities, expected);
-            let next = next_tokens(&model, root, &ids);
+            let next = next_tokens(&model, prompt.map_or(&[], SoftPrompt::values), &ids);
             for ((token, p), (expected, q)) in said.next.iter().zip(&next) {
                 assert_eq!(token, expected);
                 close("next", *p, *q);

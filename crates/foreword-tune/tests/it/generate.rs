@@ -6,12 +6,12 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Cpu, Reference, Token};
 use foreword_format::SoftPrompt;
 use foreword_tune::data::Dataset;
+use foreword_tune::engine::pass::{Example, MaskedSpan, Scorer};
+use foreword_tune::engine::prefix::SharedPrefix;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
-use foreword_tune::pass::{MaskedSpan, Query, Scorer};
 use foreword_tune::score::best;
 use foreword_tune::settings::{Init, Joining, LearningRate, Method, Placement};
-use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::{Examples, Generation, Goal, GroundTruth, Task, TrainConfig, train};
 
@@ -42,7 +42,7 @@ fn contexts(contexts: Vec<Vec<Token>>) -> Examples {
 
 fn write<B: Backend>(
     (model, placement): (&Model<B>, Placement),
-    soft: &[f32],
+    soft: Option<&SoftPrompt>,
     of: &Examples,
     most: usize,
     config: &GenerateConfig,
@@ -69,8 +69,10 @@ fn as_transformers_does<B: Backend>(name: &str, backend: impl Fn() -> B) {
     let task = Task { goal, ..task(&golden.model(backend()).unwrap(), Placement::Front) };
     let config = GenerateConfig::default();
     let go_on = &mut |_: Event<'_>| ControlFlow::Continue(());
-    let soft = golden.tensor("soft_prompt");
-    let written = task.generate(&model, &soft, (&of, ids[0].len()), &config, 4096, go_on).unwrap();
+    let values = golden.tensor("soft_prompt");
+    let h = model.backbone.spec().hidden;
+    let soft = SoftPrompt::new(values.clone(), values.len() / h, h).unwrap();
+    let written = task.generate(&model, Some(&soft), (&of, ids[0].len()), &config, 4096, go_on).unwrap();
     for ((written, ids), margins) in written.iter().zip(&ids).zip(&margins) {
         assert_eq!(written.finish_reason, FinishReason::Length);
         let pairs = written.tokens.iter().zip(ids).zip(margins);
@@ -120,7 +122,7 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
         {
             let of = contexts(TEXTS.map(<[Token]>::to_vec).to_vec());
             // More tokens than the cache holds in one piece.
-            let written = write((&model, placement), soft.values(), &of, 40, &GenerateConfig::default());
+            let written = write((&model, placement), Some(&soft), &of, 40, &GenerateConfig::default());
             assert!(written.iter().any(|text| text.tokens.len() > 35), "{written:?}");
             let shared_prefix =
                 SharedPrefix::new(&model.backbone, (Method::Prompt, placement), 1, TEXTS).unwrap();
@@ -131,12 +133,13 @@ fn a_token_is_the_likeliest_after_all_that_stands_before_it_computed_anew() {
                     let continuations: Vec<Vec<Token>> =
                         (0..n).map(|token| [&text.tokens[..step], &[token]].concat()).collect();
                     let continuations: Vec<&[Token]> = continuations.iter().map(Vec::as_slice).collect();
-                    let query = Query {
-                        hidden: MaskedSpan::NONE,
-                        root: 0,
+                    let query = Example {
+                        masked: MaskedSpan::NONE,
+                        prompt: 0,
                         context,
                         continuations: &continuations,
                         extended: &[],
+                        truth: 0,
                     };
                     let scores = &scorer.log_likelihoods(&[query]).unwrap()[0];
                     let (likeliest, taken) = (best(scores), text.tokens[step] as usize);
@@ -157,7 +160,7 @@ fn a_text_is_the_same_in_any_company_and_on_any_number_of_threads() {
         let run = |n_threads: usize, placement: Placement, n: usize| {
             let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
             let of = contexts(TEXTS[..n].iter().map(|text| text.to_vec()).collect());
-            write((&model, placement), soft_prompt(&model).values(), &of, 40, &config)
+            write((&model, placement), Some(&soft_prompt(&model)), &of, 40, &config)
         };
         for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
             let together = run(2, placement, 5);
@@ -176,7 +179,7 @@ fn seeds_and_places_decide_what_is_drawn() {
     let run = |seed| {
         let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
         let config = GenerateConfig { sampling, ..GenerateConfig::default() };
-        write((&model, Placement::Front), &[], &of, 20, &config)
+        write((&model, Placement::Front), None, &of, 20, &config)
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -190,7 +193,7 @@ fn texts_end_by_their_length_an_end_token_or_a_stop_string() {
     let of = contexts(TEXTS.map(<[Token]>::to_vec).to_vec());
     let default = GenerateConfig::default();
     let front = Placement::Front;
-    let whole = write((&model, front), &[], &of, 12, &default);
+    let whole = write((&model, front), None, &of, 12, &default);
     let text = whole.iter().find(|text| text.tokens.len() == 12).unwrap();
     let at = whole.iter().position(|other| other == text).unwrap();
     assert_eq!(text.finish_reason, FinishReason::Length);
@@ -199,13 +202,13 @@ fn texts_end_by_their_length_an_end_token_or_a_stop_string() {
     let stop = text.text[stop..].chars().take(3).collect::<String>();
     let config =
         GenerateConfig { stop: vec![String::new(), stop.clone(), "never".into()], ..default.clone() };
-    let stopped = &write((&model, front), &[], &of, 12, &config)[at];
+    let stopped = &write((&model, front), None, &of, 12, &config)[at];
     assert_eq!(stopped.finish_reason, FinishReason::Stop);
     assert_eq!(stopped.text, text.text[..text.text.find(&stop).unwrap()]);
 
     let end = text.tokens[5];
     model.end_tokens = vec![end];
-    let ended = &write((&model, front), &[], &of, 12, &default)[at];
+    let ended = &write((&model, front), None, &of, 12, &default)[at];
     let n = text.tokens.iter().position(|&token| token == end).unwrap();
     assert_eq!((ended.finish_reason, &ended.tokens[..]), (FinishReason::Stop, &text.tokens[..n]));
 }
@@ -224,7 +227,7 @@ fn pieces_make_up_the_text() {
     let (of, most) = task.openings(&model, 0, &data, &config).unwrap();
     let (mut pieces, mut n_pieces) = (vec![String::new(); 2], 0);
     let written = task
-        .generate(&model, &[], (&of, most), &config, 4096, &mut |event| {
+        .generate(&model, None, (&of, most), &config, 4096, &mut |event| {
             if let Event::More { example, text } = event {
                 pieces[example] += text;
                 n_pieces += 1;
@@ -277,17 +280,17 @@ fn targets_are_learned_by_heart_with_their_end() {
             learning_rate: LearningRate::Value(0.03),
             ..TrainConfig::default()
         };
-        let before = task.evaluate(&model, start.values(), &examples, 4096, &mut |_| {}).unwrap();
+        let before = task.evaluate(&model, &[&start], &examples, 4096, &mut |_| {}).unwrap();
         let outcome =
             train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(()))
                 .unwrap();
-        let tuned = outcome.soft_prompt.values();
-        let after = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
+        let tuned = &outcome.soft_prompt;
+        let after = task.evaluate(&model, &[tuned], &examples, 4096, &mut |_| {}).unwrap();
         assert!(after.loss < 0.2 * before.loss, "{placement}: {} to {}", before.loss, after.loss);
         let (of, most) = task.openings(&model, 8, &data, &GenerateConfig::default()).unwrap();
         let go_on = &mut |_: Event<'_>| ControlFlow::Continue(());
         let written =
-            task.generate(&model, tuned, (&of, most), &GenerateConfig::default(), 4096, go_on).unwrap();
+            task.generate(&model, Some(tuned), (&of, most), &GenerateConfig::default(), 4096, go_on).unwrap();
         for (row, written) in written.iter().enumerate() {
             assert_eq!(written.text, data.text(row, target).unwrap(), "{placement}");
             assert_eq!(written.finish_reason, FinishReason::Stop);

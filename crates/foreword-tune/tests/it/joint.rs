@@ -9,9 +9,9 @@ use foreword_backbone::tokenizer::Tokenizer;
 use foreword_tune::continuations::Continuations;
 use foreword_tune::data::Dataset;
 use foreword_tune::encode::EncodeError;
+use foreword_tune::engine::pass::{Example, MaskedSpan, Scorer, loss_and_gradient};
 use foreword_tune::init;
 use foreword_tune::joint::{Joiner, joint};
-use foreword_tune::pass::{MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::score::best;
 use foreword_tune::settings::{Init, Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
@@ -194,13 +194,13 @@ fn a_label_that_begins_another_can_be_learned() {
     let start = init::start(&model, &task, &init, 20, 0).unwrap();
     let config = TrainConfig { steps: 100, batch_size: 25, ..TrainConfig::default() };
     let quiet = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
-    let right = |rows: &[f32]| {
-        let evaluation = task.evaluate(&model, rows, &examples, 4096, &mut |_| {}).unwrap();
+    let right = |prompt: &foreword_format::SoftPrompt| {
+        let evaluation = task.evaluate(&model, &[prompt], &examples, 4096, &mut |_| {}).unwrap();
         evaluation.right.iter().filter(|right| **right).count()
     };
-    assert_eq!(right(start.values()), 50, "one label always");
+    assert_eq!(right(&start), 50, "one label always");
     let outcome = train(&model, &task, (&examples, None), start, &config, quiet).unwrap();
-    let after = right(outcome.soft_prompt.values());
+    let after = right(&outcome.soft_prompt);
     assert!(after >= 95, "{after} of 100");
 }
 
@@ -211,25 +211,24 @@ fn the_gradient_of_ended_labels_is_the_slope_of_their_loss() {
     let context: &[Token] = &[0, 5, 9, 30];
     let ended = Continuations::ended(vec![vec![7], vec![7, 8], vec![7, 8, 9], vec![3]]);
     let tokens: Vec<&[Token]> = ended.tokens().iter().map(Vec::as_slice).collect();
-    let query = Query {
-        hidden: MaskedSpan::NONE,
-        root: 0,
+    let query = Example {
+        masked: MaskedSpan::NONE,
+        prompt: 0,
         context,
         continuations: &tokens,
         extended: ended.extended(),
+        truth: 0,
     };
     let bare = (Method::Prompt, Placement::Front);
     let shared_prefix =
-        foreword_tune::shared_prefix::SharedPrefix::new(&model.backbone, bare, 1, [context]).unwrap();
+        foreword_tune::engine::prefix::SharedPrefix::new(&model.backbone, bare, 1, [context]).unwrap();
     let width = model.backbone.spec().hidden;
     let soft: Vec<f32> = (0..2 * width).map(|i| ((i as f32 * 0.7).sin() * 100.0).round() / 1024.0).collect();
     for objective in [Objective::Label, Objective::Lm] {
         for truth in 0..4 {
-            let training_example = TrainingExample { query, truth };
+            let example = Example { truth, ..query };
             let of = |soft: &[f32]| {
-                loss_and_gradient(&shared_prefix, &[soft], &[training_example], objective, 4096)
-                    .unwrap()
-                    .remove(0)
+                loss_and_gradient(&shared_prefix, &[soft], &[example], objective, 4096).unwrap().remove(0)
             };
             let step = of(&soft);
             for i in [0, 5, width + 3] {
@@ -252,7 +251,7 @@ fn the_gradient_of_ended_labels_is_the_slope_of_their_loss() {
     // Scores of the engine are those of events that exclude each other.
     let scorer = Scorer::new(&shared_prefix, &[&soft], 4096).unwrap();
     let scores = scorer.log_likelihoods(&[query]).unwrap().remove(0);
-    let open = Query { continuations: &tokens[..4], extended: &[], ..query };
+    let open = Example { continuations: &tokens[..4], extended: &[], ..query };
     let open = scorer.log_likelihoods(&[open]).unwrap().remove(0);
     let p: Vec<f64> = open.iter().map(|score| score.exp()).collect();
     for (found, expected) in scores.iter().zip([p[0] - p[1], p[1] - p[2], p[2], p[3]]) {
@@ -393,10 +392,10 @@ proptest! {
             }
             let prefixes: Vec<&[Token]> = (n..whole.len()).map(|end| &whole[..end]).collect();
             let shared_prefix =
-                foreword_tune::shared_prefix::SharedPrefix::new(&model.backbone, bare, 0, prefixes.iter().copied()).unwrap();
+                foreword_tune::engine::prefix::SharedPrefix::new(&model.backbone, bare, 0, prefixes.iter().copied()).unwrap();
             let scorer = Scorer::new(&shared_prefix, &[&[]], 4096).unwrap();
-            let query = |context| Query { hidden: MaskedSpan::NONE, root: 0, context, continuations: &[], extended: &[] };
-            let queries: Vec<Query<'_>> = prefixes.iter().map(|prefix| query(*prefix)).collect();
+            let query = |context| Example::of(0, context);
+            let queries: Vec<Example<'_>> = prefixes.iter().map(|prefix| query(*prefix)).collect();
             let logits = scorer.next_token_logits(&queries).unwrap();
             let expected: f64 = logits
                 .iter()

@@ -1,15 +1,20 @@
 //! What must hold for every model, placement and cut into micro-batches.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_backbone::kernels::{Forest, Parent, RowBlock};
 use foreword_backbone::{Gradient, Input, Model, Save};
 use foreword_format::SoftPrompt;
-use foreword_tune::pass::{Budget, MaskedSpan, Query, TrainingExample, loss_and_gradient};
+use foreword_tune::engine::loss::{self, Loss};
+use foreword_tune::engine::pass::{Budget, Example, MaskedSpan, Pass, loss_and_gradient};
+use foreword_tune::engine::prefix::SharedPrefix;
+use foreword_tune::engine::reduce::{PartialSum, Reduce};
 use foreword_tune::settings::{Joining, LearningRate, Method, Objective, Placement};
-use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
+use foreword_tune::train::train_across;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{
     Classification, Event, Examples, Goal, GroundTruth, Outcome, StopReason, Task, TrainConfig, TrainState,
@@ -138,15 +143,16 @@ fn forest_equals_copies<B: Backend>(path: &str, backend: B, tolerance: f64) {
             for roots in ROOTS {
                 let n_roots = roots.iter().max().unwrap() + 1;
                 let prefilled: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
-                let query = |i: usize| Query {
-                    hidden: MaskedSpan::NONE,
-                    root: roots[i],
+                let query = |i: usize| Example {
+                    masked: MaskedSpan::NONE,
+                    prompt: roots[i],
                     context: CONTEXTS[i],
                     continuations: &LABELS,
                     extended: &[],
+                    truth: 0,
                 };
-                let examples: Vec<TrainingExample<'_>> =
-                    (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
+                let examples: Vec<Example<'_>> =
+                    (0..4).map(|i| Example { truth: TRUTHS[i], ..query(i) }).collect();
                 for budget in [1, 9, 1000] {
                     let steps =
                         loss_and_gradient(&shared_prefix, &prefilled, &examples, objective, budget).unwrap();
@@ -198,15 +204,15 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
         let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
         let soft = soft_prompts(&model);
         let shared_prefix = shared_prefix(&model, placement);
-        let query = |i: usize| Query {
-            hidden: MaskedSpan::NONE,
-            root: roots[i],
+        let query = |i: usize| Example {
+            masked: MaskedSpan::NONE,
+            prompt: roots[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
             extended: &[],
+            truth: 0,
         };
-        let examples: Vec<TrainingExample<'_>> =
-            (0..4).map(|i| TrainingExample { query: query(i), truth: TRUTHS[i] }).collect();
+        let examples: Vec<Example<'_>> = (0..4).map(|i| Example { truth: TRUTHS[i], ..query(i) }).collect();
         let prefilled = [&soft[0][..], &soft[1][..]];
         loss_and_gradient(&shared_prefix, &prefilled, &examples, Objective::Label, budget).unwrap()
     };
@@ -221,21 +227,150 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
     }
 }
 
+/// 41 examples, all below one prompt, or below two by turns of three: several groups of each, the last not full.
+fn many_examples(n_roots: usize) -> Vec<Example<'static>> {
+    let query = |i: usize| Example {
+        masked: MaskedSpan::NONE,
+        prompt: i / 3 % n_roots,
+        context: CONTEXTS[i * i % 4],
+        continuations: &LABELS,
+        extended: &[],
+        truth: 0,
+    };
+    (0..41).map(|i| Example { truth: TRUTHS[i % 4], ..query(i) }).collect()
+}
+
+fn with_losses<'a>(examples: &[Example<'a>]) -> Vec<(Example<'a>, Box<dyn Loss + 'a>)> {
+    examples.iter().map(|example| (*example, loss::of(Objective::Label, example))).collect()
+}
+
+/// What a machine computes and what all of them computed.
+struct Part<'a> {
+    machine: usize,
+    n_machines: usize,
+    meet: &'a Meeting,
+}
+
+/// Where machines exchange their sums.
+struct Meeting {
+    barrier: std::sync::Barrier,
+    sums: Mutex<BTreeMap<usize, Vec<PartialSum<Cpu>>>>,
+}
+
+impl Meeting {
+    fn of(n_machines: usize) -> Self {
+        Self { barrier: std::sync::Barrier::new(n_machines), sums: Mutex::default() }
+    }
+}
+
+impl Reduce<Cpu> for Part<'_> {
+    fn groups(&self, n: usize) -> std::ops::Range<usize> {
+        self.machine * n / self.n_machines..(self.machine + 1) * n / self.n_machines
+    }
+
+    fn exchange(&self, partial: Vec<PartialSum<Cpu>>) -> std::io::Result<Vec<PartialSum<Cpu>>> {
+        self.meet.sums.lock().unwrap().insert(self.machine, partial);
+        self.meet.barrier.wait();
+        let copy = |&PartialSum { level, index, ref sums }: &PartialSum<Cpu>| PartialSum {
+            level,
+            index,
+            sums: sums.clone(),
+        };
+        let all = self.meet.sums.lock().unwrap().values().flatten().map(copy).collect();
+        self.meet.barrier.wait();
+        Ok(all)
+    }
+}
+
+/// A step, or what is made of one, on so many machines.
+fn on_machines<T: Send>(n: usize, run: impl Fn(&Part<'_>) -> T + Sync) -> Vec<T> {
+    let meet = Meeting::of(n);
+    let (run, meet) = (&run, &meet);
+    std::thread::scope(|scope| {
+        let start = |machine| scope.spawn(move || run(&Part { machine, n_machines: n, meet }));
+        let running: Vec<_> = (0..n).map(start).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn budgets_threads_and_machines_change_no_bit_of_a_sum_over_groups() {
+    for (method, placement) in [
+        (Method::Prompt, Placement::Front),
+        (Method::Prompt, Placement::AfterBos),
+        (Method::Prompt, Placement::Suffix),
+        (Method::Prefix, Placement::AfterBos),
+    ] {
+        let run = |n_threads: usize, budget: usize, n_roots: usize, part: &Part<'_>| {
+            let model = load("testdata/models/llama-tiny", Cpu::new(n_threads).unwrap());
+            let width = if method == Method::Prefix { model.backbone.spec().cache_width() } else { 32 };
+            let value = |i: usize| (i as f32 * 0.7).sin() * 0.3;
+            let soft = [2, 3].map(|n| (0..n * width).map(value).collect::<Vec<f32>>());
+            let shared_prefix = SharedPrefix::new(&model.backbone, (method, placement), 1, CONTEXTS).unwrap();
+            let roots: Vec<&[f32]> = soft[..n_roots].iter().map(Vec::as_slice).collect();
+            let how = (Budget::from(budget), part as &dyn Reduce<Cpu>);
+            let mut pass =
+                Pass::new(&shared_prefix, &roots, &with_losses(&many_examples(n_roots)), how).unwrap();
+            let all = part.exchange(pass.take_partial()).unwrap();
+            pass.finish(Some(all))
+        };
+        for n_roots in [1, 2] {
+            let whole = on_machines(1, |part| run(1, 10_000, n_roots, part)).remove(0);
+            assert!(whole.iter().all(|step| step.gradient.iter().any(|d| *d != 0.0)));
+            for (n_machines, n_threads, budget) in
+                [(1, 2, 1), (1, 1, 60), (1, 2, 150), (2, 1, 10_000), (3, 2, 60), (7, 1, 60)]
+            {
+                for other in on_machines(n_machines, |part| run(n_threads, budget, n_roots, part)) {
+                    let what = format!(
+                        "{method} {placement}, {n_machines} machines, {n_threads} threads, budget {budget}"
+                    );
+                    assert_eq!(whole, other, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_on_several_machines_is_the_run_on_one() {
+    let run = |part: &Part<'_>| {
+        let model = load("testdata/models/llama-tiny", Cpu::new(1).unwrap());
+        let task = task(&model, Placement::Front);
+        let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/dev.jsonl")).unwrap();
+        let label = Some(data.require("label").unwrap());
+        let part_of = |rows: std::ops::Range<usize>| {
+            task.examples(&model, 3, &data.take(&rows.collect::<Vec<_>>()), label).unwrap()
+        };
+        let (examples, dev) = (part_of(0..37), part_of(40..50));
+        let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, 32).unwrap();
+        let config = TrainConfig { steps: 4, batch_size: 30, ..TrainConfig::default() };
+        let data = (&examples, Some(&dev));
+        let go_on = &mut |_: Event<'_>| ControlFlow::Continue(());
+        let mut population = train_across(part, (&model, &task), data, start, &config, go_on).unwrap();
+        let Outcome { soft_prompt, dev_loss, .. } = population.outcomes.remove(0);
+        (soft_prompt, dev_loss)
+    };
+    let alone = on_machines(1, run).remove(0);
+    for n in [2, 3] {
+        on_machines(n, run).into_iter().for_each(|other| assert_eq!(alone, other, "{n} machines"));
+    }
+}
+
 #[test]
 fn a_text_scores_alone_as_in_any_company() {
     let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
     let data = foreword_tune::data::Dataset::read(&root().join("examples/sentiment/train.jsonl")).unwrap();
     let task = task(&model, Placement::Front);
     let examples = task.examples(&model, 3, &data.take(&(0..100).collect::<Vec<_>>()), None).unwrap();
-    let soft = &soft_prompts(&model)[1];
+    let soft = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, model.backbone.spec().hidden).unwrap();
     let score = |examples: &Examples, budget| {
-        task.log_likelihoods(&model, soft, examples, budget, &mut |_| {}).unwrap()
+        task.log_likelihoods(&model, &[&soft], examples, budget, &mut |_| {}).unwrap()
     };
     let together = score(&examples, 4096);
     let of = |contexts: Vec<Vec<Token>>| Examples {
         contexts,
         truths: GroundTruth::Unknown,
-        unusual: std::collections::BTreeMap::new(),
+        unusual: BTreeMap::new(),
         n_cut: 0,
         seconds: 0.0,
     };
@@ -289,8 +424,8 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
         let outcome =
             train(&model, &task, (&examples, None), start, &config, &mut |_| ControlFlow::Continue(()))
                 .unwrap();
-        let tuned = outcome.soft_prompt.values();
-        let evaluation = task.evaluate(&model, tuned, &examples, 4096, &mut |_| {}).unwrap();
+        let evaluation =
+            task.evaluate(&model, &[&outcome.soft_prompt], &examples, 4096, &mut |_| {}).unwrap();
         assert_eq!(evaluation.accuracy(), Some(1.0), "{placement}: {evaluation:?}");
         let weights = std::fs::read(root().join("crates/foreword-tiny/model.safetensors")).unwrap();
         assert_eq!(before, (digest(&model), foreword_format::digest::sha256(&weights)));
@@ -301,13 +436,8 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
 fn an_empty_soft_prompt_is_the_bare_model_in_every_placement() {
     let model = load("crates/foreword-tiny", Cpu::new(1).unwrap());
     let contexts = CONTEXTS.iter().map(|context| context.to_vec()).collect();
-    let examples = Examples {
-        contexts,
-        truths: GroundTruth::Unknown,
-        unusual: std::collections::BTreeMap::new(),
-        n_cut: 0,
-        seconds: 0.0,
-    };
+    let examples =
+        Examples { contexts, truths: GroundTruth::Unknown, unusual: BTreeMap::new(), n_cut: 0, seconds: 0.0 };
     let score = |placement| {
         task(&model, placement).log_likelihoods(&model, &[], &examples, 100, &mut |_| {}).unwrap()
     };
@@ -330,7 +460,7 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
     // 37 examples in batches of 8: epochs end within batches.
     let config =
         TrainConfig { steps: 23, batch_size: 8, eval_every: Some(3), patience: 6, ..TrainConfig::default() };
-    let settings = std::collections::BTreeMap::from([("steps".to_owned(), 23.into())]);
+    let settings = BTreeMap::from([("steps".to_owned(), 23.into())]);
     let unbroken = train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |_| {
         ControlFlow::Continue(())
     })
@@ -360,7 +490,7 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
 #[test]
 fn checkpoints_of_other_settings_and_damaged_ones_are_refused() {
     let progress: TrainState = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
-    let settings = |steps: u64| std::collections::BTreeMap::from([("steps".to_owned(), steps.into())]);
+    let settings = |steps: u64| BTreeMap::from([("steps".to_owned(), steps.into())]);
     let bytes = checkpoint::encode(&progress, &settings(400)).unwrap();
     assert_eq!(checkpoint::decode(&bytes, &settings(400)).unwrap(), progress);
     let other = checkpoint::decode(&bytes, &settings(800)).unwrap_err().to_string();

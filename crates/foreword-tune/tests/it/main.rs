@@ -10,6 +10,7 @@ mod demonstrations;
 mod encode;
 mod explain;
 mod generate;
+mod generator;
 mod inspect;
 mod joint;
 mod shared_data;
@@ -30,6 +31,7 @@ fn shared_tokenizer(name: &str) -> Option<Tokenizer> {
 }
 mod golden;
 mod laws;
+mod loss;
 mod parity;
 mod population;
 mod prefix;

@@ -7,12 +7,12 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Cpu, Element, Reference, Token};
 use foreword_format::PromptDirectory;
 use foreword_tune::data::Dataset;
+use foreword_tune::engine::pass::{Example, Scorer, loss_and_gradient};
+use foreword_tune::engine::prefix::SharedPrefix;
 use foreword_tune::init;
-use foreword_tune::pass::{MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::settings::{
     Init, Joining, Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup,
 };
-use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{Classification, Event, Examples, Goal, Task, TrainConfig, train};
@@ -46,9 +46,8 @@ fn check<B: Backend>(name: &str, backend: B) {
     let Some(model) = golden.model(backend) else { return };
     let (contexts, labels, soft) = (golden.contexts(), golden.labels(), golden.tensor("soft_prompt"));
     let labels: Vec<&[Token]> = labels.iter().map(Vec::as_slice).collect();
-    let query =
-        |context| Query { hidden: MaskedSpan::NONE, root: 0, context, continuations: &labels, extended: &[] };
-    let queries: Vec<Query<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
+    let query = |context| Example { continuations: &labels, ..Example::of(0, context) };
+    let queries: Vec<Example<'_>> = contexts.iter().map(|context| query(context.as_slice())).collect();
 
     let mut bare_and_placed = vec![("bare", Placement::Front, &[][..])];
     bare_and_placed.extend(placements(&golden).into_iter().map(|p| (p.as_str(), p, &soft[..])));
@@ -63,11 +62,8 @@ fn check<B: Backend>(name: &str, backend: B) {
 
     let texts: Vec<usize> = serde_json::from_value(golden.json["batch"]["texts"].clone()).unwrap();
     let truths: Vec<usize> = serde_json::from_value(golden.json["batch"]["true"].clone()).unwrap();
-    let examples: Vec<TrainingExample<'_>> = texts
-        .iter()
-        .zip(truths)
-        .map(|(&text, truth)| TrainingExample { query: queries[text], truth })
-        .collect();
+    let examples: Vec<Example<'_>> =
+        texts.iter().zip(truths).map(|(&text, truth)| Example { truth, ..queries[text] }).collect();
     for placement in placements(&golden) {
         for objective in [Objective::Lm, Objective::Label] {
             let shared_prefix = shared_prefix(&model, placement, &contexts);
@@ -141,7 +137,8 @@ fn rows(path: &Path) -> Vec<f32> {
 fn check_scores(model: &Model<Cpu>, method: Method, dir: &str, expected: &Value) {
     let task = Task { method, ..peft_task(model) };
     let examples = peft_examples(model, &task);
-    let got = task.log_likelihoods(model, &rows(&root().join(dir)), &examples, 4096, &mut |_| {}).unwrap();
+    let prompt = PromptDirectory::read(&root().join(dir)).unwrap().rows;
+    let got = task.log_likelihoods(model, &[&prompt], &examples, 4096, &mut |_| {}).unwrap();
     for (got, expected) in got.iter().zip(expected.as_array().unwrap()) {
         let expected =
             ["negative", "positive"].map(|label| expected["log_likelihoods"][label].as_f64().unwrap());

@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use foreword_backbone::kernels::{Backend as _, Cpu, Reference, Token};
 use foreword_backbone::{Model, Save};
 use foreword_format::SoftPrompt;
-use foreword_tune::context_tuning::{Demonstration, demonstrations, hidden};
+use foreword_tune::context_tuning::{Demonstration, demonstrations, masked};
+use foreword_tune::engine::pass::{Budget, Example, MaskedSpan, Scorer, loss_and_gradient};
+use foreword_tune::engine::prefix::SharedPrefix;
 use foreword_tune::init::{self, InitError};
-use foreword_tune::pass::{Budget, MaskedSpan, Query, Scorer, TrainingExample, loss_and_gradient};
 use foreword_tune::prefix::{CompileError, compile};
 use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Method, Objective, Placement};
-use foreword_tune::shared_prefix::SharedPrefix;
 use foreword_tune::{Examples, GroundTruth, Task, TaskError, TrainConfig, train};
 
 use crate::golden::{load, root, tiny_models};
@@ -23,20 +23,21 @@ const LABELS: [&[Token]; 3] = [&[50], &[60, 61], &[50, 62, 63]];
 const TRUTHS: [usize; 4] = [2, 0, 1, 1];
 const PLACEMENTS: [Placement; 2] = [Placement::Front, Placement::AfterBos];
 
-fn queries(root: [usize; 4]) -> Vec<Query<'static>> {
+fn queries(root: [usize; 4]) -> Vec<Example<'static>> {
     (0..4)
-        .map(|i| Query {
-            hidden: MaskedSpan::NONE,
-            root: root[i],
+        .map(|i| Example {
+            masked: MaskedSpan::NONE,
+            prompt: root[i],
             context: CONTEXTS[i],
             continuations: &LABELS,
             extended: &[],
+            truth: 0,
         })
         .collect()
 }
 
-fn examples(root: [usize; 4]) -> Vec<TrainingExample<'static>> {
-    queries(root).into_iter().zip(TRUTHS).map(|(query, truth)| TrainingExample { query, truth }).collect()
+fn examples(root: [usize; 4]) -> Vec<Example<'static>> {
+    queries(root).into_iter().zip(TRUTHS).map(|(query, truth)| Example { truth, ..query }).collect()
 }
 
 fn rows(model: &Model<Cpu>, tokens: &[Token]) -> SoftPrompt {
@@ -159,11 +160,11 @@ fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
         let truths = GroundTruth::Labels(vec![0, 1, 0, 0]);
         let examples =
             Examples { contexts, truths, unusual: std::collections::BTreeMap::new(), n_cut: 0, seconds: 0.0 };
-        let before = task.evaluate(&model, start.values(), &examples, 99, &mut |_| {}).unwrap();
+        let before = task.evaluate(&model, &[&start], &examples, 99, &mut |_| {}).unwrap();
         let config = TrainConfig { steps: 60, batch_size: 4, ..TrainConfig::default() };
         let none = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
         let outcome = train(&model, &task, (&examples, None), start, &config, none).unwrap();
-        let after = task.evaluate(&model, outcome.soft_prompt.values(), &examples, 99, &mut |_| {}).unwrap();
+        let after = task.evaluate(&model, &[&outcome.soft_prompt], &examples, 99, &mut |_| {}).unwrap();
         assert!(after.loss < 0.1 * before.loss && after.accuracy() == Some(1.0), "{before:?} {after:?}");
     }
 }
@@ -203,14 +204,10 @@ fn with_hidden(prefix: &[f32], hidden: [MaskedSpan; 4], placement: Placement) ->
     let model = load("testdata/models/llama-tiny", Cpu::new(2).unwrap());
     let shared_prefix = SharedPrefix::new(&model.backbone, (Method::Prefix, placement), 1, CONTEXTS).unwrap();
     let mut examples = examples([0; 4]);
-    examples
-        .iter_mut()
-        .zip(hidden)
-        .for_each(|(training_example, hidden)| training_example.query.hidden = hidden);
+    examples.iter_mut().zip(hidden).for_each(|(example, hidden)| example.masked = hidden);
     let step =
         loss_and_gradient(&shared_prefix, &[prefix], &examples, Objective::Label, 9).unwrap().remove(0);
-    let queries: Vec<Query<'_>> = examples.iter().map(|training_example| training_example.query).collect();
-    let scores = Scorer::new(&shared_prefix, &[prefix], 9).unwrap().log_likelihoods(&queries).unwrap();
+    let scores = Scorer::new(&shared_prefix, &[prefix], 9).unwrap().log_likelihoods(&examples).unwrap();
     (step.gradient, scores)
 }
 
@@ -272,12 +269,12 @@ fn demonstrations_are_read_apart_and_each_is_where_it_says() {
                 let label = examples.labels()[demonstration.example];
                 assert_eq!(label != examples.labels()[shown.demonstrations[0].example], i == 1);
             }
-            let own = hidden(&shown.demonstrations, demonstration.example);
+            let own = masked(&shown.demonstrations, demonstration.example);
             assert_eq!((own.first, own.first + own.n), (demonstration.rows.start, demonstration.rows.end));
         }
         assert!(shown.demonstrations.len() >= 2 && next == shown.start.n_virtual() && next <= 100);
         let others = (0..12).find(|i| shown.demonstrations.iter().all(|shown| shown.example != *i));
-        assert!(others.is_none_or(|other| hidden(&shown.demonstrations, other) == MaskedSpan::NONE));
+        assert!(others.is_none_or(|other| masked(&shown.demonstrations, other) == MaskedSpan::NONE));
 
         // The same tokens as rows; the first demonstration alone is made into the same keys and values.
         let as_rows = demonstrations(&model, &rows_task, &examples, 100, 3).unwrap();

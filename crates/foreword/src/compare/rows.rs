@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::metrics::majority as majority_label;
 use crate::score::{best, choice_loss, ensemble};
 use crate::settings::{CalibrationMethod, Method};
-use crate::{Confusion, Examples, Task};
+use crate::{Confusion, Examples, SoftPrompt, Task};
 
 use super::setup::{ComparisonSetup, Prompt};
 use super::{Kind, Row};
@@ -34,10 +34,10 @@ pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Ve
     let mut alone = Vec::with_capacity(setup.prompts.len());
     for prompt in &setup.prompts {
         alone.push(rows.len());
-        rows.push(Entry::learned(setup, prompt, 1).measure(setup, observer)?.0);
+        rows.push(Entry::learned(prompt, 1).measure(setup, observer)?.0);
         let n = prompt.members.len();
         if n > 1 {
-            rows.push(Entry::learned(setup, prompt, n).measure(setup, observer)?.0);
+            rows.push(Entry::learned(prompt, n).measure(setup, observer)?.0);
         }
     }
     if alone.len() > 1 {
@@ -130,8 +130,8 @@ struct Entry<'a> {
     method: Option<Method>,
     name: String,
     task: &'a Task,
-    /// The learned rows of each that answers; those of the bare model are none.
-    roots: Vec<&'a [f32]>,
+    /// The prompts that answer; none: the bare model.
+    prompts: Vec<&'a SoftPrompt>,
     n_learned: u64,
     bytes: u64,
     n_before: usize,
@@ -147,7 +147,7 @@ impl<'a> Entry<'a> {
             method: None,
             name: name.to_owned(),
             task,
-            roots: vec![&[]],
+            prompts: Vec::new(),
             n_learned: 0,
             bytes: 0,
             n_before: 0,
@@ -156,7 +156,7 @@ impl<'a> Entry<'a> {
     }
 
     /// A prompt, or the first `n` of the ensemble that it leads.
-    fn learned(setup: &ComparisonSetup, prompt: &'a Prompt, n: usize) -> Self {
+    fn learned(prompt: &'a Prompt, n: usize) -> Self {
         let (task, members) = (&prompt.task, &prompt.members[..n]);
         let what = match task.method {
             Method::Prompt => "prompt",
@@ -167,31 +167,30 @@ impl<'a> Entry<'a> {
             1 => (Kind::Prompt, format!("{what} {path}")),
             n => (Kind::Ensemble, format!("{what} {path}, {n} together")),
         };
-        let roots: Vec<&[f32]> = members.iter().map(|member| member.rows.values()).collect();
-        let n_learned: usize = roots.iter().map(|root| root.len()).sum();
+        let prompts: Vec<&SoftPrompt> = members.iter().map(|member| &member.rows).collect();
+        let n_learned: usize = prompts.iter().map(|prompt| prompt.values().len()).sum();
         Self {
             kind,
             method: Some(task.method),
             name,
             task,
-            roots,
+            prompts,
             n_learned: n_learned as u64,
             bytes: members.iter().map(|member| member.bytes).sum(),
-            n_before: n_learned / task.row_width(&setup.model),
+            n_before: members.iter().map(|member| member.rows.n_virtual()).sum(),
             // It was fitted to the one prompt.
             calibration: prompt.calibration.as_ref().filter(|_| n == 1),
         }
     }
 
     fn measure(self, setup: &ComparisonSetup, observer: &dyn Observer) -> Result<(Row, Examples)> {
-        let longest = self.roots.iter().map(|root| root.len()).max().unwrap_or(0);
-        let n_virtual = longest / self.task.row_width(&setup.model);
+        let n_virtual = self.prompts.iter().map(|prompt| prompt.n_virtual()).max().unwrap_or(0);
         let label = setup.label_field()?;
         let examples = self.task.examples(&setup.model, n_virtual, &setup.test, Some(label))?;
-        observer.begin((self.roots.len() * examples.n()) as u64, "scoring");
+        observer.begin((self.prompts.len().max(1) * examples.n()) as u64, "scoring");
         let mut progress = |n: usize| observer.advance(n as u64, &self.name);
         let started = Instant::now();
-        let scores = self.task.scores(&setup.model, &self.roots, &examples, setup.budget, &mut progress)?;
+        let scores = self.task.scores(&setup.model, &self.prompts, &examples, setup.budget, &mut progress)?;
         let seconds = started.elapsed().as_secs_f64() + examples.seconds;
         observer.end();
         let scores = self.corrected(setup, scores)?;
@@ -217,7 +216,7 @@ impl<'a> Entry<'a> {
             Some(CalibrationMethod::ContentFree) => {
                 let examples = content_free_examples(self.task, &setup.model, 0)?;
                 let free =
-                    self.task.scores(&setup.model, &self.roots, &examples, setup.budget, &mut |_| {})?;
+                    self.task.scores(&setup.model, &self.prompts, &examples, setup.budget, &mut |_| {})?;
                 Some(Calibration::content_free(&free))
             }
             Some(CalibrationMethod::Batch) => Some(Calibration::batch(&scores)),

@@ -40,6 +40,8 @@ pub fn sizes(
         n_trunk,
         longest: lengths.first().copied().unwrap_or(0),
         batch: starts.len() * batch,
+        batch_size,
+        batch_size,
         n_learned,
         n_context: match task.placement {
             Placement::Suffix => {

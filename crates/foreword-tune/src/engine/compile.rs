@@ -1,10 +1,11 @@
-//! Between soft prompts and KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
+//! From soft prompts to KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
 
-use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
-use foreword_backbone::{BackboneError, Input, Model, Save};
+use foreword_backbone::kernels::{Backend, Element, Token};
+use foreword_backbone::{BackboneError, Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
-use crate::settings::Placement;
+use super::prefix::SharedPrefix;
+use crate::settings::{Method, Placement};
 
 /// Why a soft prompt can't become a KV prefix.
 #[derive(Debug, thiserror::Error)]
@@ -69,31 +70,10 @@ pub fn compile_below<B: Backend>(
     if expected != found {
         return Err(CompileError::Width { found, expected });
     }
-    let mut forest = Forest::new();
-    let root = forest.push(Parent::Root, leading.len());
-    let above = (!leading.is_empty())
-        .then(|| {
-            let rows = backbone.embed(leading);
-            let input = Input { rows, forest: &forest, context: &[], output_rows: &[], save: Save::None };
-            backbone.forward(input).map(|output| output.key_values)
-        })
-        .transpose()?;
-    let parent = match &above {
-        Some(_) => Parent::Context(forest.path(root, 0)),
-        None => Parent::Root,
-    };
-    let context: Vec<_> = above.iter().collect();
-    let mut forest = Forest::new();
-    forest.push(parent, rows.n_virtual());
-    let values = rows.values().iter().map(|&value| B::Element::of_f32(value)).collect();
-    let input = Input {
-        rows: backbone.backend().rows(values, expected),
-        forest: &forest,
-        context: &context,
-        output_rows: &[],
-        save: Save::None,
-    };
-    let made = backbone.forward(input)?.key_values.values(backbone.backend());
-    let made = made.into_iter().map(Element::as_f32).collect();
+    // Nothing is shared but what stands before it.
+    let place = (Method::Prompt, Placement::AfterBos);
+    let shared = SharedPrefix::new(backbone, place, leading.len(), [leading])?;
+    let prefilled = shared.prefill(&[rows.values()], Save::None)?;
+    let made = prefilled.prefixes[0].values(backbone.backend()).into_iter().map(Element::as_f32).collect();
     Ok(SoftPrompt::new(made, rows.n_virtual(), backbone.spec().cache_width())?)
 }

@@ -1,0 +1,458 @@
+//! Texts that a model writes, as requests that come and go: one token after another, each computed once, all requests' in one
+//! forward pass without padding.
+//!
+//! A request brings its own prompt, in its own place, and its own settings. Its rows depend only on the rows above them, and its draws
+//! only on its own seed, so it gives what it gives alone, to the bit, whatever comes and goes beside it.
+
+use std::collections::VecDeque;
+
+use foreword_backbone::kernels::{Backend, Forest, Parent, Token};
+use foreword_backbone::tokenizer::TokenizerError;
+use foreword_backbone::{BackboneError, Input, Model, Save};
+
+use super::batch::{Batch, Item, MaskedSpan};
+use super::blocks::{Blocks, Piece};
+use super::kv_pool::{KvPool, Lease, PoolError};
+use super::prefix::{Place, PlaceError, Prefix};
+use super::sampling::{LogProbs, Sampler, Sampling};
+
+/// How much a generator does at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most requests that are written at a time; the others wait.
+    pub n_running: usize,
+    /// The most tokens of new requests that are computed in a step, single requests excepted.
+    pub n_prefill_tokens: usize,
+    /// The most bytes of keys and values that requests hold.
+    pub kv_bytes: u64,
+}
+
+/// A text to be written.
+pub struct Request<B: Backend> {
+    /// The prompt in its place, or the bare model.
+    pub prefix: Prefix<B>,
+    /// All tokens that the text goes on from, those of the prefix included.
+    pub context: Vec<Token>,
+    /// The most tokens to write; fewer where the model's context ends before.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Which of the seed's streams of random numbers it draws from, so that requests of one seed differ.
+    pub stream: u64,
+    /// Strings that end the text; they are not part of it. An empty one ends nothing.
+    pub stop: Vec<String>,
+    /// A token that ends the text, beside those of the model.
+    pub end: Option<Token>,
+    /// The text begins with a space that is not part of it.
+    pub is_spaced: bool,
+    /// What is told while it is written.
+    pub tell: Tell,
+}
+
+/// What is told of a request while it is written. That it is done is always told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tell {
+    /// Its text, as it grows.
+    pub text: bool,
+    /// Its tokens with their log-probabilities, and those of so many of the likeliest tokens.
+    pub log_probs: Option<usize>,
+}
+
+/// A request's name, never used twice by a generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmitError {
+    /// It does not stand below its prefix.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// It leaves no room for a token.
+    #[error("the prompt and the text take {positions} positions, and the model has {context}")]
+    TooLong {
+        /// Positions up to the first new token.
+        positions: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+    /// Its keys and values never fit.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// By an end token, or one of the stop strings.
+    Stop,
+    /// By its length.
+    Length,
+}
+
+impl FinishReason {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// A text that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Its tokens, without the end token.
+    pub tokens: Vec<Token>,
+    /// The text, cut before a stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+/// Why a text could not be written to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Logits that are no numbers.
+    #[error("the model's logits are not finite numbers: its weights or the prompt may be damaged")]
+    NotFinite,
+    /// Tokens that are no text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// What happens to a request.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// A token was taken, the end token included; told where log-probabilities are asked for.
+    Token {
+        /// The token.
+        token: Token,
+        /// What the model says of it.
+        log_probs: LogProbs,
+    },
+    /// More of its text is certain.
+    Text(&'a str),
+    /// It is whole.
+    Done(Generated),
+    /// It ended early.
+    Failed(RequestError),
+}
+
+/// Writes the texts of requests. Requests are admitted and cancelled between steps; each step takes one token for every request that
+/// is being written.
+pub struct Generator<'m, B: Backend> {
+    model: &'m Model<B>,
+    limits: Limits,
+    pool: KvPool<B>,
+    waiting: VecDeque<Waiting<B>>,
+    running: Vec<Text>,
+    next: u64,
+}
+
+/// A request that was not begun.
+struct Waiting<B: Backend> {
+    id: RequestId,
+    request: Request<B>,
+    place: Place<B>,
+    /// Rows that are computed before its first token, and all that it will need.
+    n_prefill: usize,
+    n_rows: usize,
+}
+
+impl<'m, B: Backend> Generator<'m, B> {
+    /// Without any requests.
+    #[must_use]
+    pub fn new(model: &'m Model<B>, limits: Limits) -> Self {
+        let pool = KvPool::new(&model.backbone, limits.kv_bytes);
+        Self { model, limits, pool, waiting: VecDeque::new(), running: Vec::new(), next: 0 }
+    }
+
+    /// The keys and values of its requests.
+    #[must_use]
+    pub fn pool(&self) -> &KvPool<B> {
+        &self.pool
+    }
+
+    /// Requests that wait for their turn or for memory.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests that are being written.
+    #[must_use]
+    pub fn n_running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Takes a request, which begins in the next step in which there is room, after those that wait already.
+    ///
+    /// # Errors
+    /// If there will never be room, or it can't stand below its prefix.
+    pub fn admit(&mut self, mut request: Request<B>) -> Result<RequestId, AdmitError> {
+        let place = request.prefix.place(&request.context, MaskedSpan::NONE)?;
+        let n_prefill = Item::new(&request.prefix, &request.context, place.clone()).cost();
+        let positions = place.path.last().map_or(0, Piece::end) + n_prefill;
+        let context = self.model.backbone.spec().context;
+        if positions > context {
+            return Err(AdmitError::TooLong { positions, context });
+        }
+        // The last token is not computed.
+        request.max_tokens = request.max_tokens.clamp(1, context - positions + 1);
+        let n_rows = n_prefill + request.max_tokens - 1;
+        self.pool.check(&place.path, n_rows)?;
+        let id = RequestId(self.next);
+        self.next += 1;
+        self.waiting.push_back(Waiting { id, request, place, n_prefill, n_rows });
+        Ok(id)
+    }
+
+    /// Ends a request at once and frees its memory; whether there was such a request.
+    pub fn cancel(&mut self, id: RequestId) -> bool {
+        let n = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.id != id);
+        let running = self.running.iter().position(|text| text.id == id);
+        if let Some(running) = running {
+            let text = self.running.remove(running);
+            self.pool.release(text.lease);
+        }
+        self.waiting.len() < n || running.is_some()
+    }
+
+    /// Begins requests that wait, as far as there is room, and takes the next token of all that are being written. Whether there is
+    /// more to do.
+    ///
+    /// # Errors
+    /// If the model can't be run.
+    pub fn step(&mut self, on_output: &mut dyn FnMut(RequestId, Output<'_>)) -> Result<bool, BackboneError> {
+        let mut logits = self.next_logits()?;
+        let begun = self.begin(&mut logits)?;
+        self.running.extend(begun);
+        let mut left = Vec::with_capacity(self.running.len());
+        let vocab = self.model.backbone.spec().vocab;
+        for (mut text, logits) in
+            std::mem::take(&mut self.running).into_iter().zip(logits.chunks_exact(vocab))
+        {
+            match text.go_on(self.model, logits, on_output) {
+                Ok(None) => {
+                    left.push(text);
+                    continue;
+                }
+                Ok(Some(generated)) => on_output(text.id, Output::Done(generated)),
+                Err(error) => on_output(text.id, Output::Failed(error)),
+            }
+            self.pool.release(text.lease);
+        }
+        self.running = left;
+        Ok(!self.running.is_empty() || !self.waiting.is_empty())
+    }
+
+    /// The logits after every text's newest token, `[N, V]`. Remembers their keys and values.
+    fn next_logits(&mut self) -> Result<Vec<B::Element>, BackboneError> {
+        let newest: Vec<Token> = self.running.iter().filter_map(|text| text.tokens.last().copied()).collect();
+        if newest.is_empty() {
+            return Ok(Vec::new());
+        }
+        let backbone = &self.model.backbone;
+        let (context, paths) = self.pool.context(self.running.iter().map(|text| &text.lease));
+        let mut forest = Forest::new();
+        for path in paths {
+            forest.push(Parent::Context(path), 1);
+        }
+        let wanted: Vec<usize> = (0..newest.len()).collect();
+        let rows = backbone.embed(&newest);
+        let input = Input { rows, forest: &forest, context: &context, output_rows: &wanted, save: Save::None };
+        let output = backbone.forward(input)?;
+        for (row, text) in self.running.iter_mut().enumerate() {
+            self.pool.append(backbone, &mut text.lease, (&output.key_values, row..row + 1));
+        }
+        Ok(backbone.logits(&output.hidden))
+    }
+
+    /// Begins as many of the requests that wait as there is room for, and adds their logits.
+    fn begin(&mut self, logits: &mut Vec<B::Element>) -> Result<Vec<Text>, BackboneError> {
+        let Self { model, limits, pool, waiting, running, .. } = self;
+        let backbone = &model.backbone;
+        let (mut begun, mut places, mut leases) = (Vec::new(), Vec::new(), Vec::new());
+        let mut n_tokens = 0;
+        while let Some(next) = waiting.front()
+            && running.len() + begun.len() < limits.n_running
+            && (begun.is_empty() || n_tokens + next.n_prefill <= limits.n_prefill_tokens)
+            && let Ok(lease) = pool.lease(&next.place.path, next.n_rows)
+        {
+            n_tokens += next.n_prefill;
+            leases.push(lease);
+            if let Some(Waiting { id, request, place, .. }) = waiting.pop_front() {
+                begun.push((id, request));
+                places.push(place);
+            }
+        }
+        if begun.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut items: Vec<Item<'_, B>> = Vec::with_capacity(begun.len());
+        for ((_, request), place) in begun.iter().zip(places) {
+            items.push(Item::new(&request.prefix, &request.context, place));
+        }
+        let batch = match Batch::new(backbone, &items, Blocks::new(), Save::None) {
+            Ok(batch) => batch,
+            Err(error) => {
+                leases.into_iter().for_each(|lease| pool.release(lease));
+                return Err(error);
+            }
+        };
+        for (i, lease) in leases.iter_mut().enumerate() {
+            batch.computed(i).for_each(|rows| pool.append(backbone, lease, rows));
+        }
+        logits.extend(backbone.logits(&batch.output.hidden));
+        drop(items);
+        let text = |((id, request), lease)| Text::new(id, request, lease);
+        Ok(begun.into_iter().zip(leases).map(text).collect())
+    }
+}
+
+/// A text that is being written.
+struct Text {
+    id: RequestId,
+    /// Where its keys and values lie.
+    lease: Lease,
+    sampler: Sampler,
+    max_tokens: usize,
+    stop: Vec<String>,
+    end: Option<Token>,
+    is_spaced: bool,
+    tell: Tell,
+    tokens: Vec<Token>,
+    /// The text so far, where somebody wants to know.
+    written: String,
+    /// Bytes of it that were told.
+    n_told: usize,
+    finish_reason: Option<FinishReason>,
+}
+
+impl Text {
+    fn new<B: Backend>(id: RequestId, request: Request<B>, lease: Lease) -> Self {
+        let Request { context, max_tokens, sampling, stream, mut stop, end, is_spaced, tell, .. } = request;
+        stop.retain(|stop| !stop.is_empty());
+        Self {
+            id,
+            lease,
+            sampler: Sampler::new(sampling, stream, &context),
+            max_tokens,
+            stop,
+            end,
+            is_spaced,
+            tell,
+            tokens: Vec::new(),
+            written: String::new(),
+            n_told: 0,
+            finish_reason: None,
+        }
+    }
+
+    /// Takes the token that these logits, `[V]`, lead to; the text, if it ends there.
+    fn go_on<B: Backend>(
+        &mut self,
+        model: &Model<B>,
+        logits: &[B::Element],
+        on_output: &mut dyn FnMut(RequestId, Output<'_>),
+    ) -> Result<Option<Generated>, RequestError> {
+        let token = self.sampler.draw(logits).ok_or(RequestError::NotFinite)?;
+        if let Some(n_top) = self.tell.log_probs {
+            let log_probs = LogProbs::of(logits, token, n_top);
+            on_output(self.id, Output::Token { token, log_probs });
+        }
+        self.take(model, token)?;
+        let id = self.id;
+        if let (true, Some(more)) = (self.tell.text, self.more()) {
+            on_output(id, Output::Text(more));
+        }
+        let Some(finish_reason) = self.finish_reason else { return Ok(None) };
+        if !self.follows() {
+            self.written = self.decode(model)?;
+        }
+        let (tokens, text) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.written));
+        Ok(Some(Generated { tokens, text, finish_reason }))
+    }
+
+    /// Whether the text is decoded after every token, and not only at its end.
+    fn follows(&self) -> bool {
+        self.tell.text || !self.stop.is_empty()
+    }
+
+    /// Adds a token, and sees whether the text ends there.
+    fn take<B: Backend>(&mut self, model: &Model<B>, token: Token) -> Result<(), TokenizerError> {
+        if model.end_tokens.contains(&token) || self.end == Some(token) {
+            self.finish_reason = Some(FinishReason::Stop);
+            return Ok(());
+        }
+        self.tokens.push(token);
+        self.sampler.see(token);
+        if self.tokens.len() == self.max_tokens {
+            self.finish_reason = Some(FinishReason::Length);
+        }
+        if self.follows() {
+            self.written = self.decode(model)?;
+            if let Some(end) = self.stop.iter().filter_map(|stop| self.written.find(stop.as_str())).min() {
+                self.written.truncate(end);
+                self.finish_reason = Some(FinishReason::Stop);
+            }
+        }
+        Ok(())
+    }
+
+    fn decode<B: Backend>(&self, model: &Model<B>) -> Result<String, TokenizerError> {
+        let text = model.tokenizer.decode_joined(&self.tokens)?;
+        Ok(match text.strip_prefix(' ') {
+            Some(without) if self.is_spaced => without.to_owned(),
+            _ => text,
+        })
+    }
+
+    /// What has become certain since the last time.
+    fn more(&mut self) -> Option<&str> {
+        let end = if self.finish_reason.is_some() {
+            self.written.len()
+        } else {
+            n_certain(&self.written, &self.stop)
+        };
+        let more = self.written.get(self.n_told..end).filter(|more| !more.is_empty())?;
+        self.n_told = end;
+        Some(more)
+    }
+}
+
+/// How many bytes of a growing text are certain: all but the beginning of a character or of a stop string at its end.
+fn n_certain(written: &str, stop: &[String]) -> usize {
+    let text = written.trim_end_matches('\u{fffd}');
+    let begun = |stop: &String| {
+        let cuts = stop.char_indices().map(|(cut, _)| cut).skip(1);
+        cuts.filter(|&cut| text.ends_with(&stop[..cut])).max().unwrap_or(0)
+    };
+    text.len() - stop.iter().map(begun).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_the_beginning_of_a_stop_string_or_of_a_character_is_held_back() {
+        let stop = ["\n\n".to_owned(), "END".to_owned()];
+        for (written, certain) in [
+            ("Good f", "Good f"),
+            ("Good fo\u{fffd}", "Good fo"),
+            ("Good foö E", "Good foö "),
+            ("Good foö EN", "Good foö "),
+            ("Good foö ENO", "Good foö ENO"),
+            ("Good foö ENO\n", "Good foö ENO"),
+        ] {
+            assert_eq!(&written[..n_certain(written, &stop)], certain, "{written:?}");
+        }
+    }
+}

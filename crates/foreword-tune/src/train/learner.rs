@@ -1,0 +1,235 @@
+//! The steps of a run: each draws its batches, passes over them, exchanges sums with the other machines, applies the gradients and
+//! tells of it.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use foreword_backbone::kernels::{Backend, Element};
+
+use super::{Event, StepStats, StopReason, TrainConfig, TrainError, peak};
+use crate::context_tuning::masked;
+use crate::engine::batch::Example;
+use crate::engine::loss::{self, Loss};
+use crate::engine::pass::{Pass, Step};
+use crate::engine::prefix::SharedPrefix;
+use crate::engine::reduce::Reduce;
+use crate::optimizer::{clip, rate};
+use crate::order::Order;
+use crate::queries::ContinuationSet;
+use crate::regularize::StepRows;
+use crate::settings::Objective;
+use crate::state::TrainState;
+use crate::task::{Examples, Task, TaskError};
+
+/// What all steps of a run share.
+pub(super) struct Learner<'a, B: Backend> {
+    pub(super) reduce: &'a dyn Reduce<B>,
+    pub(super) shared_prefix: &'a SharedPrefix<'a, B>,
+    pub(super) task: &'a Task,
+    pub(super) train: &'a Examples,
+    pub(super) candidates: ContinuationSet<'a>,
+    pub(super) config: &'a TrainConfig,
+    pub(super) batch_size: usize,
+    pub(super) seeds: Vec<u64>,
+}
+
+impl<B: Backend> Learner<'_, B> {
+    /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
+    pub(super) fn run(
+        &self,
+        progress: &mut TrainState,
+        mut orders: Vec<Order>,
+        dev: Option<&Dev<'_, B>>,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<StopReason, TrainError> {
+        let config = self.config;
+        let mut flow = ControlFlow::Continue(());
+        loop {
+            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(progress.step)) {
+                flow = dev.evaluate_all(progress, on_event)?;
+                for candidate in progress.halve(config) {
+                    flow = or_break(flow, progress.leave(candidate, StopReason::Dropped, on_event));
+                }
+            }
+            if progress.step == config.steps {
+                return Ok(StopReason::Finished);
+            }
+            if flow.is_break() {
+                return Ok(StopReason::Stopped);
+            }
+            for candidate in progress.active() {
+                if config.patience > 0 && progress.runs[candidate].since_best >= config.patience {
+                    flow = or_break(flow, progress.leave(candidate, StopReason::EarlyStopped, on_event));
+                }
+            }
+            if progress.active().is_empty() {
+                return Ok(StopReason::Finished);
+            }
+            flow = or_break(flow, self.step(progress, &mut orders, on_event)?);
+        }
+    }
+
+    /// One update of every candidate that is still there.
+    fn step(
+        &self,
+        progress: &mut TrainState,
+        orders: &mut [Order],
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let started = Instant::now();
+        let drawn = self.draw(progress, orders);
+        let roots: Vec<&[f32]> = drawn.seen.iter().map(|seen| &seen.values[..]).collect();
+        let how = (self.config.budget(), self.reduce);
+        let mut pass = Pass::new(self.shared_prefix, &roots, &drawn.examples, how)?;
+        let partial = self.reduce.exchange(pass.take_partial());
+        let passes = pass.finish(Some(partial.map_err(|source| TrainError::Exchange { source })?));
+        let applied = self.apply(progress, &drawn, &passes);
+        Ok(self.emit(progress, &applied, (started, drawn.examples.len()), on_event))
+    }
+
+    /// What the next step learns from.
+    fn draw(&self, progress: &TrainState, orders: &mut [Order]) -> Drawn<'_> {
+        let (step, config, active) = (progress.step + 1, self.config, progress.active());
+        let mut examples = Vec::with_capacity(active.len() * self.batch_size);
+        let mut seen = Vec::with_capacity(active.len());
+        for (prompt, &candidate) in active.iter().enumerate() {
+            let run = &progress.runs[candidate];
+            let rows = config.regularizers.seen(run, progress.width, self.seeds[candidate], step);
+            for example in orders[candidate].next_batch(self.batch_size) {
+                let masked = rows.masked(masked(&config.demonstrations, example));
+                let example = self.candidates.example(self.train, example);
+                let loss = loss::of(self.task.objective(), &example);
+                examples.push((Example { prompt, masked, ..example }, loss));
+            }
+            seen.push(rows);
+        }
+        Drawn { active, examples, seen }
+    }
+
+    /// Updates the candidates' rows, where the numbers allow it.
+    fn apply<E: Element>(
+        &self,
+        progress: &mut TrainState,
+        drawn: &Drawn<'_>,
+        passes: &[Step<E>],
+    ) -> Vec<(usize, Option<StepStats>)> {
+        let (step, config) = (progress.step + 1, self.config);
+        let share = rate(step, config.steps, config.warmup, config.schedule);
+        let mut applied = Vec::with_capacity(drawn.active.len());
+        for ((&candidate, pass), seen) in drawn.active.iter().zip(passes).zip(&drawn.seen) {
+            let run = &mut progress.runs[candidate];
+            let rate = run.learning_rate.unwrap_or(config.learning_rate);
+            let learning_rate = share * peak(rate, self.task.method, run.scale());
+            let gradient: Vec<f32> = pass.gradient.iter().map(|d| d.as_f32()).collect();
+            let mut gradient = seen.whole(gradient, progress.width, run.values.len());
+            let grad_norm = clip(&mut gradient, config.max_grad_norm);
+            let mut values = run.values.clone();
+            run.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
+            let finite =
+                pass.loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite());
+            if finite {
+                run.values = values;
+                config.regularizers.after_update(run, progress.width, step);
+            }
+            let examples_per_second = 0.0;
+            let stats = StepStats { step, loss: pass.loss, learning_rate, grad_norm, examples_per_second };
+            applied.push((candidate, finite.then_some(stats)));
+        }
+        applied
+    }
+
+    /// Reports the step; candidates that diverged leave.
+    fn emit(
+        &self,
+        progress: &mut TrainState,
+        applied: &[(usize, Option<StepStats>)],
+        (started, n_examples): (Instant, usize),
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let step = progress.step + 1;
+        let mut flow = ControlFlow::Continue(());
+        for &(candidate, _) in applied.iter().filter(|(_, stats)| stats.is_none()) {
+            flow = or_break(flow, progress.leave(candidate, StopReason::Diverged { step }, on_event));
+        }
+        progress.step = step;
+        let tokenising = self.train.seconds * n_examples as f64 / self.train.n() as f64;
+        // A clock that stands still must not make it infinite.
+        let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
+        let examples_per_second = n_examples as f64 / seconds;
+        for &(candidate, stats) in applied {
+            if let Some(stats) = stats {
+                let made = StepStats { examples_per_second, ..stats };
+                flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
+            }
+        }
+        flow
+    }
+}
+
+/// What a step learns from.
+struct Drawn<'a> {
+    /// The candidates that learn.
+    active: Vec<usize>,
+    /// The batches of all of them.
+    examples: Vec<(Example<'a>, Box<dyn Loss + 'a>)>,
+    /// The rows that the model sees of each.
+    seen: Vec<StepRows>,
+}
+
+/// Stop if one of them says so.
+fn or_break(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
+    if a.is_break() { a } else { b }
+}
+
+/// The examples by which the best rows are chosen.
+pub(super) struct Dev<'a, B: Backend> {
+    pub(super) shared_prefix: SharedPrefix<'a, B>,
+    pub(super) task: &'a Task,
+    pub(super) examples: &'a Examples,
+    pub(super) budget: usize,
+}
+
+impl<B: Backend> Dev<'_, B> {
+    /// Evaluates the candidates that are still there, those that were not yet.
+    fn evaluate_all(
+        &self,
+        progress: &mut TrainState,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let mut flow = ControlFlow::Continue(());
+        for candidate in progress.active() {
+            if progress.runs[candidate].evaluated.is_some_and(|(step, _)| step == progress.step) {
+                continue;
+            }
+            let step = progress.step;
+            flow = match self.evaluate(candidate, progress, on_event) {
+                // The rows are finite, but what the model makes of them is not.
+                Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
+                    progress.leave(candidate, StopReason::Diverged { step }, on_event)
+                }
+                flow => flow?,
+            };
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(flow)
+    }
+
+    /// Evaluates a candidate's rows as they now are and remembers them if they are its best so far.
+    fn evaluate(
+        &self,
+        candidate: usize,
+        progress: &mut TrainState,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let step = progress.step;
+        let run = &mut progress.runs[candidate];
+        let how = (self.budget, self.task.objective() == Objective::Lm);
+        let scores =
+            self.task.score_below(&self.shared_prefix, run.shown(), self.examples, how, &mut |_| {})?;
+        let evaluation = self.task.judge(&scores, self.examples);
+        let best = run.evaluated_to(step, evaluation.loss);
+        Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
+    }
+}
