@@ -24,7 +24,9 @@ use crate::record;
 use crate::settings::{Init, Keep, Method, Placement};
 use crate::system::{page_faults, peak_bytes};
 use crate::train::Event as TrainEvent;
-use crate::{Evaluation, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason, TrainConfig, TrainState};
+use crate::{
+    Evaluation, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason, TrainConfig, TrainState,
+};
 
 /// Cancels a run between two steps, from any thread. Clones belong to the same run.
 #[derive(Clone, Debug, Default)]

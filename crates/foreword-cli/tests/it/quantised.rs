@@ -32,7 +32,7 @@ fn a_prompt_goes_from_a_quantised_model_to_the_model_and_back() {
     assert_eq!((written.out.as_str(), written.to.as_str(), written.other_format), ("tiny.gguf", "q8_0", 0));
     assert_eq!(written.numbers, BTreeMap::from([("f32".into(), 2_496), ("q8_0".into(), 3_932_160)]));
     assert_eq!(written.bytes, std::fs::metadata(scene.path("tiny.gguf")).unwrap().len());
-    assert_eq!(written.source_bytes, 2 * (2_496 + 3_932_160));
+    assert_eq!(written.from_bytes, 2 * (2_496 + 3_932_160));
     let data = sentences();
     for (out, model) in [("of-q8", "tiny.gguf"), ("of-bf16", "foreword-tiny")] {
         let args = ["train", &data, "--model", model, "--steps", "2", "--virtual-tokens", "4", "--out", out];

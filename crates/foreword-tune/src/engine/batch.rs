@@ -190,7 +190,8 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         }
         last.push(wanted.len());
         let rows = embed(backbone, &tokens, &learned, &values);
-        let input = Input { rows, forest: &forest, context: &blocks.values(), output_rows: &wanted, save: tape };
+        let input =
+            Input { rows, forest: &forest, context: &blocks.values(), output_rows: &wanted, save: tape };
         let output = backbone.forward(input)?;
         Ok(Self { backbone, blocks, forest, texts, learned, own, output, segments, wanted: last })
     }

@@ -266,7 +266,8 @@ impl<'m, B: Backend> Generator<'m, B> {
         }
         let wanted: Vec<usize> = (0..newest.len()).collect();
         let rows = backbone.embed(&newest);
-        let input = Input { rows, forest: &forest, context: &context, output_rows: &wanted, save: Save::None };
+        let input =
+            Input { rows, forest: &forest, context: &context, output_rows: &wanted, save: Save::None };
         let output = backbone.forward(input)?;
         for (row, text) in self.running.iter_mut().enumerate() {
             self.pool.append(backbone, &mut text.lease, (&output.key_values, row..row + 1));

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
-use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Model, Spec, Tape, Save};
+use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Model, Save, Spec, Tape};
 use foreword_format::SoftPrompt;
 
 use super::batch::MaskedSpan;
@@ -192,7 +192,8 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         if !tokens.is_empty() {
             let values = if in_trunk { prompts.concat() } else { Vec::new() };
             let rows = embed(backbone, &tokens, &learned, &values);
-            let input = Input { rows, forest: &forest, context: &blocks.values(), output_rows: &[], save: tape };
+            let input =
+                Input { rows, forest: &forest, context: &blocks.values(), output_rows: &[], save: tape };
             let output = backbone.forward(input)?;
             let block = prefilled.insert(Arc::new(output.key_values));
             kept = output.tape;

@@ -41,7 +41,6 @@ pub fn sizes(
         longest: lengths.first().copied().unwrap_or(0),
         batch: starts.len() * batch,
         batch_size,
-        batch_size,
         n_learned,
         n_context: match task.placement {
             Placement::Suffix => {

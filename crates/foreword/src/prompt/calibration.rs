@@ -195,10 +195,8 @@ fn examples(prompt: &LoadedPrompt, path: &Path, labelled: bool, observer: &dyn O
 }
 
 fn score(prompt: &LoadedPrompt, examples: &Examples, observer: &dyn Observer) -> Result<Vec<Vec<f64>>> {
-    let roots = prompt.roots();
-    observer.begin((roots.len() * examples.n()) as u64, "calibrating");
-    let mut progress = |n: usize| observer.advance(n as u64, "");
-    let scores = prompt.task.scores(&prompt.model, &roots, examples, prompt.budget, &mut progress)?;
+    observer.begin((prompt.n_members() * examples.n()) as u64, "calibrating");
+    let scores = prompt.scores(examples, &mut |n| observer.advance(n as u64, ""))?;
     observer.end();
     Ok(scores)
 }
