@@ -9,7 +9,7 @@ use crate::error::BackboneError;
 use crate::families::Names;
 use crate::gguf::{self, Gguf};
 
-struct Stored {
+struct StoredTensor {
     dtype: Result<Dtype, String>,
     shape: Vec<usize>,
     bytes: Bytes,
@@ -19,7 +19,7 @@ struct Stored {
 
 /// Tensors that have not been taken.
 pub(crate) struct Tensors {
-    remaining: BTreeMap<String, Stored>,
+    remaining: BTreeMap<String, StoredTensor>,
     /// Weights of linear layers are stored `[out, in]`, even if the family's own files store `[in, out]`.
     output_first: bool,
     /// No number is read: vectors are zeros.
@@ -50,7 +50,7 @@ impl Tensors {
                     safetensors::Dtype::F16 => Ok(Dtype::F16),
                     other => Err(format!("{other:?}")),
                 };
-                let stored = Stored { dtype, shape: view.shape().to_vec(), bytes, interleaved: None };
+                let stored = StoredTensor { dtype, shape: view.shape().to_vec(), bytes, interleaved: None };
                 let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
                 let short = short.unwrap_or(name).to_owned();
                 if tensors.insert(short, stored).is_some() {
@@ -74,7 +74,8 @@ impl Tensors {
             let name_in_family = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
             let interleaved = head_width.filter(|_| gguf::names::is_query_or_key(name));
             let bytes = bytes.get(info.range.clone()).map_or_else(Bytes::new, |range| bytes.slice_ref(range));
-            let stored = Stored { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, interleaved };
+            let stored =
+                StoredTensor { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, interleaved };
             if tensors.insert(name_in_family, stored).is_some() {
                 return Err(gguf.wrong(format!("tensor `{name}` is duplicated")));
             }
@@ -92,7 +93,7 @@ impl Tensors {
         if self.output_first { Names { transposed: false, gain_offset: 0.0, ..*names } } else { *names }
     }
 
-    /// Stored bytes of all tensors that were taken.
+    /// StoredTensor bytes of all tensors that were taken.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
@@ -173,7 +174,7 @@ impl Tensors {
 
     /// Whether a tensor remains that differs from `table` in a bit, or, by headers only, in shape or format.
     pub(crate) fn differs(&self, name: &str, table: &Weights) -> bool {
-        let same = |stored: &Stored| {
+        let same = |stored: &StoredTensor| {
             stored.shape == [table.rows(), table.cols()]
                 && stored.dtype.as_ref().is_ok_and(|&dtype| dtype == table.dtype())
                 && (self.headers_only || stored.bytes == table.bytes())

@@ -4,8 +4,8 @@ use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
 use super::{
-    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, everywhere, head_width, llama, norm_kind,
-    plain_attention, plain_head,
+    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, head_width, llama, norm_kind, plain_attention,
+    plain_head, uniform_layers,
 };
 use crate::config::HfConfig;
 use crate::error::BackboneError;
@@ -61,7 +61,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         embedding: Embedding { norm: true, ..PLAIN_EMBEDDING },
         block: PLAIN_BLOCK,
         attention: plain_attention([heads, heads, head_width], [true, true]),
-        pattern: everywhere(layers, None),
+        pattern: uniform_layers(layers, None),
         mlp: Mlp {
             intermediate: 4 * hidden,
             activation: Activation { function: Function::GeluTanh, gated: false },

@@ -4,8 +4,8 @@ use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
 use super::{
-    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, RopeKeys, everywhere, function, head_width, llama,
-    norm_kind, plain_attention, plain_head, rope,
+    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, RopeKeys, function, head_width, llama, norm_kind,
+    plain_attention, plain_head, rope, uniform_layers,
 };
 use crate::config::HfConfig;
 use crate::error::BackboneError;
@@ -75,7 +75,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         embedding: PLAIN_EMBEDDING,
         block: Block { norms, parallel, ..PLAIN_BLOCK },
         attention: plain_attention([heads, kv_heads, head_width], [bias, bias]),
-        pattern: everywhere(layers, Some(rope)),
+        pattern: uniform_layers(layers, Some(rope)),
         mlp: Mlp {
             intermediate: config.count_or_none("ffn_hidden_size")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },

@@ -4,8 +4,8 @@ use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;
 
 use super::{
-    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, everywhere, function, head_width, llama, norm_kind,
-    plain_attention, plain_head,
+    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, function, head_width, llama, norm_kind,
+    plain_attention, plain_head, uniform_layers,
 };
 use crate::config::HfConfig;
 use crate::error::BackboneError;
@@ -54,7 +54,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         embedding: PLAIN_EMBEDDING,
         block: PLAIN_BLOCK,
         attention: plain_attention([heads, heads, width], [true, true]),
-        pattern: everywhere(layers, None),
+        pattern: uniform_layers(layers, None),
         mlp: Mlp {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },

@@ -3,8 +3,8 @@
 use foreword_kernels::{Activation, Function, NormKind, Pairing};
 
 use super::{
-    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, everywhere, function, head_width, llama, norm_kind,
-    plain_attention, plain_head,
+    Family, Names, PLAIN_BLOCK, PLAIN_EMBEDDING, Qkv, function, head_width, llama, norm_kind,
+    plain_attention, plain_head, uniform_layers,
 };
 use crate::config::HfConfig;
 use crate::error::BackboneError;
@@ -49,7 +49,7 @@ fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {
         embedding: PLAIN_EMBEDDING,
         block: Block { norms: Norms::SharedPre, parallel: true, ..PLAIN_BLOCK },
         attention: plain_attention([heads, heads, head_width], [false, false]),
-        pattern: everywhere(layers, Some(rope)),
+        pattern: uniform_layers(layers, Some(rope)),
         mlp: Mlp {
             intermediate: config.count_or_none("n_inner")?.unwrap_or(4 * hidden),
             activation: Activation { function, gated: false },

@@ -205,7 +205,7 @@ fn plain_attention(
 }
 
 /// Full attention in all layers, with the same rotation.
-fn everywhere(layers: usize, rope: Option<Rope>) -> Vec<LayerKind> {
+fn uniform_layers(layers: usize, rope: Option<Rope>) -> Vec<LayerKind> {
     vec![LayerKind { window: None, rope }; layers]
 }
 

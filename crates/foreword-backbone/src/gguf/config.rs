@@ -40,12 +40,12 @@ impl Keys<'_, '_> {
         self.gguf.number(&self.key(key))
     }
 
-    fn needed<T>(&self, key: &str, value: Option<T>) -> Result<T, BackboneError> {
+    fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, BackboneError> {
         value.ok_or_else(|| self.gguf.wrong(format!("`{}.{key}` is missing", self.architecture)))
     }
 
-    fn needed_count(&self, key: &str) -> Result<usize, BackboneError> {
-        self.needed(key, self.count(key)?)
+    fn required_count(&self, key: &str) -> Result<usize, BackboneError> {
+        self.required(key, self.count(key)?)
     }
 
     /// Fails if a key of the architecture was not read.
@@ -176,7 +176,7 @@ pub(crate) fn interleaved_width(gguf: &Gguf<'_>) -> Result<Option<usize>, Backbo
     }
     let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
     let (hidden, heads) =
-        (keys.needed_count("embedding_length")?, keys.needed_count("attention.head_count")?);
+        (keys.required_count("embedding_length")?, keys.required_count("attention.head_count")?);
     Ok(keys.count("attention.key_length")?.or_else(|| hidden.checked_div(heads)))
 }
 
@@ -195,24 +195,24 @@ fn end_tokens(gguf: &Gguf<'_>) -> Result<Vec<usize>, BackboneError> {
 type Set<'s> = dyn FnMut(&str, Value) + 's;
 
 fn gpt2(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), BackboneError> {
-    set("n_embd", keys.needed_count("embedding_length")?.into());
-    let heads = keys.needed_count("attention.head_count")?;
+    set("n_embd", keys.required_count("embedding_length")?.into());
+    let heads = keys.required_count("attention.head_count")?;
     set("n_head", heads.into());
     if keys.count("attention.head_count_kv")?.is_some_and(|n| n != heads) {
         return Err(keys.gguf.wrong("`gpt2.attention.head_count_kv` is not `gpt2.attention.head_count`"));
     }
-    set("n_layer", keys.needed_count("block_count")?.into());
-    set("n_positions", keys.needed_count("context_length")?.into());
-    set("n_inner", keys.needed_count("feed_forward_length")?.into());
+    set("n_layer", keys.required_count("block_count")?.into());
+    set("n_positions", keys.required_count("context_length")?.into());
+    set("n_inner", keys.required_count("feed_forward_length")?.into());
     let eps = "attention.layer_norm_epsilon";
-    set("layer_norm_epsilon", keys.needed(eps, keys.number(eps)?)?.into());
+    set("layer_norm_epsilon", keys.required(eps, keys.number(eps)?)?.into());
     Ok(())
 }
 
 /// Sizes and norms of architectures with rotary positions. Returns how many numbers of a head are rotated.
 fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError> {
-    let hidden = keys.needed_count("embedding_length")?;
-    let heads = keys.needed_count("attention.head_count")?;
+    let hidden = keys.required_count("embedding_length")?;
+    let heads = keys.required_count("attention.head_count")?;
     let width = keys.count("attention.key_length")?;
     let width = width.or_else(|| hidden.checked_div(heads)).unwrap_or(0);
     let rotated = keys.count("rope.dimension_count")?.unwrap_or(width);
@@ -235,11 +235,11 @@ fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError>
     set("num_attention_heads", heads.into());
     set("num_key_value_heads", keys.count("attention.head_count_kv")?.unwrap_or(heads).into());
     set("head_dim", width.into());
-    set("num_hidden_layers", keys.needed_count("block_count")?.into());
-    set("intermediate_size", keys.needed_count("feed_forward_length")?.into());
-    set("max_position_embeddings", keys.needed_count("context_length")?.into());
+    set("num_hidden_layers", keys.required_count("block_count")?.into());
+    set("intermediate_size", keys.required_count("feed_forward_length")?.into());
+    set("max_position_embeddings", keys.required_count("context_length")?.into());
     let eps = "attention.layer_norm_rms_epsilon";
-    set("rms_norm_eps", keys.needed(eps, keys.number(eps)?)?.into());
+    set("rms_norm_eps", keys.required(eps, keys.number(eps)?)?.into());
     Ok(rotated)
 }
 
