@@ -1,44 +1,37 @@
 //! Soft prompt tuning: what is learned, from what, and how.
 //!
-//! A [`Task`] turns texts into tokens, the [`engine`] scores them below prompts, forms the gradient of the learned rows and writes
-//! texts, and [`train`](train::train) is the loop around it. Nothing here prints, reads arguments or draws on any randomness but the
-//! seed.
+//! | folder | what is inside |
+//! |---|---|
+//! | [`settings`] | the choices, the task file, the flags |
+//! | [`task`] | a [`Task`]: how texts, labels and targets become tokens |
+//! | [`engine`] | what computes: prompts in their place, batches below them, losses and gradients, texts |
+//! | [`train`](mod@train) | the loop: init, candidates, optimizer, state, checkpoints, memory, the record of a run |
+//! | [`eval`] | metrics, and the calibration of probabilities |
+//! | [`insight`] | what a prompt does and what is in it, and baselines without tuning |
+//!
+//! Nothing here prints, reads arguments or draws on any randomness but the seed.
 
 pub mod engine;
+pub mod eval;
+pub mod insight;
+pub mod settings;
 pub mod task;
 pub mod train;
 
-pub mod calibration;
-pub mod candidates;
-pub mod checkpoint;
-pub mod context_tuning;
-pub mod continuations;
-pub mod demonstrations;
-pub mod explain;
-pub mod init;
-pub mod inspect;
-pub mod memory;
-pub mod metrics;
-pub mod optimizer;
-pub mod record;
-pub mod regularize;
-pub mod similarity;
-pub mod state;
-
-pub mod chat;
-pub mod encode;
-#[cfg(feature = "clap")]
-pub mod flags;
-pub mod joint;
-pub mod settings;
-pub mod task_file;
-pub mod verbalizer;
-
-mod order;
-mod queries;
-
 pub use engine::{frozen_texts, generate, pass, prefix, reduce, score};
+pub use eval::{calibration, metrics};
 pub use foreword_data::{self as data, lint, template};
+pub use insight::{demonstrations, explain, inspect, similarity};
+#[cfg(feature = "clap")]
+pub use settings::flags;
+pub use settings::task_file;
+pub(crate) use task::queries;
+pub use task::{chat, continuations, encode, joint, verbalizer};
+pub(crate) use train::order;
+pub use train::{
+    candidates, checkpoint, context_tuning, init, memory, optimizer, record, regularize, state,
+};
+
 pub use state::{Candidate, TrainState};
 pub use task::{Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError};
 pub use train::{

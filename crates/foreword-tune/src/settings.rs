@@ -1,5 +1,9 @@
 //! What a run can be set to: the closed choices of a task file and of the command line, each with its names.
 
+#[cfg(feature = "clap")]
+pub mod flags;
+pub mod task_file;
+
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
 use std::path::PathBuf;

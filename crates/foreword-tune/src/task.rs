@@ -1,5 +1,12 @@
 //! What is asked of a model, all but the soft prompt: how a text becomes tokens, and which labels there are.
 
+pub mod chat;
+pub mod continuations;
+pub mod encode;
+pub mod joint;
+pub(crate) mod queries;
+pub mod verbalizer;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 

@@ -1,7 +1,17 @@
 //! The loop that learns soft prompts, one or several at once. It tells what happens as events; it never prints and never
 //! touches the disk.
 
+pub mod candidates;
+pub mod checkpoint;
+pub mod context_tuning;
+pub mod init;
 mod learner;
+pub mod memory;
+pub mod optimizer;
+pub(crate) mod order;
+pub mod record;
+pub mod regularize;
+pub mod state;
 
 use std::ops::ControlFlow;
 
