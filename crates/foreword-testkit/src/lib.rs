@@ -1,6 +1,12 @@
 //! What the tests of several crates share: where data lies, golden numbers, and a stand-in for the Hugging Face hub.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "for tests alone")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::new_without_default,
+    missing_docs,
+    reason = "for tests alone"
+)]
 
 pub mod golden;
 pub mod stand_in;

@@ -28,9 +28,7 @@ pub use settings::task_file;
 pub(crate) use task::queries;
 pub use task::{chat, continuations, encode, joint, verbalizer};
 pub(crate) use train::order;
-pub use train::{
-    candidates, checkpoint, context_tuning, init, memory, optimizer, record, regularize, state,
-};
+pub use train::{candidates, checkpoint, context_tuning, init, memory, optimizer, record, regularize, state};
 
 pub use state::{Candidate, TrainState};
 pub use task::{Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError};

@@ -480,7 +480,7 @@ pub fn merged(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
 #[must_use]
 pub fn default_out(input: Option<&Path>, file: &TaskFile) -> PathBuf {
     let named_by = input.or(file.data.train.as_deref());
-    if named_by.is_some_and(|path| data::is_standard_input(path)) {
+    if named_by.is_some_and(data::is_standard_input) {
         return PathBuf::from("stdin-prompt");
     }
     let mut stem = PathBuf::from(named_by.and_then(|path| path.file_name()).unwrap_or_default());

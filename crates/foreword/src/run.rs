@@ -282,8 +282,8 @@ impl EventReporter<'_> {
     }
 
     fn event(&mut self, event: &TrainEvent<'_>) -> ControlFlow<()> {
-        match event {
-            &TrainEvent::Step { candidate, made, progress } => {
+        match *event {
+            TrainEvent::Step { candidate, made, progress } => {
                 let StepStats { step, loss, learning_rate, grad_norm, examples_per_second } = made;
                 if step == WARM_STEPS {
                     self.faults_warm = page_faults();
@@ -294,7 +294,7 @@ impl EventReporter<'_> {
                     Event::Step { candidate, step, loss, learning_rate, grad_norm, examples_per_second };
                 (self.on_event)(&event);
             }
-            &TrainEvent::Eval { candidate, step, evaluation, best, progress } => {
+            TrainEvent::Eval { candidate, step, evaluation, best, progress } => {
                 self.checkpoints.keep(progress, true, self.observer);
                 let number = self.number(candidate);
                 (self.on_event)(&Event::Eval {
@@ -307,7 +307,7 @@ impl EventReporter<'_> {
                 });
                 self.evaluations.insert((candidate, step), evaluation.clone());
             }
-            &TrainEvent::Stopped { candidate, step, ended } => {
+            TrainEvent::Stopped { candidate, step, ended } => {
                 if let Some(candidate) = self.number(candidate) {
                     let reason = match ended {
                         StopReason::Dropped => "dropped",

@@ -151,46 +151,51 @@ fn each_flag_tells_its_unit_and_its_default() {
                                 KV prefix, keys and values of each of its layers (prefix), which has
                                 many more numbers and costs nothing to compute [default: prompt]
                                 [possible values: prompt, prefix]
-          --virtual-tokens <N>  How many rows the soft prompt has [default: 20]
-          --init <INIT>         What its rows are at first: the embeddings of a text's tokens (text:…),
-                                of the labels' (labels), of tokens drawn by chance (vocab), noise
-                                (random), training examples with their labels (demonstrations), or the
-                                rows of another prompt (from:DIR). A KV prefix begins with the keys and
-                                values that the model makes of such rows [default: text: and a sentence
-                                that names the labels]
+          --virtual-tokens <N>  Number of virtual tokens, the rows of the soft prompt [default: 20]
+          --init <INIT>         Initial rows: the embeddings of a text's tokens (text:…), of the labels'
+                                (labels), of random tokens (vocab), noise (random), training examples
+                                with their labels (demonstrations), or the rows of another prompt
+                                (from:DIR). A KV prefix starts with the keys and values that the model
+                                makes of such rows [default: text: and a sentence that names the labels]
 
     Training:
-          --steps <N>             How many updates are made [default: 400]
+          --steps <N>             Number of updates [default: 400]
           --batch-size <N>        Examples per step [default: 32, or a quarter of the examples, at least
                                   8, where that is less]
-          --learning-rate <RATE>  The peak of AdamW's learning rate: a number, a share of the size of
-                                  the learned rows (3%), or auto: a share that fits most models
-                                  [default: auto]
-          --schedule <SHAPE>      How the learning rate goes after the warm-up: it stays, or falls to a
-                                  tenth along a line or half a cosine [default: cosine] [possible
-                                  values: constant, linear, cosine]
-          --warmup <STEPS|SHARE>  Steps over which the learning rate rises, or a share of all steps if
-                                  below 1 [default: 0.05]
-          --max-grad-norm <NORM>  Longer gradients are shortened to this norm; 0: none are [default: 1]
+          --learning-rate <RATE>  Peak learning rate of AdamW: a number, a share of the size of the
+                                  learned rows (3%), or auto: a share that fits most models [default:
+                                  auto]
+          --schedule <SHAPE>      Learning-rate decay after the warm-up: constant, linear or cosine (to
+                                  10 %) [default: cosine] [possible values: constant, linear, cosine]
+          --warmup <STEPS|SHARE>  Warm-up: a number of steps, or a share of all steps if below 1
+                                  [default: 0.05]
+          --max-grad-norm <NORM>  Clip the gradient norm to this value; 0 disables clipping [default: 1]
           --weight-decay <DECAY>  AdamW's weight decay [default: 0]
-          --no-shuffle            Take the examples in the order of the file, every time
-          --eval-every <STEPS>    Steps from one evaluation on dev to the next; 0: only at the end
-                                  [default: about ten evaluations a run]
-          --patience <N>          Evaluations in a row without a lower loss on dev after which the run
-                                  stops; 0: never [default: 5]
-          --keep <WHICH>          Which soft prompt is written: the best, which has the lowest loss on
-                                  dev, or the last [default: best] [possible values: best, last]
-          --seed <N>              What all that is drawn by chance is drawn from: the same seed gives
-                                  the same prompt, bit for bit [default: 0]
-          --candidates <N>        Try this many ways to learn at once and keep the best on dev, or auto:
-                                  learning rates, inits and lengths are varied, as far as they are not
-                                  stated, then seeds, from --seed on. The worse half leaves early, and
-                                  half of the rest each time after twice as many steps [default: 1]
-          --ensemble <N>          Let this many of the candidates learn to the end, and write them all,
-                                  to answer together: the best to --out and the others below it
-                                  [default: 1]
+          --no-shuffle            Take the examples in the order of the file in every epoch
+          --eval-every <STEPS>    Steps between evaluations on dev; 0: only at the end [default: about
+                                  ten evaluations a run]
+          --patience <N>          Stop after this many evaluations in a row without a lower loss on dev;
+                                  0: never [default: 5]
+          --keep <WHICH>          The prompt to keep: the best, with the lowest loss on dev, or the last
+                                  [default: best] [possible values: best, last]
+          --seed <N>              Random seed; the same seed gives the same prompt, bit for bit
+                                  [default: 0]
+          --candidates <N>        Train this many candidates at once and keep the best on dev, or auto:
+                                  learning rates, inits and lengths vary where they are not set, then
+                                  seeds, from --seed on. The worse half stops early, and half of the
+                                  rest each time after twice as many steps [default: 1]
+          --ensemble <N>          Train this many of the candidates to the end and write them all, to
+                                  answer together: the best to --out and the others below it [default:
+                                  1]
 
     Machine:
+          --memory <SIZE>                The most memory for the run, as 500MB or 2GB: fewer tokens at a
+                                         time, and activation checkpointing where that is needed; it
+                                         changes no result [default: half of the free memory]
+          --context-cache-dir <DIR>      Placement suffix: keep the keys and values of each text before
+                                         the prompt that do not fit into memory in a temporary file in
+                                         this directory; without it they are computed again in every
+                                         step. It changes no result
           --threads <N>                  Threads to compute with, at most 256 [default: one for each
                                          core] [env: FOREWORD_THREADS=]
           --dtype <FORMAT>               What the model's matrices are multiplied in: f32; bf16, which
@@ -203,13 +208,6 @@ fn each_flag_tells_its_unit_and_its_default() {
           --device <DEVICE>              What to compute on: cpu, cuda:0, metal; or auto, which is the
                                          GPU where this build can use one that answers, and else cpu
                                          [default: auto]
-          --memory <SIZE>                What the run may take of memory, as 500MB or 2GB: fewer tokens
-                                         at a time, and activations computed twice where that is needed;
-                                         it changes no result [default: half of what is free]
-          --context-cache-dir <DIR>      Placement suffix: keep on disk, in a temporary file in this
-                                         directory, what memory does not take of what the model makes of
-                                         each text before the prompt; it is computed again in every step
-                                         otherwise, and changes no result
 
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or
@@ -224,14 +222,13 @@ fn each_flag_tells_its_unit_and_its_default() {
                         share
 
     Regularisation:
-          --token-dropout <SHARE>  The chance with which each virtual token is left out of a step
-                                   [default: 0]
-          --noise <SHARE>          Noise that is added to the rows in each step, its standard deviation
-                                   a share of their size [default: 0]
-          --ema-decay <SHARE>      Judge and keep an exponential moving average of the rows, of which
-                                   this share stays in each step; 0: the rows themselves [default: 0]
-          --trust-region <SHARE>   How far a row may get from its init, as a share of its size; 0:
-                                   anywhere [default: 0]
+          --token-dropout <SHARE>  Probability of dropping each virtual token in a step [default: 0]
+          --noise <SHARE>          Standard deviation of the noise added to the rows in each step, as a
+                                   share of their size [default: 0]
+          --ema-decay <SHARE>      Evaluate and keep an exponential moving average of the rows with this
+                                   decay; 0: the rows themselves [default: 0]
+          --trust-region <SHARE>   The most that a row may move from its init, as a share of its size;
+                                   0: no limit [default: 0]
 
     Examples:
       foreword train reviews.csv --out sentiment
