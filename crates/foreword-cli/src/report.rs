@@ -6,7 +6,7 @@ use crate::command_line::{quoted, quoted_path};
 use crate::printer::Table;
 use foreword::display::{self, count, in_a_line, interval, loss, percent, perplexity, seconds};
 use foreword::source::is_enough;
-use foreword::verdict::{SPLITS, Verdict, imported_from};
+use foreword::verdict::{SPLITS, Verdict, after_table, imported_from};
 
 /// A table of evaluations of the same `examples`, of which there is a word: with accuracies where there are labels, and
 /// the perplexity of a token where texts are generated.
@@ -64,7 +64,7 @@ pub(crate) fn comparison(plan: &RunPlan, result: &RunResult, more: &[(&str, &Eva
     baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
     baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
     baselines.extend(more);
-    let verdict = verdict(tuned, &baselines, plan.may_use_suffix());
+    let verdict = after_table(tuned, &baselines, plan.may_use_suffix());
     let tuned_name = format!("tuned {}", display::learned(plan.task.method));
     baselines.push((&tuned_name, tuned));
     let ensemble = format!("ensemble of {}", count(result.members as u64));
@@ -82,35 +82,6 @@ pub(crate) fn comparison(plan: &RunPlan, result: &RunResult, more: &[(&str, &Eva
         );
     }
     lines
-}
-
-/// What the table does not show at once: that the prompt is no better, or not surely so.
-fn verdict(
-    tuned: &Evaluation,
-    baselines: &[(&str, &Evaluation)],
-    could_stand_behind: bool,
-) -> Option<String> {
-    let better = |a: f64, b: f64| a.partial_cmp(&b) == Some(std::cmp::Ordering::Greater);
-    let beaten = match tuned.accuracy() {
-        Some(accuracy) => {
-            baselines.iter().all(|(_, other)| other.accuracy().is_none_or(|of| better(accuracy, of)))
-        }
-        None => baselines.iter().all(|(_, other)| better(other.loss, tuned.loss)),
-    };
-    if !beaten {
-        let suffix = if could_stand_behind { " --placement suffix," } else { "" };
-        return Some(format!(
-            "The tuned prompt is no better than the best row above it: as it stands, this run was not worth it. More \
-             examples, more steps,{suffix} another template or a larger model may change that."
-        ));
-    }
-    let is_close = |other| tuned.against(other).is_some_and(|paired| paired.may_be_chance());
-    let close = baselines.iter().filter(|(_, other)| is_close(other));
-    let close: Vec<String> = close.map(|(name, _)| format!("{name:?}")).collect();
-    let n = count(tuned.n);
-    (!close.is_empty()).then(|| {
-        format!("On {n} examples, the tuned prompt's lead over {} may be chance.", close.join(" and "))
-    })
 }
 
 /// The candidates of a run, where there were several: how each was set, how far it came, and its best loss on dev.

@@ -4,6 +4,7 @@ pub mod rows;
 pub mod setup;
 
 use crate::Confusion;
+use crate::display;
 use crate::error::Result;
 use crate::explain::Costs;
 use crate::metrics::paired::Paired;
@@ -117,8 +118,53 @@ impl Comparison {
         Some(Paired::of(examples.map(|(i, &truth)| (tuned[i] == truth, row[i] == truth))))
     }
 
+    /// Whether the first prompt was worth it, in a sentence.
+    #[must_use]
+    pub fn verdict(&self, truths: &[usize]) -> String {
+        let Some(best) = self.best_untuned() else { return String::new() };
+        let name = &self.rows[best].name;
+        let accuracy = display::percent(self.rows[best].labels.accuracy());
+        let Some(paired) = self.against(best, truths) else {
+            return format!(
+                "Without tuning, \"{name}\" is best, with {accuracy}: that is what a prompt has to beat."
+            );
+        };
+        let (points, p) = (100.0 * paired.difference(), display::p_value(paired.p_value()));
+        let (low, high) = paired.interval();
+        let (low, high) = (display::points(low), display::points(high));
+        let examples = display::count(paired.n());
+        if paired.difference() <= 0.0 {
+            let behind = match paired.only_second - paired.only_first {
+                0 => "no better than".to_owned(),
+                _ => format!("{:.1} points behind", -points),
+            };
+            let losses = [self.reference, Some(best)].map(|at| self.rows.get(at?)?.loss);
+            let losses = match losses {
+                [Some(tuned), Some(untuned)] => {
+                    format!("; their losses are {} and {}", display::loss(tuned), display::loss(untuned))
+                }
+                _ => String::new(),
+            };
+            return format!(
+                "It did not help: on these {examples} examples the first prompt is {behind} \"{name}\" ({accuracy}), for which \
+                 nothing was learned{losses}."
+            );
+        }
+        if !paired.may_be_chance() {
+            format!(
+                "It helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", the best \
+                 row without tuning (95 % interval {low} to {high}, p {p})."
+            )
+        } else {
+            format!(
+                "It may have helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", \
+                 the best row without tuning, which may be chance (95 % interval {low} to {high}, p {p})."
+            )
+        }
+    }
+
     /// The best of the rows for which nothing was learned; the first of equals.
-    pub fn best_untuned(&self) -> Option<usize> {
+    fn best_untuned(&self) -> Option<usize> {
         let untuned = (0..self.rows.len()).filter(|&row| !self.rows[row].kind.is_tuned());
         untuned.reduce(|best, row| {
             let better = self.rows[row].labels.n_right() > self.rows[best].labels.n_right();

@@ -138,3 +138,14 @@ pub fn either(names: &[String]) -> String {
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
+
+/// A difference of shares in points, with its sign but where it is nothing.
+pub fn points(difference: f64) -> String {
+    let points = format!("{:+.1}", 100.0 * difference);
+    if points == "-0.0" { "+0.0".to_owned() } else { points }
+}
+
+/// A p value.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}

@@ -172,13 +172,7 @@ impl RunPlan {
         let model_name = file.model.as_deref().unwrap_or(foreword_tiny::NAME);
         let model = Model::open_with(model_name, resources, observer)?;
         let task = stated.task(&splits.train, &model, observer)?;
-        if config.survivors > 1 && task.verbalizer().is_none() {
-            return Err(UserError::new(
-                "an ensemble is the mean of what its members say of the labels, and a generation has none",
-            )
-            .hint("leave --ensemble out: --candidates alone keeps the best prompt")
-            .into());
-        }
+        check_ensemble(&config, &task)?;
         let StatedTask { fields, mut label_names, said, .. } = stated;
         if let Some(verbalizer) = task.verbalizer() {
             label_names.retain(|_, name| verbalizer.index(name).is_some());
@@ -203,13 +197,17 @@ impl RunPlan {
         let train = examples(&splits.train)?;
         let dev = splits.dev.as_ref().map(examples).transpose()?;
         let test = splits.test.as_ref().map(examples).transpose()?;
-        let read = [
-            ("training", Some(&splits.train), Some(&train)),
-            ("dev", splits.dev.as_ref(), dev.as_ref()),
-            ("test", splits.test.as_ref(), test.as_ref()),
-        ];
-        let room = task.room(&model, n_virtual)?;
-        checks::tell(read, &task, room, file.data.strict == Some(true), observer)?;
+        checks::tell(
+            [
+                ("training", Some(&splits.train), Some(&train)),
+                ("dev", splits.dev.as_ref(), dev.as_ref()),
+                ("test", splits.test.as_ref(), test.as_ref()),
+            ],
+            &task,
+            task.room(&model, n_virtual)?,
+            file.data.strict == Some(true),
+            observer,
+        )?;
         let starts: Vec<&SoftPrompt> = candidates.iter().map(|planned| &planned.candidate.start).collect();
         let sizes = memory::sizes(&task, (&train, dev.as_ref()), &starts, config.batch_size, &model)?;
         let estimate = memory::fit(&mut config, &file.train, sizes, &model, observer)?;
@@ -353,6 +351,18 @@ impl RunPlan {
             observer.tell(topic, text);
         }
     }
+}
+
+/// An ensemble needs labels to answer together.
+fn check_ensemble(config: &TrainConfig, task: &Task) -> Result<()> {
+    if config.survivors > 1 && task.verbalizer().is_none() {
+        return Err(UserError::new(
+            "an ensemble is the mean of what its members say of the labels, and a generation has none",
+        )
+        .hint("leave --ensemble out: --candidates alone keeps the best prompt")
+        .into());
+    }
+    Ok(())
 }
 
 /// What the settings say of the task, with the fields of the training data.

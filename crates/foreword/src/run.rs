@@ -156,23 +156,13 @@ impl Run {
             cancel: &self.cancel,
             faults_warm: None,
         };
-        let population = crate::train_all(
-            &plan.model,
-            &plan.task,
-            (&plan.train, plan.dev.as_ref()),
-            state,
-            &plan.config,
-            &mut |event| reporter.event(&event),
-        );
-        let population = population?;
+        let data = (&plan.train, plan.dev.as_ref());
+        let on_event = &mut |event: TrainEvent<'_>| reporter.event(&event);
+        let population = crate::train_all(&plan.model, &plan.task, data, state, &plan.config, on_event)?;
         let winner = population.survivors[0];
         let outcome = population.outcomes[winner].clone();
-        let members: Vec<&Outcome> = population
-            .survivors
-            .iter()
-            .take(plan.config.survivors)
-            .map(|&candidate| &population.outcomes[candidate])
-            .collect();
+        let written = population.survivors.iter().take(plan.config.survivors);
+        let members: Vec<&Outcome> = written.map(|&candidate| &population.outcomes[candidate]).collect();
         observer.detail(|| Result::Ok(memory_in_words(reporter.faults_warm, &outcome)))?;
         if self.cancel.is_cancelled() && outcome.steps == 0 {
             reporter.checkpoints.remove(observer);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Passport;
+use crate::{Evaluation, Passport};
 use crate::metrics::paired::is_chance;
 use crate::metrics::wilson;
 use crate::record::IMPORTED_FROM;
@@ -136,4 +136,34 @@ impl std::fmt::Display for Verdict {
 /// The format that a prompt was imported from, of whose training nothing is known.
 pub fn imported_from(passport: &Passport) -> Option<&str> {
     passport.training.settings.get(IMPORTED_FROM)?.as_str()
+}
+
+/// What the table of a run does not show at once: that the prompt is no better, or not surely so.
+#[must_use]
+pub fn after_table(
+    tuned: &Evaluation,
+    baselines: &[(&str, &Evaluation)],
+    may_use_suffix: bool,
+) -> Option<String> {
+    let better = |a: f64, b: f64| a.partial_cmp(&b) == Some(std::cmp::Ordering::Greater);
+    let beaten = match tuned.accuracy() {
+        Some(accuracy) => {
+            baselines.iter().all(|(_, other)| other.accuracy().is_none_or(|of| better(accuracy, of)))
+        }
+        None => baselines.iter().all(|(_, other)| better(other.loss, tuned.loss)),
+    };
+    if !beaten {
+        let suffix = if may_use_suffix { " --placement suffix," } else { "" };
+        return Some(format!(
+            "The tuned prompt is no better than the best row above it: as it stands, this run was not worth it. More \
+             examples, more steps,{suffix} another template or a larger model may change that."
+        ));
+    }
+    let is_close = |other| tuned.against(other).is_some_and(|paired| paired.may_be_chance());
+    let close = baselines.iter().filter(|(_, other)| is_close(other));
+    let close: Vec<String> = close.map(|(name, _)| format!("{name:?}")).collect();
+    let n = count(tuned.n);
+    (!close.is_empty()).then(|| {
+        format!("On {n} examples, the tuned prompt's lead over {} may be chance.", close.join(" and "))
+    })
 }

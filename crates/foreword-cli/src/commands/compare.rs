@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CompareArgs, printer: &Printer) -> Result<Exit> {
     let setup = ComparisonSetup::resolve(&request, observer)?;
     setup.tell(observer);
     let comparison = compare(&setup, observer)?;
-    let verdict = render::verdict(&comparison, &setup.truths);
+    let verdict = comparison.verdict(&setup.truths);
     printer.json(&compared(&setup, &comparison, args.flips, &verdict)?)?;
     for part in render::parts(&setup, &comparison, args.flips)? {
         printer.answer(&part)?;

@@ -32,25 +32,7 @@ pub fn dataset(
     };
     let required: Vec<&str> = template.required().collect();
     if !fields.is_empty() {
-        let mut values: BTreeMap<&str, String> = BTreeMap::new();
-        for (name, value) in fields {
-            let alone = (name == TEXT && required.len() == 1).then(|| required[0]);
-            let Some(slot) = slot_of(name).or(alone) else {
-                return Err(UserError::new(format!("--field {name}: the template has no such field"))
-                    .hint(format!("its fields are {}", slots.join(", ")))
-                    .into());
-            };
-            if values.insert(slot, value.clone()).is_some() {
-                return Err(UserError::new(format!("--field {name} is given twice")).into());
-            }
-        }
-        if let Some(missing) = required.iter().find(|slot| !values.contains_key(**slot)) {
-            return Err(UserError::new(format!("the template's field {missing:?} is missing"))
-                .hint(format!("add --field {missing}=…"))
-                .into());
-        }
-        let (names, values) = values.into_iter().map(|(name, value)| (name.to_owned(), value)).unzip();
-        return Ok(Dataset::from_rows(names, vec![values])?);
+        return one_by_fields(fields, (&slots, &required), slot_of);
     }
     let has_fields = |text: &String| {
         object(text).is_some_and(|object| {
@@ -91,6 +73,33 @@ pub fn dataset(
     // The name that the prompt knows the text by, where the objects have it.
     prompt.task.text_field = text_field.filter(|name| data.field(name).is_some());
     Ok(data)
+}
+
+/// The one text that is given field by field.
+fn one_by_fields<'t>(
+    fields: &[(String, String)],
+    (slots, required): (&[&'t str], &[&'t str]),
+    slot_of: impl Fn(&str) -> Option<&'t str>,
+) -> Result<Dataset> {
+    let mut values: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in fields {
+        let alone = (name == TEXT && required.len() == 1).then(|| required[0]);
+        let Some(slot) = slot_of(name).or(alone) else {
+            return Err(UserError::new(format!("--field {name}: the template has no such field"))
+                .hint(format!("its fields are {}", slots.join(", ")))
+                .into());
+        };
+        if values.insert(slot, value.clone()).is_some() {
+            return Err(UserError::new(format!("--field {name} is given twice")).into());
+        }
+    }
+    if let Some(missing) = required.iter().find(|slot| !values.contains_key(**slot)) {
+        return Err(UserError::new(format!("the template's field {missing:?} is missing"))
+            .hint(format!("add --field {missing}=…"))
+            .into());
+    }
+    let (names, values) = values.into_iter().map(|(name, value)| (name.to_owned(), value)).unzip();
+    Ok(Dataset::from_rows(names, vec![values])?)
 }
 
 /// A text that is a JSON object.

@@ -1,5 +1,8 @@
 //! Whether a recorded prompt is worth it.
 
+use foreword::Confusion;
+use foreword::compare::{Comparison, Kind, Row};
+use foreword::explain::Costs;
 use foreword::verdict::Verdict;
 use std::collections::BTreeMap;
 
@@ -52,4 +55,59 @@ fn a_prompt_that_writes_is_praised_for_a_lower_loss() {
     };
     assert!(told(1.0, 2.0).contains("1.000 against 2.000 nats a token (perplexity 2.72 against 7.39)"));
     assert!(told(2.0, 1.0).contains("no better than the bare model"));
+}
+
+/// What a prompt comes to that has so many of a hundred right, beside a bare model that has `bare` right.
+fn compared(bare: usize, tuned: usize) -> String {
+    let row = |kind, n_right: usize| {
+        let given: Vec<usize> = (0..100).map(|i| usize::from(i >= n_right)).collect();
+        Row {
+            kind,
+            method: None,
+            name: "a row".to_owned(),
+            labels: Confusion::new(2, given.iter().map(|&given| (0, given))),
+            given,
+            loss: Some(0.5),
+            scores: Vec::new(),
+            n_learned: 0,
+            bytes: 0,
+            n_before: 0,
+            n_cut: 0,
+            milliseconds_per_text: None,
+        }
+    };
+    let comparison = Comparison {
+        rows: vec![row(Kind::Majority, 10), row(Kind::Bare, bare), row(Kind::Prompt, tuned)],
+        reference: Some(2),
+        corrected: Vec::new(),
+        spoiled: Vec::new(),
+        costs: Costs {
+            n_learned: 0,
+            n_frozen: 0,
+            prompt_bytes: 0,
+            model_bytes: 0,
+            prompt_optimizer_bytes: 0,
+            model_optimizer_bytes: 0,
+        },
+    };
+    comparison.verdict(&[0; 100])
+}
+
+#[test]
+fn a_comparison_praises_only_what_chance_seldom_gives() {
+    assert!(
+        compared(50, 60)
+            .starts_with("It helped: on these 100 examples the first prompt is 10.0 points better")
+    );
+    assert!(compared(50, 60).contains("p 0.002)"), "{}", compared(50, 60));
+    assert!(compared(50, 54).starts_with("It may have helped") && compared(50, 54).contains("p 0.125)"));
+    assert!(
+        compared(50, 50).contains("It did not help")
+            && compared(50, 50).contains("is no better than \"a row\" (50.0 %)")
+    );
+    assert!(
+        compared(50, 45).contains("5.0 points behind")
+            && compared(50, 45).contains("losses are 0.500 and 0.500.")
+    );
+    assert!(compared(5, 8).contains("2.0 points behind"), "the majority class counts too: {}", compared(5, 8));
 }

@@ -8,7 +8,7 @@ use crate::command_line::{program, quoted, quoted_path, this_command};
 use crate::printer::Table;
 use crate::report::labels_table;
 use foreword::compare::{Comparison, ComparisonSetup, Kind, Row};
-use foreword::display::{bytes, count, in_a_line, interval, loss, percent};
+use foreword::display::{bytes, count, in_a_line, interval, loss, p_value, percent, points};
 use foreword::prompt::calibration::in_words;
 
 /// Characters of a text that are shown.
@@ -60,16 +60,6 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
 fn lead(paired: &Paired) -> String {
     let (low, high) = paired.interval();
     format!("{} ({} to {})", points(paired.difference()), points(low), points(high))
-}
-
-/// A difference of shares in points, with its sign but where it is nothing.
-fn points(difference: f64) -> String {
-    let points = format!("{:+.1}", 100.0 * difference);
-    if points == "-0.0" { "+0.0".to_owned() } else { points }
-}
-
-fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
 fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>> {
@@ -171,50 +161,6 @@ fn fine_tuning(comparison: &Comparison) -> String {
     )
 }
 
-/// Whether the first prompt was worth it, in a sentence.
-pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
-    let Some(best) = comparison.best_untuned() else { return String::new() };
-    let name = &comparison.rows[best].name;
-    let accuracy = percent(comparison.rows[best].labels.accuracy());
-    let Some(paired) = comparison.against(best, truths) else {
-        return format!(
-            "Without tuning, \"{name}\" is best, with {accuracy}: that is what a prompt has to beat."
-        );
-    };
-    let (points, p) = (100.0 * paired.difference(), p_value(paired.p_value()));
-    let (low, high) = paired.interval();
-    let (low, high) = (self::points(low), self::points(high));
-    let examples = count(paired.n());
-    if paired.difference() <= 0.0 {
-        let behind = match paired.only_second - paired.only_first {
-            0 => "no better than".to_owned(),
-            _ => format!("{:.1} points behind", -points),
-        };
-        let losses = [comparison.reference, Some(best)].map(|at| comparison.rows.get(at?)?.loss);
-        let losses = match losses {
-            [Some(tuned), Some(untuned)] => {
-                format!("; their losses are {} and {}", loss(tuned), loss(untuned))
-            }
-            _ => String::new(),
-        };
-        return format!(
-            "It did not help: on these {examples} examples the first prompt is {behind} \"{name}\" ({accuracy}), for which \
-             nothing was learned{losses}."
-        );
-    }
-    if !paired.may_be_chance() {
-        format!(
-            "It helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", the best \
-             row without tuning (95 % interval {low} to {high}, p {p})."
-        )
-    } else {
-        format!(
-            "It may have helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", \
-             the best row without tuning, which may be chance (95 % interval {low} to {high}, p {p})."
-        )
-    }
-}
-
 /// The command that makes a prompt to compare.
 pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<String> {
     let program = program();
@@ -237,63 +183,6 @@ pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foreword::Confusion;
-    use foreword::explain::Costs;
-
-    /// What a prompt comes to that has so many of a hundred right, beside a bare model that has `bare` right.
-    fn told(bare: usize, tuned: usize) -> String {
-        let row = |kind, n_right: usize| {
-            let given: Vec<usize> = (0..100).map(|i| usize::from(i >= n_right)).collect();
-            Row {
-                kind,
-                method: None,
-                name: "a row".to_owned(),
-                labels: Confusion::new(2, given.iter().map(|&given| (0, given))),
-                given,
-                loss: Some(0.5),
-                scores: Vec::new(),
-                n_learned: 0,
-                bytes: 0,
-                n_before: 0,
-                n_cut: 0,
-                milliseconds_per_text: None,
-            }
-        };
-        let comparison = Comparison {
-            rows: vec![row(Kind::Majority, 10), row(Kind::Bare, bare), row(Kind::Prompt, tuned)],
-            reference: Some(2),
-            corrected: Vec::new(),
-            spoiled: Vec::new(),
-            costs: Costs {
-                n_learned: 0,
-                n_frozen: 0,
-                prompt_bytes: 0,
-                model_bytes: 0,
-                prompt_optimizer_bytes: 0,
-                model_optimizer_bytes: 0,
-            },
-        };
-        verdict(&comparison, &[0; 100])
-    }
-
-    #[test]
-    fn a_prompt_is_praised_only_for_what_chance_seldom_gives() {
-        assert!(
-            told(50, 60)
-                .starts_with("It helped: on these 100 examples the first prompt is 10.0 points better")
-        );
-        assert!(told(50, 60).contains("p 0.002)"), "{}", told(50, 60));
-        assert!(told(50, 54).starts_with("It may have helped") && told(50, 54).contains("p 0.125)"));
-        assert!(
-            told(50, 50).contains("It did not help")
-                && told(50, 50).contains("is no better than \"a row\" (50.0 %)")
-        );
-        assert!(
-            told(50, 45).contains("5.0 points behind")
-                && told(50, 45).contains("losses are 0.500 and 0.500.")
-        );
-        assert!(told(5, 8).contains("2.0 points behind"), "the majority class counts too: {}", told(5, 8));
-    }
 
     #[test]
     fn long_texts_are_cut_to_a_line() {
