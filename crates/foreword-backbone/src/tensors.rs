@@ -93,7 +93,7 @@ impl Tensors {
         if self.output_first { Names { transposed: false, gain_offset: 0.0, ..*names } } else { *names }
     }
 
-    /// StoredTensor bytes of all tensors that were taken.
+    /// Stored bytes of all tensors that were taken.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }

@@ -58,7 +58,7 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
     watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     let steps = run.plan().config.steps;
     printer.begin_bar(steps, "learning");
-    let mut reporter = EventReporter { printer, log, failed: None, steps, dev: None };
+    let mut reporter = TerminalReporter { printer, log, failed: None, steps, dev: None };
     let result = run.start_with(&mut |event| reporter.event(event), printer);
     let failed = reporter.failed;
     interrupt::unwatch();
@@ -70,7 +70,7 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
 }
 
 /// Takes the events of a run to the printer and the log.
-struct EventReporter<'a> {
+struct TerminalReporter<'a> {
     printer: &'a Printer,
     log: &'a mut Option<Log>,
     failed: Option<WriteError>,
@@ -79,7 +79,7 @@ struct EventReporter<'a> {
     dev: Option<String>,
 }
 
-impl EventReporter<'_> {
+impl TerminalReporter<'_> {
     /// Writes the line of an event to the answer and the log. Where that fails the run goes on; the end reports it.
     fn line(&mut self, event: &Event) {
         let mut written = self.printer.json(event);

@@ -48,7 +48,7 @@ impl Format {
         let within = match packing {
             Packing::Plain => ending(path),
             Packing::Gzip | Packing::Zstd => {
-                path.file_stem().and_then(|shared_prefix| ending(Path::new(shared_prefix)))
+                path.file_stem().and_then(|stem| ending(Path::new(stem)))
             }
         };
         let kind = match within.as_deref() {

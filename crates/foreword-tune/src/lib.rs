@@ -25,7 +25,7 @@ pub use insight::{demonstrations, explain, inspect, similarity};
 #[cfg(feature = "clap")]
 pub use settings::flags;
 pub use settings::task_file;
-pub(crate) use task::queries;
+pub(crate) use task::continuation_set;
 pub use task::{chat, continuations, encode, joint, verbalizer};
 pub(crate) use train::order;
 pub use train::{candidates, checkpoint, context_tuning, init, memory, optimizer, record, regularize, state};

@@ -4,7 +4,7 @@ pub mod chat;
 pub mod continuations;
 pub mod encode;
 pub mod joint;
-pub(crate) mod queries;
+pub(crate) mod continuation_set;
 pub mod verbalizer;
 
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ pub enum TaskError {
     },
     /// The soft prompt leaves no room for a text.
     #[error("{n_virtual} virtual tokens do not fit into the model's context of {context}; use fewer")]
-    NoRoom {
+    PromptTooLong {
         /// P.
         n_virtual: usize,
         /// Positions of the model.
@@ -210,11 +210,11 @@ impl Task {
     ///
     /// # Errors
     /// If that is nothing.
-    pub fn room<B: Backend>(&self, model: &Model<B>, n_virtual: usize) -> Result<usize, TaskError> {
+    pub fn max_tokens<B: Backend>(&self, model: &Model<B>, n_virtual: usize) -> Result<usize, TaskError> {
         let context = model.backbone.spec().context;
         match context.checked_sub(n_virtual) {
             Some(left @ 1..) => Ok(self.max_length.min(left)),
-            _ => Err(TaskError::NoRoom { n_virtual, context }),
+            _ => Err(TaskError::PromptTooLong { n_virtual, context }),
         }
     }
 
@@ -308,7 +308,7 @@ impl Task {
             joiner: self.joiner(model),
             template: &self.template,
             text_field: self.text_field.as_deref(),
-            max_length: self.room(model, n_virtual)?,
+            max_length: self.max_tokens(model, n_virtual)?,
             opens,
         })
     }

@@ -26,7 +26,7 @@ use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::{Alone, Reduce};
 use crate::metrics::Evaluation;
 use crate::order::Order;
-use crate::queries::ContinuationSet;
+use crate::continuation_set::ContinuationSet;
 use crate::regularize::Regularizers;
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use crate::state::TrainState;
@@ -143,7 +143,7 @@ impl TrainConfig {
     #[must_use]
     pub fn budget(&self) -> Budget {
         let tape = if self.recompute { Save::Checkpoint } else { Save::All };
-        Budget { tokens: self.micro_batch_tokens, tape }
+        Budget { tokens: self.micro_batch_tokens, save }
     }
 
     /// Whether dev is to be evaluated now: at the beginning, since the init is what the run must beat, every so many
@@ -166,7 +166,7 @@ pub fn default_batch_size(n_train: usize) -> usize {
     (n_train / 4).clamp(8, DEFAULT_BATCH_SIZE).min(n_train).max(1)
 }
 
-/// What happens during a run. Each event brings the progress, for whoever keeps checkpoints.
+/// What happens during a run. Each event brings the state, for whoever keeps checkpoints.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -177,7 +177,7 @@ pub enum Event<'a> {
         /// Its numbers.
         made: StepStats,
         /// The run so far.
-        progress: &'a TrainState,
+        state: &'a TrainState,
     },
     /// Dev was evaluated; step 0 is the init.
     Eval {
@@ -190,10 +190,10 @@ pub enum Event<'a> {
         /// No earlier evaluation was better.
         best: bool,
         /// The run so far.
-        progress: &'a TrainState,
+        state: &'a TrainState,
     },
     /// A candidate left: it was not among the better half, was no longer getting better, or diverged.
-    Stopped {
+    Left {
         /// The candidate's number, from 0.
         candidate: usize,
         /// Updates it made.
@@ -229,7 +229,7 @@ pub enum StopReason {
     /// Other candidates were better.
     Dropped,
     /// The receiver of the events asked for it.
-    Stopped,
+    Cancelled,
     /// The loss or the gradient of this step was not a finite number.
     Diverged {
         /// The step.
@@ -396,9 +396,9 @@ pub fn train_across<B: Backend>(
     config: &TrainConfig,
     on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Population, TrainError> {
-    let mut progress = start.into();
-    check(task, train, dev, config, progress.runs.len())?;
-    for run in &mut progress.runs {
+    let mut state = start.into();
+    check(task, train, dev, config, state.runs.len())?;
+    for run in &mut state.runs {
         let start = &run.values;
         run.scale.get_or_insert_with(|| scale(model, task.method, start));
         if config.regularizers.trust_region > 0.0 {
@@ -407,16 +407,16 @@ pub fn train_across<B: Backend>(
     }
     let room = SharedBudget::from(&config.cache_budget);
     let shared_prefix = |examples: &Examples| -> Result<SharedPrefix<'_, B>, TrainError> {
-        let shared_prefix = task.shared_prefix(model, examples, progress.n_virtual())?;
+        let shared_prefix = task.shared_prefix(model, examples, state.n_virtual())?;
         shared_prefix.cache_frozen_texts(&room).map_err(|source| TrainError::Contexts { source })
     };
     let (dev_prefix, shared_prefix) = (dev.map(&shared_prefix).transpose()?, shared_prefix(train)?);
     // A batch holds no example twice.
     let batch_size = config.batch_size.min(train.n());
-    let seeds: Vec<u64> = progress.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
+    let seeds: Vec<u64> = state.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
     let orders = seeds
         .iter()
-        .map(|&seed| Order::at(progress.step, batch_size, train.n(), config.shuffle.then_some(seed)));
+        .map(|&seed| Order::at(state.step, batch_size, train.n(), config.shuffle.then_some(seed)));
     let orders = orders.collect();
     let candidates = ContinuationSet::of(task, train);
     let learner =
@@ -424,8 +424,8 @@ pub fn train_across<B: Backend>(
     let budget = config.micro_batch_tokens;
     let dev =
         dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev { shared_prefix, task, examples, budget });
-    let ended = learner.run(&mut progress, orders, dev.as_ref(), on_event)?;
-    progress.into_population(config.keep, ended)
+    let ended = learner.run(&mut state, orders, dev.as_ref(), on_event)?;
+    state.into_population(config.keep, ended)
 }
 
 fn check(

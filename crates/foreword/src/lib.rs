@@ -39,6 +39,13 @@
 //! | [`LoadedPrompt`] | a prompt with its model and its task: classifies, scores, generates, evaluates |
 //! | [`Notice`] and [`Error`] | what the library says: remarks and warnings for an [`Observer`], errors with a [hint](Error::hint) |
 //!
+//! | module | what is inside |
+//! |---|---|
+//! | [`plan`], [`run`], [`compare`](mod@compare), [`verdict`] | a run resolved; a run; prompts beside baselines; whether a prompt is worth it |
+//! | [`prompt`], [`exchange`] | prompts opened, measured, corrected; compiled, imported, compared |
+//! | [`source`], [`models`](mod@models), [`device`], [`system`] | where models are; which there are; what they compute on |
+//! | [`error`], [`notice`], [`events`], [`display`], [`fields`] | what is said, and how numbers are written |
+//!
 //! [`Event`] and the other values of [`events`] serialise: they are the contract of the program's `--json`. Below are the parts
 //! that these are made of, for programs that need more: the [`Task`], [`train`](mod@train), [`pass`] and so on.
 

@@ -204,7 +204,7 @@ impl RunPlan {
                 ("test", splits.test.as_ref(), test.as_ref()),
             ],
             &task,
-            task.room(&model, n_virtual)?,
+            task.max_tokens(&model, n_virtual)?,
             file.data.strict == Some(true),
             observer,
         )?;

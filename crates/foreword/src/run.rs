@@ -147,7 +147,7 @@ impl Run {
     pub fn start_with(&self, on_event: &mut dyn FnMut(&Event), observer: &dyn Observer) -> Result<RunResult> {
         let plan = &self.plan;
         let (checkpoints, state) = begin(plan, observer)?;
-        let mut reporter = EventReporter {
+        let mut reporter = TrainReporter {
             observer,
             on_event,
             evaluations: BTreeMap::new(),
@@ -250,7 +250,7 @@ impl RunPlan {
 }
 
 /// Turns the events of training into those of the run, and keeps checkpoints.
-struct EventReporter<'a> {
+struct TrainReporter<'a> {
     observer: &'a dyn Observer,
     on_event: &'a mut dyn FnMut(&Event),
     /// Evaluations of dev, by candidate and step.
@@ -265,7 +265,7 @@ struct EventReporter<'a> {
 /// Steps after which no more memory should be needed.
 const WARM_STEPS: u64 = 3;
 
-impl EventReporter<'_> {
+impl TrainReporter<'_> {
     /// A candidate's number, from 1, where there are several.
     fn number(&self, candidate: usize) -> Option<usize> {
         (self.n_candidates > 1).then_some(candidate + 1)
@@ -273,19 +273,19 @@ impl EventReporter<'_> {
 
     fn event(&mut self, event: &TrainEvent<'_>) -> ControlFlow<()> {
         match *event {
-            TrainEvent::Step { candidate, made, progress } => {
+            TrainEvent::Step { candidate, made, state } => {
                 let StepStats { step, loss, learning_rate, grad_norm, examples_per_second } = made;
                 if step == WARM_STEPS {
                     self.faults_warm = page_faults();
                 }
-                self.checkpoints.keep(progress, self.cancel.is_cancelled(), self.observer);
+                self.checkpoints.keep(state, self.cancel.is_cancelled(), self.observer);
                 let candidate = self.number(candidate);
                 let event =
                     Event::Step { candidate, step, loss, learning_rate, grad_norm, examples_per_second };
                 (self.on_event)(&event);
             }
-            TrainEvent::Eval { candidate, step, evaluation, best, progress } => {
-                self.checkpoints.keep(progress, true, self.observer);
+            TrainEvent::Eval { candidate, step, evaluation, best, state } => {
+                self.checkpoints.keep(state, true, self.observer);
                 let number = self.number(candidate);
                 (self.on_event)(&Event::Eval {
                     candidate: number,
@@ -297,7 +297,7 @@ impl EventReporter<'_> {
                 });
                 self.evaluations.insert((candidate, step), evaluation.clone());
             }
-            TrainEvent::Stopped { candidate, step, ended } => {
+            TrainEvent::Left { candidate, step, ended } => {
                 if let Some(candidate) = self.number(candidate) {
                     let reason = match ended {
                         StopReason::Dropped => "dropped",
@@ -327,9 +327,9 @@ fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static
     if told.is_empty() { Vec::new() } else { vec![("memory", told.join(", "))] }
 }
 
-/// The checkpoints of the run's checkpoints, and where the run begins.
+/// The writer of the run's checkpoints, and the state that the run starts from.
 fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, TrainState)> {
-    let run = run_of(plan, &plan.config, plan.init(), BTreeMap::new());
+    let run = record_of(plan, &plan.config, plan.init(), BTreeMap::new());
     let settings = record::determinants(&plan.model, &run, plan.start().n_virtual());
     let checkpoints = CheckpointWriter::new(&plan.place.out, settings);
     if !plan.place.resume {
@@ -342,13 +342,13 @@ fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, T
     Ok((checkpoints, progress))
 }
 
-fn run_of<'p>(
+fn record_of<'p>(
     plan: &'p RunPlan,
     config: &'p TrainConfig,
     init: &'p Init,
     metrics: BTreeMap<String, BTreeMap<String, f64>>,
-) -> record::Run<'p> {
-    record::Run {
+) -> record::RunRecord<'p> {
+    record::RunRecord {
         task: &plan.task,
         truth_field: &plan.fields.truth,
         label_names: plan.label_names.clone(),
@@ -420,7 +420,7 @@ fn write(
         let how = &plan.candidates[candidate].how;
         let config = TrainConfig { learning_rate: how.learning_rate, seed: how.seed, ..plan.config.clone() };
         // The measured one is the first, which stands for all where it stands alone.
-        let run = run_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
+        let run = record_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
         let out = member_dir(&place.out, member);
         record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;
     }

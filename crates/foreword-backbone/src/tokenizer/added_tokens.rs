@@ -137,7 +137,7 @@ fn decoder(config: &Map<String, Value>) -> Result<Option<Vec<(u32, AddedToken)>>
     stated.iter().map(entry).collect::<Result<_, _>>().map(Some)
 }
 
-/// SpecialTokens tokens by name, then those without one.
+/// Special tokens by name, then those without one.
 struct SpecialTokens {
     named: Vec<(String, AddedToken)>,
     extra: Vec<AddedToken>,

@@ -59,7 +59,7 @@ pub struct Budget {
     /// At most so many tokens of examples are computed at a time, single examples excepted.
     pub tokens: usize,
     /// What is kept of their activations between the forward and the backward pass.
-    pub tape: Save,
+    pub save: Save,
 }
 
 impl From<usize> for Budget {
@@ -71,7 +71,7 @@ impl From<usize> for Budget {
 
 /// An example in its place.
 pub(crate) struct Item<'e, B: Backend> {
-    prefix: Prefix<B>,
+    prefix: PrefixState<B>,
     context: &'e [Token],
     continuations: &'e [&'e [Token]],
     pub(crate) place: Place<B>,
@@ -81,7 +81,7 @@ pub(crate) struct Item<'e, B: Backend> {
 
 impl<'e, B: Backend> Item<'e, B> {
     /// A context alone.
-    pub(crate) fn new(prefix: &Prefix<B>, context: &'e [Token], place: Place<B>) -> Self {
+    pub(crate) fn new(prefix: &PrefixState<B>, context: &'e [Token], place: Place<B>) -> Self {
         Self { prefix: prefix.clone(), context, continuations: &[], place, group: 0 }
     }
 
@@ -90,7 +90,7 @@ impl<'e, B: Backend> Item<'e, B> {
     /// # Panics
     /// If it can't stand below its prefix.
     pub(crate) fn of(
-        prefixes: &[Prefix<B>],
+        prefixes: &[PrefixState<B>],
         example: &Example<'e>,
         continuations: &'e [&'e [Token]],
     ) -> Self {

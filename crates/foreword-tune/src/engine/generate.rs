@@ -66,7 +66,7 @@ impl Task {
         dataset: &Dataset,
         config: &GenerateConfig,
     ) -> Result<(Examples, usize), TaskError> {
-        let room = self.room(model, n_virtual)?;
+        let room = self.max_tokens(model, n_virtual)?;
         let most = config.max_new_tokens.unwrap_or(DEFAULT_MAX_NEW_TOKENS.min(room / 2)).max(1);
         let examples = self.opened(model, n_virtual, dataset, most)?;
         Ok((examples, most))

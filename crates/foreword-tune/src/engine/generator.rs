@@ -13,7 +13,7 @@ use foreword_backbone::{BackboneError, Input, Model, Save};
 use super::batch::{Batch, Item, MaskedSpan};
 use super::blocks::{Blocks, Piece};
 use super::kv_pool::{KvPool, Lease, PoolError};
-use super::prefix::{Place, PlaceError, Prefix};
+use super::prefix::{Place, PlaceError, PrefixState};
 use super::sampling::{LogProbs, Sampler, Sampling};
 
 /// How much a generator does at a time.
@@ -30,7 +30,7 @@ pub struct Limits {
 /// A text to be written.
 pub struct Request<B: Backend> {
     /// The prompt in its place, or the bare model.
-    pub prefix: Prefix<B>,
+    pub prefix: PrefixState<B>,
     /// All tokens that the text goes on from, those of the prefix included.
     pub context: Vec<Token>,
     /// The most tokens to write; fewer where the model's context ends before.

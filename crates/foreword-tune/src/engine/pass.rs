@@ -69,7 +69,7 @@ impl<'b, B: Backend> Pass<'b, B> {
         (budget, reduce): (Budget, &dyn Reduce<B>),
     ) -> Result<Self, BackboneError> {
         let backbone = shared_prefix.backbone();
-        let prefilled = shared_prefix.prefill(prompts, budget.tape)?;
+        let prefilled = shared_prefix.prefill(prompts, budget.save)?;
         let mut n_terms = vec![0; prompts.len()];
         examples.iter().for_each(|(example, loss)| n_terms[example.prompt] += loss.n_terms());
         let weight = |prompt: usize| 1.0 / n_terms[prompt].max(1) as f64;
@@ -95,7 +95,7 @@ impl<'b, B: Backend> Pass<'b, B> {
                 items.push(item);
             }
             let blocks = prefilled.blocks(open.iter_mut().map(|partial| &mut partial.sums));
-            let batch = Batch::new(backbone, &items, blocks, budget.tape)?;
+            let batch = Batch::new(backbone, &items, blocks, budget.save)?;
             let reads: Vec<Reads> = losses.iter().map(|(_, loss)| loss.reads()).collect();
             let numbers = batch.read(&reads);
             let weighted = |((prompt, loss), numbers): (&(usize, &dyn Loss), &Numbers)| {

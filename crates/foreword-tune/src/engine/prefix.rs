@@ -145,7 +145,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
     ///
     /// # Errors
     /// If it and what follows it are longer than the model's context.
-    pub fn prefix(&self, prompt: Option<&SoftPrompt>) -> Result<Prefix<B>, BackboneError> {
+    pub fn prefix(&self, prompt: Option<&SoftPrompt>) -> Result<PrefixState<B>, BackboneError> {
         let rows = prompt.map_or(&[][..], SoftPrompt::values);
         Ok(self.prefill(&[rows], Save::None)?.prefixes.swap_remove(0))
     }
@@ -242,7 +242,7 @@ pub(crate) fn row_width(spec: &Spec, method: Method) -> usize {
 
 /// One prompt in its place, or the bare model: what an example below it sees, whose keys and values are computed, and what it must
 /// compute itself. It is shared, not copied, when cloned; it holds no borrow, so requests can keep it as long as they run.
-pub struct Prefix<B: Backend>(Arc<Inner<B>>);
+pub struct PrefixState<B: Backend>(Arc<Inner<B>>);
 
 struct Inner<B: Backend> {
     layout: Arc<Layout>,
@@ -258,7 +258,7 @@ struct Inner<B: Backend> {
     rows: Vec<f32>,
 }
 
-impl<B: Backend> Clone for Prefix<B> {
+impl<B: Backend> Clone for PrefixState<B> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -296,7 +296,7 @@ pub enum PlaceError {
     NothingBelow,
 }
 
-impl<B: Backend> Prefix<B> {
+impl<B: Backend> PrefixState<B> {
     /// P.
     #[must_use]
     pub fn n_virtual(&self) -> usize {
@@ -369,7 +369,7 @@ impl Task {
         &self,
         model: &Model<B>,
         prompt: Option<&SoftPrompt>,
-    ) -> Result<Prefix<B>, TaskError> {
+    ) -> Result<PrefixState<B>, TaskError> {
         let probes = PROBES.map(|probe| self.template.render(|_| probe));
         let joiner = self.joiner(model);
         let contexts = match &self.goal {
@@ -384,7 +384,7 @@ impl Task {
 
 /// Prompts in their place, and what their gradient needs.
 pub(crate) struct Prefilled<B: Backend> {
-    pub(crate) prefixes: Vec<Prefix<B>>,
+    pub(crate) prefixes: Vec<PrefixState<B>>,
     /// P · W of each.
     sizes: Vec<usize>,
     frozen: Option<Arc<KeyValues<B>>>,

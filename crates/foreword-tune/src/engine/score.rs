@@ -7,9 +7,9 @@ use foreword_format::SoftPrompt;
 use super::batch::{Batch, Example, Item, micro_batches};
 use super::blocks::Blocks;
 use super::loss::{Reads, Sequences, log_sum_exp};
-use super::prefix::{Prefix, SharedPrefix};
+use super::prefix::{PrefixState, SharedPrefix};
 use crate::metrics::{Confusion, Evaluation};
-use crate::queries::ContinuationSet;
+use crate::continuation_set::ContinuationSet;
 use crate::settings::Objective;
 use crate::task::{Examples, Task, TaskError};
 
@@ -19,7 +19,7 @@ const REPORT_EVERY: usize = 256;
 /// Prompts in their place, to score any number of examples below them.
 pub struct Scorer<'b, B: Backend> {
     backbone: &'b Backbone<B>,
-    prefixes: Vec<Prefix<B>>,
+    prefixes: Vec<PrefixState<B>>,
     budget: usize,
 }
 

@@ -8,7 +8,7 @@ use crate::engine::batch::Example;
 use crate::engine::pass::loss_and_gradient;
 use crate::engine::prefix::SharedPrefix;
 use crate::engine::score::{Scorer, best, probabilities};
-use crate::queries::ContinuationSet;
+use crate::continuation_set::ContinuationSet;
 use crate::settings::{Method, Objective};
 use crate::task::{Examples, Task, TaskError};
 

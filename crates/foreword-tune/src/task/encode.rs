@@ -16,7 +16,7 @@ pub enum EncodeError {
         "{place}: the template alone takes {n_template} tokens and the label or target after it {reserve}, \
          more than the {max_length} there is room for: give a larger --max-length or a shorter template"
     )]
-    NoRoom {
+    TooLong {
         /// The line of the first example concerned.
         place: Place,
         /// Tokens of the template with empty fields.
@@ -119,7 +119,7 @@ impl Encoder<'_> {
             for row in too_long {
                 if n_template > room(row) {
                     let (place, reserve) = (dataset.place(row), reserve(row));
-                    return Err(EncodeError::NoRoom {
+                    return Err(EncodeError::TooLong {
                         place,
                         n_template,
                         reserve,

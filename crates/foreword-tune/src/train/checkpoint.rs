@@ -90,12 +90,12 @@ pub fn encode(progress: &TrainState, settings: &BTreeMap<String, Value>) -> Resu
         width: progress.width,
         step: progress.step,
         halvings: progress.halvings,
-        candidates: progress.runs.iter().map(header_of).collect(),
+        candidates: state.runs.iter().map(header_of).collect(),
         settings: settings.clone(),
     };
     let header = serde_json::to_string(&header).map_err(|e| error(e.to_string()))?;
     let mut bytes: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for (i, run) in progress.runs.iter().enumerate() {
+    for (i, run) in state.runs.iter().enumerate() {
         let mut tensors =
             vec![("values", &run.values), ("first", &run.optimizer.first), ("second", &run.optimizer.second)];
         tensors.extend(run.best.as_ref().map(|best| ("best", &best.values)));
@@ -126,7 +126,7 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
             StopReason::EarlyStopped => Left::EarlyStopped,
             StopReason::Dropped => Left::Dropped,
             StopReason::Diverged { step } => Left::Diverged(step),
-            StopReason::Finished | StopReason::Stopped => return None,
+            StopReason::Finished | StopReason::Cancelled => return None,
         };
         Some((left, step))
     });

@@ -9,7 +9,7 @@ use foreword_format::SoftPrompt;
 use crate::data::split::rounds;
 use crate::engine::batch::{Example, MaskedSpan};
 use crate::init::InitError;
-use crate::queries::ContinuationSet;
+use crate::continuation_set::ContinuationSet;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};
 

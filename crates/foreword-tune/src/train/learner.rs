@@ -15,7 +15,7 @@ use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::Reduce;
 use crate::optimizer::{clip, rate};
 use crate::order::Order;
-use crate::queries::ContinuationSet;
+use crate::continuation_set::ContinuationSet;
 use crate::regularize::StepRows;
 use crate::settings::Objective;
 use crate::state::TrainState;
@@ -37,7 +37,7 @@ impl<B: Backend> Learner<'_, B> {
     /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
     pub(super) fn run(
         &self,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         mut orders: Vec<Order>,
         dev: Option<&Dev<'_, B>>,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
@@ -45,56 +45,56 @@ impl<B: Backend> Learner<'_, B> {
         let config = self.config;
         let mut flow = ControlFlow::Continue(());
         loop {
-            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(progress.step)) {
-                flow = dev.evaluate_all(progress, on_event)?;
-                for candidate in progress.halve(config) {
-                    flow = or_break(flow, progress.leave(candidate, StopReason::Dropped, on_event));
+            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(state.step)) {
+                flow = dev.evaluate_all(state, on_event)?;
+                for candidate in state.halve(config) {
+                    flow = or_break(flow, state.leave(candidate, StopReason::Dropped, on_event));
                 }
             }
-            if progress.step == config.steps {
+            if state.step == config.steps {
                 return Ok(StopReason::Finished);
             }
             if flow.is_break() {
-                return Ok(StopReason::Stopped);
+                return Ok(StopReason::Cancelled);
             }
-            for candidate in progress.active() {
-                if config.patience > 0 && progress.runs[candidate].since_best >= config.patience {
-                    flow = or_break(flow, progress.leave(candidate, StopReason::EarlyStopped, on_event));
+            for candidate in state.active() {
+                if config.patience > 0 && state.runs[candidate].since_best >= config.patience {
+                    flow = or_break(flow, state.leave(candidate, StopReason::EarlyStopped, on_event));
                 }
             }
-            if progress.active().is_empty() {
+            if state.active().is_empty() {
                 return Ok(StopReason::Finished);
             }
-            flow = or_break(flow, self.step(progress, &mut orders, on_event)?);
+            flow = or_break(flow, self.step(state, &mut orders, on_event)?);
         }
     }
 
     /// One update of every candidate that is still there.
     fn step(
         &self,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         orders: &mut [Order],
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
         let started = Instant::now();
-        let drawn = self.draw(progress, orders);
+        let drawn = self.draw(state, orders);
         let roots: Vec<&[f32]> = drawn.seen.iter().map(|seen| &seen.values[..]).collect();
         let how = (self.config.budget(), self.reduce);
         let mut pass = Pass::new(self.shared_prefix, &roots, &drawn.examples, how)?;
         let partial = self.reduce.exchange(pass.take_partial());
         let passes = pass.finish(Some(partial.map_err(|source| TrainError::Exchange { source })?));
-        let applied = self.apply(progress, &drawn, &passes);
-        Ok(self.emit(progress, &applied, (started, drawn.examples.len()), on_event))
+        let applied = self.apply(state, &drawn, &passes);
+        Ok(self.emit(state, &applied, (started, drawn.examples.len()), on_event))
     }
 
     /// What the next step learns from.
-    fn draw(&self, progress: &TrainState, orders: &mut [Order]) -> Drawn<'_> {
-        let (step, config, active) = (progress.step + 1, self.config, progress.active());
+    fn draw(&self, state: &TrainState, orders: &mut [Order]) -> Drawn<'_> {
+        let (step, config, active) = (state.step + 1, self.config, state.active());
         let mut examples = Vec::with_capacity(active.len() * self.batch_size);
         let mut seen = Vec::with_capacity(active.len());
         for (prompt, &candidate) in active.iter().enumerate() {
-            let run = &progress.runs[candidate];
-            let rows = config.regularizers.seen(run, progress.width, self.seeds[candidate], step);
+            let run = &state.runs[candidate];
+            let rows = config.regularizers.seen(run, state.width, self.seeds[candidate], step);
             for example in orders[candidate].next_batch(self.batch_size) {
                 let masked = rows.masked(masked(&config.demonstrations, example));
                 let example = self.candidates.example(self.train, example);
@@ -109,19 +109,19 @@ impl<B: Backend> Learner<'_, B> {
     /// Updates the candidates' rows, where the numbers allow it.
     fn apply<E: Element>(
         &self,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         drawn: &Drawn<'_>,
         passes: &[Step<E>],
     ) -> Vec<(usize, Option<StepStats>)> {
-        let (step, config) = (progress.step + 1, self.config);
+        let (step, config) = (state.step + 1, self.config);
         let share = rate(step, config.steps, config.warmup, config.schedule);
         let mut applied = Vec::with_capacity(drawn.active.len());
         for ((&candidate, pass), seen) in drawn.active.iter().zip(passes).zip(&drawn.seen) {
-            let run = &mut progress.runs[candidate];
+            let run = &mut state.runs[candidate];
             let rate = run.learning_rate.unwrap_or(config.learning_rate);
             let learning_rate = share * peak(rate, self.task.method, run.scale());
             let gradient: Vec<f32> = pass.gradient.iter().map(|d| d.as_f32()).collect();
-            let mut gradient = seen.whole(gradient, progress.width, run.values.len());
+            let mut gradient = seen.whole(gradient, state.width, run.values.len());
             let grad_norm = clip(&mut gradient, config.max_grad_norm);
             let mut values = run.values.clone();
             run.optimizer.update(&mut values, &gradient, learning_rate, config.weight_decay);
@@ -129,7 +129,7 @@ impl<B: Backend> Learner<'_, B> {
                 pass.loss.is_finite() && grad_norm.is_finite() && values.iter().all(|v| v.is_finite());
             if finite {
                 run.values = values;
-                config.regularizers.after_update(run, progress.width, step);
+                config.regularizers.after_update(run, state.width, step);
             }
             let examples_per_second = 0.0;
             let stats = StepStats { step, loss: pass.loss, learning_rate, grad_norm, examples_per_second };
@@ -141,17 +141,17 @@ impl<B: Backend> Learner<'_, B> {
     /// Reports the step; candidates that diverged leave.
     fn emit(
         &self,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         applied: &[(usize, Option<StepStats>)],
         (started, n_examples): (Instant, usize),
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let step = progress.step + 1;
+        let step = state.step + 1;
         let mut flow = ControlFlow::Continue(());
         for &(candidate, _) in applied.iter().filter(|(_, stats)| stats.is_none()) {
-            flow = or_break(flow, progress.leave(candidate, StopReason::Diverged { step }, on_event));
+            flow = or_break(flow, state.leave(candidate, StopReason::Diverged { step }, on_event));
         }
-        progress.step = step;
+        state.step = step;
         let tokenising = self.train.seconds * n_examples as f64 / self.train.n() as f64;
         // A clock that stands still must not make it infinite.
         let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
@@ -159,7 +159,7 @@ impl<B: Backend> Learner<'_, B> {
         for &(candidate, stats) in applied {
             if let Some(stats) = stats {
                 let made = StepStats { examples_per_second, ..stats };
-                flow = or_break(flow, on_event(Event::Step { candidate, made, progress }));
+                flow = or_break(flow, on_event(Event::Step { candidate, made, state }));
             }
         }
         flow
@@ -193,19 +193,19 @@ impl<B: Backend> Dev<'_, B> {
     /// Evaluates the candidates that are still there, those that were not yet.
     fn evaluate_all(
         &self,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
         let mut flow = ControlFlow::Continue(());
-        for candidate in progress.active() {
-            if progress.runs[candidate].evaluated.is_some_and(|(step, _)| step == progress.step) {
+        for candidate in state.active() {
+            if state.runs[candidate].evaluated.is_some_and(|(step, _)| step == state.step) {
                 continue;
             }
-            let step = progress.step;
-            flow = match self.evaluate(candidate, progress, on_event) {
+            let step = state.step;
+            flow = match self.evaluate(candidate, state, on_event) {
                 // The rows are finite, but what the model makes of them is not.
                 Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
-                    progress.leave(candidate, StopReason::Diverged { step }, on_event)
+                    state.leave(candidate, StopReason::Diverged { step }, on_event)
                 }
                 flow => flow?,
             };
@@ -220,16 +220,16 @@ impl<B: Backend> Dev<'_, B> {
     fn evaluate(
         &self,
         candidate: usize,
-        progress: &mut TrainState,
+        state: &mut TrainState,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let step = progress.step;
-        let run = &mut progress.runs[candidate];
+        let step = state.step;
+        let run = &mut state.runs[candidate];
         let how = (self.budget, self.task.objective() == Objective::Lm);
         let scores =
             self.task.score_below(&self.shared_prefix, run.shown(), self.examples, how, &mut |_| {})?;
         let evaluation = self.task.judge(&scores, self.examples);
         let best = run.evaluated_to(step, evaluation.loss);
-        Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, progress }))
+        Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, state }))
     }
 }

@@ -58,7 +58,7 @@ pub struct Sizes {
 pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> Estimate {
     let spec = model.backbone.spec();
     let rows = (budget.tokens.min(sizes.batch).max(sizes.longest) + sizes.n_trunk) as u64;
-    let mut per_row = per_row(spec, budget.tape);
+    let mut per_row = per_row(spec, budget.save);
     if sizes.n_context > 0 {
         // Keys and values of frozen contexts: as they come out of the cache, put together, and as the pass takes them.
         per_row += 3 * spec.cache_width() as u64;
@@ -115,9 +115,9 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
 pub fn within<B: Backend>(model: &Model<B>, sizes: Sizes, limit: u64) -> Result<Budget, u64> {
     let tokens = || TOKENS.into_iter().filter(|&tokens| tokens >= sizes.longest).chain([sizes.longest]);
     let once = tokens().filter(|&tokens| tokens >= SMALL).map(Budget::from);
-    let twice = tokens().map(|tokens| Budget { tokens, tape: Save::Checkpoint });
+    let twice = tokens().map(|tokens| Budget { tokens, save: Save::Checkpoint });
     let fits = |budget: &Budget| estimate(model, sizes, *budget).peak() <= limit;
     once.chain(twice).find(fits).ok_or_else(|| {
-        estimate(model, sizes, Budget { tokens: sizes.longest, tape: Save::Checkpoint }).peak()
+        estimate(model, sizes, Budget { tokens: sizes.longest, save: Save::Checkpoint }).peak()
     })
 }

@@ -153,7 +153,7 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
 
 /// What a run leaves behind, beside its outcome.
 #[derive(Clone, Debug)]
-pub struct Run<'a> {
+pub struct RunRecord<'a> {
     /// The task.
     pub task: &'a Task,
     /// The field with the labels or targets.
@@ -180,7 +180,7 @@ pub struct Run<'a> {
 /// If the soft prompt can't be described to PEFT.
 pub fn directory<B: Backend>(
     model: &Model<B>,
-    run: &Run<'_>,
+    run: &RunRecord<'_>,
     outcome: &Outcome,
 ) -> Result<PromptDirectory, RecordError> {
     let rows = outcome.soft_prompt.clone();
@@ -283,7 +283,7 @@ pub fn adapter<B: Backend>(
 /// All that determines a run's outcome, by name: what a checkpoint is held against.
 pub fn determinants<B: Backend>(
     model: &Model<B>,
-    run: &Run<'_>,
+    run: &RunRecord<'_>,
     n_virtual: usize,
 ) -> BTreeMap<String, Value> {
     let task = run.task;
@@ -353,7 +353,7 @@ fn init_name(init: &Init) -> String {
     }
 }
 
-fn settings(run: &Run<'_>) -> BTreeMap<String, Value> {
+fn settings(run: &RunRecord<'_>) -> BTreeMap<String, Value> {
     let config = run.config;
     let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
         config;

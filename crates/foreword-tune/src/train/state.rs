@@ -190,7 +190,7 @@ impl TrainState {
     ) -> ControlFlow<()> {
         let step = self.step;
         self.runs[candidate].left = Some((ended, step));
-        on_event(Event::Stopped { candidate, step, ended })
+        on_event(Event::Left { candidate, step, ended })
     }
 
     /// The candidates that have to leave now, after an evaluation of all: nobody, or the worse half.

@@ -24,7 +24,7 @@ static MODEL: LazyLock<Model<Cpu>> =
     LazyLock::new(|| load("testdata/models/llama-tiny", Cpu::new(2).unwrap()));
 
 /// The bare model, and prompts of different lengths, methods and placements.
-static PREFIXES: LazyLock<Vec<Prefix<Cpu>>> = LazyLock::new(|| {
+static PREFIXES: LazyLock<Vec<PrefixState<Cpu>>> = LazyLock::new(|| {
     let soft = |n, seed| Sources::of(&MODEL, None).soft_prompt(&Init::Vocab, n, seed).unwrap();
     let prefix = |method, placement, prompt: Option<&SoftPrompt>| {
         let task = Task { method, ..task(&*MODEL, placement) };

@@ -220,7 +220,7 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
         let whole = run(1, 1000.into(), placement, [0; 4]);
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
             for tape in [Save::All, Save::Checkpoint] {
-                let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
+                let other = run(n_threads, Budget { tokens: budget, save }, placement, [0; 4]);
                 assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
             }
         }
@@ -469,16 +469,16 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
         let mut saved = None;
         let stopped =
             train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |event| match event {
-                Event::Step { progress, .. } | Event::Eval { progress, .. } if progress.step() == stop => {
-                    saved = Some(checkpoint::encode(progress, &settings).unwrap());
+                Event::Step { state, .. } | Event::Eval { state, .. } if state.step() == stop => {
+                    saved = Some(checkpoint::encode(state, &settings).unwrap());
                     ControlFlow::Break(())
                 }
                 _ => ControlFlow::Continue(()),
             })
             .unwrap();
-        assert_eq!((stopped.ended, stopped.steps), (StopReason::Stopped, stop));
-        let progress = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
-        let resumed = train(&model, &task, (&examples, Some(&dev)), progress, &config, &mut |_| {
+        assert_eq!((stopped.ended, stopped.steps), (StopReason::Cancelled, stop));
+        let state = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
+        let resumed = train(&model, &task, (&examples, Some(&dev)), state, &config, &mut |_| {
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -489,10 +489,10 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
 
 #[test]
 fn checkpoints_of_other_settings_and_damaged_ones_are_refused() {
-    let progress: TrainState = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
+    let state: TrainState = SoftPrompt::new(vec![0.5; 6], 2, 3).unwrap().into();
     let settings = |steps: u64| BTreeMap::from([("steps".to_owned(), steps.into())]);
-    let bytes = checkpoint::encode(&progress, &settings(400)).unwrap();
-    assert_eq!(checkpoint::decode(&bytes, &settings(400)).unwrap(), progress);
+    let bytes = checkpoint::encode(&state, &settings(400)).unwrap();
+    assert_eq!(checkpoint::decode(&bytes, &settings(400)).unwrap(), state);
     let other = checkpoint::decode(&bytes, &settings(800)).unwrap_err().to_string();
     assert!(other.contains("steps 400 instead of 800"), "{other}");
     for at in 0..bytes.len() {

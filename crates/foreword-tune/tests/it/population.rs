@@ -103,7 +103,7 @@ fn the_worse_half_leaves_and_the_rest_do_not_notice() {
     let mut n_updates = 0;
     let population = train_all(&model, &task, data, candidates.clone(), &config, &mut |event| {
         match event {
-            Event::Stopped { candidate, step, ended } => left.push((candidate, step, ended)),
+            Event::Left { candidate, step, ended } => left.push((candidate, step, ended)),
             Event::Step { .. } => n_updates += 1,
             _ => {}
         }
@@ -121,10 +121,10 @@ fn the_worse_half_leaves_and_the_rest_do_not_notice() {
         (config.learning_rate, config.seed) = (candidate.learning_rate, candidate.seed);
         let mut last = None;
         let alone = train(&model, &task, data, candidate.start, &config, &mut |event| {
-            if let Event::Eval { step, progress, .. } = event
+            if let Event::Eval { step, state, .. } = event
                 && Some(step) == steps
             {
-                last = Some(progress.values(0).to_vec());
+                last = Some(state.values(0).to_vec());
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
@@ -168,25 +168,25 @@ fn check_resuming(start: &TrainState, config: &TrainConfig, placement: Placement
     let settings = BTreeMap::from([("steps".to_owned(), config.steps.into())]);
     let mut n_events = 0;
     let unbroken = train_all(&model, &task, data, start.clone(), config, &mut |event| {
-        n_events += usize::from(!matches!(event, Event::Stopped { .. }));
+        n_events += usize::from(!matches!(event, Event::Left { .. }));
         ControlFlow::Continue(())
     })
     .unwrap();
     for stop in 0..n_events {
         let (mut saved, mut n) = (None, 0);
         let _ = train_all(&model, &task, data, start.clone(), config, &mut |event| {
-            let (Event::Step { progress, .. } | Event::Eval { progress, .. }) = event else {
+            let (Event::Step { state, .. } | Event::Eval { state, .. }) = event else {
                 return ControlFlow::Continue(());
             };
             n += 1;
             if n <= stop {
                 return ControlFlow::Continue(());
             }
-            saved.get_or_insert_with(|| checkpoint::encode(progress, &settings).unwrap());
+            saved.get_or_insert_with(|| checkpoint::encode(state, &settings).unwrap());
             ControlFlow::Break(())
         });
-        let progress = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
-        let resumed = train_all(&model, &task, data, progress, config, &mut go_on).unwrap();
+        let state = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
+        let resumed = train_all(&model, &task, data, state, config, &mut go_on).unwrap();
         assert_eq!(summaries(&resumed), summaries(&unbroken), "stopped at event {stop}");
         assert_eq!(resumed.survivors, unbroken.survivors);
     }

@@ -141,7 +141,7 @@ fn budgets_threads_and_company_change_no_bit() {
         assert!(whole[0].gradient.iter().any(|d| *d != 0.0));
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
             for tape in [Save::All, Save::Checkpoint] {
-                let other = run(n_threads, Budget { tokens: budget, tape }, placement, [0; 4]);
+                let other = run(n_threads, Budget { tokens: budget, save }, placement, [0; 4]);
                 assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
             }
         }

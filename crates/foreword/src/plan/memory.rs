@@ -95,10 +95,10 @@ fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Mo
         config.recompute = once.peak() > limit;
     } else {
         // Where nothing fits, the least that there is.
-        let least = Budget { tokens: 1, tape: Save::Checkpoint };
+        let least = Budget { tokens: 1, save: Save::Checkpoint };
         let budget = within(model, sizes, limit).unwrap_or(least);
         config.micro_batch_tokens = budget.tokens;
-        config.recompute = budget.tape == Save::Checkpoint;
+        config.recompute = budget.save == Save::Checkpoint;
     }
     let mut estimate = estimate(model, sizes, config.budget());
     let left = limit.saturating_sub(estimate.peak());

@@ -137,7 +137,7 @@ pub fn check_save(prompt: &LoadedPrompt, dir: &Path) -> Result<()> {
         .hint("only prompts that Foreword trained have one")
         .into());
     };
-    if !prompts::open::is_asked_as(&prompt.task, &passport.task) {
+    if !prompts::open::matches_record(&prompt.task, &passport.task) {
         return Err(UserError::new(
             "a calibration is stored for the template, labels and placement that the prompt was trained with, and others are \
              given",

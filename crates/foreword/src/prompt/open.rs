@@ -314,7 +314,7 @@ pub fn model_name(
 }
 
 /// Whether a task writes its texts and labels as a recorded one: only then do its probabilities mean the same.
-pub fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
+pub fn matches_record(task: &Task, recorded: &TaskRecord) -> bool {
     let Some(labels) = task.verbalizer() else { return false };
     let strings = labels.names().iter().zip(labels.strings());
     task.template.source() == recorded.template
@@ -326,7 +326,7 @@ pub fn is_asked_as(task: &Task, recorded: &TaskRecord) -> bool {
 
 /// The correction of probabilities that a prompt was stored with, where it is used as it was trained.
 fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
-    let labels = task.verbalizer().filter(|_| is_asked_as(task, &passport.task))?;
+    let labels = task.verbalizer().filter(|_| matches_record(task, &passport.task))?;
     Calibration::of_record(passport.calibration.as_ref()?, labels)
 }
 

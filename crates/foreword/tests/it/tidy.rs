@@ -152,3 +152,18 @@ fn nothing_is_left_undone() {
     files.retain(|(name, _)| !name.ends_with("tests/it/tidy.rs"));
     forbid(&files, &["todo!(", "unimplemented!(", "fixme", "#[ignore"], "left undone");
 }
+
+#[test]
+fn files_that_the_architecture_names_are_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    // A path without its folder is beside the one before it.
+    let (mut n, mut folder) = (0, root());
+    for path in text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' ')) {
+        let whole = [root().join(path), root().join("crates").join(path), folder.join(path)];
+        let found = whole.iter().find(|path| path.is_file());
+        let found = found.unwrap_or_else(|| panic!("ARCHITECTURE.md names {path}, which is not there"));
+        folder = found.parent().unwrap().to_owned();
+        n += 1;
+    }
+    assert!(n > 15, "paths are looked for where there are none");
+}
