@@ -48,8 +48,8 @@ pub(crate) const NAME: &str = "foreword";
 
 /// Teach a frozen language model a task by learning a few input vectors.
 ///
-/// Foreword learns a soft prompt: a few rows of numbers that stand before every text, a model's own foreword to a task.
-/// The model is never changed; what is learned is a file of a few kilobytes. `foreword quickstart` shows it at work.
+/// Foreword learns a soft prompt: a few vectors that precede every text, the model's own foreword to a task. The model
+/// never changes, and the result is a file of a few kilobytes. To see it at work, run `foreword quickstart`.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, long_version = tools::long_version(), max_term_width = 110)]
 #[command(after_help = ENVIRONMENT)]
@@ -58,107 +58,111 @@ pub(crate) struct LowArgs {
     pub(crate) verb: Verb,
 }
 
-/// What is to be done.
+/// The verb: what the program does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Learn a soft prompt from examples, to choose a label or to write a text
+    /// Learn a soft prompt from examples, for classification or generation
     ///
-    /// Reads examples, freezes the model, learns the rows of a soft prompt, and writes them to a directory with all that
-    /// is needed to use them: the template, the labels, the identity of the model, and how well it does. The prompt that
-    /// is best on the dev set is the one that is kept. Examples have a label, or with --target-field a text to be written.
+    /// Reads the examples, freezes the model, trains the rows of a soft prompt, and writes them to a directory with
+    /// everything needed to use them: the template, the labels, the identity of the model, and the scores. The best prompt
+    /// on the dev set is kept. Each example has a label or, with --target-field, a target text.
     #[command(after_help = train::EXAMPLES)]
     Train(Box<TrainArgs>),
-    /// Measure a soft prompt, or the bare model, on examples whose label or target is known
+    /// Evaluate a soft prompt, or the bare model, on examples with known labels or targets
     ///
-    /// Gives each example the label whose text the model finds likeliest, and compares it with the true one: accuracy with
-    /// its 95 % interval, macro F1, loss, how far its probabilities can be trusted, and which labels were taken for which.
-    /// Where texts are to be generated, writes
-    /// one for each example, always the likeliest token, and compares it with the target: loss, exact match, ROUGE-L, BLEU.
+    /// Gives each example its most likely label and compares it with the true one: accuracy with its 95 % interval, macro
+    /// F1, loss, calibration of the probabilities, and a confusion matrix. For generation, decodes greedily and compares
+    /// the output with the target: loss, exact match, ROUGE-L, BLEU.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(Box<EvalArgs>),
-    /// Set tuned prompts beside what costs no training: one table, with intervals and paired tests
+    /// Compare tuned prompts with baselines that need no training, with intervals and paired tests
     ///
-    /// Measures on the same examples: the majority class, the bare model, an instruction in words, demonstrations in context,
-    /// each prompt, with the ensemble that it leads, and all prompts together; tells what each holds, took to train and takes
-    /// per text, tests it against the first prompt, shows what that corrected and spoiled, and says whether it helped.
+    /// Evaluates on the same examples: the majority class, the bare model, an instruction, in-context examples, each
+    /// prompt, the ensemble that it leads, and all prompts together. Reports the size of each, its training time and its
+    /// time per text; tests it against the first prompt; shows examples that this prompt corrected and broke; and says
+    /// whether it helped.
     #[command(after_help = compare::EXAMPLES)]
     Compare(Box<CompareArgs>),
-    /// Label texts with a soft prompt
+    /// Classify texts with a soft prompt
     ///
-    /// Takes texts from the command line, from a file, or one a line from standard input, and answers in their order with
-    /// a label and its probability.
+    /// Takes texts from the command line, from a file, or from standard input, one per line, and prints a label and its
+    /// probability for each, in the same order.
     #[command(after_help = CLASSIFY_EXAMPLES)]
     Classify(Box<ClassifyArgs>),
-    /// Write texts with a soft prompt
+    /// Generate texts with a soft prompt
     ///
-    /// Takes texts from the command line, from a file, or one a line from standard input, and writes one after each, token by
-    /// token, until the model ends it. The likeliest token is taken unless --temperature says otherwise. A single text
-    /// is shown on a terminal as it grows.
+    /// Takes texts from the command line, from a file, or from standard input, one per line, and continues each token by
+    /// token until the model ends it. Decoding is greedy unless --temperature is set. On a terminal, the output for a
+    /// single text is streamed.
     #[command(after_help = generate::EXAMPLES)]
     Generate(Box<GenerateArgs>),
     /// Walk through the mathematics of prompt tuning on one text, with real values
     ///
-    /// Shows for one text and its true label, step by step: the tokens, the learnable prompt p, what the model says without
-    /// and with it, the loss, the gradient of each virtual token, an update, many updates, and what all this costs against
-    /// fine-tuning the same model.
+    /// For one text and its true label, shows step by step: the tokens, the learnable prompt p, the model's prediction
+    /// without and with it, the loss, the gradient of each virtual token, one update, many updates, and the cost compared
+    /// with fine-tuning the same model.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Box<ExplainArgs>),
-    /// Tell what is in a prompt directory, and where its rows lie among the model's own
+    /// Describe a prompt directory, and compare its rows with the model's vocabulary
     ///
-    /// Reads the prompt's passport out in words: its model, task, training, and whether it beat the bare model; and says
-    /// what PEFT can do with it. Where the model is at hand, each virtual token is set beside its vocabulary: its length,
-    /// its way from the init, the labels and the nearest tokens.
+    /// Prints the prompt's passport (its metadata): the model, the task, the training, and whether it beat the bare model;
+    /// and how PEFT can use it. If the model is available, compares each virtual token with its vocabulary: the norm, the
+    /// distance from the init, the labels and the nearest tokens.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Turn a soft prompt into a KV prefix, which is never computed again
+    /// Convert a soft prompt to a KV prefix, which costs nothing to compute
     ///
-    /// Has the model make the keys and values of a soft prompt, in every layer, and writes them as a prompt of their own: a
-    /// KV prefix, which scores every text as the soft prompt does, to the bit. It is larger, and its virtual tokens cost
-    /// nothing to compute. PEFT loads it as PREFIX_TUNING.
+    /// Computes the keys and values of a soft prompt in every layer, and writes them as a prompt of their own: a KV prefix.
+    /// It scores every text as the soft prompt does, to the bit. It is larger, but its virtual tokens cost nothing to
+    /// compute. PEFT loads it as PREFIX_TUNING.
     #[command(after_help = compile::EXAMPLES)]
     Compile(CompileArgs),
-    /// Make a prompt of another tool into a prompt directory
+    /// Convert a prompt from another tool to a prompt directory
     ///
-    /// Reads what PEFT writes for CPT and MULTITASK_PROMPT_TUNING, arrays of NumPy's, and files of torch, of which only numbers
-    /// are read and nothing is run. With --model the prompt is checked and gets a passport; without, the result is as from PEFT.
+    /// Reads CPT and MULTITASK_PROMPT_TUNING prompts from PEFT, NumPy arrays, and torch files. Only the numbers in a torch
+    /// file are read; no code in it is run. With --model, the prompt is checked and gets a passport (metadata); without,
+    /// the result is like a prompt from PEFT.
     #[command(after_help = exchange::IMPORT_EXAMPLES)]
     Import(Box<ImportArgs>),
-    /// Write a prompt for other tools: as an array of NumPy's, or as a directory of PEFT's
+    /// Export a prompt for other tools, as a NumPy array or a PEFT directory
     #[command(after_help = exchange::EXPORT_EXAMPLES)]
     Export(ExportArgs),
-    /// Write a model as a GGUF file, its matrices in fewer bits
+    /// Quantise a model to a GGUF file
     ///
-    /// Norms, biases and positions stay in single precision, and the tokenizer goes along. Matrices whose rows are no whole blocks
-    /// take the next larger format, which is told. `--model FILE.gguf` takes the file, and so does llama.cpp.
+    /// Norms, biases and positions stay in single precision, and the tokenizer is included. Matrices whose rows do not
+    /// divide into blocks use the next larger format, and this is reported. Both `--model FILE.gguf` and llama.cpp load the
+    /// file.
     #[command(after_help = quantise::EXAMPLES, visible_alias = "quantize")]
     Quantise(QuantiseArgs),
-    /// Find the nearest of several tuned prompts of the same model
+    /// Find the nearest of several tuned prompts for the same model
     ///
-    /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of rows that match
-    /// best. Prompts of near tasks tend to be near, and make a good beginning: `foreword train --init from:DIR`.
+    /// Compares the rows of a prompt with those of others: the cosine of their means, and the mean cosine of the
+    /// best-matching rows. Prompts for similar tasks tend to be similar, and make a good init: `foreword train --init
+    /// from:DIR`.
     #[command(after_help = SIMILAR_EXAMPLES)]
     Similar(SimilarArgs),
-    /// List the models that are here: the bundled one, those in the Hugging Face cache, and those below a directory
+    /// List the available models: the bundled one, the Hugging Face cache, and a directory
     ///
-    /// Tells of each its family, its size, and whether it can be used, or why not. Only configurations and headers are read.
+    /// Prints the family and size of each model, and whether it can be used, or why not. Only configurations and headers
+    /// are read.
     #[command(after_help = models::EXAMPLES)]
     Models(ModelsArgs),
-    /// See it work: learn sentiment with the bundled model, in about a minute
+    /// Try it: learn sentiment with the bundled model, in about a minute
     ///
     /// Trains a soft prompt for the bundled model on three hundred film-review sentences that come with this program, and
     /// compares it with the bare model on two hundred others. Nothing is downloaded.
     #[command(after_help = QUICKSTART_EXAMPLES)]
     Quickstart(QuickstartArgs),
-    /// Print what a shell needs to complete this command line
+    /// Print a shell completion script
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
-    /// Print the manual page of this command, or of one of its verbs
+    /// Print the man page of this command, or of one of its verbs
     #[command(after_help = MAN_EXAMPLES)]
     Man(ManArgs),
 }
 
 impl Verb {
-    /// How it answers.
+    /// The output flags of this verb.
     pub(crate) fn output(&self) -> &OutputArgs {
         match self {
             Self::Train(args) => &args.output,
@@ -204,13 +208,14 @@ pub(crate) struct EvalArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) ensemble: EnsembleArgs,
-    /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
+    /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst); - reads standard
+    /// input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
-    /// Measure on this many of the examples, drawn by label and --seed [default: all]
+    /// Evaluate on this many of the examples, stratified by label and sampled with --seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
-    /// What --limit draws by: the same seed takes the same examples
+    /// Random seed of --limit; the same seed takes the same examples
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
@@ -225,8 +230,8 @@ pub(crate) struct EvalArgs {
     pub(crate) loss: LossArgs,
     #[command(flatten)]
     pub(crate) calibration: CalibrationArgs,
-    /// Store the correction of --calibrate with the prompt: `classify` and `eval` then use it unless --calibrate says
-    /// otherwise. With none, what is stored is taken away
+    /// Store the result of --calibrate with the prompt: `classify` and `eval` then use it by default. With --calibrate
+    /// none, remove the stored one
     #[arg(long, requires = "calibrate", help_heading = "Probabilities")]
     pub(crate) save_calibration: bool,
     #[command(flatten)]
@@ -258,23 +263,23 @@ pub(crate) struct ClassifyArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// The texts of which an answer is wanted.
+/// The texts to answer.
 #[derive(Debug, Args)]
 pub(crate) struct TextArgs {
-    /// The texts; a single - reads them from standard input, one a line. For a template with several fields a text is a JSON
-    /// object with them, as '{"premise": "It rains.", "hypothesis": "It is wet."}'
+    /// The texts; a single - reads them from standard input, one per line. For a template with several fields, a text is a
+    /// JSON object, as in '{"premise": "It rains.", "hypothesis": "It is wet."}'
     #[arg(value_name = "TEXT", conflicts_with_all = ["data", "field"])]
     pub(crate) texts: Vec<String>,
     #[command(flatten)]
     pub(crate) field: TextFieldsArgs,
-    /// The texts as a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst), with the template's fields; it
-    /// needs no labels or targets. - reads such a file from standard input
+    /// The texts as a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst), with the fields of the
+    /// template; no labels or targets are needed. - reads such a file from standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
-    /// Take only the first texts. Whether they have labels makes no difference: nothing is measured
+    /// Take only the first N texts, with or without labels
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
-    /// The field that {text} in the template stands for [default: the prompt's, or guessed from common names]
+    /// The field for {text} in the template [default: the prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) text_field: Option<String>,
 }
@@ -282,7 +287,7 @@ pub(crate) struct TextArgs {
 /// `foreword explain`
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The text x; for a template with several fields a JSON object with them [default: The movie was fantastic.]
+    /// The text x; for a template with several fields, a JSON object [default: The movie was fantastic.]
     #[arg(value_name = "TEXT", conflicts_with = "field")]
     pub(crate) text: Option<String>,
     #[command(flatten)]
@@ -293,11 +298,11 @@ pub(crate) struct ExplainArgs {
     /// The prompt directory [default: sentiment-prompt, where foreword quickstart writes]
     #[arg(long, value_name = "DIR")]
     pub(crate) prompt: Option<PathBuf>,
-    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
-    /// one or of the Hugging Face hub]
+    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
+    /// of the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// How far an update moves the numbers of p, in the root mean square [default: what `auto` is for the model]
+    /// Root mean square of an update to p [default: what `auto` is for the model]
     #[arg(long = "rate", value_name = "RATE", value_parser = not_negative)]
     pub(crate) learning_rate: Option<f64>,
     #[command(flatten)]
@@ -306,7 +311,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) labels: LabelArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
-    /// Also write the walk-through to this file, replacing it: one HTML page that needs nothing else
+    /// Also write the walk-through to this file, as a self-contained HTML page; an existing file is overwritten
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
@@ -324,57 +329,57 @@ pub(crate) struct QuickstartArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Which field is what.
+/// The fields of the data.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct FieldArgs {
-    /// The field that {text} in the template stands for [default: guessed from common names]
+    /// The field for {text} in the template [default: guessed from common names]
     #[arg(long, value_name = "NAME")]
     pub(crate) text_field: Option<String>,
     /// The field with the label [default: guessed from common names]
     #[arg(long, value_name = "NAME", conflicts_with = "target_field")]
     pub(crate) label_field: Option<String>,
-    /// The field with the text to be written, where examples have no label but a target
+    /// The field with the target text, for generation
     #[arg(long, value_name = "NAME")]
     pub(crate) target_field: Option<String>,
 }
 
-/// How a text is written.
+/// How a text is formatted.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
 pub(crate) struct TaskArgs {
-    /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label or target follows it. \n is a newline, \t a
-    /// tab, \\ a backslash; {{ and }} are braces. `chat` is the model's own chat template, in which the text is what the user
-    /// says, and the label or target what the assistant answers
+    /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label or target follows it. \n is a newline, \t
+    /// a tab, \\ a backslash; {{ and }} are literal braces. `chat` uses the model's own chat template: the text is the user
+    /// message, and the label or target is the assistant's reply
     #[arg(long, value_name = "TEXT|chat")]
     pub(crate) template: Option<TemplateText>,
-    /// In a chat, the text around the fields in the user's message, written as a template
+    /// In a chat, the template of the user message
     #[arg(long, value_name = "TEXT")]
     pub(crate) message: Option<TemplateText>,
     /// In a chat, the system message [default: none, or what the model's chat template says itself]
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<Plain>,
-    /// Where the soft prompt stands: before all, as PEFT has it; after the BOS token; at the beginning of a chat's system
-    /// message; or between the template's end and the label or target
+    /// Position of the soft prompt: before everything, as in PEFT (front); after the BOS token (after-bos); at the start of
+    /// the chat's system message (system); or between the template and the label or target (suffix)
     #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
     pub(crate) placement: Option<Placement>,
-    /// The most tokens of template, text and label or target together; longer texts are cut. Virtual tokens do not count,
-    /// but must fit into the model's context as well
+    /// Maximum number of tokens of template, text and label or target together; longer texts are truncated. Virtual tokens
+    /// do not count, but must also fit into the model's context
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) max_length: Option<usize>,
 }
 
-/// What stands for the labels.
+/// The texts of the labels.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
 pub(crate) struct LabelArgs {
-    /// The text that stands for each label, as 'negative= negative,positive= positive'. A word that follows a word gets a
-    /// space before it, and never two. A backslash before a comma, an equals sign or a backslash takes it literally; \n
-    /// and \t are as above [default: the labels in the data, each with a space before its name]
+    /// The text of each label, as 'negative= negative,positive= positive'. A word that follows a word is separated from it
+    /// by exactly one space. A backslash makes a comma, an equals sign or a backslash literal; \n and \t are as above
+    /// [default: the labels in the data, each with a space before its name]
     #[arg(long, value_name = "LABEL=TEXT,…")]
     pub(crate) labels: Option<Labels>,
 
-    /// Use the texts of --labels exactly as written, without adding or removing a space
+    /// Use the texts of --labels exactly as written, without adding or removing spaces
     #[arg(long)]
     pub(crate) exact_labels: bool,
 }
@@ -406,43 +411,42 @@ impl FieldArgs {
     }
 }
 
-/// What the loss of a label is.
+/// The loss of a label.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Task")]
 pub(crate) struct LossArgs {
-    /// What counts: the true label against the others (label), or its text against all texts (lm)
+    /// Loss: the cross-entropy of the true label among all labels (label), or the language-modelling loss of its text (lm)
     #[arg(long, value_name = "LOSS", value_parser = choice(Objective::ALL, Objective::as_str))]
     pub(crate) objective: Option<Objective>,
 }
 
-/// What it runs on.
+/// The hardware and its use.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
-    /// Threads to compute with, at most 256 [default: one for each core]
+    /// Number of threads, at most 256 [default: one for each core]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256), env = "FOREWORD_THREADS")]
     pub(crate) threads: Option<usize>,
-    /// What the model's matrices are multiplied in: f32; bf16, which rounds both sides of each product; or bf16 where the model
-    /// is stored so and the processor has instructions for it, and f32 elsewhere (auto)
+    /// Number format of matrix products: f32; bf16, which rounds both operands; or auto: bf16 if the model is stored in
+    /// bf16 and the processor has instructions for it, f32 otherwise
     #[arg(long, value_name = "FORMAT", value_parser = choice(ComputeDtype::ALL, ComputeDtype::as_str), default_value = "auto")]
     pub(crate) dtype: ComputeDtype,
-    /// The most tokens computed at a time: fewer take less memory, and change no result
+    /// Maximum number of tokens computed at a time; fewer use less memory and change no result
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: Option<usize>,
-    /// What to compute on: cpu, cuda:0, metal; or auto, which is the GPU where this build can use one that answers, and else
-    /// cpu
+    /// Device: cpu, cuda:0, metal; or auto: the GPU if this build supports one and it responds, cpu otherwise
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub(crate) device: Device,
 }
 
 impl MachineArgs {
-    /// What the model may use. This program computes on its own thread too.
+    /// The resources that the model may use. This program also computes on its own thread.
     pub(crate) fn resources(&self) -> Resources {
         let &Self { threads, dtype, micro_batch_tokens, device } = self;
         Resources { device, threads, dtype, micro_batch_tokens, on_this_thread: true }
     }
 
-    /// Sets how many threads read and tokenise; the model has threads of its own.
+    /// Sets the number of threads for reading and tokenising; the model has its own threads.
     pub(crate) fn start_threads(&self) -> ForewordResult<()> {
         let Some(n) = self.threads else { return Ok(()) };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
@@ -457,37 +461,37 @@ pub(crate) struct PlaceArgs {
     /// The directory to write the prompt to
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Replace the prompt in --out, if there is one, and begin anew
+    /// Replace an existing prompt in --out and start over
     #[arg(long)]
     pub(crate) force: bool,
-    /// Go on with the run into --out that was interrupted or killed; the result is the same, to the bit, as without
+    /// Resume an interrupted run in --out; the result is the same, to the bit, as without the interruption
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
 }
 
 impl PlaceArgs {
-    /// The place, checked; `default` is its directory where none is given.
+    /// The checked output directory: --out, or `default` if it is not given.
     pub(crate) fn check(&self, default: impl FnOnce() -> PathBuf) -> ForewordResult<Place> {
         Place::check(self.out.clone().unwrap_or_else(default), self.force, self.resume)
     }
 }
 
-/// How answers look.
+/// How results are printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Write one JSON object per line to standard output, and nothing else there
+    /// Write one JSON object per line to standard output, and nothing else
     #[arg(long)]
     pub(crate) json: bool,
-    /// Say nothing on standard error but warnings and errors
+    /// Print only warnings and errors to standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Say more on standard error: what it runs on, and how much all training texts share
+    /// Print more to standard error: the hardware in use, and the length of the prefix that all training texts share
     #[arg(long, short, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }
 
-/// Reads the command line of this process.
+/// Parses the command line of this process.
 pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
     let mut command = build_command();
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;

@@ -1,10 +1,10 @@
 //! What is asked of a model, all but the soft prompt: how a text becomes tokens, and which labels there are.
 
 pub mod chat;
+pub(crate) mod continuation_set;
 pub mod continuations;
 pub mod encode;
 pub mod joint;
-pub(crate) mod continuation_set;
 pub mod verbalizer;
 
 use std::collections::BTreeMap;

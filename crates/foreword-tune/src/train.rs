@@ -20,13 +20,13 @@ use foreword_backbone::{Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
 use crate::context_tuning::Demonstration;
+use crate::continuation_set::ContinuationSet;
 use crate::engine::batch::Budget;
 use crate::engine::frozen_texts::{CacheBudget, SharedBudget};
 use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::{Alone, Reduce};
 use crate::metrics::Evaluation;
 use crate::order::Order;
-use crate::continuation_set::ContinuationSet;
 use crate::regularize::Regularizers;
 use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
 use crate::state::TrainState;
@@ -142,7 +142,7 @@ impl TrainConfig {
     /// How much of a step is in memory at a time.
     #[must_use]
     pub fn budget(&self) -> Budget {
-        let tape = if self.recompute { Save::Checkpoint } else { Save::All };
+        let save = if self.recompute { Save::Checkpoint } else { Save::All };
         Budget { tokens: self.micro_batch_tokens, save }
     }
 

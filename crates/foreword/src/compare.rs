@@ -1,4 +1,4 @@
-//! Tuned prompts beside what costs no training, on the same examples.
+//! Compares tuned prompts with untrained baselines on the same examples.
 
 pub mod rows;
 pub mod setup;
@@ -13,25 +13,25 @@ use crate::settings::Method;
 
 pub use setup::{CompareRequest, ComparisonSetup};
 
-/// What gives the labels of a row.
+/// What a row evaluates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Always the most frequent label of the training data.
     Majority,
-    /// The model with the template.
+    /// The bare model with the template.
     Bare,
-    /// An instruction in words before the template.
+    /// An instruction before the template.
     Instruction,
-    /// Labelled examples before the template.
+    /// In-context examples before the template.
     Demonstrations,
     /// A tuned prompt.
     Prompt,
-    /// Several tuned prompts together: an ensemble that was trained, or all prompts of the comparison.
+    /// Several tuned prompts together: a trained ensemble, or all prompts of the comparison.
     Ensemble,
 }
 
 impl Kind {
-    /// Its name for programs.
+    /// Its name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Majority => "majority",
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// Whether anything was learned for it.
+    /// Whether it was trained.
     pub fn is_tuned(self) -> bool {
         matches!(self, Self::Prompt | Self::Ensemble)
     }
@@ -52,49 +52,49 @@ impl Kind {
 /// A row of the table.
 #[derive(Debug)]
 pub struct Row {
-    /// What gives its labels.
+    /// What the row evaluates.
     pub kind: Kind,
-    /// What was learned for it; nothing where nothing was, or not the same for all.
+    /// What was learned: a soft prompt or a KV prefix; `None` for baselines and for mixed ensembles.
     pub method: Option<Method>,
     /// Its name.
     pub name: String,
-    /// The label given to each example.
+    /// The predicted label of each example.
     pub given: Vec<usize>,
-    /// The labels given against the true ones.
+    /// The confusion matrix of predicted and true labels.
     pub labels: Confusion,
-    /// Mean cross-entropy of the choice among the labels, where there are probabilities.
+    /// Mean cross-entropy over the labels, if there are probabilities.
     pub loss: Option<f64>,
-    /// Each example's log-likelihoods up to a constant, where there are any.
+    /// Each example's log-likelihoods up to a constant, if there are any.
     pub scores: Vec<Vec<f64>>,
-    /// Numbers that were learned for it.
+    /// Number of learned numbers.
     pub n_learned: u64,
-    /// What it takes on disk beside the model.
+    /// Size on disk, without the model.
     pub bytes: u64,
-    /// Tokens that stand before every text: virtual ones, or those of an instruction or of demonstrations.
+    /// Tokens before every text: virtual tokens, an instruction or in-context examples.
     pub n_before: usize,
-    /// Texts that had to be cut.
+    /// Number of truncated texts.
     pub n_cut: usize,
-    /// From text to label, measured on this run.
+    /// Time per text, from text to label, measured in this run.
     pub milliseconds_per_text: Option<f64>,
 }
 
-/// All rows, and what they come to.
+/// All rows and their results.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The rows, in the order in which they are shown.
+    /// The rows, in display order.
     pub rows: Vec<Row>,
-    /// The first prompt's row, which the others are tested against.
+    /// The index of the first prompt's row, against which the others are tested.
     pub reference: Option<usize>,
-    /// Examples that the first prompt has right and the bare model wrong, and the other way round.
+    /// Examples that the first prompt gets right and the bare model wrong.
     pub corrected: Vec<usize>,
-    /// The other way round.
+    /// Examples that the first prompt gets wrong and the bare model right.
     pub spoiled: Vec<usize>,
-    /// What full fine-tuning would take, computed.
+    /// The computed costs of full fine-tuning.
     pub costs: Costs,
 }
 
 impl Comparison {
-    /// From its rows.
+    /// Computes a comparison from its rows.
     pub fn of(setup: &ComparisonSetup, rows: Vec<Row>) -> Self {
         let reference = rows.iter().position(|row| row.kind == Kind::Prompt);
         let bare = rows.iter().find(|row| row.kind == Kind::Bare);
@@ -110,7 +110,8 @@ impl Comparison {
         Self { rows, reference, corrected, spoiled, costs }
     }
 
-    /// The first prompt against a row: the first of the pair is the prompt. Nothing where there is none, or it is the row.
+    /// Paired counts of the first prompt against a row, with the prompt first. `None` without a prompt, or if the row is
+    /// the prompt.
     pub fn against(&self, row: usize, truths: &[usize]) -> Option<Paired> {
         let reference = self.reference.filter(|&reference| reference != row)?;
         let (tuned, row) = (&self.rows[reference].given, &self.rows[row].given);
@@ -163,7 +164,7 @@ impl Comparison {
         }
     }
 
-    /// The best of the rows for which nothing was learned; the first of equals.
+    /// The best untrained row; the first one on a tie.
     fn best_untuned(&self) -> Option<usize> {
         let untuned = (0..self.rows.len()).filter(|&row| !self.rows[row].kind.is_tuned());
         untuned.reduce(|best, row| {
@@ -173,7 +174,7 @@ impl Comparison {
     }
 }
 
-/// Measures all rows.
+/// Evaluates all rows.
 ///
 /// # Errors
 /// If something can't be computed.

@@ -1,4 +1,4 @@
-//! What a model runs on: the processor, or a GPU where this build can use one.
+//! The device of a model: the CPU, or a GPU if this build supports one.
 
 use std::str::FromStr;
 
@@ -16,20 +16,20 @@ pub(crate) use imp::{free_bytes, in_words, name, open};
 use crate::error::UserError;
 use crate::model::Resources;
 
-/// What a model computes on.
+/// A device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// The GPU where this build and the machine have one, else the processor.
+    /// The GPU if this build and the machine have one, else the CPU.
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this index.
     Cuda(usize),
     /// The GPU of an Apple computer.
     Metal,
 }
 
-/// A text that names no device.
+/// The text is not a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a device is auto, cpu, cuda:0 (or another number) or metal")]
 pub struct DeviceError;
@@ -61,14 +61,14 @@ impl std::fmt::Display for Device {
     }
 }
 
-/// The processor in words.
+/// Describes the CPU.
 fn processor(cpu: &Cpu) -> String {
     let (path, n) = (cpu.path().instruction_set(), cpu.n_threads());
     let threads = if n == 1 { "thread" } else { "threads" };
     format!("code path {path}, {n} {threads}")
 }
 
-/// The processor.
+/// Opens the CPU.
 fn open_processor(resources: &Resources) -> Result<Cpu> {
     let n_threads = resources.threads.unwrap_or(0);
     let cpu = if resources.on_this_thread { Cpu::on_this_thread(n_threads) } else { Cpu::new(n_threads) };
@@ -83,7 +83,7 @@ fn open_processor(resources: &Resources) -> Result<Cpu> {
     }
 }
 
-/// The error of a device that this build knows nothing of.
+/// The error for a device that this build does not support.
 fn not_built(device: Device, feature: &str) -> UserError {
     UserError::new(format!("--device {device}: this foreword was built without {feature}")).hint(format!(
         "build it with `cargo build --release --features {feature}`, for which CONTRIBUTING.md says what is needed; or take \

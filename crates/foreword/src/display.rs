@@ -1,4 +1,4 @@
-//! Numbers, paths and lists as people read them.
+//! Formats numbers, paths and lists for people.
 
 use crate::metrics::sample_deviation;
 use crate::settings::Method;
@@ -21,7 +21,7 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// A number that may be of any size, in three digits that count: `0.0851`, `12.3`, `5.6e-5`.
+/// A number of any size with three significant digits: `0.0851`, `12.3`, `5.6e-5`.
 pub fn number(value: f64) -> String {
     let rounded = format!("{value:.2e}");
     let exponent = rounded.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
@@ -47,7 +47,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A large number in three digits at most: `3.93 M`, `494 M`, `1.24 B`.
+/// A large number with at most three digits: `3.93 M`, `494 M`, `1.24 B`.
 pub fn rough(n: u64) -> String {
     let (value, unit) = match n {
         0..1_000 => return n.to_string(),
@@ -59,11 +59,11 @@ pub fn rough(n: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// What nearest tokens are not; it stands wherever they are shown.
+/// The caveat printed with every list of nearest tokens.
 pub const WAYWARD: &str = "Nearest tokens are no explanation: prompts trained with cross-entropy can drift far beyond the \
     norms of the vocabulary, and a prompt within 2 % of the best can sit next to any text.";
 
-/// A token's text with its spaces and line ends to be seen.
+/// A token's text with visible spaces and line ends.
 pub fn visible(token: &str) -> String {
     let mut visible = String::with_capacity(token.len());
     for c in token.chars() {
@@ -78,7 +78,7 @@ pub fn visible(token: &str) -> String {
     visible
 }
 
-/// A text in one line that does nothing to a terminal: control characters become spaces or are spelled out.
+/// A text on one line that is safe for a terminal: control characters become spaces or are escaped.
 pub fn in_a_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -103,7 +103,7 @@ pub fn mean_and_deviation(shares: &[f64]) -> String {
     }
 }
 
-/// What a method learns, in words.
+/// Describes what a method learns.
 pub fn learned(method: Method) -> &'static str {
     match method {
         Method::Prompt => "soft prompt",

@@ -1,4 +1,4 @@
-//! One error for all that the library does: its kind, its causes in one line, and the next thing to try.
+//! The error type of the library: its kind, its causes on one line, and a hint.
 
 use std::fmt;
 
@@ -17,18 +17,18 @@ use crate::verbalizer::VerbalizerError;
 use crate::{BackboneError, DataError, FormatError, TaskError, TokenizerError, TrainError};
 use foreword_hub::HubError;
 
-/// Whose fault an error is.
+/// The source of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The input: a file, a setting, data.
+    /// The user's input: a file, a setting, data.
     User,
-    /// Something else: the disk, a run that diverged, a bug.
+    /// Anything else: the disk, a diverged run, a bug.
     Failed,
     /// The caller cancelled.
     Cancelled,
 }
 
-/// Any error of the library. [`fmt::Display`] gives it with its causes in one line.
+/// Any error of the library. [`fmt::Display`] prints it with its causes on one line.
 #[derive(Debug)]
 pub struct Error(anyhow::Error);
 
@@ -41,19 +41,19 @@ impl Error {
         Self(error.into())
     }
 
-    /// Whose fault it is: the first cause that is known decides.
+    /// The kind of the error; the first cause of a known kind decides.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.chain().find_map(known).unwrap_or(ErrorKind::Failed)
     }
 
-    /// The next thing to try, where there is one and the message does not say it already.
+    /// A hint: what to try next, unless the message already says it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.0.chain().find_map(hint)
     }
 
-    /// The same with what was being done, which precedes the message.
+    /// Adds context in front of the message.
     #[must_use]
     pub fn context(self, what: impl fmt::Display + Send + Sync + 'static) -> Self {
         Self(self.0.context(what))
@@ -125,7 +125,7 @@ from!(
     WriteError
 );
 
-/// An input that is wrong, with what to try instead.
+/// Invalid user input, with a hint.
 #[derive(Debug)]
 pub struct UserError {
     message: String,
@@ -133,12 +133,12 @@ pub struct UserError {
 }
 
 impl UserError {
-    /// An error without a hint: the message says all.
+    /// An error without a hint, for a message that says everything.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The same with the next thing to try.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
@@ -153,7 +153,7 @@ impl fmt::Display for UserError {
 
 impl std::error::Error for UserError {}
 
-/// A run whose loss or gradient was not a finite number.
+/// A run with a loss or gradient that is not finite.
 #[derive(Debug, thiserror::Error)]
 #[error("the loss or its gradient was not a finite number at step {step}")]
 pub struct Diverged {
@@ -161,7 +161,7 @@ pub struct Diverged {
     pub step: u64,
 }
 
-/// A run that was cancelled before it learned anything.
+/// A run cancelled before its first step.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted before the first step; nothing was written")]
 pub struct NothingLearned;
@@ -172,12 +172,12 @@ pub struct NothingLearned;
 pub struct WriteError {
     /// What was being written.
     pub what: String,
-    /// What the system said.
+    /// The system's error.
     pub source: std::io::Error,
 }
 
-/// Why something can't be written, found before any work is done: a [`UserError`] where another place would do, and a
-/// [`WriteError`] where the disk is full.
+/// Checks before any work why something can't be written: a [`UserError`] if another path would work, a [`WriteError`] if
+/// the disk is full.
 pub fn unwritable(
     what: String,
     error: std::io::Error,

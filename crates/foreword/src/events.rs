@@ -1,5 +1,5 @@
-//! Progress and results as values that serialise: the contract of `--json` and `--log`. Each is one object with these fields
-//! and no others.
+//! Progress and results as serialisable values: the contract of `--json` and `--log`. Each is one object with exactly these
+//! fields.
 
 mod compare;
 mod inspect;
@@ -26,13 +26,13 @@ pub use inspect::inspected;
 pub use models::ModelLine;
 pub use similar::{Incomparable, SimilarLine, Similars};
 
-/// What happens during a run. All but [`Event::Trained`] and [`Event::Writing`] are lines of `--json` and `--log`.
+/// An event of a run. All but [`Event::Trained`] and [`Event::Writing`] are lines of `--json` and `--log`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
     /// An update.
     Step {
-        /// The number of the candidate, from 1, where there are several.
+        /// The number of the candidate, from 1, if there are several.
         #[serde(skip_serializing_if = "Option::is_none")]
         candidate: Option<usize>,
         /// Updates so far.
@@ -43,12 +43,12 @@ pub enum Event {
         learning_rate: f64,
         /// Norm of the gradient before clipping.
         grad_norm: f64,
-        /// Examples per second of the step.
+        /// Examples per second in this step.
         examples_per_second: f64,
     },
     /// An evaluation on dev; step 0 is the init.
     Eval {
-        /// The number of the candidate, from 1, where there are several.
+        /// The number of the candidate, from 1, if there are several.
         #[serde(skip_serializing_if = "Option::is_none")]
         candidate: Option<usize>,
         /// Updates so far.
@@ -57,10 +57,10 @@ pub enum Event {
         split: &'static str,
         /// Mean loss.
         loss: f64,
-        /// Accuracy, where there are labels.
+        /// Accuracy, for classification.
         #[serde(skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
-        /// Whether no earlier evaluation was better.
+        /// Whether it is the best evaluation so far.
         #[serde(skip)]
         best: bool,
     },
@@ -68,44 +68,44 @@ pub enum Event {
     Left {
         /// Its number, from 1.
         candidate: usize,
-        /// Updates that it made.
+        /// Its number of updates.
         step: u64,
         /// `dropped`, `early-stopped` or `diverged`.
         reason: &'static str,
     },
-    /// The training has ended; the evaluations of the result follow.
+    /// Training has ended; the evaluations of the result follow.
     Trained {
-        /// Why it ended and which prompt was kept.
+        /// Why it ended, and which prompt was kept.
         ending: String,
     },
-    /// The prompt is about to be written; a run is no longer cancelled from here on.
+    /// The prompt is about to be written; the run can no longer be cancelled.
     Writing,
-    /// The result of runs on few examples.
+    /// The result of few-shot runs.
     #[serde(rename = "few-shot")]
     FewShot(FewShot),
-    /// The end.
+    /// The run has ended.
     Done {
         /// The prompt directory.
         out: String,
-        /// The number of the best candidate, from 1, where there are several.
+        /// The number of the best candidate, from 1, if there are several.
         #[serde(skip_serializing_if = "Option::is_none")]
         candidate: Option<usize>,
-        /// Updates made.
+        /// Number of updates.
         steps: u64,
-        /// Updates after which the kept rows stood.
+        /// The step of the kept rows.
         best_step: u64,
-        /// On dev.
+        /// Scores on dev.
         dev: Option<Scores>,
-        /// On the test examples.
+        /// Scores on the test examples.
         test: Option<Scores>,
-        /// Of the whole run.
+        /// Seconds of the whole run.
         seconds: f64,
-        /// Peak resident memory, where the system says it.
+        /// Peak resident memory, if the system reports it.
         peak_memory_bytes: Option<u64>,
     },
 }
 
-/// What runs with several seeds come to: each accuracy by seed, and their mean and sample standard deviation.
+/// The result of runs with several seeds: each accuracy by seed, with mean and sample standard deviation.
 #[derive(Clone, Debug, Serialize)]
 pub struct FewShot {
     shots: usize,
@@ -119,7 +119,7 @@ pub struct FewShot {
 }
 
 impl FewShot {
-    /// From the accuracies of the majority class, the bare model and the tuned prompt, by seed.
+    /// Computes it from the accuracies of the majority class, the bare model and the tuned prompt, by seed.
     pub fn of(
         shots: usize,
         split: &'static str,
@@ -140,12 +140,12 @@ impl FewShot {
     }
 }
 
-/// How good a prompt is on a split; accuracy and macro F1 only where there are labels.
+/// The scores of a prompt on a split; accuracy and macro F1 only for classification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Scores {
     /// Number of examples.
     pub n: u64,
-    /// Share of right labels.
+    /// Share of correct labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Mean F1 over the labels.
@@ -163,12 +163,12 @@ impl Scores {
     }
 }
 
-/// The answer of `eval` where labels are given.
+/// The output of `eval` for classification.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     #[serde(flatten)]
     scores: Scores,
-    /// From the true label to the given one to the number of examples.
+    /// The confusion matrix: number of examples by true label, then predicted label.
     confusion: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
     per_label: BTreeMap<&'a str, LabelScores>,
     ece: f64,
@@ -178,7 +178,7 @@ pub struct Report<'a> {
     answered: Option<AnsweredLine>,
 }
 
-/// One label's scores; null where nothing has it or was given it.
+/// The scores of one label; null if no example has it or none was given it.
 #[derive(Debug, Serialize)]
 pub struct LabelScores {
     n: u64,
@@ -187,7 +187,7 @@ pub struct LabelScores {
     f1: Option<f64>,
 }
 
-/// Each label's scores.
+/// The scores of each label.
 pub fn per_label<'a>(given: &Confusion, labels: &'a Verbalizer) -> BTreeMap<&'a str, LabelScores> {
     let scores = |label| {
         let counts = given.label(label);
@@ -197,7 +197,7 @@ pub fn per_label<'a>(given: &Confusion, labels: &'a Verbalizer) -> BTreeMap<&'a 
     labels.names().iter().enumerate().map(|(label, name)| (name.as_str(), scores(label))).collect()
 }
 
-/// How probabilities were corrected.
+/// The calibration of the probabilities.
 #[derive(Debug, Serialize)]
 pub struct CalibrationLine<'a> {
     method: &'static str,
@@ -215,7 +215,7 @@ impl<'a> CalibrationLine<'a> {
         }
     }
 
-    /// The one of a passport.
+    /// The calibration in a passport.
     pub fn of_record(record: &'a CalibrationRecord) -> Self {
         Self {
             method: record.method.as_str(),
@@ -225,7 +225,7 @@ impl<'a> CalibrationLine<'a> {
     }
 }
 
-/// What came of answering only where a label was likely enough.
+/// The result of abstaining below a probability.
 #[derive(Debug, Serialize)]
 struct AnsweredLine {
     abstain_below: f64,
@@ -234,7 +234,7 @@ struct AnsweredLine {
 }
 
 impl<'a> Report<'a> {
-    /// The report of an evaluation over these labels.
+    /// The report of an evaluation with these labels.
     pub fn of(
         evaluation: &Evaluation,
         given: &Confusion,
@@ -264,7 +264,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The answer of `eval` where texts are generated.
+/// The output of `eval` for generation.
 #[derive(Debug, Serialize)]
 pub struct TextReport {
     n: u64,
@@ -275,96 +275,96 @@ pub struct TextReport {
 }
 
 impl TextReport {
-    /// The report of an evaluation, and of what was written.
+    /// The report of an evaluation and of the generated texts.
     pub fn of(evaluation: &Evaluation, scores: &TextScores) -> Self {
         let TextScores { exact_match, rouge_l, bleu } = *scores;
         Self { n: evaluation.n, loss: evaluation.loss, exact_match, rouge_l, bleu }
     }
 }
 
-/// The answer of `generate` for one text.
+/// The output of `generate` for one text.
 #[derive(Debug, Serialize)]
 pub struct Written<'a> {
-    /// The text, or that of the first field.
+    /// The text, or the first field.
     pub text: &'a str,
-    /// All fields of a template that has several.
+    /// All fields, if the template has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<&'a str, &'a str>>,
-    /// What was written.
+    /// The generated text.
     pub output: &'a str,
-    /// How many tokens the output has.
+    /// Number of tokens in the output.
     pub tokens: usize,
     /// `stop` or `length`.
     pub finish_reason: &'static str,
 }
 
-/// The answer of `compile`.
+/// The output of `compile`.
 #[derive(Debug, Serialize)]
 pub struct Compiled {
-    /// The directory or file that was written.
+    /// The directory or file written.
     pub out: String,
-    /// Its virtual tokens.
+    /// Number of virtual tokens.
     pub virtual_tokens: usize,
-    /// Numbers of each: keys and values of all layers.
+    /// Numbers per virtual token: keys and values of all layers.
     pub width: usize,
-    /// Its size on disk.
+    /// Size on disk.
     pub bytes: u64,
 }
 
-/// The answer of `import`.
+/// The output of `import`.
 #[derive(Debug, Serialize)]
 pub struct Imported {
-    /// The directory or file that was written.
+    /// The directory or file written.
     pub out: String,
-    /// The format that was read.
+    /// The imported format.
     pub format: String,
-    /// Its virtual tokens.
+    /// Number of virtual tokens.
     pub virtual_tokens: usize,
-    /// Numbers of each virtual token.
+    /// Numbers per virtual token.
     pub width: usize,
-    /// Whether it has one.
+    /// Whether it has a passport.
     pub passport: bool,
 }
 
-/// The answer of `export`.
+/// The output of `export`.
 #[derive(Debug, Serialize)]
 pub struct Exported {
-    /// What was written.
+    /// The file or directory written.
     pub path: String,
     /// The format.
     pub to: &'static str,
-    /// Its virtual tokens.
+    /// Number of virtual tokens.
     pub virtual_tokens: usize,
-    /// Numbers of each virtual token.
+    /// Numbers per virtual token.
     pub width: usize,
 }
 
-/// The answer of `quantise`.
+/// The output of `quantise`.
 #[derive(Debug, Serialize)]
 pub struct Quantised {
-    /// The directory or file that was written.
+    /// The directory or file written.
     pub out: String,
     /// The format.
     pub to: &'static str,
-    /// Its size on disk.
+    /// Size on disk.
     pub bytes: u64,
-    /// Of the weights that were read.
+    /// Size of the source weights.
     pub from_bytes: u64,
-    /// How many numbers are in each format.
+    /// Number of stored numbers by format.
     pub numbers: BTreeMap<&'static str, u64>,
-    /// Tensors that could not be in the format that was asked for.
+    /// Number of tensors that needed a format other than the requested one.
     pub other_format: usize,
 }
 
-/// The answer of `classify` for one text.
+/// The output of `classify` for one text.
 #[derive(Debug, Serialize)]
 pub struct Classified<'a> {
-    /// The text, or that of the first field.
+    /// The text, or the first field.
     pub text: &'a str,
-    /// All fields of a template that has several.
+    /// All fields, if the template has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<&'a str, &'a str>>,
-    /// Nothing where none is sure enough.
+    /// The label; null if no label is likely enough.
     pub label: Option<&'a str>,
     /// The probability of each label.
     pub probabilities: BTreeMap<&'a str, f64>,
@@ -372,7 +372,7 @@ pub struct Classified<'a> {
     pub log_likelihoods: BTreeMap<&'a str, f64>,
 }
 
-/// The answer of `explain`: a walk-through of a text with its true label.
+/// The output of `explain`: a walk-through of a text with its true label.
 #[must_use]
 pub fn explained(
     text: &str,
@@ -423,7 +423,7 @@ pub fn explained(
     })
 }
 
-/// Numbers by the names of their labels.
+/// Values by label name.
 fn by_label<'a>(labels: &'a Verbalizer, values: &[f64]) -> BTreeMap<&'a str, f64> {
     labels.names().iter().map(String::as_str).zip(values.iter().copied()).collect()
 }

@@ -1,4 +1,4 @@
-//! Prompts made of prompts: compiled to KV prefixes, imported from other tools, compared with each other.
+//! Makes prompts from prompts: compiles them to KV prefixes, imports them from other tools, compares them.
 
 use std::path::{Path, PathBuf};
 
@@ -20,16 +20,16 @@ use crate::similarity::{Similarity, similarity};
 use crate::task_file::TaskTable;
 use crate::{Model, Place, PromptDirectory, Resources, TaskFile, record};
 
-/// A soft prompt compiled.
+/// A compiled soft prompt.
 #[derive(Debug)]
 pub struct CompiledPrompt {
-    /// The answer for programs.
+    /// The JSON output.
     pub line: Compiled,
-    /// Bytes of the soft prompt's rows.
+    /// Size of the soft prompt's rows in bytes.
     pub bytes_before: u64,
 }
 
-/// Writes the keys and values that a model makes of the soft prompt in `prompt` as a KV prefix.
+/// Writes the model's keys and values for the soft prompt in `prompt` as a KV prefix.
 ///
 /// # Errors
 /// If it is none, its model can't be found, or it stands below the texts.
@@ -90,19 +90,19 @@ fn compiled(directory: PromptDirectory, model: &Model) -> Result<PromptDirectory
     Ok(PromptDirectory { rows, adapter, passport })
 }
 
-/// A prompt of another tool imported.
+/// A prompt imported from another tool.
 #[derive(Debug)]
 pub struct ImportedPrompt {
-    /// The answer for programs.
+    /// The JSON output.
     pub line: Imported,
-    /// What is learned.
+    /// What it holds: a soft prompt or a KV prefix.
     pub method: Method,
-    /// Whether it can be used as from PEFT, with a model and a task that are stated each time.
+    /// Whether it is used like a prompt from PEFT, with the model and the task given on each call.
     pub is_as_from_peft: bool,
 }
 
-/// Writes a prompt directory of a prompt of another tool. With a model in `stated` the prompt is checked and gets a passport with
-/// the task that is stated. `number`: which task of a multitask prompt.
+/// Converts a prompt from another tool to a prompt directory. With a model in `stated`, checks the prompt and adds a
+/// passport with the task in `stated`. `number`: the index of the task in a multitask prompt.
 ///
 /// # Errors
 /// If it can't be read, or does not fit the model.
@@ -134,7 +134,7 @@ pub fn import_prompt(
     Ok(ImportedPrompt { line, method, is_as_from_peft: !passport && is_for_a_decoder })
 }
 
-/// What nothing is known of but its rows.
+/// A prompt without any information but its rows.
 fn alone(stated: &TaskFile, foreign: Foreign, observer: &dyn Observer) -> Result<PromptDirectory> {
     if stated.task != TaskTable::default() || stated.prompt.placement.is_some() {
         return Err(UserError::new(
@@ -153,7 +153,7 @@ fn alone(stated: &TaskFile, foreign: Foreign, observer: &dyn Observer) -> Result
     Ok(PromptDirectory { rows: foreign.rows, adapter: Some(foreign.adapter), passport: None })
 }
 
-/// A prompt for a model, with the task that the flags state.
+/// A prompt for a model, with the task from the flags.
 fn on_model(
     stated: &TaskFile,
     foreign: Foreign,
@@ -189,18 +189,18 @@ fn on_model(
     Ok(record::imported(model, &task, directory.rows, &foreign.format)?)
 }
 
-/// A prompt and others of the same model.
+/// A prompt and other prompts for the same model.
 #[derive(Debug)]
 pub struct Neighbours {
     /// The name of the model.
     pub model: String,
     /// The others, nearest first.
     pub near: Vec<(PathBuf, PromptDirectory, Similarity)>,
-    /// Those that can't be compared, and why.
+    /// Those that can't be compared, with the reason.
     pub not_comparable: Vec<(PathBuf, String)>,
 }
 
-/// Compares the prompt in a directory with those in others; itself is left out.
+/// Compares the prompt in a directory with those in others; skips the prompt itself.
 ///
 /// # Errors
 /// If nothing says which model it was made for.
@@ -226,7 +226,7 @@ pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
     Ok(Neighbours { model: passport.base_model.name.clone(), near, not_comparable })
 }
 
-/// How near another prompt is, or why that can't be said.
+/// The similarity of another prompt, or why it can't be computed.
 fn compared(one: &PromptDirectory, path: &Path) -> Result<(PromptDirectory, Similarity), String> {
     let other = read(path).map_err(|error| error.to_string())?;
     let (Some(passport), Some(of)) = (&one.passport, &other.passport) else {

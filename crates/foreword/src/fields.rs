@@ -1,4 +1,4 @@
-//! Which fields of a data set are the text and the label or target.
+//! Finds the text field and the label or target field of a data set.
 
 use crate::data::fields::{self, slot_fields, unused, without_words};
 use crate::error::Result;
@@ -6,26 +6,26 @@ use crate::notice::Observer;
 use crate::settings::TaskKind;
 use crate::{Dataset, Template};
 
-/// The slot that stands for the text field, whatever that is called.
+/// The slot of the text field, whatever the field's name.
 const TEXT_SLOT: &str = "text";
 
-/// Which fields of a data set are the text and the label or target.
+/// The text field and the label or target field of a data set.
 #[derive(Clone, Debug)]
 pub struct Fields {
-    /// The field that `{text}` stands for; nothing where the template has no such slot.
+    /// The field for `{text}`; `None` if the template has no such slot.
     pub text: Option<String>,
-    /// What the other field holds: a label or a target.
+    /// The kind of the other field: label or target.
     pub kind: TaskKind,
     /// The field with the label or target.
     pub truth: String,
     /// Whether one of them was guessed.
     pub guessed: bool,
-    /// Whether the template's fields were.
+    /// Whether the fields of the template were guessed.
     pub template_guessed: bool,
 }
 
 impl Fields {
-    /// Finds them in the data, with those that are stated.
+    /// Finds the fields in the data, using those that are set.
     pub fn find(
         dataset: &Dataset,
         template: &Template,
@@ -55,7 +55,7 @@ impl Fields {
         })
     }
 
-    /// In a sentence.
+    /// Describes the fields in a sentence.
     pub fn describe(&self, template: &Template) -> String {
         let texts = match &self.text {
             Some(name) => format!("text {name:?}"),
@@ -77,7 +77,7 @@ impl Fields {
     }
 }
 
-/// Says which fields hold something to read and are not used. `beside`: fields that are used for something else.
+/// Reports fields with text that are not used. `beside`: fields with another use.
 pub fn tell_unused(
     dataset: &Dataset,
     template: &Template,

@@ -1,7 +1,7 @@
 //! Teach a frozen language model a task by learning a few input vectors, a *soft prompt*.
 //!
-//! The model is never changed. What is learned is a small matrix that precedes every text; with the texts that it was learned
-//! from, it is the model's own foreword to the task.
+//! The model never changes. The learned soft prompt is a small matrix that precedes every text: the model's own foreword to
+//! the task.
 //!
 //! ```
 //! use foreword::{LoadedPrompt, Place, Run, RunPlan, TaskFile};
@@ -46,8 +46,8 @@
 //! | [`source`], [`models`](mod@models), [`device`], [`system`] | where models are; which there are; what they compute on |
 //! | [`error`], [`notice`], [`events`], [`display`], [`fields`] | what is said, and how numbers are written |
 //!
-//! [`Event`] and the other values of [`events`] serialise: they are the contract of the program's `--json`. Below are the parts
-//! that these are made of, for programs that need more: the [`Task`], [`train`](mod@train), [`pass`] and so on.
+//! [`Event`] and the other values of [`events`] serialise: they are the contract of the program's `--json`. Programs that
+//! need more use the building blocks below: the [`Task`], [`train`](mod@train), [`pass`] and so on.
 
 pub mod compare;
 pub mod device;
@@ -68,7 +68,7 @@ pub mod verdict;
 
 pub use error::{Error, ErrorKind, Result, UserError};
 pub use events::Event;
-/// The name of the model that comes with the library.
+/// The name of the bundled model.
 pub use foreword_tiny::NAME as BUNDLED_MODEL;
 pub use model::{Model, Resources};
 pub use notice::{Level, Notice, Notices, Observer, Progress};

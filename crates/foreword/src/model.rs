@@ -1,4 +1,4 @@
-//! A frozen model: opened by its name, on a device.
+//! A frozen model, opened by name on a device.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::error::Result;
 use crate::notice::Observer;
 use crate::source;
 
-/// What a model may use of the machine.
+/// The resources that a model may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resources {
     /// The device.
     pub device: Device,
-    /// Threads of the processor; `None`: one for each core.
+    /// CPU threads; `None`: one for each core.
     pub threads: Option<usize>,
-    /// The format in which products with frozen matrices are computed.
+    /// The number format of products with frozen matrices.
     pub dtype: ComputeDtype,
-    /// Most tokens computed at a time; `None`: chosen.
+    /// Maximum number of tokens computed at a time; `None`: automatic.
     pub micro_batch_tokens: Option<usize>,
-    /// Compute on the calling thread too. It must then be the only thread that uses the model.
+    /// Compute on the calling thread too, which must then be the only thread that uses the model.
     pub on_this_thread: bool,
 }
 
@@ -63,8 +63,8 @@ impl Deref for Model {
 }
 
 impl Model {
-    /// Opens the model of this name: `foreword-tiny` (bundled), a directory, a `.gguf` file, or `org/name` of the Hugging Face
-    /// hub, which is downloaded into the standard cache.
+    /// Opens the model of this name: `foreword-tiny` (bundled), a directory, a `.gguf` file, or `org/name` on the Hugging
+    /// Face hub, which is downloaded to the standard cache.
     ///
     /// # Errors
     /// If there is no such model, it can't be downloaded, or it is of a kind that can't be computed.
@@ -72,7 +72,7 @@ impl Model {
         Self::open_with(name, &Resources::default(), &())
     }
 
-    /// The same with resources, and with an observer of notices and of the download.
+    /// As [`Model::open`], with resources and an observer of notices and of the download.
     ///
     /// # Errors
     /// As [`Model::open`], and if the device can't be used.
@@ -80,7 +80,7 @@ impl Model {
         Self::load(&source::files(name, observer)?, name, resources, observer)
     }
 
-    /// A model whose files are at hand.
+    /// Loads a model from its files.
     ///
     /// # Errors
     /// As [`Model::open_with`].
@@ -99,13 +99,13 @@ impl Model {
         Ok(Self { name: name.to_owned(), inner: Arc::new(model) })
     }
 
-    /// The name that it was opened by.
+    /// The name it was opened by.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it computes on, as a detail.
+    /// Describes its device, for verbose output.
     pub(crate) fn computing(&self, micro_batch_tokens: usize) -> (&'static str, String) {
         let backend = self.backbone.backend();
         let machine = device::in_words(backend);

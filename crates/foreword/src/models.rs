@@ -1,4 +1,4 @@
-//! The models that are here: the bundled one, those in the Hugging Face cache, and those below a directory.
+//! Lists the available models: the bundled one, the Hugging Face cache, and a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use foreword_hub::{Cached, cached};
 
 pub use foreword_hub::cache_dir;
 
-/// Folders below the one that is given.
+/// Maximum depth of the search below the given directory.
 const DEEPEST: usize = 6;
 
-/// All models, with whether each can be used: only configurations and headers are read.
+/// All models, and whether each is supported. Reads only configurations and headers.
 ///
 /// # Errors
 /// If `dir` is no directory.
@@ -42,7 +42,7 @@ pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     Ok(models)
 }
 
-/// A model of the hub, by the name that finds this commit of it.
+/// A cached model of the hub, under a name that selects this commit.
 fn of_cache(cached: &Cached) -> ModelLine {
     let Cached { repository, revision, commit, path } = cached;
     let name = match revision.as_deref() {
@@ -53,7 +53,7 @@ fn of_cache(cached: &Cached) -> ModelLine {
     ModelLine::of(name, "cache", (Some(path), Some(commit.clone())), ModelInfo::directory(path))
 }
 
-/// The directories with a model and the GGUF files at or below `dir`, in their order. Hidden ones and links are left out.
+/// The model directories and GGUF files at or below `dir`, in order. Skips hidden entries and links.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut models = Vec::new();
     let mut folders = vec![(dir.to_owned(), 0)];

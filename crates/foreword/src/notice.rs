@@ -1,4 +1,4 @@
-//! What the library says while it works: notices as values and the progress of long work, for an [`Observer`].
+//! What the library reports while it works: notices as values, and the progress of long tasks, for an [`Observer`].
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use crate::error::Result;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For those who want to know more.
+    /// Shown on request only.
     Detail,
-    /// A decision that was made, such as a guessed field.
+    /// A decision, such as a guessed field.
     Info,
-    /// Allowed, but doubtful.
+    /// Allowed, but suspicious.
     Warning,
 }
 
@@ -24,7 +24,7 @@ pub enum Level {
 pub struct Notice {
     /// How much it matters.
     pub level: Level,
-    /// The subject in a word, such as `model` or `labels`.
+    /// The subject in one word, such as `model` or `labels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<&'static str>,
     /// One sentence or more.
@@ -40,42 +40,42 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Progress of long work.
+/// Progress of a long task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Progress<'a> {
-    /// Work begins.
+    /// The task begins.
     Begin {
-        /// What is done, such as `scoring`.
+        /// Its name, such as `scoring`.
         what: &'static str,
         /// Number of parts.
         total: u64,
     },
-    /// So many parts are done.
+    /// Some parts are done.
     Advance {
         /// Number of parts done.
         done: u64,
         /// The current part or result in a few words; may be empty.
         message: &'a str,
     },
-    /// The work has ended.
+    /// The task has ended.
     End,
     /// A download begins.
     Fetch {
         /// Bytes in total.
         total: u64,
-        /// Bytes that are here already.
+        /// Bytes already on disk.
         here: u64,
     },
-    /// Bytes of the download that are here.
+    /// More bytes have arrived.
     Fetched {
-        /// Their number.
+        /// Bytes on disk.
         here: u64,
     },
     /// The download has ended.
     FetchEnd,
 }
 
-/// Receives notices and progress. All methods have defaults that ignore what they get.
+/// Receives notices and progress. All methods have defaults that do nothing.
 pub trait Observer {
     /// Receives a notice.
     fn notice(&self, notice: Notice) {
@@ -101,7 +101,7 @@ impl Observer for () {}
 pub struct Notices(Mutex<Vec<Notice>>);
 
 impl Notices {
-    /// The notices so far, which are taken out.
+    /// Takes the notices so far.
     pub fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -160,7 +160,7 @@ impl dyn Observer + '_ {
         self.notice(Notice { level: Level::Warning, topic: None, text: text.to_owned() });
     }
 
-    /// Details, computed only where they are wanted.
+    /// Details, computed only if the observer wants them.
     ///
     /// # Errors
     /// Those of the computation.
@@ -173,17 +173,17 @@ impl dyn Observer + '_ {
         Ok(())
     }
 
-    /// Begins work of `total` parts.
+    /// Begins a task of `total` parts.
     pub fn begin(&self, total: u64, what: &'static str) {
         self.progress(Progress::Begin { what, total });
     }
 
-    /// So many parts are done.
+    /// Reports the number of finished parts.
     pub fn advance(&self, done: u64, message: &str) {
         self.progress(Progress::Advance { done, message });
     }
 
-    /// The work has ended.
+    /// Ends the task.
     pub fn end(&self) {
         self.progress(Progress::End);
     }

@@ -1,4 +1,4 @@
-//! A run resolved: settings and what they name, everything checked that can be checked before training.
+//! A resolved run: settings, data and model, with every check that is possible before training.
 
 pub mod candidates;
 pub mod checks;
@@ -29,7 +29,7 @@ use crate::settings::{Init, Method, Objective, TaskKind};
 use crate::verbalizer::label_names;
 use crate::{Dataset, Examples, Model, Resources, SoftPrompt, Task, TaskFile, TrainConfig, TrainState};
 
-/// Different values up to which a field whose name was guessed is taken for labels, however few examples there are.
+/// A guessed field with at most this many different values counts as labels, however few examples there are.
 const MOST_GUESSED: usize = 20;
 
 /// Everything that a run needs, resolved and checked. It serialises as its [`summary`](RunPlan::summary).
@@ -37,75 +37,75 @@ const MOST_GUESSED: usize = 20;
 pub struct RunPlan {
     /// The frozen model.
     pub model: Model,
-    /// What is asked of it.
+    /// The task.
     pub task: Task,
-    /// Which fields of the data are what.
+    /// The fields of the data.
     pub fields: Fields,
-    /// The examples to learn from.
+    /// The training examples.
     pub train: Examples,
-    /// The examples to choose by.
+    /// The development examples.
     pub dev: Option<Examples>,
-    /// The examples to report on.
+    /// The test examples.
     pub test: Option<Examples>,
-    /// From what stood for labels in the training data to their names.
+    /// Map from label values in the training data to label names.
     pub label_names: BTreeMap<String, String>,
-    /// What is recorded of each split.
+    /// The record of each split.
     pub data: BTreeMap<String, DataRecord>,
-    /// What is trained: one prompt, or several candidates; never empty.
+    /// What to train: one prompt, or several candidates; never empty.
     pub candidates: Vec<PlannedCandidate>,
-    /// How.
+    /// The training configuration.
     pub config: TrainConfig,
-    /// Where the result goes.
+    /// The output directory.
     pub place: Place,
-    /// What it will take of memory.
+    /// The estimated memory use.
     pub estimate: Estimate,
-    /// What was noticed on the way.
+    /// The notices so far.
     pub notices: Vec<Notice>,
     pub(crate) started: Instant,
 }
 
-/// A plan in words and numbers.
+/// A summary of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanSummary {
     /// The model's name.
     pub model: String,
-    /// Its numbers, all frozen.
+    /// Number of parameters, all frozen.
     pub n_parameters: usize,
-    /// Examples to learn from, to choose by, and to report on.
+    /// Number of training examples.
     pub n_train: usize,
-    /// To choose by.
+    /// Number of development examples.
     pub n_dev: usize,
-    /// To report on.
+    /// Number of test examples.
     pub n_test: usize,
-    /// The template, or that of the user's message in a chat.
+    /// The template, or the template of the user message in a chat.
     pub template: String,
-    /// Whether the template is in the model's chat template.
+    /// Whether the template is inside the model's chat template.
     pub is_chat: bool,
-    /// The labels and the string of each; empty for a generation.
+    /// The labels and their texts; empty for generation.
     pub labels: BTreeMap<String, String>,
     /// `prompt` or `prefix`.
     pub method: Method,
-    /// How the first candidate starts.
+    /// The init of the first candidate.
     pub init: String,
-    /// Its virtual tokens.
+    /// Number of virtual tokens.
     pub virtual_tokens: usize,
-    /// Numbers of each.
+    /// Numbers per virtual token.
     pub width: usize,
-    /// Candidates that are trained at once.
+    /// Number of candidates trained at once.
     pub candidates: usize,
-    /// Updates.
+    /// Number of updates.
     pub steps: u64,
-    /// Examples of an update.
+    /// Examples per update.
     pub batch_size: usize,
-    /// Peak of the learning rate.
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// Seed.
+    /// Random seed.
     pub seed: u64,
-    /// The most bytes of memory that the run is expected to take.
+    /// Estimated peak memory in bytes.
     pub peak_memory_bytes: u64,
-    /// Where the result goes.
+    /// The output directory.
     pub out: PathBuf,
-    /// What was noticed on the way.
+    /// The notices so far.
     pub notices: Vec<Notice>,
 }
 
@@ -116,7 +116,7 @@ impl Serialize for RunPlan {
 }
 
 impl RunPlan {
-    /// Reads the data that the settings name, opens the model, and resolves the rest.
+    /// Reads the data, opens the model, and resolves the other settings.
     ///
     /// # Errors
     /// If a setting, the data, the model or the output directory can't be used as they are.
@@ -124,7 +124,7 @@ impl RunPlan {
         Self::with(settings, place, &Resources::default(), &())
     }
 
-    /// The same with resources and an observer.
+    /// As [`RunPlan::new`], with resources and an observer.
     ///
     /// # Errors
     /// As [`RunPlan::new`].
@@ -137,7 +137,7 @@ impl RunPlan {
         Self::over(settings, Splits::read(settings)?, place, resources, observer)
     }
 
-    /// The same over examples that are at hand.
+    /// As [`RunPlan::with`], for examples already in memory.
     ///
     /// # Errors
     /// As [`RunPlan::new`].
@@ -231,13 +231,13 @@ impl RunPlan {
         })
     }
 
-    /// The first rows of the first candidate.
+    /// The initial rows of the first candidate.
     #[must_use]
     pub fn start(&self) -> &SoftPrompt {
         &self.candidates[0].candidate.start
     }
 
-    /// How the first candidate starts.
+    /// The init of the first candidate.
     #[must_use]
     pub fn init(&self) -> &Init {
         &self.candidates[0].how.init
@@ -249,7 +249,7 @@ impl RunPlan {
         crate::train::scale(&self.model, self.task.method, self.start().values())
     }
 
-    /// Where the run begins.
+    /// The initial state of the run.
     pub(crate) fn state(&self) -> TrainState {
         match &self.candidates[..] {
             [one] => one.candidate.start.clone().into(),
@@ -263,7 +263,7 @@ impl RunPlan {
         self.start().values().len()
     }
 
-    /// The plan in words and numbers.
+    /// A summary of the plan.
     #[must_use]
     pub fn summary(&self) -> PlanSummary {
         let n = |examples: &Option<Examples>| examples.as_ref().map_or(0, Examples::n);
@@ -365,14 +365,14 @@ fn check_ensemble(config: &TrainConfig, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// What the settings say of the task, with the fields of the training data.
+/// The task as set, with the fields of the training data.
 struct StatedTask<'a> {
     file: &'a TaskFile,
     format: PromptFormat,
     fields: Fields,
-    /// From what stood for labels in the training data to their names.
+    /// Map from label values in the training data to label names.
     label_names: BTreeMap<String, String>,
-    /// What was said of these.
+    /// The notices about the label names.
     said: Vec<String>,
 }
 
@@ -396,7 +396,7 @@ impl<'a> StatedTask<'a> {
         Ok((Self { file, format, fields, label_names, said }, Splits { train, ..splits }))
     }
 
-    /// The task on a model.
+    /// Builds the task for a model.
     fn task(&self, train: &Dataset, model: &Model, observer: &dyn Observer) -> Result<Task> {
         let (file, fields) = (self.file, &self.fields);
         let placement = file.prompt.placement();
@@ -427,7 +427,7 @@ impl<'a> StatedTask<'a> {
     }
 }
 
-/// The examples that are used: few of each label, or all with a dev set cut off, and of these a limit.
+/// Selects the examples to use: a few per label, or all with a dev set split off; then applies the limit.
 fn drawn(
     file: &TaskFile,
     splits: Splits,
@@ -443,7 +443,8 @@ fn drawn(
     limited(splits, limit, task, fields, seed, observer)
 }
 
-/// The settings of a run: those of the task file, or none, overridden by `flags`; or `flags` with `input` as the training data.
+/// The settings of a run: those of the task file, if any, overridden by `flags`; or `flags` with `input` as the training
+/// data.
 ///
 /// # Errors
 /// If the task file can't be read, or settings contradict each other.
@@ -467,7 +468,7 @@ pub fn settings(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
     Ok(file)
 }
 
-/// The same without the checks of a run.
+/// As [`settings`], without the checks of a run.
 ///
 /// # Errors
 /// As [`settings`].
@@ -486,7 +487,7 @@ pub fn merged(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
     Ok(file)
 }
 
-/// The prompt directory of a run that names none: after the task file or the data, in the current directory.
+/// The default prompt directory: named after the task file or the data, in the current directory.
 #[must_use]
 pub fn default_out(input: Option<&Path>, file: &TaskFile) -> PathBuf {
     let named_by = input.or(file.data.train.as_deref());
@@ -505,7 +506,7 @@ fn is_task_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
 }
 
-/// Whether labels are learned or texts to write: what is stated, or what the named fields hold.
+/// The kind of task: as set, or as the named fields suggest.
 fn kind(file: &TaskFile) -> Result<TaskKind> {
     let wrong = |message: &str, hint: &str| Err(UserError::new(message).hint(hint).into());
     let (label, target) = (file.data.label_field.is_some(), file.data.target_field.is_some());
@@ -539,7 +540,7 @@ pub(crate) fn positive(value: usize, setting: &str) -> Result<usize> {
     Ok(value)
 }
 
-/// The training data with its labels named; targets are as they are.
+/// The training data with named labels; targets stay as they are.
 fn named(file: &TaskFile, train: Dataset, fields: &Fields, observer: &dyn Observer) -> Result<Named> {
     if fields.kind == TaskKind::Generation {
         return Ok(Named { dataset: train, names: BTreeMap::new(), field: None, said: Vec::new() });
@@ -551,7 +552,7 @@ fn named(file: &TaskFile, train: Dataset, fields: &Fields, observer: &dyn Observ
     naming.apply(train, &fields.truth, observer)
 }
 
-/// What hardly ever comes twice is no label, and nobody has said that it is.
+/// Refuses a guessed label field whose values hardly ever repeat.
 fn refuse_texts(n_labels: usize, n: usize, field: &str) -> Result<()> {
     if n_labels <= MOST_GUESSED || 2 * n_labels <= n {
         return Ok(());

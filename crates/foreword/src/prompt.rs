@@ -1,4 +1,4 @@
-//! A prompt directory opened: the learned rows, the model that they were made for, and the task that they do.
+//! An opened prompt directory: the learned rows, their model, and their task.
 
 pub mod calibration;
 pub mod evaluate;
@@ -23,7 +23,7 @@ use crate::{Dataset, Evaluation, Examples, Model, Outcome, Resources, RunPlan, S
 
 pub use open::{NONE, OpenRequest, Purpose, describe, read, recorded_name};
 
-/// Texts that are scored between two results.
+/// Number of texts scored between two results.
 const CHUNK: usize = 256;
 
 /// A prompt with its model and its task, ready for use.
@@ -51,29 +51,28 @@ const CHUNK: usize = 256;
 pub struct LoadedPrompt {
     /// The frozen model.
     pub model: Model,
-    /// What is asked of it.
+    /// The task.
     pub task: Task,
-    /// The learned rows of the prompt, and of the other members of its ensemble where these are asked too; none for the bare
-    /// model.
+    /// The learned rows of the prompt, and of the other ensemble members if these are used; empty for the bare model.
     pub prompts: Vec<SoftPrompt>,
-    /// The field with the text, where the prompt or a setting says it.
+    /// The text field, if the prompt or a setting names it.
     pub text_field: Option<String>,
-    /// The field with the label or target, where the prompt or a setting says it.
+    /// The field of the label or target, if the prompt or a setting names it.
     pub truth_field: Option<String>,
-    /// From what stood for labels in the training data to their names.
+    /// Map from label values in the training data to label names.
     pub label_names: BTreeMap<String, String>,
-    /// The correction of probabilities that is stored with the prompt.
+    /// The calibration stored with the prompt.
     pub calibration: Option<Calibration>,
-    /// Most tokens computed at a time.
+    /// Maximum number of tokens computed at a time.
     pub budget: usize,
 }
 
-/// The label of a text.
+/// The prediction for a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// The label; `None` where none is likely enough.
+    /// The label; `None` if no label is likely enough.
     pub label: Option<String>,
-    /// The probability of the likeliest label.
+    /// The probability of the most likely label.
     pub probability: f64,
     /// The probability of each label, in the order of the task's labels.
     pub probabilities: Vec<f64>,
@@ -82,7 +81,7 @@ pub struct Prediction {
 }
 
 impl LoadedPrompt {
-    /// Opens a prompt directory with the model that it was made for.
+    /// Opens a prompt directory with its model.
     ///
     /// # Errors
     /// If there is no such prompt, or its model is not the one that it names or can't be found by its name.
@@ -90,7 +89,7 @@ impl LoadedPrompt {
         OpenRequest::new(dir.as_ref(), &TaskFile::default(), &Resources::default()).open(None, &())
     }
 
-    /// The result of a run, without going through its directory.
+    /// The result of a run, without reading its directory.
     #[must_use]
     pub fn of(plan: &RunPlan, outcome: &Outcome) -> Self {
         Self { prompts: vec![outcome.soft_prompt.clone()], ..Self::bare(plan) }
@@ -111,7 +110,7 @@ impl LoadedPrompt {
         }
     }
 
-    /// The labels of texts, in their order. For a template with several fields see [`LoadedPrompt::classify_data`].
+    /// Classifies texts, in order. For a template with several fields, use [`LoadedPrompt::classify_data`].
     ///
     /// # Errors
     /// If the task has no labels, or a text does not fit into the model's context.
@@ -125,8 +124,8 @@ impl LoadedPrompt {
         Ok(all)
     }
 
-    /// The labels of a data set, each as soon as it is known, with its row. A label below `abstain_below` is not given. Stops
-    /// where `on_result` breaks.
+    /// Classifies a data set and passes each prediction with its row to `on_result` as soon as it is known. Labels with a
+    /// probability below `abstain_below` are withheld. Stops when `on_result` breaks.
     ///
     /// # Errors
     /// As [`LoadedPrompt::classify`], and if a field of the template is missing.
@@ -141,7 +140,7 @@ impl LoadedPrompt {
         })
     }
 
-    /// The log-likelihood of each label, in nats, of each example of a data set, with its row, as soon as it is known.
+    /// Scores a data set: the log-likelihood of each label in nats, for each example with its row, as soon as it is known.
     ///
     /// # Errors
     /// As [`LoadedPrompt::classify_data`].
@@ -164,7 +163,7 @@ impl LoadedPrompt {
         Ok(())
     }
 
-    /// A text after each text, in their order.
+    /// Generates a text for each text, in order.
     ///
     /// # Errors
     /// If a text does not fit into the model's context beside the new tokens.
@@ -175,7 +174,8 @@ impl LoadedPrompt {
         prompt.generate_from((&examples, most), config, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// A text after each example, with events as texts grow and end. `openings`: the examples, and the most new tokens of each.
+    /// Generates a text for each example, with events as texts grow and end. `openings`: the examples, and the maximum
+    /// number of new tokens of each.
     ///
     /// # Errors
     /// If the model gives no numbers.
@@ -189,7 +189,7 @@ impl LoadedPrompt {
         Ok(self.task.generate(&self.model, prompt, openings, config, self.budget, on_event)?)
     }
 
-    /// How good the prompt is on a data set whose label or target field is `truth`.
+    /// Evaluates the prompt on a data set with the label or target field `truth`.
     ///
     /// # Errors
     /// If a field is missing, or a label is none of the task's.
@@ -198,7 +198,7 @@ impl LoadedPrompt {
         Ok(self.task.judge(&self.scores(&examples, &mut |_| {})?, &examples))
     }
 
-    /// The label that log-likelihoods stand for, corrected by a calibration where there is one.
+    /// The label with the highest log-likelihood, calibrated if there is a calibration.
     #[must_use]
     pub fn predict(
         &self,
@@ -216,13 +216,13 @@ impl LoadedPrompt {
         Prediction { label, probability, probabilities, log_likelihoods }
     }
 
-    /// P, of the longest member.
+    /// P of the longest member.
     #[must_use]
     pub fn n_virtual(&self) -> usize {
         self.prompts.iter().map(SoftPrompt::n_virtual).max().unwrap_or(0)
     }
 
-    /// How many prompts are asked; the bare model counts as one.
+    /// Number of prompts in use; the bare model counts as one.
     #[must_use]
     pub fn n_members(&self) -> usize {
         self.prompts.len().max(1)
@@ -232,7 +232,8 @@ impl LoadedPrompt {
         self.prompts.iter().collect()
     }
 
-    /// The log-likelihoods of all labels, or of the targets; the mean of the members'. `progress`: examples done, of all members.
+    /// The log-likelihoods of all labels, or of the targets; averaged over the members. `progress`: finished examples of
+    /// all members.
     ///
     /// # Errors
     /// If a score is not a finite number.
@@ -244,7 +245,8 @@ impl LoadedPrompt {
         Ok(self.task.log_likelihoods(&self.model, &self.members(), examples, self.budget, progress)?)
     }
 
-    /// The same up to a constant for each example where the objective is `label`, which is cheaper.
+    /// As [`LoadedPrompt::log_likelihoods`], but only up to a constant per example if the objective is `label`, which is
+    /// cheaper.
     ///
     /// # Errors
     /// As [`LoadedPrompt::log_likelihoods`].
@@ -252,7 +254,7 @@ impl LoadedPrompt {
         Ok(self.task.scores(&self.model, &self.members(), examples, self.budget, progress)?)
     }
 
-    /// The prompt, the ensemble or the bare model in a word.
+    /// The name of what is evaluated: the prompt, the ensemble or the bare model.
     #[must_use]
     pub fn name(&self) -> String {
         match self.prompts.len() {
@@ -262,7 +264,7 @@ impl LoadedPrompt {
         }
     }
 
-    /// The data in tokens; says how many texts had to be cut.
+    /// Tokenises the data; reports how many texts were truncated.
     ///
     /// # Errors
     /// If a field is missing, a label is unknown, or an example does not fit.
@@ -277,7 +279,8 @@ impl LoadedPrompt {
         Ok(examples)
     }
 
-    /// The data in tokens with room for new ones, and the most of those; says how many texts had to be cut.
+    /// Tokenises the data and leaves room for new tokens; returns the maximum number of these, and reports how many texts
+    /// were truncated.
     ///
     /// # Errors
     /// As [`LoadedPrompt::examples`].
@@ -292,7 +295,7 @@ impl LoadedPrompt {
         Ok((examples, most))
     }
 
-    /// The same prompt for texts without fields.
+    /// The same prompt for plain texts without fields.
     fn as_texts(&self) -> Self {
         Self {
             model: self.model.clone(),

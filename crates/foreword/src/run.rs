@@ -1,4 +1,5 @@
-//! A run from its plan to its prompt directory: trains, evaluates the result and its baselines, and writes.
+//! Executes a run, from its plan to its prompt directory: trains, evaluates the result and its baselines, and writes the
+//! files.
 
 pub mod checkpoints;
 pub mod members;
@@ -33,12 +34,12 @@ use crate::{
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks the run to stop.
+    /// Cancels the run.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was asked to.
+    /// Whether the run was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::SeqCst)
@@ -47,8 +48,8 @@ impl Cancel {
 
 /// A run of a plan.
 ///
-/// A run that is cancelled stops after its step, writes its best prompt so far, and leaves a checkpoint: a plan whose
-/// [`Place`](crate::Place) says `resume` goes on from there, and ends with the bytes of a run that was never cancelled.
+/// A cancelled run stops after its current step, writes its best prompt so far, and leaves a checkpoint. A plan whose
+/// [`Place`](crate::Place) has `resume` set continues from there, and produces the same bytes as an uninterrupted run.
 #[derive(Debug)]
 pub struct Run {
     plan: RunPlan,
@@ -58,30 +59,30 @@ pub struct Run {
 /// The result of a run.
 #[derive(Debug)]
 pub struct RunResult {
-    /// The best candidate's.
+    /// The outcome of the best candidate.
     pub outcome: Outcome,
-    /// All candidates'.
+    /// All candidates.
     pub population: Population,
-    /// How many of them were written.
+    /// Number of candidates written.
     pub members: usize,
-    /// Whether what is written was chosen by dev.
+    /// Whether the written prompt was selected on dev.
     pub is_chosen: bool,
     /// The prompt and its baselines on dev.
     pub dev: SplitScores,
     /// The prompt and its baselines on the test examples.
     pub test: SplitScores,
-    /// Of the whole run, evaluations included.
+    /// Seconds of the whole run, evaluations included.
     pub seconds: f64,
-    /// Numbers that were learned and written, of all members.
+    /// Number of learned numbers written, over all members.
     pub n_learned: u64,
-    /// Of the prompt directory, and of the other members'.
+    /// Size of the prompt directory and of the other members' directories.
     pub bytes: u64,
     /// Whether the run was cancelled; its checkpoint is then kept.
     pub is_cancelled: bool,
 }
 
 impl RunResult {
-    /// The split to report on: the test set, or else dev, by which the prompt was chosen.
+    /// The split to report on: test, or else dev, on which the prompt was selected.
     #[must_use]
     pub fn reported(&self) -> Option<(&'static str, &SplitScores)> {
         if self.test.tuned.is_some() {
@@ -94,16 +95,16 @@ impl RunResult {
     }
 }
 
-/// The evaluations of a split, where there was a split and time for them.
+/// The evaluations of a split, if the split exists and time permits.
 #[derive(Clone, Debug, Default)]
 pub struct SplitScores {
     /// With the soft prompt.
     pub tuned: Option<Evaluation>,
-    /// With all members of an ensemble together.
+    /// With all members of an ensemble.
     pub ensemble: Option<Evaluation>,
     /// The same template without it.
     pub bare: Option<Evaluation>,
-    /// The most frequent label of the training data, always; nothing where there are no labels.
+    /// The most frequent label of the training data for every example; `None` for generation.
     pub majority: Option<Evaluation>,
 }
 
@@ -114,7 +115,7 @@ impl Run {
         Self { plan, cancel: Cancel::default() }
     }
 
-    /// What cancels it.
+    /// A handle that cancels the run.
     #[must_use]
     pub fn cancel(&self) -> Cancel {
         self.cancel.clone()
@@ -126,13 +127,13 @@ impl Run {
         &self.plan
     }
 
-    /// The plan, taken out.
+    /// Takes the plan out.
     #[must_use]
     pub fn into_plan(self) -> RunPlan {
         self.plan
     }
 
-    /// Trains, evaluates and writes the prompt directory. A run that diverged or was cancelled has its best prompt written too.
+    /// Trains, evaluates and writes the prompt directory. A diverged or cancelled run writes its best prompt too.
     ///
     /// # Errors
     /// If it was cancelled before the first step, or something can't be computed or written.
@@ -140,7 +141,7 @@ impl Run {
         self.start_with(on_event, &())
     }
 
-    /// The same with an observer of notices.
+    /// As [`Run::start`], with an observer of notices.
     ///
     /// # Errors
     /// As [`Run::start`].
@@ -208,7 +209,7 @@ impl Run {
         })
     }
 
-    /// The prompt, the ensemble that it leads, and its baselines on a split; a cancelled run leaves out what takes time.
+    /// Evaluates the prompt, its ensemble and its baselines on a split; a cancelled run skips the slow parts.
     fn compare(
         &self,
         members: &[&Outcome],
@@ -241,7 +242,7 @@ impl Run {
 }
 
 impl RunPlan {
-    /// Whether the prompt precedes the text and might as well follow it, where it could look at it.
+    /// Whether the prompt precedes the text but could follow it, where it could attend to the text.
     #[must_use]
     pub fn may_use_suffix(&self) -> bool {
         self.task.method == Method::Prompt
@@ -249,24 +250,24 @@ impl RunPlan {
     }
 }
 
-/// Turns the events of training into those of the run, and keeps checkpoints.
+/// Turns training events into run events, and writes checkpoints.
 struct TrainReporter<'a> {
     observer: &'a dyn Observer,
     on_event: &'a mut dyn FnMut(&Event),
-    /// Evaluations of dev, by candidate and step.
+    /// Evaluations on dev, by candidate and step.
     evaluations: BTreeMap<(usize, u64), Evaluation>,
     n_candidates: usize,
     checkpoints: CheckpointWriter,
     cancel: &'a Cancel,
-    /// Page faults after the first steps, which take the buffers that all others use again.
+    /// Page faults after the first steps; later steps reuse their buffers.
     faults_warm: Option<u64>,
 }
 
-/// Steps after which no more memory should be needed.
+/// Steps after which memory use should no longer grow.
 const WARM_STEPS: u64 = 3;
 
 impl TrainReporter<'_> {
-    /// A candidate's number, from 1, where there are several.
+    /// The number of a candidate, from 1, if there are several.
     fn number(&self, candidate: usize) -> Option<usize> {
         (self.n_candidates > 1).then_some(candidate + 1)
     }
@@ -313,7 +314,7 @@ impl TrainReporter<'_> {
     }
 }
 
-/// What the run took of the machine's memory.
+/// Describes the memory use of the run.
 fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static str, String)> {
     let peak = peak_bytes().map(|peak| format!("at most {} resident", display::bytes(peak)));
     let faults = faults_warm.zip(page_faults()).map(|(warm, now)| {
@@ -327,7 +328,7 @@ fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static
     if told.is_empty() { Vec::new() } else { vec![("memory", told.join(", "))] }
 }
 
-/// The writer of the run's checkpoints, and the state that the run starts from.
+/// The checkpoint writer of the run, and its initial state.
 fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, TrainState)> {
     let run = record_of(plan, &plan.config, plan.init(), BTreeMap::new());
     let settings = record::determinants(&plan.model, &run, plan.start().n_virtual());
@@ -361,7 +362,7 @@ fn record_of<'p>(
     }
 }
 
-/// The candidates in words, where there are several.
+/// Describes the candidates, if there are several.
 fn candidates_in_words(plan: &RunPlan) -> Vec<String> {
     match &plan.candidates[..] {
         [_] => Vec::new(),
@@ -388,7 +389,7 @@ fn ending(plan: &RunPlan, outcome: &Outcome) -> String {
     }
 }
 
-/// Writes the prompt directory, and those of the ensemble's other members below it: their size in bytes.
+/// Writes the prompt directory, and those of the other ensemble members below it; returns their size in bytes.
 fn write(
     plan: &RunPlan,
     population: &Population,
@@ -430,7 +431,7 @@ fn write(
     Ok(sizes.sum::<anyhow::Result<u64>>()?)
 }
 
-/// The metrics of the passport: those that are numbers.
+/// The metrics for the passport: those that are numbers.
 fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
     let scores = Scores::of(evaluation);
     let named = [
@@ -444,7 +445,7 @@ fn numbers(evaluation: &Evaluation) -> BTreeMap<String, f64> {
     named.into_iter().filter_map(finite).collect()
 }
 
-/// The bytes of a prompt directory.
+/// The size of a prompt directory in bytes.
 ///
 /// # Errors
 /// If it can't be read.

@@ -1,4 +1,4 @@
-//! The model that a name stands for: bundled, on this machine, or in the Hugging Face hub.
+//! Finds a model by name: bundled, on this machine, or on the Hugging Face hub.
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ use crate::display::bytes;
 use crate::error::UserError;
 use crate::notice::{Observer, Progress};
 
-/// The files of a model. A bundled name wins, then what is here; what is not, and is called as in the hub, is fetched.
+/// The files of a model. A bundled name takes precedence, then a local path; any other name in the form of the hub is
+/// downloaded.
 pub fn files(name: &str, observer: &dyn Observer) -> Result<ModelFiles> {
     if name == foreword_tiny::NAME {
         return Ok(bundled());
@@ -29,7 +30,7 @@ pub fn files(name: &str, observer: &dyn Observer) -> Result<ModelFiles> {
     }
 }
 
-/// The files of the model that comes with the program.
+/// The files of the bundled model.
 pub fn bundled() -> ModelFiles {
     ModelFiles {
         name: foreword_tiny::NAME.to_owned(),
@@ -42,7 +43,7 @@ pub fn bundled() -> ModelFiles {
     }
 }
 
-/// The same, only where nothing has to be fetched for it and nobody has to say where it is.
+/// As [`files`], but only for names that need neither a download nor a path.
 pub fn files_at_hand(name: &str) -> Option<ModelFiles> {
     if name == foreword_tiny::NAME {
         return Some(bundled());
@@ -52,22 +53,22 @@ pub fn files_at_hand(name: &str) -> Option<ModelFiles> {
     of_hub(&hub, &found.path).ok()
 }
 
-/// Whether a recorded name says by itself where its model is.
+/// Whether a recorded name is enough to find its model.
 pub fn is_enough(name: &str) -> bool {
     name == foreword_tiny::NAME || HubName::parse(name).is_some()
 }
 
-/// The files of a model from the hub, which goes by the name that it was asked for by.
+/// The files of a model from the hub, under the requested name.
 fn of_hub(hub: &HubName, path: &Path) -> Result<ModelFiles> {
     Ok(ModelFiles { name: hub.to_string(), ..local(path)? })
 }
 
-/// Whether a file calls itself GGUF.
+/// Whether a file has the GGUF extension.
 pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }
 
-/// The files of a model on this machine, wherever they come from.
+/// The files of a model on this machine.
 fn local(path: &Path) -> Result<ModelFiles> {
     if path.is_dir() || (path.is_file() && is_gguf(path)) {
         return Ok(ModelFiles::open(path)?);
@@ -85,7 +86,7 @@ fn local(path: &Path) -> Result<ModelFiles> {
         .into())
 }
 
-/// Downloads a model of the hub where it is not in the cache yet.
+/// Downloads a model from the hub unless it is in the cache.
 fn fetch(settings: &Settings, hub: &HubName, observer: &dyn Observer) -> Result<foreword_hub::Fetched> {
     let fetched = foreword_hub::fetch(settings, hub, &mut |event| match event {
         Event::Unreachable { why, commit } => observer.warn(&format!(

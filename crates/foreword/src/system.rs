@@ -1,6 +1,6 @@
-//! What this process takes of the machine.
+//! The memory use of this process.
 
-/// Peak resident set in bytes, where the system tells it.
+/// Peak resident set size in bytes, if the system reports it.
 pub fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -8,7 +8,7 @@ pub fn peak_bytes() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Bytes that the machine could still give, where the system tells it.
+/// Free memory of the machine in bytes, if the system reports it.
 pub fn free_bytes() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -16,7 +16,7 @@ pub fn free_bytes() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Page faults so far that needed no disk, where the system tells them.
+/// Minor page faults so far, if the system reports them.
 pub fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; the count is the eighth field after it.

@@ -1,60 +1,60 @@
-//! What a passport says of how good its prompt is: the metrics with their baselines, and whether it was worth it.
+//! The verdict of a passport: its metrics and baselines, and whether the prompt was worth training.
 
 use std::collections::BTreeMap;
 
-use crate::{Evaluation, Passport};
 use crate::metrics::paired::is_chance;
 use crate::metrics::wilson;
 use crate::record::IMPORTED_FROM;
+use crate::{Evaluation, Passport};
 
 use crate::display::{count, interval, loss, perplexity};
 
-/// The splits of a passport, in the order in which they are told.
+/// The splits of a passport, in display order.
 pub const SPLITS: [&str; 2] = ["dev", "test"];
-/// What a prompt is held against: the name in the metrics, and in words.
+/// The baselines of a prompt: their names in the metrics and in messages.
 const BASELINES: [(&str, &str); 2] = [
     ("bare", "the bare model with the same template"),
     ("majority", "always giving the most frequent label"),
 ];
 
-/// A recorded prompt against the best of what costs no training.
+/// A recorded prompt against the best untrained baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// The test set, or else dev, on which the prompt was chosen.
+    /// The test set, or else dev, on which the prompt was selected.
     pub split: &'static str,
-    /// Examples of it.
+    /// Number of its examples.
     pub n: u64,
-    /// The best of [`BASELINES`], by its name in the metrics.
+    /// The best of the baselines, by its name in the metrics.
     pub baseline: &'static str,
-    /// By what they are compared.
+    /// The measure of the comparison.
     pub by: Measure,
 }
 
-/// What a verdict goes by.
+/// The measure of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Measure {
-    /// The accuracy of a classification, with its 95 % interval and how often chance gives such a difference.
+    /// The accuracy of a classification, with its 95 % interval and the p-value of the difference.
     Accuracy {
         /// With the prompt.
         tuned: f64,
         /// Its 95 % interval.
         interval: (f64, f64),
-        /// Of the baseline.
+        /// The baseline.
         baseline: f64,
-        /// Of a paired test, where it is recorded.
+        /// The p-value of a paired test, if recorded.
         p_value: Option<f64>,
     },
-    /// The loss of a token of a target.
+    /// The loss per target token.
     Loss {
         /// With the prompt.
         tuned: f64,
-        /// Of the baseline.
+        /// The baseline.
         baseline: f64,
     },
 }
 
 impl Verdict {
-    /// From the metrics of a passport, where they have both a prompt's and the bare model's.
+    /// Computes it from the metrics of a passport, if they include the prompt and the bare model.
     pub fn of(metrics: &BTreeMap<String, BTreeMap<String, f64>>) -> Option<Self> {
         SPLITS.into_iter().rev().find_map(|split| {
             let (tuned, bare) = (metrics.get(split)?, metrics.get(&format!("{split}.bare"))?);
@@ -76,7 +76,7 @@ impl Verdict {
         })
     }
 
-    /// Whether it is better than the best baseline.
+    /// Whether the prompt beats the best baseline.
     pub fn beats_baseline(&self) -> bool {
         match self.by {
             Measure::Accuracy { tuned, baseline, .. } => tuned > baseline,
@@ -84,8 +84,8 @@ impl Verdict {
         }
     }
 
-    /// Whether a lead in accuracy may be chance; where no test is recorded, whether the intervals of the two overlap. A loss
-    /// is a mean over many tokens, which has no such interval.
+    /// Whether a lead in accuracy may be due to chance; without a recorded test, whether the two intervals overlap. A loss
+    /// is a mean over many tokens and has no such interval.
     pub fn may_be_chance(&self) -> bool {
         match self.by {
             Measure::Accuracy { p_value: Some(p_value), .. } => is_chance(p_value),
@@ -133,7 +133,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// The format that a prompt was imported from, of whose training nothing is known.
+/// The format that a prompt was imported from; nothing is known of its training.
 pub fn imported_from(passport: &Passport) -> Option<&str> {
     passport.training.settings.get(IMPORTED_FROM)?.as_str()
 }

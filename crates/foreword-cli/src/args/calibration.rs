@@ -1,4 +1,4 @@
-//! How far the probabilities of labels are to be trusted: their correction, and where no label is given.
+//! Calibration of label probabilities, and abstention.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,29 @@ use foreword::settings::CalibrationMethod;
 
 use super::from_zero_to_one;
 
-/// The name of no correction.
+/// The value of `--calibrate` for no calibration.
 const NONE: &str = "none";
 
-/// How labels' probabilities are made.
+/// How label probabilities are computed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Probabilities")]
 pub(crate) struct CalibrationArgs {
-    /// Correct the probabilities: by a temperature fitted on labelled examples, by what the labels have for texts without
-    /// content, or by their means over a batch of texts [default: what is stored with the prompt, or none]
+    /// Calibrate the probabilities: by a temperature fitted on labelled examples (temperature), by the label probabilities
+    /// of inputs without content (content-free), or by the labels' means over a batch of texts (batch) [default: what is
+    /// stored with the prompt, or none]
     #[arg(long, value_name = "HOW", value_parser = calibrate())]
     pub(crate) calibrate: Option<Calibrate>,
-    /// What the correction is fitted on: labelled examples for temperature, texts for batch [default for batch: the texts
+    /// Data to fit the calibration on: labelled examples for temperature, texts for batch [default for batch: the texts
     /// that are given]
     #[arg(long, value_name = "FILE", requires = "calibrate")]
     pub(crate) calibrate_on: Option<PathBuf>,
-    /// Give no label where the largest probability is below this
+    /// Give no label if the largest probability is below this
     #[arg(long, value_name = "P", value_parser = from_zero_to_one)]
     pub(crate) abstain_below: Option<f64>,
 }
 
 impl CalibrationArgs {
-    /// What is asked for.
+    /// The calibration requested by the flags.
     pub(crate) fn request(&self) -> CalibrationRequest<'_> {
         CalibrationRequest { calibrate: self.calibrate, on: self.calibrate_on.as_deref() }
     }
@@ -40,7 +41,7 @@ fn calibrate() -> impl TypedValueParser<Value = Calibrate> {
     among(CalibrationMethod::ALL)
 }
 
-/// Those of the methods that change answers, and none.
+/// The methods that can change answers, and none.
 pub(super) fn calibrate_answers() -> impl TypedValueParser<Value = Calibrate> {
     among(&[CalibrationMethod::ContentFree, CalibrationMethod::Batch])
 }

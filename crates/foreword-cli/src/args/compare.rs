@@ -1,4 +1,4 @@
-//! `foreword compare`: what is set side by side, and on which examples.
+//! `foreword compare`: the prompts, the baselines and the examples.
 
 use std::path::PathBuf;
 
@@ -14,39 +14,39 @@ use super::{LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArg
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword compare task.toml --prompt sentiment
-  foreword compare task.toml --prompt seed-1 --prompt seed-2 --prompt seed-3     (and all three together)
+  foreword compare task.toml --prompt seed-1 --prompt seed-2 --prompt seed-3     (also all three together)
   foreword compare --prompt sentiment --train train.jsonl --test test.jsonl --shots 8 --json
   foreword compare task.toml --prompt sentiment --calibrate content-free
-  foreword compare task.toml --instruction 'Is the review good or bad?'          (before anything is tuned)";
+  foreword compare task.toml --instruction 'Is the review good or bad?'          (before tuning)";
 
-/// Demonstrations of each label, if nobody says how many.
+/// Default number of in-context examples per label.
 pub(super) const DEFAULT_SHOTS: usize = 4;
-/// Examples shown in each direction, if nobody says how many.
+/// Default number of examples shown in each direction.
 pub(super) const DEFAULT_FLIPS: usize = 3;
 
 /// `foreword compare`
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// A task file (.toml), as `train` takes it, or the training data; flags win over the task file
+    /// A task file (.toml), as for `foreword train`, or the training data; flags override the task file
     #[arg(value_name = "TASK.toml|DATA")]
     pub(crate) input: Option<PathBuf>,
-    /// A prompt directory to compare, with a row more where it leads an ensemble; given again, it adds another, and with two
-    /// or more there is a row for all together
+    /// A prompt directory to compare; can be repeated. A prompt that leads an ensemble gets a second row for the ensemble,
+    /// and two or more prompts get a row for all together
     #[arg(long = "prompt", value_name = "DIR")]
     pub(crate) prompts: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Examples to draw demonstrations and the majority class from: a .jsonl, .json, .csv, .tsv or .parquet file, also packed
-    /// (.gz, .zst)
+    /// Data for the in-context examples and the majority class: a .jsonl, .json, .csv, .tsv or .parquet file, optionally
+    /// compressed (.gz, .zst)
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) train: Option<PathBuf>,
-    /// The examples that all rows are measured on
+    /// The examples that all rows are evaluated on
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) test: Option<PathBuf>,
-    /// Measure on this many of them, drawn by label and --seed [default: all]
+    /// Evaluate on this many of them, stratified by label and sampled with --seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
-    /// The field that {text} in the template stands for [default: the first prompt's, or guessed from common names]
+    /// The field for {text} in the template [default: the first prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) text_field: Option<String>,
     /// The field with the label [default: the first prompt's, or guessed from common names]
@@ -58,21 +58,21 @@ pub(crate) struct CompareArgs {
     pub(crate) task: TaskArgs,
     #[command(flatten)]
     pub(crate) labels: LabelArgs,
-    /// The text of the row with an instruction, which stands in a line before the template; \n is a newline [default: the
-    /// text that the prompt began as, or a sentence that names the labels]
+    /// The instruction of the instruction baseline, on a line before the template; \n is a newline [default: the text that
+    /// the prompt began as, or a sentence that names the labels]
     #[arg(long, value_name = "TEXT", help_heading = "Rows")]
     pub(crate) instruction: Option<Plain>,
-    /// Demonstrations of each label in the row with examples in context, fewer where they do not fit; 0: no such row
+    /// In-context examples per label in the in-context baseline, fewer if they do not fit; 0: no such row
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SHOTS, hide_default_value = true, help_heading = "Rows")]
     pub(crate) shots: usize,
-    /// What demonstrations and --limit draw by
+    /// Random seed of the in-context examples and of --limit
     #[arg(long, value_name = "N", help_heading = "Rows")]
     pub(crate) seed: Option<u64>,
-    /// Correct the labels' log-likelihoods in the rows for which nothing is learned: by what the labels have for texts without
-    /// content, or by their means over the test texts; a fairer contest where a model favours a label [default: none]
+    /// Calibrate the label log-likelihoods of the untrained rows: by those of inputs without content (content-free), or by
+    /// their means over the test texts (batch). The comparison is fairer if the model favours a label [default: none]
     #[arg(long, value_name = "HOW", value_parser = calibrate_answers(), help_heading = "Rows")]
     pub(crate) calibrate: Option<Calibrate>,
-    /// How many of the examples are shown that the prompt corrected, and as many that it spoiled
+    /// Number of examples to show that the prompt corrected, and of examples that it broke
     #[arg(long, value_name = "N", default_value_t = DEFAULT_FLIPS, hide_default_value = true, help_heading = "Rows")]
     pub(crate) flips: usize,
     #[command(flatten)]
@@ -82,7 +82,7 @@ pub(crate) struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// The flags that `train` takes too and that decide what is measured, as they are to be written, each after a space.
+    /// The flags shared with `train` that affect the result, quoted for the command line, each after a space.
     pub(crate) fn shared_with_train(&self) -> String {
         let text = |text: &str| quoted(&written(text, ""));
         let flags = [
@@ -106,7 +106,7 @@ impl CompareArgs {
         given.chain(self.labels.exact_labels.then(|| " --exact-labels".to_owned())).collect()
     }
 
-    /// The flags as a task file that holds only what was said.
+    /// The flags as a task file that contains only what was set.
     pub(crate) fn flags(&self) -> TaskFile {
         let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
         (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());

@@ -1,4 +1,4 @@
-//! `foreword compile`: which soft prompt becomes a KV prefix, and where it goes.
+//! `foreword compile`: the soft prompt, and the directory for its KV prefix.
 
 use std::path::PathBuf;
 
@@ -17,14 +17,14 @@ pub(crate) struct CompileArgs {
     /// The directory of the soft prompt, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
-    /// one or of the Hugging Face hub]
+    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
+    /// of the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// The directory to write the KV prefix to [default: the soft prompt's with -prefix]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
-    /// Replace the prompt in --out, if there is one
+    /// Replace an existing prompt in --out
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
     #[command(flatten)]

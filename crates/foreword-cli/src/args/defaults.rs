@@ -1,4 +1,4 @@
-//! The defaults that the help tells, each from its one home.
+//! Adds the defaults to the help, each from the one place that defines it.
 
 use clap::CommandFactory as _;
 use foreword::Template;
@@ -8,20 +8,20 @@ use foreword::train::{DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE}
 
 use super::{LowArgs, compare};
 
-/// The command line with its defaults told, each from its one home.
+/// The command line, with the defaults in its help.
 pub(crate) fn build_command() -> clap::Command {
     let defaults = defaults();
     LowArgs::command().mut_subcommands(|mut verb| {
         let is_of_a_prompt =
             matches!(verb.get_name(), "eval" | "classify" | "generate" | "explain" | "inspect" | "compare");
         for (name, default) in &defaults {
-            // Flags of these names mean something else elsewhere.
+            // Other verbs have flags of these names with other meanings.
             let only = match *name {
                 "shots" => "compare",
                 "ensemble" => "train",
                 _ => verb.get_name(),
             };
-            // Some say so themselves.
+            // Some already state their default.
             let is_bare = |arg: &clap::Arg| {
                 arg.get_id() == *name
                     && !arg.get_help().is_some_and(|help| help.to_string().contains("[default:"))
@@ -45,7 +45,7 @@ pub(crate) fn build_command() -> clap::Command {
                 arg.help(format!("{help} [default: {default}]"))
             });
         }
-        // A negative number is a wrong value, which the flag's own message is about.
+        // Let the flag's own parser report a negative number.
         verb.mut_args(|arg| {
             let takes_one = arg.get_num_args().is_none_or(|n| n.max_values() > 0);
             let takes_value = !arg.is_positional() && arg.get_action().takes_values() && takes_one;
@@ -85,7 +85,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ];
     defaults.extend(PromptTable::defaults());
-    // A switch needs none.
+    // A switch has no default to print.
     defaults.extend(TrainTable::defaults().into_iter().filter(|(name, _)| *name != "shuffle"));
     defaults
 }

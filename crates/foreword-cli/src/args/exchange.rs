@@ -1,4 +1,4 @@
-//! `foreword import` and `foreword export`: prompts of other tools, and for them.
+//! `foreword import` and `foreword export`: exchange of prompts with other tools.
 
 use std::path::PathBuf;
 
@@ -19,13 +19,13 @@ pub(super) const EXPORT_EXAMPLES: &str = "Examples:
 /// `foreword import`
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// What to read: a directory of PEFT's, an .npy file, or a torch file (.pt, .bin)
+    /// The prompt to import: a PEFT directory, an .npy file, or a torch file (.pt, .bin)
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// Which of the tasks of a MULTITASK_PROMPT_TUNING prompt, from 0
+    /// Index of the task in a MULTITASK_PROMPT_TUNING prompt, from 0
     #[arg(long = "task", value_name = "N")]
     pub(crate) task_number: Option<usize>,
-    /// The model that the prompt was made for, to check it and to write a passport: the bundled foreword-tiny, or a directory
+    /// The model of the prompt, to check it and to write a passport (metadata): the bundled foreword-tiny, or a directory
     /// [default: none; what is written is as from PEFT]
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) model: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct ImportArgs {
     /// The directory to write the prompt to [default: the name of what is read, with -prompt]
     #[arg(long = "out", id = "import_out", value_name = "DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
-    /// Replace the prompt in --out, if there is one
+    /// Replace an existing prompt in --out
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -51,24 +51,24 @@ pub(crate) struct ExportArgs {
     /// The prompt directory
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// What to write: npy, an array [P, W] of single-precision numbers; or peft, a directory without the passport
+    /// Format: npy, an array [P, W] of single-precision numbers; or peft, a directory without the passport
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: ExportFormat,
-    /// Where to
+    /// The file or directory to write
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// Replace what is there
+    /// Replace PATH if it exists
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// What a prompt can be written as.
+/// The formats of an exported prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
-    /// An array of NumPy's.
+    /// A NumPy array.
     Npy,
-    /// A directory of PEFT's.
+    /// A PEFT directory.
     Peft,
 }

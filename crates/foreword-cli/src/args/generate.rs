@@ -1,4 +1,4 @@
-//! `foreword generate`: how texts are written.
+//! `foreword generate`: decoding options.
 
 use clap::Args;
 
@@ -33,35 +33,35 @@ pub(crate) struct GenerateArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Where a text ends.
+/// When generation stops.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generation")]
 pub(crate) struct NewTokensArgs {
-    /// The most tokens of a text that is written
+    /// Maximum number of tokens to generate per text
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
     pub(crate) max_new_tokens: Option<usize>,
-    /// End a text before this string; may be given several times. \n is a newline, \t a tab, \\ a backslash
+    /// Stop before this string; can be repeated. \n is a newline, \t a tab, \\ a backslash
     #[arg(long, value_name = "STRING")]
     pub(crate) stop: Vec<Plain>,
 }
 
-/// How a token is chosen.
+/// How tokens are sampled.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generation")]
 pub(crate) struct SamplingArgs {
-    /// How freely tokens are drawn: 0 takes the likeliest, 1 draws as the model would, more evens out
+    /// Sampling temperature: 0 decodes greedily, 1 samples from the model's distribution, higher values flatten it
     #[arg(long, value_name = "T", value_parser = not_negative)]
     pub(crate) temperature: Option<f64>,
-    /// Draw from so many of the likeliest tokens only; 0: from all
+    /// Sample only from the N most likely tokens; 0: from all
     #[arg(long, value_name = "N")]
     pub(crate) top_k: Option<usize>,
-    /// Draw only from the likeliest tokens whose probabilities together reach this share; 1: from all
+    /// Sample only from the most likely tokens whose cumulative probability reaches this share; 1: from all
     #[arg(long, value_name = "SHARE", value_parser = from_zero_to_one)]
     pub(crate) top_p: Option<f64>,
-    /// Make tokens that were there already less likely: above 1; 1 leaves them as they are
+    /// Penalty for tokens that already occurred: above 1 makes them less likely; 1: no penalty
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     pub(crate) repetition_penalty: Option<f64>,
-    /// What all that is drawn by chance is drawn from: the same seed gives the same texts
+    /// Random seed; the same seed gives the same texts
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! `--labels 'negative= negative,positive= positive'`: labels with the texts that stand for them.
+//! `--labels 'negative= negative,positive= positive'`: the labels with their texts.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use super::texts::{EscapeError, escaped, written};
 /// What can be wrong with `--labels`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LabelsError {
-    /// Its backslashes.
+    /// An invalid escape.
     #[error(transparent)]
     Escape(#[from] EscapeError),
     /// A part without `=`.
@@ -22,15 +22,15 @@ pub(crate) enum LabelsError {
     /// A part without a label before its `=`.
     #[error("no label before the '=' of {part:?}")]
     NoName { part: String },
-    /// Nothing after its `=`, where a name is wanted.
+    /// No name after its `=`.
     #[error("no name after the '=' of {label:?}")]
     Unnamed { label: String },
-    /// A label twice.
+    /// A duplicate label.
     #[error("the label {name:?} is there twice")]
     Twice { name: String },
 }
 
-/// From label to text. Space around a label does not count; a text is kept as it stands.
+/// Map from label to text. Whitespace around a label is ignored; a text is kept as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Labels(pub(crate) BTreeMap<String, String>);
 
@@ -57,8 +57,8 @@ impl std::fmt::Display for Labels {
     }
 }
 
-/// `--label-names 0=negative,1=positive`: what stands in the data, with the name of that label. Space around both does not
-/// count.
+/// `--label-names 0=negative,1=positive`: map from label values in the data to label names. Whitespace around both is
+/// ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LabelNames(pub(crate) BTreeMap<String, String>);
 
@@ -76,28 +76,28 @@ impl FromStr for LabelNames {
     }
 }
 
-/// What the labels in the data are called.
+/// The names of the labels in the data.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct LabelNamesArgs {
-    /// The names of the labels that stand in the data, as 0=negative,1=positive; a name says to the model what a number does
-    /// not [default: those that the data itself has for numbers: of a ClassLabel in Parquet, or in a field like label_text]
+    /// Names of the labels in the data, as 0=negative,1=positive; a name tells the model more than a number [default: those
+    /// that the data itself has for numbers: of a ClassLabel in Parquet, or in a field like label_text]
     #[arg(long, value_name = "LABEL=NAME,…")]
     pub(crate) label_names: Option<LabelNames>,
 }
 
 impl LabelNamesArgs {
-    /// From what stands in the data to names.
+    /// Map from label values in the data to names.
     pub(crate) fn names(&self) -> Option<BTreeMap<String, String>> {
         self.label_names.as_ref().map(|names| names.0.clone())
     }
 }
 
-/// What stands between two commas.
+/// The text between two commas.
 #[derive(Default)]
 struct Part {
     written: String,
-    /// The texts between its equals signs.
+    /// Its texts, split at the equals signs.
     sides: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `foreword models`: where to look for them.
+//! `foreword models`: where to search.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// `foreword models`
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
-    /// A directory below which to look as well
+    /// A directory to search as well, with its subdirectories
     #[arg(value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]

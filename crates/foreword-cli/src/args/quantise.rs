@@ -1,4 +1,4 @@
-//! `foreword quantise`: which model becomes a GGUF file, in what, and where it goes.
+//! `foreword quantise`: the model, the format and the output file.
 
 use std::path::PathBuf;
 
@@ -16,23 +16,23 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// `foreword quantise`
 #[derive(Debug, Args)]
 pub(crate) struct QuantiseArgs {
-    /// The model, as foreword train takes it
+    /// The model, as in `foreword train --model`
     #[arg(value_name = "MODEL")]
     pub(crate) source: String,
-    /// The file to write, which ends in .gguf
+    /// The file to write, with the extension .gguf
     #[arg(value_name = "OUT")]
     pub(crate) file: PathBuf,
-    /// What the matrices are written in; q4_k has the vocabulary in q6_k, q4_0 in q8_0
+    /// Format of the matrices; q4_k stores the vocabulary in q6_k, q4_0 stores it in q8_0
     #[arg(long, value_name = "FORMAT", default_value = Quantisation::Q8_0.as_str(), value_parser = formats())]
     pub(crate) to: Quantisation,
-    /// Replace OUT, if it is there
+    /// Replace OUT if it exists
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// The formats by their names.
+/// Parses a format name.
 fn formats() -> impl clap::builder::TypedValueParser<Value = Quantisation> {
     let named = |name: String| Quantisation::ALL.into_iter().find(|format| format.as_str() == name);
     PossibleValuesParser::new(Quantisation::ALL.map(Quantisation::as_str))

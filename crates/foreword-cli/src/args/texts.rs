@@ -1,4 +1,4 @@
-//! Texts on the command line, where a newline is written `\n`.
+//! Texts on the command line, with `\n` for a newline.
 
 use std::str::FromStr;
 
@@ -7,18 +7,18 @@ use clap::Args;
 use foreword::Template;
 use foreword::template::TemplateError;
 
-/// A backslash before something that it does not stand before.
+/// An invalid escape sequence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EscapeError {
     /// An unknown escape.
     #[error(r"\{0} means nothing, write \n for a newline, \t for a tab or \\ for a backslash")]
     Unknown(char),
-    /// Nothing after it.
+    /// A backslash at the end.
     #[error(r"a backslash at the end, write \\ for a backslash")]
     AtEnd,
 }
 
-/// What stands after a backslash as a character; those in `literal` are themselves.
+/// The character that an escape sequence stands for; the characters in `literal` stand for themselves.
 pub(super) fn escaped(next: Option<char>, literal: &str) -> Result<char, EscapeError> {
     match next {
         Some('n') => Ok('\n'),
@@ -29,7 +29,7 @@ pub(super) fn escaped(next: Option<char>, literal: &str) -> Result<char, EscapeE
     }
 }
 
-/// A text as it is to be written, those in `literal` with a backslash: what [`escaped`] makes a text of again.
+/// Escapes a text, including the characters in `literal`; the inverse of [`escaped`].
 pub(super) fn written(text: &str, literal: &str) -> String {
     let mut written = String::with_capacity(text.len());
     for c in text.chars() {
@@ -43,7 +43,7 @@ pub(super) fn written(text: &str, literal: &str) -> String {
     written
 }
 
-/// `--field NAME=VALUE`: a value by the name of its field.
+/// `--field NAME=VALUE`: a field and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FieldText {
     pub(crate) name: String,
@@ -69,20 +69,20 @@ impl FromStr for FieldText {
 /// A text given field by field.
 #[derive(Debug, Args)]
 pub(crate) struct TextFieldsArgs {
-    /// One text, given field by field: the value of a field of the template, taken as it stands. Given again, it adds another
-    /// field
+    /// One text, given field by field: a field of the template and its value, taken literally; repeat the flag for more
+    /// fields
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Data")]
     pub(crate) field: Vec<FieldText>,
 }
 
 impl TextFieldsArgs {
-    /// Names and values.
+    /// The names and values.
     pub(crate) fn pairs(&self) -> Vec<(String, String)> {
         self.field.iter().map(|field| (field.name.clone(), field.value.clone())).collect()
     }
 }
 
-/// A text whose escapes are resolved.
+/// A text with its escapes resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plain(pub(crate) String);
 
@@ -99,18 +99,18 @@ impl FromStr for Plain {
     }
 }
 
-/// What can be wrong with `--template`.
+/// Errors in `--template`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TemplateTextError {
-    /// Its backslashes.
+    /// An invalid escape.
     #[error(transparent)]
     Escape(#[from] EscapeError),
-    /// Its slots.
+    /// An invalid slot.
     #[error(transparent)]
     Template(#[from] TemplateError),
 }
 
-/// A template whose escapes are resolved and whose slots are well-formed, or `chat`.
+/// A template with its escapes resolved and valid slots, or `chat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateText(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! Verbs that look at what is there: a prompt directory, the command line itself; and the `--version` of this build.
+//! Arguments of `inspect`, `similar`, `completions` and `man`; the environment variables in the help; `--version`.
 
 use std::path::PathBuf;
 
@@ -8,19 +8,19 @@ use foreword::kernels::{CODE_PATH_VARIABLE, CodePath};
 
 use super::OutputArgs;
 
-/// The variables that are heeded, in the words of the help.
+/// The environment variables, as the help lists them.
 pub(super) const ENVIRONMENT: &str = "Environment:
   FOREWORD_CODE_PATH  Processor instructions to use: portable, avx2, avx512, avx512bf16, amx or neon
-  FOREWORD_THREADS    Threads to compute with, where --threads does not say
-  HF_ENDPOINT         Where the Hugging Face hub is, if not at https://huggingface.co
-  HF_HOME             Where its cache and its token lie, if not in ~/.cache/huggingface
-  HF_HUB_CACHE        Where its cache lies, if not in the folder hub of HF_HOME
-  HF_HUB_OFFLINE      If it is 1: the hub is never asked, only its cache
-  HF_TOKEN            Your token, for models that are gated or private
-  NO_COLOR            Anything but nothing: no colours, not even on a terminal
-  TERM                If it is dumb: neither colours nor progress bars";
+  FOREWORD_THREADS    Number of threads, unless --threads is given
+  HF_ENDPOINT         URL of the Hugging Face hub (default: https://huggingface.co)
+  HF_HOME             Directory of its cache and token (default: ~/.cache/huggingface)
+  HF_HUB_CACHE        Directory of its cache (default: hub in HF_HOME)
+  HF_HUB_OFFLINE      If 1, never contact the hub and use only its cache
+  HF_TOKEN            Access token for gated or private models
+  NO_COLOR            If set and not empty, disable colours, even on a terminal
+  TERM                If `dumb`, disable colours and progress bars";
 
-/// Those of them that stand for no flag.
+/// The variables without a flag.
 #[cfg(test)]
 pub(super) const OF_NO_FLAG: [&str; 8] = [
     "FOREWORD_CODE_PATH",
@@ -37,7 +37,7 @@ pub(super) const EXPLAIN_EXAMPLES: &str = "Examples:
   foreword explain                                          (after foreword quickstart)
   foreword explain 'The movie was fantastic.' --as positive
   foreword explain 'A waste of time.' --as negative --prompt sentiment
-  foreword explain --html explained.html                    (the same as a page, to read or to print)";
+  foreword explain --html explained.html                    (also as an HTML page)";
 
 pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect sentiment-prompt                         (after foreword quickstart)
@@ -45,7 +45,7 @@ pub(super) const INSPECT_EXAMPLES: &str = "Examples:
   foreword inspect from-peft --json";
 
 pub(super) const SIMILAR_EXAMPLES: &str = "Examples:
-  foreword similar sentiment-prompt prompts/*               (which of them is nearest)
+  foreword similar sentiment-prompt prompts/*               (find the nearest)
   foreword similar first-try second-try --json";
 
 pub(super) const COMPLETIONS_EXAMPLES: &str = "Examples:
@@ -56,7 +56,7 @@ pub(super) const MAN_EXAMPLES: &str = "Examples:
   foreword man > foreword.1
   foreword man train > foreword-train.1";
 
-/// What verbs answer that have no other way to.
+/// The output flags of verbs that have none.
 pub(super) const PLAIN: OutputArgs = OutputArgs { json: false, quiet: false, verbose: false };
 
 /// `foreword inspect`
@@ -65,11 +65,11 @@ pub(crate) struct InspectArgs {
     /// The prompt directory, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model that the prompt was made for, as foreword train takes it [default: the prompt's own where that is the bundled
-    /// one or in the Hugging Face cache, or else none: then the rows are not compared with its vocabulary]
+    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
+    /// in the Hugging Face cache, or else none: then the rows are not compared with its vocabulary]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// How many of the nearest tokens of each row are named; 0: none
+    /// Number of nearest tokens to list for each row; 0: none
     #[arg(long, value_name = "N", default_value_t = foreword::inspect::DEFAULT_TOP, hide_default_value = true)]
     pub(crate) top: usize,
     #[command(flatten)]
@@ -79,10 +79,10 @@ pub(crate) struct InspectArgs {
 /// `foreword similar`
 #[derive(Debug, Args)]
 pub(crate) struct SimilarArgs {
-    /// The prompt directory to find the nearest to
+    /// The prompt directory to compare
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The prompt directories among which to find them
+    /// The prompt directories to compare it with
     #[arg(value_name = "OTHER", required = true)]
     pub(crate) others: Vec<PathBuf>,
     #[command(flatten)]
@@ -100,12 +100,12 @@ pub(crate) struct CompletionsArgs {
 /// `foreword man`
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The verb whose page is wanted [default: none: the page of the whole command]
+    /// The verb to print the page of [default: none: the page of the whole command]
     #[arg(value_name = "VERB")]
     pub(crate) verb: Option<String>,
 }
 
-/// `--version`, with what an answer may depend on.
+/// `--version`, with the build details that a result may depend on.
 pub(super) fn long_version() -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let available: Vec<_> =

@@ -1,4 +1,4 @@
-//! `foreword train`: where its examples are, what it learns, and how.
+//! `foreword train`: the data, the task and the training settings.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// `foreword train`
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// A task file (.toml), which holds any of the settings below, or the training data; flags win over the task file
+    /// A task file (.toml), with any of the settings below, or the training data; flags override the task file
     #[arg(value_name = "TASK.toml|DATA")]
     pub(crate) input: Option<PathBuf>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) struct TrainArgs {
     pub(crate) fields: FieldArgs,
     #[command(flatten)]
     pub(crate) label_names: LabelNamesArgs,
-    /// What the examples teach [default: generation where --target-field names a target, classification otherwise]
+    /// Task type [default: generation where --target-field names a target, classification otherwise]
     #[arg(long, value_name = "KIND", value_parser = choice(TaskKind::ALL, TaskKind::as_str), help_heading = "Task")]
     pub(crate) kind: Option<TaskKind>,
     #[command(flatten)]
@@ -53,41 +53,43 @@ pub(crate) struct TrainArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
-    /// Also write the lines of --json to this file, replacing it
+    /// Also write the lines of --json to this file; an existing file is overwritten
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// Where a run's examples are.
+/// The data of a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct SplitArgs {
-    /// Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet file, also packed (.gz, .zst); - is standard input
+    /// Training examples: a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst); - reads standard
+    /// input
     #[arg(long, value_name = "FILE")]
     pub(crate) train: Option<PathBuf>,
-    /// Examples to choose the best prompt by [default: a tenth of the training data, drawn by label and seed]
+    /// Development examples, to select the best prompt [default: a tenth of the training data, drawn by label and seed]
     #[arg(long, value_name = "FILE")]
     pub(crate) dev: Option<PathBuf>,
-    /// Examples to report on; nothing is chosen by them
+    /// Test examples, only for the report; nothing is selected on them
     #[arg(long, value_name = "FILE")]
     pub(crate) test: Option<PathBuf>,
-    /// Learn from this many of the training examples, drawn by label and seed [default: all]
+    /// Train on this many of the training examples, stratified by label and sampled with the seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub(crate) limit: Option<usize>,
-    /// Learn from this many examples of each label, and choose by as many others: five runs, whose examples the seeds 13, 21,
-    /// 42, 87 and 100 draw, or one where --seed is given. Their mean and deviation is told
+    /// Few-shot training: train on this many examples of each label, with as many others as dev set. Five runs sample the
+    /// examples with the seeds 13, 21, 42, 87 and 100, and their mean and standard deviation are reported; with --seed
+    /// there is one run
     #[arg(long, value_name = "N", value_parser = at_least_one(), conflicts_with = "limit")]
     pub(crate) shots: Option<usize>,
-    /// Where the data is doubtful (empty texts, duplicates, contradictory or rare labels, test texts that are learned from, cut
-    /// texts, …), end with an error instead of a warning
+    /// Fail instead of warning about suspicious data (empty texts, duplicates, contradictory or rare labels, test texts in
+    /// the training data, truncated texts, …)
     #[arg(long)]
     pub(crate) strict: bool,
 }
 
 impl TrainArgs {
-    /// The flags as a task file that holds only what was said.
+    /// The flags as a task file that contains only what was set.
     pub(crate) fn flags(&self) -> TaskFile {
         let (prompt, train) = (self.prompt.clone(), self.training.clone());
         let mut file = TaskFile { model: self.model.model.clone(), prompt, train, ..TaskFile::default() };

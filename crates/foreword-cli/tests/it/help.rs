@@ -24,31 +24,30 @@ fn the_first_help_names_the_verbs() {
     insta::assert_snapshot!(scene.run(&["--help"]).stdout, @r#"
     Teach a frozen language model a task by learning a few input vectors.
 
-    Foreword learns a soft prompt: a few rows of numbers that stand before every text, a model's own
-    foreword to a task. The model is never changed; what is learned is a file of a few kilobytes.
-    `foreword quickstart` shows it at work.
+    Foreword learns a soft prompt: a few vectors that precede every text, the model's own foreword to a
+    task. The model never changes, and the result is a file of a few kilobytes. To see it at work, run
+    `foreword quickstart`.
 
     Usage: foreword <COMMAND>
 
     Commands:
-      train        Learn a soft prompt from examples, to choose a label or to write a text
-      eval         Measure a soft prompt, or the bare model, on examples whose label or target is known
-      compare      Set tuned prompts beside what costs no training: one table, with intervals and paired
+      train        Learn a soft prompt from examples, for classification or generation
+      eval         Evaluate a soft prompt, or the bare model, on examples with known labels or targets
+      compare      Compare tuned prompts with baselines that need no training, with intervals and paired
                    tests
-      classify     Label texts with a soft prompt
-      generate     Write texts with a soft prompt
+      classify     Classify texts with a soft prompt
+      generate     Generate texts with a soft prompt
       explain      Walk through the mathematics of prompt tuning on one text, with real values
-      inspect      Tell what is in a prompt directory, and where its rows lie among the model's own
-      compile      Turn a soft prompt into a KV prefix, which is never computed again
-      import       Make a prompt of another tool into a prompt directory
-      export       Write a prompt for other tools: as an array of NumPy's, or as a directory of PEFT's
-      quantise     Write a model as a GGUF file, its matrices in fewer bits [alias: quantize]
-      similar      Find the nearest of several tuned prompts of the same model
-      models       List the models that are here: the bundled one, those in the Hugging Face cache, and
-                   those below a directory
-      quickstart   See it work: learn sentiment with the bundled model, in about a minute
-      completions  Print what a shell needs to complete this command line
-      man          Print the manual page of this command, or of one of its verbs
+      inspect      Describe a prompt directory, and compare its rows with the model's vocabulary
+      compile      Convert a soft prompt to a KV prefix, which costs nothing to compute
+      import       Convert a prompt from another tool to a prompt directory
+      export       Export a prompt for other tools, as a NumPy array or a PEFT directory
+      quantise     Quantise a model to a GGUF file [alias: quantize]
+      similar      Find the nearest of several tuned prompts for the same model
+      models       List the available models: the bundled one, the Hugging Face cache, and a directory
+      quickstart   Try it: learn sentiment with the bundled model, in about a minute
+      completions  Print a shell completion script
+      man          Print the man page of this command, or of one of its verbs
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -60,14 +59,14 @@ fn the_first_help_names_the_verbs() {
 
     Environment:
       FOREWORD_CODE_PATH  Processor instructions to use: portable, avx2, avx512, avx512bf16, amx or neon
-      FOREWORD_THREADS    Threads to compute with, where --threads does not say
-      HF_ENDPOINT         Where the Hugging Face hub is, if not at https://huggingface.co
-      HF_HOME             Where its cache and its token lie, if not in ~/.cache/huggingface
-      HF_HUB_CACHE        Where its cache lies, if not in the folder hub of HF_HOME
-      HF_HUB_OFFLINE      If it is 1: the hub is never asked, only its cache
-      HF_TOKEN            Your token, for models that are gated or private
-      NO_COLOR            Anything but nothing: no colours, not even on a terminal
-      TERM                If it is dumb: neither colours nor progress bars
+      FOREWORD_THREADS    Number of threads, unless --threads is given
+      HF_ENDPOINT         URL of the Hugging Face hub (default: https://huggingface.co)
+      HF_HOME             Directory of its cache and token (default: ~/.cache/huggingface)
+      HF_HUB_CACHE        Directory of its cache (default: hub in HF_HOME)
+      HF_HUB_OFFLINE      If 1, never contact the hub and use only its cache
+      HF_TOKEN            Access token for gated or private models
+      NO_COLOR            If set and not empty, disable colours, even on a terminal
+      TERM                If `dumb`, disable colours and progress bars
     "#);
 }
 
@@ -75,76 +74,75 @@ fn the_first_help_names_the_verbs() {
 fn each_flag_tells_its_unit_and_its_default() {
     let scene = Scene::new();
     insta::assert_snapshot!(scene.run(&["train", "-h"]).stdout, @r#"
-    Learn a soft prompt from examples, to choose a label or to write a text
+    Learn a soft prompt from examples, for classification or generation
 
     Usage: foreword train [OPTIONS] [TASK.toml|DATA]
 
     Arguments:
-      [TASK.toml|DATA]  A task file (.toml), which holds any of the settings below, or the training
-                        data; flags win over the task file
+      [TASK.toml|DATA]  A task file (.toml), with any of the settings below, or the training data; flags
+                        override the task file
 
     Options:
           --model <MODEL>  The frozen model: the bundled foreword-tiny; a directory with config.json,
-                           tokenizer.json and safetensors; a .gguf file; or org/name of the Hugging Face
-                           hub, with @revision where one is meant, which is downloaded once [default:
-                           foreword-tiny]
+                           tokenizer.json and safetensors; a .gguf file; or org/name[@revision] on the
+                           Hugging Face hub, downloaded once [default: foreword-tiny]
       -h, --help           Print help (see more with '--help')
 
     Data:
-          --train <FILE>                Examples to learn from: a .jsonl, .json, .csv, .tsv or .parquet
-                                        file, also packed (.gz, .zst); - is standard input
-          --dev <FILE>                  Examples to choose the best prompt by [default: a tenth of the
-                                        training data, drawn by label and seed]
-          --test <FILE>                 Examples to report on; nothing is chosen by them
-          --limit <N>                   Learn from this many of the training examples, drawn by label
-                                        and seed [default: all]
-          --shots <N>                   Learn from this many examples of each label, and choose by as
-                                        many others: five runs, whose examples the seeds 13, 21, 42, 87
-                                        and 100 draw, or one where --seed is given. Their mean and
-                                        deviation is told
-          --strict                      Where the data is doubtful (empty texts, duplicates,
-                                        contradictory or rare labels, test texts that are learned from,
-                                        cut texts, …), end with an error instead of a warning
-          --text-field <NAME>           The field that {text} in the template stands for [default:
-                                        guessed from common names]
+          --train <FILE>                Training examples: a .jsonl, .json, .csv, .tsv or .parquet file,
+                                        optionally compressed (.gz, .zst); - reads standard input
+          --dev <FILE>                  Development examples, to select the best prompt [default: a
+                                        tenth of the training data, drawn by label and seed]
+          --test <FILE>                 Test examples, only for the report; nothing is selected on them
+          --limit <N>                   Train on this many of the training examples, stratified by label
+                                        and sampled with the seed [default: all]
+          --shots <N>                   Few-shot training: train on this many examples of each label,
+                                        with as many others as dev set. Five runs sample the examples
+                                        with the seeds 13, 21, 42, 87 and 100, and their mean and
+                                        standard deviation are reported; with --seed there is one run
+          --strict                      Fail instead of warning about suspicious data (empty texts,
+                                        duplicates, contradictory or rare labels, test texts in the
+                                        training data, truncated texts, …)
+          --text-field <NAME>           The field for {text} in the template [default: guessed from
+                                        common names]
           --label-field <NAME>          The field with the label [default: guessed from common names]
-          --target-field <NAME>         The field with the text to be written, where examples have no
-                                        label but a target
-          --label-names <LABEL=NAME,…>  The names of the labels that stand in the data, as
-                                        0=negative,1=positive; a name says to the model what a number
-                                        does not [default: those that the data itself has for numbers:
-                                        of a ClassLabel in Parquet, or in a field like label_text]
+          --target-field <NAME>         The field with the target text, for generation
+          --label-names <LABEL=NAME,…>  Names of the labels in the data, as 0=negative,1=positive; a
+                                        name tells the model more than a number [default: those that the
+                                        data itself has for numbers: of a ClassLabel in Parquet, or in a
+                                        field like label_text]
 
     Task:
-          --kind <KIND>            What the examples teach [default: generation where --target-field
-                                   names a target, classification otherwise] [possible values:
-                                   classification, generation]
+          --kind <KIND>            Task type [default: generation where --target-field names a target,
+                                   classification otherwise] [possible values: classification,
+                                   generation]
           --template <TEXT|chat>   The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
                                    label or target follows it. \n is a newline, \t a tab, \\ a
-                                   backslash; {{ and }} are braces. `chat` is the model's own chat
-                                   template, in which the text is what the user says, and the label or
-                                   target what the assistant answers [default: "{text}\nLabel:", or
+                                   backslash; {{ and }} are literal braces. `chat` uses the model's own
+                                   chat template: the text is the user message, and the label or target
+                                   is the assistant's reply [default: "{text}\nLabel:", or
                                    "{text}\nOutput:" where texts are generated]
-          --message <TEXT>         In a chat, the text around the fields in the user's message, written
-                                   as a template [default: "{text}"]
+          --message <TEXT>         In a chat, the template of the user message [default: "{text}"]
           --system <TEXT>          In a chat, the system message [default: none, or what the model's
                                    chat template says itself]
-          --placement <PLACE>      Where the soft prompt stands: before all, as PEFT has it; after the
-                                   BOS token; at the beginning of a chat's system message; or between
-                                   the template's end and the label or target [default: front] [possible
-                                   values: front, after-bos, system, suffix]
-          --max-length <TOKENS>    The most tokens of template, text and label or target together;
-                                   longer texts are cut. Virtual tokens do not count, but must fit into
-                                   the model's context as well [default: 512]
-          --labels <LABEL=TEXT,…>  The text that stands for each label, as 'negative= negative,positive=
-                                   positive'. A word that follows a word gets a space before it, and
-                                   never two. A backslash before a comma, an equals sign or a backslash
-                                   takes it literally; \n and \t are as above [default: the labels in
-                                   the data, each with a space before its name]
+          --placement <PLACE>      Position of the soft prompt: before everything, as in PEFT (front);
+                                   after the BOS token (after-bos); at the start of the chat's system
+                                   message (system); or between the template and the label or target
+                                   (suffix) [default: front] [possible values: front, after-bos, system,
+                                   suffix]
+          --max-length <TOKENS>    Maximum number of tokens of template, text and label or target
+                                   together; longer texts are truncated. Virtual tokens do not count,
+                                   but must also fit into the model's context [default: 512]
+          --labels <LABEL=TEXT,…>  The text of each label, as 'negative= negative,positive= positive'. A
+                                   word that follows a word is separated from it by exactly one space. A
+                                   backslash makes a comma, an equals sign or a backslash literal; \n
+                                   and \t are as above [default: the labels in the data, each with a
+                                   space before its name]
           --exact-labels           Use the texts of --labels exactly as written, without adding or
-                                   removing a space
-          --objective <LOSS>       What counts: the true label against the others (label), or its text
-                                   against all texts (lm) [default: label] [possible values: label, lm]
+                                   removing spaces
+          --objective <LOSS>       Loss: the cross-entropy of the true label among all labels (label),
+                                   or the language-modelling loss of its text (lm) [default: label]
+                                   [possible values: label, lm]
 
     Prompt:
           --method <METHOD>     What is learned: a soft prompt, rows of the model's input (prompt), or a
@@ -196,30 +194,28 @@ fn each_flag_tells_its_unit_and_its_default() {
                                          the prompt that do not fit into memory in a temporary file in
                                          this directory; without it they are computed again in every
                                          step. It changes no result
-          --threads <N>                  Threads to compute with, at most 256 [default: one for each
-                                         core] [env: FOREWORD_THREADS=]
-          --dtype <FORMAT>               What the model's matrices are multiplied in: f32; bf16, which
-                                         rounds both sides of each product; or bf16 where the model is
-                                         stored so and the processor has instructions for it, and f32
-                                         elsewhere (auto) [default: auto] [possible values: auto, f32,
-                                         bf16]
-          --micro-batch-tokens <TOKENS>  The most tokens computed at a time: fewer take less memory, and
-                                         change no result [default: 2048]
-          --device <DEVICE>              What to compute on: cpu, cuda:0, metal; or auto, which is the
-                                         GPU where this build can use one that answers, and else cpu
-                                         [default: auto]
+          --threads <N>                  Number of threads, at most 256 [default: one for each core]
+                                         [env: FOREWORD_THREADS=]
+          --dtype <FORMAT>               Number format of matrix products: f32; bf16, which rounds both
+                                         operands; or auto: bf16 if the model is stored in bf16 and the
+                                         processor has instructions for it, f32 otherwise [default:
+                                         auto] [possible values: auto, f32, bf16]
+          --micro-batch-tokens <TOKENS>  Maximum number of tokens computed at a time; fewer use less
+                                         memory and change no result [default: 2048]
+          --device <DEVICE>              Device: cpu, cuda:0, metal; or auto: the GPU if this build
+                                         supports one and it responds, cpu otherwise [default: auto]
 
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or
                         data, with -prompt]
-          --force       Replace the prompt in --out, if there is one, and begin anew
-          --resume      Go on with the run into --out that was interrupted or killed; the result is the
-                        same, to the bit, as without
-          --log <FILE>  Also write the lines of --json to this file, replacing it
-          --json        Write one JSON object per line to standard output, and nothing else there
-      -q, --quiet       Say nothing on standard error but warnings and errors
-      -v, --verbose     Say more on standard error: what it runs on, and how much all training texts
-                        share
+          --force       Replace an existing prompt in --out and start over
+          --resume      Resume an interrupted run in --out; the result is the same, to the bit, as
+                        without the interruption
+          --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
+          --json        Write one JSON object per line to standard output, and nothing else
+      -q, --quiet       Print only warnings and errors to standard error
+      -v, --verbose     Print more to standard error: the hardware in use, and the length of the prefix
+                        that all training texts share
 
     Regularisation:
           --token-dropout <SHARE>  Probability of dropping each virtual token in a step [default: 0]

@@ -9,7 +9,7 @@ use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Out
 
 use super::blocks::Blocks;
 use super::loss::{Numbers, Reads};
-use super::prefix::{Place, Prefix, embed};
+use super::prefix::{Place, PrefixState, embed};
 
 /// A context below a prompt, and the token sequences that may follow it.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub struct Budget {
 impl From<usize> for Budget {
     /// So many tokens, all of whose activations are kept.
     fn from(tokens: usize) -> Self {
-        Self { tokens, tape: Save::All }
+        Self { tokens, save: Save::All }
     }
 }
 

@@ -66,7 +66,7 @@ enum Held<B: Backend> {
 }
 
 /// What a request holds of a pool: the blocks of its prefix, and pages for rows of its own. It must be given back with
-/// [`KvPool::release`].
+/// `KvPool::release`.
 pub struct Lease {
     shared: Vec<BlockId>,
     pages: Vec<BlockId>,

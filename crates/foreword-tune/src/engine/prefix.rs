@@ -202,7 +202,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
                 prefix.prefilled = Some(Piece { block: Arc::clone(block), rows, position });
             }
         }
-        let prefixes = prefixes.into_iter().map(|prefix| Prefix(Arc::new(prefix))).collect();
+        let prefixes = prefixes.into_iter().map(|prefix| PrefixState(Arc::new(prefix))).collect();
         let sizes = prompts.iter().map(|prompt| prompt.len()).collect();
         let frozen = self.frozen.as_ref().map(|piece| Arc::clone(&piece.block));
         Ok(Prefilled { prefixes, sizes, frozen, kv_prefixes, prefilled, forest, learned, tape: kept })

@@ -8,8 +8,8 @@ use super::batch::{Batch, Example, Item, micro_batches};
 use super::blocks::Blocks;
 use super::loss::{Reads, Sequences, log_sum_exp};
 use super::prefix::{PrefixState, SharedPrefix};
-use crate::metrics::{Confusion, Evaluation};
 use crate::continuation_set::ContinuationSet;
+use crate::metrics::{Confusion, Evaluation};
 use crate::settings::Objective;
 use crate::task::{Examples, Task, TaskError};
 

@@ -1,4 +1,4 @@
-//! A run's progress as a file: written now and then, read to go on where it stopped, to the bit.
+//! A run's state as a file: written now and then, read to go on where it stopped, to the bit.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -82,14 +82,14 @@ enum Left {
 /// The bytes of a checkpoint. `settings` are all that a run is determined by: the same must be given to go on.
 ///
 /// # Errors
-/// If the tensors can't be put together, which no progress causes.
-pub fn encode(progress: &TrainState, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
+/// If the tensors can't be put together, which no state causes.
+pub fn encode(state: &TrainState, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
     let error = |detail: String| CheckpointError::Encode { detail };
     let header = Header {
         version: VERSION,
-        width: progress.width,
-        step: progress.step,
-        halvings: progress.halvings,
+        width: state.width,
+        step: state.step,
+        halvings: state.halvings,
         candidates: state.runs.iter().map(header_of).collect(),
         settings: settings.clone(),
     };
@@ -142,7 +142,7 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
     }
 }
 
-/// The progress that a checkpoint holds.
+/// The state that a checkpoint holds.
 ///
 /// # Errors
 /// If it is damaged, or belongs to a run with other settings.

@@ -8,6 +8,7 @@ use foreword_backbone::kernels::{Backend, Element};
 
 use super::{Event, StepStats, StopReason, TrainConfig, TrainError, peak};
 use crate::context_tuning::masked;
+use crate::continuation_set::ContinuationSet;
 use crate::engine::batch::Example;
 use crate::engine::loss::{self, Loss};
 use crate::engine::pass::{Pass, Step};
@@ -15,7 +16,6 @@ use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::Reduce;
 use crate::optimizer::{clip, rate};
 use crate::order::Order;
-use crate::continuation_set::ContinuationSet;
 use crate::regularize::StepRows;
 use crate::settings::Objective;
 use crate::state::TrainState;

@@ -11,7 +11,7 @@ use foreword_tune::engine::generator::{
     AdmitError, FinishReason, Generated, Generator, Limits, Output, Request, RequestId, Tell,
 };
 use foreword_tune::engine::kv_pool::{PAGE_ROWS, PoolError};
-use foreword_tune::engine::prefix::{PlaceError, Prefix, compile};
+use foreword_tune::engine::prefix::{PlaceError, PrefixState, compile};
 use foreword_tune::engine::sampling::{LogProbs, Sampling};
 use foreword_tune::init::Sources;
 use foreword_tune::settings::{Init, Method, Placement};

@@ -219,9 +219,9 @@ fn budgets_threads_and_company_change_no_bit_of_a_step() {
     for placement in [Placement::Front, Placement::AfterBos, Placement::Suffix] {
         let whole = run(1, 1000.into(), placement, [0; 4]);
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
-            for tape in [Save::All, Save::Checkpoint] {
+            for save in [Save::All, Save::Checkpoint] {
                 let other = run(n_threads, Budget { tokens: budget, save }, placement, [0; 4]);
-                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
+                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {save:?}");
             }
         }
     }
@@ -478,10 +478,9 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
             .unwrap();
         assert_eq!((stopped.ended, stopped.steps), (StopReason::Cancelled, stop));
         let state = checkpoint::decode(&saved.unwrap(), &settings).unwrap();
-        let resumed = train(&model, &task, (&examples, Some(&dev)), state, &config, &mut |_| {
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+        let resumed =
+            train(&model, &task, (&examples, Some(&dev)), state, &config, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
         let summary = |o: &Outcome| (o.soft_prompt.values().to_vec(), o.steps, o.best_step, o.ended);
         assert_eq!(summary(&resumed), summary(&unbroken), "stopped after {stop}");
     }

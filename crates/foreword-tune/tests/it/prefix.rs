@@ -140,9 +140,9 @@ fn budgets_threads_and_company_change_no_bit() {
         let whole = run(1, 1000.into(), placement, [0; 4]);
         assert!(whole[0].gradient.iter().any(|d| *d != 0.0));
         for (n_threads, budget) in [(1, 1), (2, 1), (2, 1000), (2, 9)] {
-            for tape in [Save::All, Save::Checkpoint] {
+            for save in [Save::All, Save::Checkpoint] {
                 let other = run(n_threads, Budget { tokens: budget, save }, placement, [0; 4]);
-                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {tape:?}");
+                assert_eq!(whole, other, "{placement}, {n_threads} threads, budget {budget}, {save:?}");
             }
         }
     }

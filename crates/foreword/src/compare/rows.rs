@@ -1,4 +1,4 @@
-//! The rows of a comparison, measured one after another.
+//! The rows of a comparison, evaluated one after another.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::display::count;
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// All rows, in the order in which they are shown.
+/// All rows, in display order.
 pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     rows.extend(majority(setup)?);
@@ -48,7 +48,7 @@ pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Ve
     Ok(rows)
 }
 
-/// Always the most frequent label of the training data; the first of equals.
+/// Always the most frequent label of the training data; the first one on a tie.
 fn majority(setup: &ComparisonSetup) -> Result<Option<Row>> {
     let Some(train) = &setup.train else { return Ok(None) };
     let labels = setup.labels()?;
@@ -58,7 +58,7 @@ fn majority(setup: &ComparisonSetup) -> Result<Option<Row>> {
     Ok(Some(row(setup, Kind::Majority, name, vec![given; setup.truths.len()])?))
 }
 
-/// A row with its labels and nothing else.
+/// A row with only its predicted labels.
 fn row(setup: &ComparisonSetup, kind: Kind, name: String, given: Vec<usize>) -> Result<Row> {
     let labels = Confusion::new(setup.labels()?.n(), setup.truths.iter().copied().zip(given.iter().copied()));
     Ok(Row {
@@ -77,7 +77,7 @@ fn row(setup: &ComparisonSetup, kind: Kind, name: String, given: Vec<usize>) -> 
     })
 }
 
-/// As many examples in context as are asked for and fit.
+/// As many in-context examples as requested and as fit.
 fn demonstrations(setup: &ComparisonSetup, bare: &Examples, observer: &dyn Observer) -> Result<Option<Row>> {
     let Some(train) = setup.train.as_ref().filter(|_| setup.shots > 0) else { return Ok(None) };
     let labels = setup.labels()?;
@@ -99,7 +99,7 @@ fn demonstrations(setup: &ComparisonSetup, bare: &Examples, observer: &dyn Obser
     Ok(Some(entry.measure(setup, observer)?.0))
 }
 
-/// All prompts, each by itself and then the mean of what they say.
+/// All prompts: each on its own, then the mean of their log-likelihoods.
 fn together(setup: &ComparisonSetup, members: &[&Row]) -> Result<Row> {
     let scores: Vec<&[Vec<f64>]> = members.iter().map(|row| row.scores.as_slice()).collect();
     let scores = ensemble(&scores);
@@ -117,30 +117,30 @@ fn together(setup: &ComparisonSetup, members: &[&Row]) -> Result<Row> {
     })
 }
 
-/// A row whose labels are the likeliest.
+/// A row that predicts the most likely labels.
 fn scored(setup: &ComparisonSetup, kind: Kind, name: String, scores: Vec<Vec<f64>>) -> Result<Row> {
     let given: Vec<usize> = scores.iter().map(|scores| best(scores)).collect();
     let loss = choice_loss(&scores, &setup.truths);
     Ok(Row { loss: Some(loss), scores, ..row(setup, kind, name, given)? })
 }
 
-/// What is about to be measured.
+/// A row to evaluate.
 struct Entry<'a> {
     kind: Kind,
     method: Option<Method>,
     name: String,
     task: &'a Task,
-    /// The prompts that answer; none: the bare model.
+    /// The prompts to evaluate; empty for the bare model.
     prompts: Vec<&'a SoftPrompt>,
     n_learned: u64,
     bytes: u64,
     n_before: usize,
-    /// The correction that is stored with it.
+    /// The calibration stored with it.
     calibration: Option<&'a Calibration>,
 }
 
 impl<'a> Entry<'a> {
-    /// Nothing was learned for it.
+    /// An untrained row.
     fn new(kind: Kind, name: &str, task: &'a Task) -> Self {
         Self {
             kind,
@@ -155,7 +155,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A prompt, or the first `n` of the ensemble that it leads.
+    /// A prompt, or the first `n` members of the ensemble that it leads.
     fn learned(prompt: &'a Prompt, n: usize) -> Self {
         let (task, members) = (&prompt.task, &prompt.members[..n]);
         let what = match task.method {
@@ -210,7 +210,7 @@ impl<'a> Entry<'a> {
         Ok((row, examples))
     }
 
-    /// The scores as they are, or corrected: as is stored with a prompt, or where nothing was learned, as is asked for.
+    /// The scores, calibrated if a calibration is stored with the prompt, or requested for untrained rows.
     fn corrected(&self, setup: &ComparisonSetup, scores: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>> {
         let fitted = match setup.calibrate.filter(|_| !self.kind.is_tuned()) {
             Some(CalibrationMethod::ContentFree) => {

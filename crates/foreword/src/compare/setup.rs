@@ -1,4 +1,4 @@
-//! What all rows of a comparison share: the model, the examples, and the task as it is asked without tuning.
+//! What all rows of a comparison share: the model, the examples, and the task without tuning.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,46 +27,46 @@ use crate::{
     Dataset, Model, Passport, PromptDirectory, Resources, SoftPrompt, Task, TaskFile, Template, Verbalizer,
 };
 
-/// What is compared, and how.
+/// A request to compare prompts.
 #[derive(Clone, Debug)]
 pub struct CompareRequest<'a> {
-    /// The data, the task and the model, as far as they are stated.
+    /// The data, the task and the model, as far as they are set.
     pub stated: &'a TaskFile,
     /// The prompt directories.
     pub prompts: &'a [PathBuf],
-    /// The most test examples.
+    /// Maximum number of test examples.
     pub limit: Option<usize>,
-    /// The instruction in words; `None`: the text that a prompt started as, or a sentence that names the labels.
+    /// The instruction; `None`: the initial text of a prompt, or a sentence that names the labels.
     pub instruction: Option<&'a str>,
-    /// Demonstrations of each label in context; 0: no such row.
+    /// In-context examples per label; 0: no such row.
     pub shots: usize,
-    /// How the rows without tuning are corrected.
+    /// The calibration of the untrained rows.
     pub calibrate: Option<CalibrationMethod>,
-    /// What the model may use.
+    /// The resources that the model may use.
     pub resources: &'a Resources,
 }
 
-/// A tuned prompt that is compared, alone and, where it leads an ensemble, with that.
+/// A tuned prompt to compare, alone and, if it leads an ensemble, with the ensemble.
 #[derive(Debug)]
 pub struct Prompt {
     /// Its directory.
     pub path: PathBuf,
-    /// What it is asked.
+    /// Its task.
     pub task: Task,
-    /// The correction of its probabilities that is stored with it.
+    /// The calibration stored with it.
     pub calibration: Option<Calibration>,
-    /// The prompt itself, and the others of its ensemble; never empty.
+    /// The prompt itself and the other members of its ensemble; never empty.
     pub members: Vec<Member>,
 }
 
-/// What lies in one directory.
+/// The contents of one prompt directory.
 #[derive(Debug)]
 pub struct Member {
     /// `[P, W]`.
     pub rows: SoftPrompt,
-    /// On disk.
+    /// Size on disk.
     pub bytes: u64,
-    /// What is recorded of its training.
+    /// The record of its training.
     pub passport: Option<Passport>,
 }
 
@@ -77,7 +77,7 @@ impl Member {
     }
 }
 
-/// Where the rows meet.
+/// The shared setup of all rows.
 #[derive(Debug)]
 pub struct ComparisonSetup {
     /// The name of the model.
@@ -86,32 +86,32 @@ pub struct ComparisonSetup {
     pub model: Model,
     /// The task without anything learned.
     pub task: Task,
-    /// Which fields of the data are what.
+    /// The fields of the data.
     pub fields: Fields,
-    /// The data of demonstrations and of the majority class.
+    /// The data for in-context examples and the majority class.
     pub train: Option<Dataset>,
-    /// The data that all rows are measured on.
+    /// The data to evaluate on.
     pub test: Dataset,
     /// The true label of each test example.
     pub truths: Vec<usize>,
     /// The prompts.
     pub prompts: Vec<Prompt>,
-    /// Where learned rows stand, if that is stated; a prompt's own place counts.
+    /// The placement of learned rows, if set; otherwise each prompt's own.
     placement: Option<Placement>,
-    /// Of the row with an instruction.
+    /// The instruction of the instruction baseline.
     pub instruction: String,
-    /// What demonstrations and limits are drawn by.
+    /// The seed for sampling in-context examples and limits.
     pub seed: u64,
-    /// Demonstrations of each label in context, at most.
+    /// Maximum number of in-context examples per label.
     pub shots: usize,
-    /// How the rows without tuning are corrected.
+    /// The calibration of the untrained rows.
     pub calibrate: Option<CalibrationMethod>,
-    /// Most tokens computed at a time.
+    /// Maximum number of tokens computed at a time.
     pub budget: usize,
 }
 
 impl ComparisonSetup {
-    /// Opens everything that is compared.
+    /// Opens everything to compare.
     ///
     /// # Errors
     /// If there is nothing to compare on, or something can't be opened or does not fit the rest.
@@ -184,14 +184,14 @@ impl ComparisonSetup {
         Ok(self.test.require(&self.fields.truth)?)
     }
 
-    /// The text that stands for a test example.
+    /// The text to show for a test example.
     pub fn text(&self, example: usize) -> Result<&str> {
         let slots = slot_fields(&self.task.template, &self.test, self.task.text_field.as_deref())?;
         let text = self.task.template.slots().position(|slot| slot == "text").unwrap_or(0);
         Ok(slots.values(&self.test, example)?.get(text).copied().unwrap_or(""))
     }
 
-    /// What is compared, and on what.
+    /// Reports what is compared, and on which examples.
     pub fn tell(&self, observer: &dyn Observer) {
         let n = |data: &Dataset| count(data.n() as u64);
         let train = self.train.as_ref().map_or("none".to_owned(), n);
@@ -216,7 +216,7 @@ impl ComparisonSetup {
         }
     }
 
-    /// What a prompt has otherwise than the rows without tuning, or than a flag says.
+    /// How a prompt differs from the untrained rows or from the flags.
     fn own(&self, prompt: &Prompt) -> Vec<String> {
         let mut own = Vec::new();
         let (template, shared) = (prompt.task.template.source(), self.task.template.source());
@@ -263,7 +263,7 @@ fn directories(paths: &[PathBuf]) -> Result<Vec<Read>> {
     paths.iter().map(read).collect()
 }
 
-/// The model that is named, or the first prompt's.
+/// The model set by name, or the first prompt's.
 fn model_name(file: &TaskFile, directories: &[Read]) -> Result<String> {
     let (path, directory) = match directories.first() {
         Some((path, directory)) => (path.as_path(), Some(directory)),
@@ -272,7 +272,7 @@ fn model_name(file: &TaskFile, directories: &[Read]) -> Result<String> {
     open::model_name(path, file.model.as_deref(), directory)
 }
 
-/// The task as it is asked without tuning: as it is stated, or as the first prompt was trained.
+/// The task without tuning: as set, or as the first prompt was trained.
 fn task(
     file: &TaskFile,
     directories: &[Read],
@@ -319,13 +319,13 @@ fn task(
     Ok((task, fields))
 }
 
-/// What the first prompt was trained to do, where that is recorded.
+/// The recorded task of the first prompt, if there is one.
 fn first_task(directories: &[Read]) -> Option<&TaskRecord> {
     let (_, directory) = directories.first()?;
     Some(&directory.passport.as_ref()?.task)
 }
 
-/// The words that are set against what was tuned from them: those that are stated, or that a prompt started as.
+/// The text of the instruction baseline: as set, or the initial text of a prompt.
 fn instruction(
     request: &CompareRequest<'_>,
     directories: &[Read],
@@ -345,7 +345,7 @@ fn instruction(
     inits.filter_map(text).next().unwrap_or_default()
 }
 
-/// What prompts are opened with.
+/// The settings to open prompts with.
 struct Opener<'a> {
     request: &'a CompareRequest<'a>,
     model: &'a Model,
@@ -354,7 +354,7 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// A prompt as it was trained; one without a passport does the task as it is stated.
+    /// A prompt as it was trained; a prompt without a passport uses the task as set.
     fn prompt(
         &self,
         path: PathBuf,
@@ -394,7 +394,7 @@ impl Opener<'_> {
         Ok(Prompt { path, task, calibration, members })
     }
 
-    /// The settings that a prompt is opened with: where it records its task, the fields alone.
+    /// The settings to open a prompt with: only the fields if it records its task.
     fn stated(&self, is_recorded: bool, verbalizer: &Verbalizer) -> TaskFile {
         let mut stated = TaskFile { model: self.request.stated.model.clone(), ..TaskFile::default() };
         stated.data.text_field.clone_from(&self.fields.text);

@@ -1,4 +1,4 @@
-//! A build without GPUs.
+//! A build without GPU support.
 
 use std::any::Any;
 
@@ -8,10 +8,10 @@ use crate::error::Result;
 use super::{Device, not_built};
 use crate::model::Resources;
 
-/// What a model runs on.
+/// The backend of a model.
 pub type Machine = Cpu;
 
-/// The machine that was asked for.
+/// Opens the requested device.
 pub(crate) fn open(resources: &Resources) -> Result<Machine> {
     let device = resources.device;
     match device {
@@ -21,22 +21,22 @@ pub(crate) fn open(resources: &Resources) -> Result<Machine> {
     }
 }
 
-/// It in words, for those who want to know.
+/// Describes the device, for verbose output.
 pub(crate) fn in_words(machine: &Machine) -> String {
     super::processor(machine)
 }
 
-/// Its name, where there was a choice.
+/// The name of the device, if there was a choice.
 pub(crate) fn name(_: &Machine) -> Option<&str> {
     None
 }
 
-/// Bytes that are free where the model is, itself included.
+/// Free bytes on the device of the model, plus the size of the model.
 pub(crate) fn free_bytes(_: &crate::Model) -> Option<u64> {
     crate::system::free_bytes()
 }
 
-/// What a device failed with, and what to try; nothing fails like that here.
+/// Describes a device failure with a hint; this build has none.
 pub fn failure(_: &(dyn Any + Send)) -> Option<(String, &'static str)> {
     None
 }

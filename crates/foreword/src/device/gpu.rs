@@ -1,4 +1,4 @@
-//! A build that can use a GPU.
+//! A build with GPU support.
 
 use std::any::Any;
 
@@ -9,11 +9,10 @@ use super::{Device, not_built};
 use crate::error::UserError;
 use crate::model::Resources;
 
-/// What a model runs on.
+/// The backend of a model.
 pub use crate::kernels::AnyBackend as Machine;
 
-/// The machine that was asked for.
-/// A GPU multiplies in single precision.
+/// Opens the requested device. A GPU multiplies in single precision.
 pub(crate) fn open(resources: &Resources) -> Result<Machine> {
     let machine = opened(resources)?;
     match (&machine, resources.dtype) {
@@ -50,13 +49,13 @@ fn opened(resources: &Resources) -> Result<Machine> {
     }
 }
 
-/// A GPU that answers.
+/// The first GPU that responds.
 fn any() -> Option<Candle> {
     let cuda = cfg!(feature = "cuda").then(|| Candle::cuda(0).ok()).flatten();
     cuda.or_else(|| cfg!(feature = "metal").then(|| Candle::metal().ok()).flatten())
 }
 
-/// It in words, for those who want to know.
+/// Describes the device, for verbose output.
 pub(crate) fn in_words(machine: &Machine) -> String {
     match machine {
         Machine::Cpu(cpu) => super::processor(cpu),
@@ -64,7 +63,7 @@ pub(crate) fn in_words(machine: &Machine) -> String {
     }
 }
 
-/// Its name, where there was a choice.
+/// The name of the device, if there was a choice.
 pub(crate) fn name(machine: &Machine) -> Option<&str> {
     Some(match machine {
         Machine::Cpu(_) => "cpu",
@@ -72,7 +71,7 @@ pub(crate) fn name(machine: &Machine) -> Option<&str> {
     })
 }
 
-/// Bytes that are free where the model is, itself included.
+/// Free bytes on the device of the model, plus the size of the model.
 pub(crate) fn free_bytes(model: &crate::Model) -> Option<u64> {
     match model.backbone.backend() {
         Machine::Cpu(_) => crate::system::free_bytes(),
@@ -83,7 +82,7 @@ pub(crate) fn free_bytes(model: &crate::Model) -> Option<u64> {
     }
 }
 
-/// What a device failed with, and what to try, where a panic tells of one.
+/// Describes a device failure with a hint, if the panic was one.
 pub fn failure(payload: &(dyn Any + Send)) -> Option<(String, &'static str)> {
     let error = payload.downcast_ref::<DeviceError>()?;
     let hint = if error.is_out_of_memory() {

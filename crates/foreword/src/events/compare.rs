@@ -1,4 +1,4 @@
-//! The answer of `compare`.
+//! The output of `compare`.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::per_label;
 use crate::compare::{Comparison, ComparisonSetup, Kind, Row};
 use crate::error::Result;
 
-/// A comparison in numbers, with up to `n_flips` examples in each direction.
+/// The results of a comparison, with up to `n_flips` examples in each direction.
 ///
 /// # Errors
 /// If an example has no text.
@@ -68,7 +68,7 @@ pub fn compared(
     }))
 }
 
-/// Examples on which the first prompt and the bare model differ in being right.
+/// Examples that exactly one of the first prompt and the bare model gets right.
 fn flips(
     setup: &ComparisonSetup,
     comparison: &Comparison,

@@ -1,4 +1,4 @@
-//! The answer of `inspect`.
+//! The output of `inspect`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::inspect::{InspectedRow, Inspection};
 use crate::verdict::{Measure, Verdict};
 use crate::{Passport, PromptDirectory, Verbalizer};
 
-/// What is in a prompt directory, and where its rows lie among those of a model of this name.
+/// The contents of a prompt directory, and its rows compared with the embeddings of the model of this name.
 #[must_use]
 pub fn inspected(
     prompt: &str,
@@ -72,7 +72,7 @@ fn passport(passport: &Passport) -> Value {
     })
 }
 
-/// Of a classification by its accuracy, of a generation by its loss.
+/// The verdict: accuracy for classification, loss for generation.
 fn verdict(verdict: Verdict) -> Value {
     let beats_baseline = verdict.beats_baseline();
     match verdict.by {

@@ -1,4 +1,4 @@
-//! The answer of `models`.
+//! The output of `models`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 /// One model.
 #[derive(Debug, Serialize)]
 pub struct ModelLine {
-    /// What `--model` takes.
+    /// The value for `--model`.
     pub model: String,
     /// `bundled`, `cache`, `directory` or `gguf`.
     place: &'static str,
@@ -16,20 +16,20 @@ pub struct ModelLine {
     commit: Option<String>,
     /// Its family.
     pub family: Option<String>,
-    /// Its numbers.
+    /// Number of parameters.
     pub parameters: Option<u64>,
-    /// Its size on disk.
+    /// Size on disk.
     pub bytes: u64,
     /// Whether it can be used.
     pub supported: bool,
-    /// Why not.
+    /// The reason if not.
     pub why: Option<String>,
-    /// What is worth knowing of one that can be used.
+    /// Remarks on a supported model.
     pub notes: Vec<String>,
 }
 
 impl ModelLine {
-    /// A model at a place of a kind.
+    /// A model of this kind of place.
     pub fn of(
         model: String,
         place: &'static str,

@@ -1,4 +1,4 @@
-//! The answer of `similar`.
+//! The output of `similar`.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 /// The nearest prompts, nearest first.
 #[derive(Debug, Serialize)]
 pub struct Similars<'a> {
-    /// The prompt that others are compared with.
+    /// The prompt to compare with.
     pub prompt: String,
     /// The others, nearest first.
     pub similar: Vec<SimilarLine<'a>>,
-    /// Those that can not be compared, and why.
+    /// Those that can't be compared, with the reason.
     pub not_comparable: Vec<Incomparable<'a>>,
 }
 
@@ -28,7 +28,7 @@ pub struct SimilarLine<'a> {
 }
 
 impl<'a> SimilarLine<'a> {
-    /// The prompt that was read from a path.
+    /// The prompt read from a path.
     pub fn of(path: &Path, other: &'a PromptDirectory, found: Similarity) -> Self {
         Self {
             prompt: path.display().to_string(),

@@ -1,4 +1,4 @@
-//! How a run begins: the first rows and the settings of each candidate.
+//! The start of a run: the initial rows and the settings of each candidate.
 
 use super::splits::Splits;
 use crate::candidates::{Stated, Variation, variations};
@@ -14,12 +14,12 @@ use crate::{
     Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
 };
 
-/// A candidate of a run: how it is trained, and its first rows.
+/// A candidate of a run: its settings and its initial rows.
 #[derive(Clone, Debug)]
 pub struct PlannedCandidate {
     /// Its init, learning rate, length and seed.
     pub how: Variation,
-    /// Its first rows.
+    /// Its initial rows.
     pub candidate: Candidate,
 }
 
@@ -30,7 +30,7 @@ impl PlannedCandidate {
         self.candidate.start.n_virtual()
     }
 
-    /// How it is trained, in words.
+    /// Describes its settings.
     #[must_use]
     pub fn describe(&self) -> String {
         let Variation { init, learning_rate, n_virtual, seed } = &self.how;
@@ -38,8 +38,8 @@ impl PlannedCandidate {
     }
 }
 
-/// All candidates, one where nothing else is asked for, and the examples without those that became the init. Sets what of the
-/// configuration depends on them.
+/// All candidates (one by default), and the examples without those used as init. Sets the parts of the configuration that
+/// depend on them.
 pub(super) fn planned(
     file: &TaskFile,
     splits: Splits,
@@ -73,7 +73,7 @@ pub(super) fn planned(
     Ok((splits, planned))
 }
 
-/// A sentence that names the task, as a person would write it.
+/// A sentence that describes the task, as a person would write it.
 pub fn default_init(task: &Task, fields: &Fields) -> Init {
     let text = match &fields.text {
         Some(text) => text.clone(),
@@ -87,7 +87,7 @@ pub fn default_init(task: &Task, fields: &Fields) -> Init {
     })
 }
 
-/// The labels as the model reads them: their strings, without the space around them.
+/// The label texts without surrounding whitespace.
 pub fn label_words(verbalizer: &Verbalizer) -> Vec<String> {
     let all = verbalizer.names().iter().zip(verbalizer.strings());
     let word = |(name, string): (&String, &String)| match string.trim() {
@@ -97,7 +97,7 @@ pub fn label_words(verbalizer: &Verbalizer) -> Vec<String> {
     all.map(word).collect()
 }
 
-/// The first rows.
+/// The initial rows.
 fn start(
     init: &Init,
     n_virtual: Option<usize>,
@@ -131,10 +131,10 @@ fn start(
     Ok(start)
 }
 
-/// The most virtual tokens of demonstrations where nothing else is said; half of the model's context where that is less.
+/// Default maximum number of virtual tokens for the init `demonstrations`; half of the model's context if that is less.
 const MOST_SHOWN: usize = 128;
 
-/// The demonstrations that the prompt begins as, if that is its init.
+/// The demonstrations for the init, if requested.
 fn shown(
     init: &Init,
     file: &TaskFile,
@@ -151,7 +151,7 @@ fn shown(
     Ok(Some(demonstrations(model, task, &examples, most, seed)?))
 }
 
-/// The splits without training examples that rows began as: what they are, the rows would give away.
+/// The splits without the training examples used as init: the rows would give away their labels.
 fn without_shown(splits: Splits, shown: Option<&DemonstrationPrompt>, task: &Task) -> Result<Splits> {
     let Some(shown) = shown.filter(|_| task.method == Method::Prompt) else { return Ok(splits) };
     let is_shown = |row: &usize| shown.demonstrations.iter().any(|shown| shown.example == *row);
@@ -166,7 +166,7 @@ fn without_shown(splits: Splits, shown: Option<&DemonstrationPrompt>, task: &Tas
     Ok(Splits { train: splits.train.take(&rest), ..splits })
 }
 
-/// The candidates that are asked for, none where it is one. What a flag or the task file states is not varied.
+/// The requested candidates; empty for one. Explicit settings are not varied.
 fn several(
     file: &TaskFile,
     (task, fields): (&Task, &Fields),

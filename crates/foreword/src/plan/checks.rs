@@ -1,4 +1,4 @@
-//! What is doubtful in a run's data, told before it is learned from.
+//! Checks for suspicious data, before training.
 
 use crate::error::Result;
 use crate::lint::{Labels, Part, cut, empty, lint, overlap};
@@ -8,10 +8,10 @@ use crate::{Dataset, Examples, Task};
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// A part of the data by its name, as it was read and in tokens, where there is such a part.
+/// A split: its name, its data and its tokens, if it exists.
 pub type Read<'a> = (&'static str, Option<&'a Dataset>, Option<&'a Examples>);
 
-/// Warns of test texts, whose labels are these, that are in the training data too.
+/// Warns of test texts with these labels that also occur in the training data.
 pub fn tell_overlap(
     train: &Dataset,
     (test, labels): (&Dataset, &[usize]),
@@ -28,7 +28,7 @@ pub fn tell_overlap(
     Ok(())
 }
 
-/// Warns of texts with nothing in them, where they are only measured or answered. `part`: "test", or nothing.
+/// Warns of empty texts that are only evaluated or classified. `part`: "test", or empty.
 pub fn tell_empty(part: &'static str, dataset: &Dataset, task: &Task, observer: &dyn Observer) -> Result<()> {
     let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &GroundTruth::Unknown)?;
     if let Some(finding) = empty(&part) {
@@ -37,7 +37,7 @@ pub fn tell_empty(part: &'static str, dataset: &Dataset, task: &Task, observer: 
     Ok(())
 }
 
-/// Warns of what is doubtful; with `strict` that is an error. `room`: the most tokens of template, text and label.
+/// Warns of suspicious data; with `strict` it is an error. `room`: maximum tokens of template, text and label.
 pub fn tell(
     read: [Read<'_>; 3],
     task: &Task,

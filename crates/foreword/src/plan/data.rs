@@ -1,4 +1,4 @@
-//! Data by its name: a file, or standard input.
+//! Reads data from a file or from standard input.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::display::count;
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// The name of standard input.
+/// The path of standard input.
 const DASH: &str = "-";
-/// What messages call it.
+/// The name of standard input in messages.
 const STANDARD_INPUT: &str = "standard input";
 
-/// Whether a path means standard input; the file of that name is `./-`.
+/// Whether a path is standard input; a file of that name is `./-`.
 pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == DASH
 }
@@ -35,8 +35,8 @@ pub fn read(path: &Path) -> Result<Dataset> {
     Ok(Dataset::from_stream(&bytes, STANDARD_INPUT)?)
 }
 
-/// So many examples as a limit takes, in their order: drawn so that each label, as `labels` counts them, has its share, or by
-/// chance where there are none. It says so where that takes any away. `what`: what the examples are.
+/// Samples `limit` examples and keeps their order: stratified by `labels`, or uniformly without labels. Reports it if
+/// examples are left out. `what`: the name of the examples.
 pub fn drawn(
     data: Dataset,
     (labels, kind): (&[usize], TaskKind),
@@ -55,7 +55,7 @@ pub fn drawn(
     data.take(&stratified_sample(labels, limit, seed))
 }
 
-/// The first texts where there is a limit, for those that are only to be answered; it says so where that takes any away.
+/// The first `limit` texts, for prediction only. Reports it if texts are left out.
 pub fn first(data: Dataset, limit: Option<usize>, observer: &dyn Observer) -> Dataset {
     let n = data.n();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return data };

@@ -1,4 +1,4 @@
-//! How much of a step is in memory at a time: what is asked for, or what fits.
+//! How much of a step is in memory at a time: as set, or as fits.
 
 use crate::backbone::Save;
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::display::{bytes, count};
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// What decides the memory that a step takes.
+/// The sizes that determine the memory use of a step.
 pub fn sizes(
     task: &Task,
     (train, dev): (&Examples, Option<&Examples>),
@@ -52,7 +52,7 @@ pub fn sizes(
     })
 }
 
-/// Sets how many tokens are computed at a time, and whether activations are computed twice; what it then takes.
+/// Sets the number of tokens computed at a time and activation checkpointing; returns the estimated memory use.
 pub fn fit(
     config: &mut TrainConfig,
     asked: &TrainTable,
@@ -86,7 +86,7 @@ pub fn fit(
     Ok(estimate)
 }
 
-/// The same without a word: the estimate, and the limit, which may be less.
+/// As [`fit`], without a notice: the estimate, and the limit, which may be lower.
 fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Model) -> (Estimate, u64) {
     let free = || free_bytes(model).map(|free| free / 2);
     let limit = asked.memory.map(|size| size.0).or_else(free).unwrap_or(u64::MAX);
@@ -107,7 +107,7 @@ fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Mo
     (estimate, limit)
 }
 
-/// The plan in words.
+/// Describes the plan.
 pub fn in_words(estimate: &Estimate, config: &TrainConfig) -> String {
     let (peak, weights) = (bytes(estimate.peak()), bytes(estimate.weights));
     let (activations, optimizer) = (bytes(estimate.activations), bytes(estimate.optimizer));

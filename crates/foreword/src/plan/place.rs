@@ -1,4 +1,4 @@
-//! Where results go, checked before any work is done.
+//! Output paths, checked before any work.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use crate::error::{UserError, unwritable};
 use crate::format::{Overwrite, check_vacant};
 use crate::run::checkpoints;
 
-/// Where the prompt goes.
+/// The output directory of a prompt.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The directory.
     pub out: PathBuf,
-    /// What if there is one already.
+    /// What to do if a prompt exists there.
     pub overwrite: Overwrite,
-    /// Go on with the checkpoint that is there.
+    /// Resume from the checkpoint there.
     pub resume: bool,
 }
 
 impl Place {
-    /// A directory that holds no prompt yet.
+    /// A directory without a prompt.
     ///
     /// # Errors
     /// As [`Place::check`].
@@ -28,7 +28,7 @@ impl Place {
         Self::check(out.into(), false, false)
     }
 
-    /// Checks that a prompt can be written there, before any work is done.
+    /// Checks that a prompt can be written there.
     ///
     /// # Errors
     /// If it can't, if something is there already and neither `force` nor `resume` is set, or if there is nothing to resume.
@@ -72,13 +72,13 @@ impl Place {
     }
 }
 
-/// The path itself, or the nearest above it that exists.
+/// The path itself, or its nearest existing ancestor.
 fn nearest(out: &Path) -> PathBuf {
     let existing = out.ancestors().find(|path| !path.as_os_str().is_empty() && path.exists());
     existing.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Refuses a place that takes no file; one that is there is replaced only by `force`.
+/// Refuses a path that is not writable as a file; an existing file needs `force`.
 pub fn check_file(path: &Path, force: bool) -> Result<()> {
     let name = path.display();
     let cannot = |why: &str| UserError::new(format!("cannot write {name}: {why}"));
@@ -108,7 +108,7 @@ pub fn is_same(a: &Path, b: &Path) -> bool {
     real(a) == real(b)
 }
 
-/// A path without links, where it exists.
+/// The path with its links resolved, if it exists.
 #[must_use]
 pub fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())

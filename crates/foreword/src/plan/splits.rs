@@ -1,4 +1,4 @@
-//! The parts of a run's data: what is read, what is cut off for dev, and what a limit takes.
+//! The splits of a run: reading, splitting off dev, and limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,19 +16,19 @@ use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::prompt::naming::Naming;
 
-/// The examples of a run as they were read.
+/// The examples of a run as read.
 #[derive(Debug)]
 pub struct Splits {
-    /// To learn from.
+    /// Training examples.
     pub train: Dataset,
-    /// To choose by.
+    /// Development examples.
     pub dev: Option<Dataset>,
-    /// To report on.
+    /// Test examples.
     pub test: Option<Dataset>,
 }
 
 impl Splits {
-    /// Reads the files that the settings name.
+    /// Reads the files named in the settings.
     pub fn read(file: &TaskFile) -> Result<Self> {
         let Some(train) = &file.data.train else {
             return Err(UserError::new("there is nothing to learn from")
@@ -50,8 +50,8 @@ impl Splits {
 }
 
 impl Splits {
-    /// The same with the labels of dev and test named as those of the training data are. `train`: what was said of those,
-    /// which is not said again.
+    /// Names the labels of dev and test as in the training data. `train`: the notices about the latter, which are not
+    /// repeated.
     pub(super) fn named(
         self,
         naming: Naming<'_>,
@@ -69,7 +69,7 @@ impl Splits {
     }
 }
 
-/// Cuts a dev set off the training data where none is given.
+/// Splits a dev set off the training data if none is given.
 pub(super) fn with_dev(
     splits: Splits,
     task: &Task,
@@ -98,7 +98,7 @@ pub(super) fn with_dev(
     Ok(Splits { train, dev: Some(dev), test: splits.test })
 }
 
-/// So many examples of each label to learn from, and as many others to choose by.
+/// Samples this many examples per label for training, and as many others for dev.
 pub(super) fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) -> Result<Splits> {
     if task.verbalizer().is_none() {
         return Err(UserError::new("--shots counts examples of each label, and a generation has none")
@@ -123,7 +123,7 @@ pub(super) fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, se
     Ok(Splits { train: splits.train.take(&rows), dev, test: splits.test })
 }
 
-/// What examples are drawn by: their labels; targets are all alike.
+/// The strata for sampling: the labels, or one stratum for targets.
 pub fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usize>> {
     match task.verbalizer() {
         Some(verbalizer) => Ok(verbalizer.label_indices(dataset, dataset.require(&fields.truth)?)?),
@@ -131,7 +131,7 @@ pub fn strata(dataset: &Dataset, task: &Task, fields: &Fields) -> Result<Vec<usi
     }
 }
 
-/// Takes as many training examples as are asked for; dev stays the same, so that runs can be compared.
+/// Limits the number of training examples; dev stays the same, so that runs are comparable.
 pub(super) fn limited(
     splits: Splits,
     limit: Option<usize>,
@@ -146,7 +146,7 @@ pub(super) fn limited(
     Ok(Splits { train, ..splits })
 }
 
-/// What is recorded of the examples that are used.
+/// The records of the examples in use.
 pub(super) fn records(splits: &Splits, task: &Task, fields: &Fields) -> Result<BTreeMap<String, DataRecord>> {
     let record = |dataset: &Dataset| -> Result<DataRecord> {
         let (template, text_field) = (&task.template, task.text_field.as_deref());

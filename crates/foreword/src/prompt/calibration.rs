@@ -1,4 +1,4 @@
-//! The correction of labels' probabilities that is asked for, fitted.
+//! Fits the requested calibration of label probabilities.
 
 use std::path::Path;
 
@@ -18,21 +18,21 @@ use crate::plan::place::is_same;
 use crate::prompt as prompts;
 use crate::prompt::naming::Naming;
 
-/// A correction that is asked for, or none.
+/// A requested calibration, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calibrate(pub Option<CalibrationMethod>);
 
-/// How labels' probabilities are corrected.
+/// A request to calibrate label probabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CalibrationRequest<'a> {
-    /// The method; `None`: what is stored with the prompt.
+    /// The method; `None`: the calibration stored with the prompt.
     pub calibrate: Option<Calibrate>,
-    /// The file that the correction is fitted on.
+    /// The file to fit the calibration on.
     pub on: Option<&'a Path>,
 }
 
-/// The correction: fitted if that is asked for, or else what is stored with the prompt. `scores`: those of the texts that
-/// are given; `measured`: the file whose labels it will be measured by.
+/// The calibration: fitted if requested, otherwise the one stored with the prompt. `scores`: the scores of the given texts;
+/// `measured`: the file to evaluate on.
 pub fn resolve(
     request: CalibrationRequest<'_>,
     prompt: &LoadedPrompt,
@@ -102,7 +102,7 @@ pub fn resolve(
     Ok(Some(fitted))
 }
 
-/// A correction in words.
+/// Describes a calibration.
 pub fn in_words(calibration: &Calibration, labels: &[String]) -> String {
     match calibration.method {
         CalibrationMethod::Temperature => format!("by temperature {:.3}", calibration.temperature),
@@ -114,7 +114,7 @@ pub fn in_words(calibration: &Calibration, labels: &[String]) -> String {
     }
 }
 
-/// Whether a correction can be stored with this prompt: checked before any work is done.
+/// Checks, before any work, that a calibration can be stored with this prompt.
 pub fn check_save(prompt: &LoadedPrompt, dir: &Path) -> Result<()> {
     if prompt.prompts.is_empty() {
         return Err(UserError::new("the bare model has no prompt to store a calibration with")
@@ -148,7 +148,7 @@ pub fn check_save(prompt: &LoadedPrompt, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Stores a correction, or the lack of one, in the passport of a prompt. Its other files stay as they are.
+/// Stores a calibration in the passport of a prompt, or removes it. Other files do not change.
 pub fn save(
     calibration: Option<&Calibration>,
     task: &Task,
@@ -172,7 +172,7 @@ fn needless(method: &str) -> UserError {
     UserError::new(format!("--calibrate {method} is fitted on no file")).hint("leave --calibrate-on out")
 }
 
-/// The texts of a file, with their labels where those are wanted.
+/// The texts of a file, with labels if required.
 fn examples(prompt: &LoadedPrompt, path: &Path, labelled: bool, observer: &dyn Observer) -> Result<Examples> {
     let data = data::read(path)?;
     let task = &prompt.task;

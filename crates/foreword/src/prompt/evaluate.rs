@@ -1,4 +1,4 @@
-//! A prompt measured on examples whose labels or targets are known.
+//! Evaluates a prompt on examples with known labels or targets.
 
 use super::LoadedPrompt;
 use super::naming::Naming;
@@ -17,31 +17,31 @@ use crate::settings::Objective;
 use crate::{Dataset, Evaluation, Examples, TaskFile};
 use std::ops::ControlFlow;
 
-/// Examples that a prompt is measured on.
+/// Examples to evaluate on.
 #[derive(Debug)]
 pub struct TestSet {
-    /// As they were read, with their labels named.
+    /// The data as read, with named labels.
     pub data: Dataset,
     /// The field with the label or target.
     pub truth: FieldIdx,
-    /// In tokens.
+    /// The tokenised examples.
     pub examples: Examples,
 }
 
-/// How good a choice of labels is.
+/// The evaluation of predicted labels.
 #[derive(Debug)]
 pub struct LabelEvaluation {
-    /// Loss, and labels given against the true ones.
+    /// The loss and the confusion matrix.
     pub evaluation: Evaluation,
     /// The probabilities of each example's labels.
     pub probabilities: Vec<Vec<f64>>,
-    /// How far they can be trusted.
+    /// The calibration quality of the probabilities.
     pub reliability: Reliability,
 }
 
 impl LoadedPrompt {
-    /// Finds the fields of a data set that is to be measured on, names its labels, and draws `limit` examples by `seed`. From
-    /// then on the prompt takes the text from the field that was found.
+    /// Finds the fields of a data set to evaluate on, names its labels, and samples `limit` examples with `seed`. The
+    /// prompt then uses the text field found here.
     ///
     /// # Errors
     /// If a field is missing, or a label is none of the task's.
@@ -79,7 +79,7 @@ impl LoadedPrompt {
         Ok(TestSet { data, truth, examples })
     }
 
-    /// How good the labels are that `scores` choose, corrected by a calibration where there is one.
+    /// Evaluates the labels predicted from `scores`, calibrated if there is a calibration.
     #[must_use]
     pub fn evaluate_labels(
         &self,
@@ -101,7 +101,7 @@ impl LoadedPrompt {
         LabelEvaluation { evaluation, probabilities, reliability }
     }
 
-    /// Writes a text for every example and compares it with the target.
+    /// Generates a text for every example and compares it with the target.
     ///
     /// # Errors
     /// If a text does not fit beside the new tokens.

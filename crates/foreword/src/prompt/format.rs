@@ -1,5 +1,4 @@
-//! What a text is put into: a template, or the user's message in the model's own chat template; and the task that follows
-//! from it.
+//! The format around a text: a template, or the user message in the model's own chat template; and the resulting task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +16,12 @@ use crate::task_file::TaskTable;
 use crate::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 use crate::{Classification, Dataset, Generation, Goal, Model, Task, TaskError, Template, Verbalizer};
 
-/// A template and its chat as stated, recorded or usual, before the model is known.
+/// A template and its chat as set, recorded or by default, before the model is known.
 #[derive(Clone, Debug)]
 pub struct PromptFormat {
-    /// The template, or that of the user's message.
+    /// The template, or the template of the user message.
     pub template: Template,
-    /// Whether its fields were guessed, several that are read together.
+    /// Whether several fields were guessed to belong together.
     pub guessed: bool,
     chat: ChatChoice,
 }
@@ -32,15 +31,15 @@ pub struct PromptFormat {
 enum ChatChoice {
     /// None.
     None,
-    /// The model's own as it is, with this system message.
+    /// The model's own chat template, with this system message.
     Stated(Option<String>),
-    /// The one that a prompt was trained with.
+    /// The chat that a prompt was trained with.
     Recorded(ChatRecord),
 }
 
 impl PromptFormat {
-    /// What is stated wins over what a prompt records, and that over the usual. `together`: the slots of several fields that
-    /// the data has for one text, as [`together`] finds them.
+    /// Settings override the prompt's record, which overrides the default. `together`: the slots of several fields of one
+    /// text, as found by [`together`].
     pub fn find(
         stated: &TaskTable,
         recorded: Option<&TaskRecord>,
@@ -91,7 +90,7 @@ impl PromptFormat {
         Ok(Self { template: parsed, guessed, chat })
     }
 
-    /// The chat, on a model. Tells where texts would begin with BOS twice.
+    /// The chat for a model. Warns if texts would begin with BOS twice.
     pub fn chat(&self, model: &Model, placement: Placement, observer: &dyn Observer) -> Result<Option<Chat>> {
         let chat = match &self.chat {
             ChatChoice::None if placement == Placement::System => return Err(TaskError::NoChat.into()),
@@ -122,7 +121,7 @@ impl PromptFormat {
     }
 }
 
-/// The slots of the data's fields that are read together, unless a field is named for the text.
+/// The slots of fields that belong together, unless a text field is named.
 pub fn together(
     data: Option<&Dataset>,
     text_field: Option<&str>,
@@ -131,7 +130,7 @@ pub fn together(
     fields_together(data.filter(|_| text_field.is_none())?, kind, truth)
 }
 
-/// A task's template as it is told.
+/// Formats a task's template for a message.
 pub fn in_words(template: &Template, chat: Option<&Chat>) -> String {
     let message = format!("{:?}", template.source());
     match chat {
@@ -142,24 +141,24 @@ pub fn in_words(template: &Template, chat: Option<&Chat>) -> String {
     }
 }
 
-/// What stands for the labels behind a template or in a chat.
+/// How label texts follow a template or a chat.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelFormat<'a> {
-    /// The template that precedes the labels.
+    /// The template before the label texts.
     pub template: &'a Template,
     /// The chat around it.
     pub chat: Option<&'a Chat>,
-    /// Whether stated strings are used exactly as written.
+    /// Whether given label texts are used exactly as written.
     pub exact: bool,
 }
 
 impl<'a> LabelFormat<'a> {
-    /// For the labels behind this template, as the settings state them.
+    /// The label format for this template, from the settings.
     pub fn of(format: &'a PromptFormat, chat: Option<&'a Chat>, stated: &TaskTable) -> Self {
         Self { template: &format.template, chat, exact: stated.exact_labels == Some(true) }
     }
 
-    /// The strings that are stated, as they are meant here; says what was changed.
+    /// The given label texts, with spaces adjusted; reports the changes.
     pub fn stated(
         self,
         labels: &BTreeMap<String, String>,
@@ -185,7 +184,7 @@ impl<'a> LabelFormat<'a> {
         labels
     }
 
-    /// The strings of labels that a prompt records, as they are; behind another template than the recorded one as they are meant there.
+    /// The label texts recorded by a prompt; adjusted if the template differs from the recorded one.
     pub fn recorded(self, task: &TaskRecord, observer: &dyn Observer) -> BTreeMap<String, String> {
         if self.template.source() == task.template && self.chat.map(Chat::record) == task.chat {
             return task.labels.clone();
@@ -197,7 +196,7 @@ impl<'a> LabelFormat<'a> {
         self.stated(&labels, observer)
     }
 
-    /// The strings of labels that have none of their own.
+    /// The default texts of labels without one.
     pub fn usual(self, names: BTreeSet<String>) -> BTreeMap<String, String> {
         default_strings(names, self.template, self.chat)
     }
@@ -213,7 +212,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Says how labels are compared of which one begins another.
+/// Reports how labels are compared if one label text is the beginning of another.
 pub fn tell_continued(task: &Task, observer: &dyn Observer) {
     let continued = task.verbalizer().and_then(|verbalizer| verbalizer.first_continued());
     if let Some((short, longer)) = continued {
@@ -224,28 +223,28 @@ pub fn tell_continued(task: &Task, observer: &dyn Observer) {
     }
 }
 
-/// All that a task is made of: the one way to a [`Task`], whether it is stated, recorded or both.
+/// The parts of a task: the only way to build a [`Task`], from settings, a record or both.
 pub struct TaskParts<'a> {
     /// The template.
     pub format: PromptFormat,
     /// The chat around it.
     pub chat: Option<Chat>,
-    /// The string of each label; `None`: texts are generated.
+    /// The text of each label; `None` for generation.
     pub labels: Option<BTreeMap<String, String>>,
-    /// The field that `{text}` means.
+    /// The field for `{text}`.
     pub text_field: Option<String>,
-    /// What is learned.
+    /// What is learned: a soft prompt or a KV prefix.
     pub method: Method,
-    /// Where it stands.
+    /// Its placement.
     pub placement: Placement,
-    /// What settings say, which wins.
+    /// The settings, which take precedence.
     pub stated: &'a TaskTable,
-    /// What a prompt records.
+    /// The prompt's record.
     pub recorded: Option<&'a TaskRecord>,
 }
 
 impl TaskParts<'_> {
-    /// The task on a model.
+    /// Builds the task for a model.
     ///
     /// # Errors
     /// If the labels can't be told apart, or a generation has no end token.

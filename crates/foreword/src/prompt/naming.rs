@@ -1,4 +1,4 @@
-//! What the labels of a data set are called: as a flag says, as the data itself says, or as in the training data.
+//! Label names of a data set: from a flag, from the data itself, or from the training data.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +10,42 @@ use crate::display::in_a_line;
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// Labels beyond which not all are told.
+/// Maximum number of labels to list.
 const MOST_TOLD: usize = 8;
 
-/// Where names can come from, the first that has some winning, but for the data's own, which come before recorded ones.
+/// The sources of label names, in order of precedence, except that the data's own names precede recorded ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Naming<'a> {
     /// A flag or a task file.
     pub stated: Option<&'a BTreeMap<String, String>>,
     /// The training data, or that of a prompt.
     pub recorded: Option<&'a BTreeMap<String, String>>,
-    /// The names of the task's labels, where they are settled: no other name is of use.
+    /// The fixed label names of the task; other names are useless.
     pub labels: Option<&'a [String]>,
 }
 
-/// A data set with its labels by their names.
+/// A data set with named labels.
 #[derive(Debug)]
 pub struct Named {
-    /// With the labels named.
+    /// The data set with named labels.
     pub dataset: Dataset,
-    /// From what stood there to its name.
+    /// Map from label values to names.
     pub names: BTreeMap<String, String>,
-    /// The field that the names stood in, where there is one.
+    /// The field that the names come from, if any.
     pub field: Option<String>,
-    /// What is said of it.
+    /// The notices.
     pub said: Vec<String>,
 }
 
 impl Naming<'_> {
-    /// Names the labels in this field, and says what it took the names from.
+    /// Names the labels in this field, and reports the source of the names.
     pub fn apply(self, dataset: Dataset, field: &str, observer: &dyn Observer) -> Result<Named> {
         let named = self.named(dataset, field)?;
         named.said.iter().for_each(|said| observer.say(said));
         Ok(named)
     }
 
-    /// Names the labels in this field.
+    /// Names the labels in this field, and returns the notices.
     pub fn named(self, dataset: Dataset, field: &str) -> Result<Named> {
         let idx = dataset.require(field)?;
         let mut said = respelled(&dataset, idx);
@@ -87,7 +87,7 @@ impl Naming<'_> {
         Ok(Named { dataset: with_names(dataset, idx, &names), names, field, said })
     }
 
-    /// Whether what is stated fits the data that the labels are those of.
+    /// Checks that the given names fit the data with these labels.
     pub fn check(self, data: &Dataset, field: &str) -> Result<()> {
         let Some(stated) = self.stated else { return Ok(()) };
         let names = keyed(stated);
@@ -114,7 +114,7 @@ impl Naming<'_> {
     }
 }
 
-/// The same by labels in their one spelling.
+/// The names by the canonical spelling of their labels.
 fn keyed(names: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     names.iter().map(|(label, name)| (canonical(label).to_owned(), canonical(name).to_owned())).collect()
 }

@@ -1,4 +1,4 @@
-//! How a prompt is opened: its directory, its model, and its task as it was trained or as settings say otherwise.
+//! Opens a prompt: its directory, its model, and its task as trained or as overridden by settings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,38 +20,38 @@ use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT
 use crate::verbalizer::label_names;
 use crate::{Dataset, Model, Passport, PromptDirectory, Resources, SoftPrompt, Task, TaskFile, device};
 
-/// The name of no prompt: the bare model.
+/// The name for no prompt: the bare model.
 pub const NONE: &str = "none";
 
-/// What a prompt is opened for, and what settings say otherwise than the prompt.
+/// A request to open a prompt, with the settings that override its own.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenRequest<'a> {
-    /// What it is to do.
+    /// The purpose.
     pub purpose: Purpose,
     /// Its directory, or [`NONE`].
     pub prompt: &'a Path,
-    /// Ask all members of the ensemble that the prompt leads.
+    /// Use all members of the ensemble that the prompt leads.
     pub ensemble: bool,
-    /// The model, the fields, the template, the labels and so on, where they are stated.
+    /// The model, the fields, the template, the labels and so on, as far as they are set.
     pub stated: &'a TaskFile,
-    /// The data that is asked about, whose fields suggest a template where none is known.
+    /// The input data; its fields suggest a template if none is known.
     pub about: Option<&'a Dataset>,
-    /// What the model may use.
+    /// The resources that the model may use.
     pub resources: &'a Resources,
 }
 
-/// What a prompt is to do.
+/// The purpose of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Choose among labels.
+    /// Classify.
     Classify,
-    /// Write texts.
+    /// Generate.
     Generate,
-    /// Be measured at what it was trained for.
+    /// Evaluate on the task it was trained for.
     Evaluate,
 }
 
-/// A prompt on a model that is somewhere else.
+/// An opened prompt without its model, which is kept elsewhere.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) task: Task,
@@ -61,13 +61,13 @@ pub(crate) struct Resolved {
 }
 
 impl<'a> OpenRequest<'a> {
-    /// A prompt to be used for what it was trained for.
+    /// A request to use a prompt for its trained task.
     #[must_use]
     pub fn new(prompt: &'a Path, stated: &'a TaskFile, resources: &'a Resources) -> Self {
         Self { purpose: Purpose::Evaluate, prompt, ensemble: false, stated, about: None, resources }
     }
 
-    /// Opens the prompt with its model. Labels that neither the prompt nor a setting names are those of `data`.
+    /// Opens the prompt with its model. Labels named by neither the prompt nor a setting come from `data`.
     ///
     /// # Errors
     /// If there is no such prompt, or its model can't be found or is another one.
@@ -115,7 +115,7 @@ impl<'a> OpenRequest<'a> {
         Ok(members.into_iter().map(|(_, directory)| directory.rows))
     }
 
-    /// The same for a directory that was read, or for none, on a model that was opened.
+    /// As [`OpenRequest::open`], for a directory already read (or none) and a model already opened.
     pub(crate) fn resolve_on(
         self,
         model: &Model,
@@ -180,7 +180,7 @@ impl<'a> OpenRequest<'a> {
         Ok(Resolved { task, prompt, truth_field, calibration })
     }
 
-    /// Whether labels are chosen or texts written.
+    /// The kind of the task: classification or generation.
     fn kind(self, recorded: Option<&TaskRecord>, observer: &dyn Observer) -> Result<TaskKind> {
         let trained = recorded.map(|task| task.kind);
         let prompt = self.prompt.display();
@@ -236,7 +236,7 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
-/// The task that a prompt directory records, on the model that it was made for.
+/// The recorded task of a prompt directory, for its model.
 ///
 /// # Errors
 /// If the prompt does not fit the model.
@@ -246,7 +246,8 @@ pub fn recorded_task(path: &Path, directory: &PromptDirectory, model: &Model) ->
     Ok(request.resolve_on(model, Some(directory.clone()), None, &())?.task)
 }
 
-/// The members beside the prompt in `path` of the ensemble that it leads, checked as it was itself; none where it leads none.
+/// The other members of the ensemble that the prompt in `path` leads, checked like the prompt itself; empty if it leads
+/// none.
 pub fn others(path: &Path, method: Method, model: &Model) -> Result<Vec<(PathBuf, PromptDirectory)>> {
     let other = |dir: PathBuf| {
         let directory = read(&dir)?;
@@ -264,7 +265,7 @@ pub fn others(path: &Path, method: Method, model: &Model) -> Result<Vec<(PathBuf
     other_members(path).into_iter().map(other).collect()
 }
 
-/// The prompt directory that is there.
+/// Reads an existing prompt directory.
 pub fn read(path: &Path) -> Result<PromptDirectory> {
     if !path.exists() {
         return Err(UserError::new(format!("there is no prompt directory {}", path.display()))
@@ -274,7 +275,7 @@ pub fn read(path: &Path) -> Result<PromptDirectory> {
     Ok(PromptDirectory::read(path)?)
 }
 
-/// The name of the model that a prompt was made for, as it was recorded.
+/// The recorded name of a prompt's model.
 pub fn recorded_name(directory: &PromptDirectory) -> Option<String> {
     if let Some(passport) = &directory.passport {
         return Some(passport.base_model.name.clone());
@@ -285,7 +286,7 @@ pub fn recorded_name(directory: &PromptDirectory) -> Option<String> {
     Some(adapter.revision.as_ref().and_then(at).map_or_else(|| name.clone(), |hub| hub.to_string()))
 }
 
-/// The model that is given, or the prompt's own where its name is enough, or the bundled one where there is no prompt.
+/// The given model, or the prompt's own if its name is enough to find it, or the bundled model without a prompt.
 ///
 /// # Errors
 /// If nothing says where the prompt's model is.
@@ -313,7 +314,7 @@ pub fn model_name(
     }
 }
 
-/// Whether a task writes its texts and labels as a recorded one: only then do its probabilities mean the same.
+/// Whether a task formats its texts and labels like the recorded one; only then are its probabilities comparable.
 pub fn matches_record(task: &Task, recorded: &TaskRecord) -> bool {
     let Some(labels) = task.verbalizer() else { return false };
     let strings = labels.names().iter().zip(labels.strings());
@@ -324,13 +325,13 @@ pub fn matches_record(task: &Task, recorded: &TaskRecord) -> bool {
         && strings.eq(recorded.labels.iter())
 }
 
-/// The correction of probabilities that a prompt was stored with, where it is used as it was trained.
+/// The calibration stored with a prompt, if the prompt is used as trained.
 fn stored(passport: &Passport, task: &Task) -> Option<Calibration> {
     let labels = task.verbalizer().filter(|_| matches_record(task, &passport.task))?;
     Calibration::of_record(passport.calibration.as_ref()?, labels)
 }
 
-/// A warning in words.
+/// Describes a warning.
 pub fn describe(warning: &Warning) -> String {
     match warning {
         Warning::OtherFormat { here, recorded } => format!(

@@ -1,4 +1,4 @@
-//! Texts as data for a prompt, and what stands for each of them in an answer.
+//! Texts as data for a prompt, and the text to show for each in the output.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use super::LoadedPrompt;
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// The slot that the text field fills, whatever that is called.
+/// The slot of the text field, whatever the field's name.
 const TEXT: &str = "text";
 
-/// Texts as data: as they stand where the template has one field to fill, or else JSON objects with its fields; or the one
-/// text that is given field by field.
+/// Texts as data: plain texts if the template has one open field, otherwise JSON objects with its fields; or one text given
+/// field by field.
 pub fn dataset(
     texts: Vec<String>,
     fields: &[(String, String)],
@@ -102,22 +102,22 @@ fn one_by_fields<'t>(
     Ok(Dataset::from_rows(names, vec![values])?)
 }
 
-/// A text that is a JSON object.
+/// Parses a text that is a JSON object.
 fn object(text: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
     text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-/// What stands for an example in an answer.
+/// How an example is shown in the output.
 #[derive(Debug)]
 pub struct ExampleText {
     slots: SlotFields,
     names: Vec<String>,
-    /// The slot `{text}`, or the first.
+    /// The index of the slot `{text}`, or of the first slot.
     text: usize,
 }
 
 impl ExampleText {
-    /// The fields of the template, in the data.
+    /// Finds the template's fields in the data.
     pub fn of(prompt: &LoadedPrompt, data: &Dataset, observer: &dyn Observer) -> Result<Self> {
         let task = &prompt.task;
         let slots = slot_fields(&task.template, data, task.text_field.as_deref())?;
@@ -129,12 +129,12 @@ impl ExampleText {
         Ok(Self { slots, names, text })
     }
 
-    /// The field that stands for the example: that of `{text}`, or of the template's first slot.
+    /// The field that represents the example: `{text}`, or the template's first slot.
     pub fn text<'d>(&self, data: &'d Dataset, row: usize) -> Result<&'d str> {
         Ok(self.slots.values(data, row)?.get(self.text).copied().unwrap_or(""))
     }
 
-    /// All fields by their slots, where there are several.
+    /// All fields by slot, if there are several.
     pub fn fields<'d>(&'d self, data: &'d Dataset, row: usize) -> Result<Option<BTreeMap<&'d str, &'d str>>> {
         if self.names.len() == 1 {
             return Ok(None);
@@ -143,7 +143,7 @@ impl ExampleText {
         Ok(Some(self.names.iter().map(String::as_str).zip(values).collect()))
     }
 
-    /// All fields in a line; those with nothing in them are left out.
+    /// All non-empty fields on one line.
     pub fn whole(&self, data: &Dataset, row: usize) -> Result<String> {
         let values = self.slots.values(data, row)?;
         if values.len() == 1 {

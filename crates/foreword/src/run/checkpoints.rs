@@ -1,4 +1,4 @@
-//! Checkpoints of a run, beside where its prompt will be: written now and then, read by --resume, taken away at the end.
+//! Checkpoints of a run, next to its prompt directory: written periodically, read by --resume, removed at the end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use serde_json::Value;
 use crate::error::UserError;
 use crate::notice::Observer;
 
-/// The file in the checkpoint's directory.
+/// The file name in the checkpoint directory.
 const FILE: &str = "state.safetensors";
-/// Time between two checkpoints, evaluations aside: what a crash may cost.
+/// Time between two checkpoints, besides those at evaluations: the most work that a crash loses.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Whether a run that did not end has left a checkpoint under `out`.
+/// Whether an unfinished run left a checkpoint for `out`.
 pub fn is_there(out: &Path) -> bool {
     out.join(CHECKPOINT_DIR).join(FILE).exists()
 }
@@ -34,12 +34,12 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// For the run whose prompt will be in `out`, and which `settings` determine.
+    /// A writer for the run with output directory `out`, which `settings` determine.
     pub fn new(out: &Path, settings: BTreeMap<String, Value>) -> Self {
         Self { dir: out.join(CHECKPOINT_DIR), settings, last: Instant::now(), failed: false }
     }
 
-    /// What the last run came to.
+    /// Reads the state of the last run.
     pub fn read(&self) -> Result<TrainState> {
         let path = self.dir.join(FILE);
         let bytes = std::fs::read(&path).map_err(|error| {
@@ -48,7 +48,7 @@ impl CheckpointWriter {
         Ok(checkpoint::decode(&bytes, &self.settings).with_context(|| path.display().to_string())?)
     }
 
-    /// Writes a checkpoint if `now` or if the last one is old. One that can't be written costs a warning, not the run.
+    /// Writes a checkpoint if `now`, or if the last one is old. A failure is a warning and does not stop the run.
     pub fn keep(&mut self, progress: &TrainState, now: bool, observer: &dyn Observer) {
         if self.failed || !(now || self.last.elapsed() >= EVERY) {
             return;
@@ -71,7 +71,7 @@ impl CheckpointWriter {
         Ok(write_whole(&self.dir.join(FILE), &bytes)?)
     }
 
-    /// Takes the checkpoint away: the run has ended, or another begins.
+    /// Removes the checkpoint: the run has ended, or another begins.
     pub fn remove(&self, observer: &dyn Observer) {
         if self.dir.exists()
             && let Err(error) = std::fs::remove_dir_all(&self.dir)

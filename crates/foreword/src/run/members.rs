@@ -11,12 +11,12 @@ pub fn member_dir(out: &Path, member: usize) -> PathBuf {
     if member == 0 { out.to_owned() } else { out.join(format!("member-{}", member + 1)) }
 }
 
-/// The directories of the ensemble that is in `out` but for `out` itself.
+/// The directories of the ensemble in `out`, except `out` itself.
 pub fn other_members(out: &Path) -> Vec<PathBuf> {
     (1..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)).collect()
 }
 
-/// Takes away what an earlier, larger ensemble left in `out`: members from the one of index `n` on.
+/// Removes the leftovers of an earlier, larger ensemble in `out`: the members from index `n`.
 pub fn forget_members(out: &Path, n: usize) -> Result<()> {
     for dir in (n.max(1)..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)) {
         std::fs::remove_dir_all(&dir).with_context(|| format!("cannot take away {}", dir.display()))?;

@@ -158,7 +158,8 @@ fn files_that_the_architecture_names_are_there() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     // A path without its folder is beside the one before it.
     let (mut n, mut folder) = (0, root());
-    for path in text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' ')) {
+    for path in text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs") && !word.contains(' '))
+    {
         let whole = [root().join(path), root().join("crates").join(path), folder.join(path)];
         let found = whole.iter().find(|path| path.is_file());
         let found = found.unwrap_or_else(|| panic!("ARCHITECTURE.md names {path}, which is not there"));

@@ -109,5 +109,9 @@ fn a_comparison_praises_only_what_chance_seldom_gives() {
         compared(50, 45).contains("5.0 points behind")
             && compared(50, 45).contains("losses are 0.500 and 0.500.")
     );
-    assert!(compared(5, 8).contains("2.0 points behind"), "the majority class counts too: {}", compared(5, 8));
+    assert!(
+        compared(5, 8).contains("2.0 points behind"),
+        "the majority class counts too: {}",
+        compared(5, 8)
+    );
 }
