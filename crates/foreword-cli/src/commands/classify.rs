@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
 use crate::texts::Texts;
 
-/// What stands in the place of a label that is not given.
+/// The text printed instead of a withheld label.
 const ABSTAINED: &str = "abstained";
 
 /// Runs the verb.
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// `abstains`: whether a label may be missing.
+/// `abstains`: whether labels may be withheld.
 fn answer(
     (shown, data, row): (&ExampleText, &Dataset, usize),
     prediction: &Prediction,

@@ -1,4 +1,4 @@
-//! `foreword man`: the manual pages, from the one table that the help is from.
+//! `foreword man`: man pages, generated from the same definitions as the help.
 
 use clap_mangen::Man;
 use foreword::Result;

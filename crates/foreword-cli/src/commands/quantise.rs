@@ -1,4 +1,4 @@
-//! `foreword quantise`: a model as a GGUF file.
+//! `foreword quantise`: writes a model as a GGUF file.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The answer.
+/// Prints the result.
 fn show(args: &QuantiseArgs, written: &GgufSummary, printer: &Printer) -> Result<()> {
     printer.json(&Quantised {
         out: args.file.display().to_string(),

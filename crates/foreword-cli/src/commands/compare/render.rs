@@ -1,4 +1,4 @@
-//! A comparison for people.
+//! Prints a comparison for people.
 
 use foreword::Result;
 use foreword::metrics::paired::Paired;
@@ -11,10 +11,10 @@ use foreword::compare::{Comparison, ComparisonSetup, Kind, Row};
 use foreword::display::{bytes, count, in_a_line, interval, loss, percent};
 use foreword::prompt::calibration::in_words;
 
-/// Characters of a text that are shown.
+/// Maximum number of characters of a text to print.
 const SHOWN: usize = 90;
 
-/// All but the verdict.
+/// Everything but the verdict.
 pub(super) fn parts(setup: &ComparisonSetup, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
     let mut parts = vec![String::new(), table(comparison, &setup.truths).to_string()];
     parts.extend(notes(setup, comparison)?);
@@ -56,13 +56,13 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
     table
 }
 
-/// In points, with its interval.
+/// The lead in points, with its interval.
 fn lead(paired: &Paired) -> String {
     let (low, high) = paired.interval();
     format!("{} ({} to {})", points(paired.difference()), points(low), points(high))
 }
 
-/// A difference of shares in points, with its sign but where it is nothing.
+/// A difference of shares in points, with a sign unless it is zero.
 fn points(difference: f64) -> String {
     let points = format!("{:+.1}", 100.0 * difference);
     if points == "-0.0" { "+0.0".to_owned() } else { points }
@@ -105,7 +105,7 @@ fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>
     Ok(notes)
 }
 
-/// Label by label: without anything learned, and with the first prompt.
+/// Scores per label: of the bare model and of the first prompt.
 fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> {
     let bare = comparison.rows.iter().find(|row| row.kind == Kind::Bare);
     let tuned = comparison.reference.map(|at| &comparison.rows[at]);
@@ -114,7 +114,7 @@ fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> 
     Ok(labels_table(setup.labels()?, &rows))
 }
 
-/// A few examples that flipped in one direction.
+/// A few examples whose prediction flipped in one direction.
 fn flipped(
     setup: &ComparisonSetup,
     comparison: &Comparison,
@@ -144,7 +144,7 @@ fn flipped(
     Ok(lines.join("\n"))
 }
 
-/// The beginning of a text, in a line.
+/// The beginning of a text, on one line.
 fn shortened(text: &str) -> String {
     let line = in_a_line(text);
     match line.char_indices().nth(SHOWN) {
@@ -171,7 +171,7 @@ fn fine_tuning(comparison: &Comparison) -> String {
     )
 }
 
-/// Whether the first prompt was worth it, in a sentence.
+/// A sentence on whether the first prompt was worth training.
 pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
     let Some(best) = comparison.best_untuned() else { return String::new() };
     let name = &comparison.rows[best].name;
@@ -215,7 +215,7 @@ pub(super) fn verdict(comparison: &Comparison, truths: &[usize]) -> String {
     }
 }
 
-/// The command that makes a prompt to compare.
+/// The command that trains a prompt to compare.
 pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<String> {
     let program = program();
     let data = match (&args.input, &args.train) {
@@ -240,7 +240,7 @@ mod tests {
     use foreword::Confusion;
     use foreword::explain::Costs;
 
-    /// What a prompt comes to that has so many of a hundred right, beside a bare model that has `bare` right.
+    /// The verdict on a prompt with `tuned` correct answers of a hundred, against a bare model with `bare`.
     fn told(bare: usize, tuned: usize) -> String {
         let row = |kind, n_right: usize| {
             let given: Vec<usize> = (0..100).map(|i| usize::from(i >= n_right)).collect();
