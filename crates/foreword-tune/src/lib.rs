@@ -1,4 +1,4 @@
-//! Soft prompt tuning: what is learned, from what, and how.
+//! Soft prompt tuning: tasks, training, evaluation and generation.
 //!
 //! | folder | what is inside |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | [`eval`] | metrics, and the calibration of probabilities |
 //! | [`insight`] | what a prompt does and what is in it, and baselines without tuning |
 //!
-//! Nothing here prints, reads arguments or draws on any randomness but the seed.
+//! This library does not print, read arguments, or use any randomness but the seed.
 
 pub mod engine;
 pub mod eval;

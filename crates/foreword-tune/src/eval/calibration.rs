@@ -1,7 +1,7 @@
-//! Probabilities that mean what they say: corrections of labels' log-likelihoods, each fitted on scores.
+//! Calibration: corrections of label log-likelihoods, each fitted on scores.
 //!
-//! A model favours some labels before it has read anything, and is surer than it is right. A [`Calibration`] takes the
-//! first off with one number for each label, and the second with a temperature.
+//! A model favours some labels before it has read any text, and is more confident than accurate. A [`Calibration`] corrects
+//! the bias with one offset per label, and the confidence with a temperature.
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::Backend;
@@ -14,23 +14,23 @@ use crate::engine::score::probabilities;
 use crate::task::{Examples, Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
-/// Texts without content (Zhao et al. 2021).
+/// Content-free inputs (Zhao et al. 2021).
 pub const CONTENT_FREE: [&str; 3] = ["N/A", "", "[MASK]"];
-/// Texts below which a batch says little of the labels' means.
+/// A batch with fewer texts says little about the labels' means.
 pub const FEW_TEXTS: usize = 10;
-/// A temperature lies between these: where every example is right, each lower one would be better still.
+/// The range of temperatures: if every example is correct, each lower one would be better still.
 const TEMPERATURES: (f64, f64) = (0.05, 20.0);
-/// Halvings of that range: to the last bit.
+/// Number of bisections of that range, down to the last bit.
 const HALVINGS: usize = 80;
 
-/// Why there is nothing to fit.
+/// Why a calibration can't be fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CalibrationError {
-    /// No example at all.
+    /// There are no examples.
     #[error("there are no texts to fit the calibration on")]
     NoTexts,
-    /// Scores without their truths.
+    /// The numbers of scores and of labels differ.
     #[error("a temperature is fitted on labelled examples, and {texts} texts have {labels} labels")]
     Labels {
         /// Number of texts.
@@ -38,25 +38,25 @@ pub enum CalibrationError {
         /// Number of labels.
         labels: usize,
     },
-    /// One text has nothing to be compared with.
+    /// A single text has nothing to be compared with.
     #[error("a batch of one text says nothing: taken off from itself, it leaves all labels equally likely")]
     OneText,
 }
 
-/// What makes a label's log-likelihood ℓ into (ℓ + offset) / temperature; the softmax of those are the probabilities.
+/// Maps a label's log-likelihood ℓ to (ℓ + offset) / temperature; the probabilities are the softmax of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// How it was fitted.
     pub method: CalibrationMethod,
-    /// Above 0; above 1 it makes answers less sure.
+    /// Above 0; values above 1 lower the confidence.
     pub temperature: f64,
-    /// By label index; together 0, since only their differences matter.
+    /// By label index; they sum to 0, since only their differences matter.
     pub offsets: Vec<f64>,
 }
 
 impl Calibration {
-    /// The temperature of least cross-entropy on labelled examples (Guo et al. 2017). It changes no answer. `scores`: each
-    /// example's log-likelihood by label.
+    /// The temperature with the lowest cross-entropy on labelled examples (Guo et al. 2017). It changes no prediction.
+    /// `scores`: each example's log-likelihood by label.
     ///
     /// # Errors
     /// If there are no examples, or not a label for each.
@@ -83,7 +83,7 @@ impl Calibration {
         Ok(Self { method: CalibrationMethod::Temperature, temperature, offsets })
     }
 
-    /// What divides out the labels' mean probabilities for texts without content (Zhao et al. 2021).
+    /// Divides out the labels' mean probabilities on content-free inputs (Zhao et al. 2021).
     ///
     /// # Errors
     /// If there are no texts.
@@ -93,8 +93,7 @@ impl Calibration {
         Ok(Self::of_offsets(CalibrationMethod::ContentFree, offsets.collect()))
     }
 
-    /// What takes off the labels' mean log-likelihoods over a batch of texts, whose labels nobody needs to know (Zhou et al.
-    /// 2023).
+    /// Subtracts the labels' mean log-likelihoods over a batch of texts, which needs no labels (Zhou et al. 2023).
     ///
     /// # Errors
     /// If there are not at least two texts.
@@ -117,7 +116,7 @@ impl Calibration {
         Self { method, temperature: 1.0, offsets: offsets.into_iter().map(|offset| offset - mean).collect() }
     }
 
-    /// The one that a passport holds, for labels of the same names.
+    /// The calibration recorded in a passport, for labels with the same names.
     #[must_use]
     pub fn of_record(record: &CalibrationRecord, labels: &Verbalizer) -> Option<Self> {
         let offsets = labels.names().iter().map(|name| record.offsets.get(name).copied());
@@ -126,14 +125,14 @@ impl Calibration {
         (offsets.len() == record.offsets.len()).then_some(Self { method, temperature, offsets })
     }
 
-    /// What a passport holds of it.
+    /// The record for a passport.
     #[must_use]
     pub fn record(&self, labels: &Verbalizer) -> CalibrationRecord {
         let offsets = labels.names().iter().cloned().zip(self.offsets.iter().copied());
         CalibrationRecord { method: self.method, temperature: self.temperature, offsets: offsets.collect() }
     }
 
-    /// One example's corrected log-likelihoods.
+    /// Applies it to the log-likelihoods of one example.
     #[must_use]
     pub fn apply(&self, scores: &[f64]) -> Vec<f64> {
         scores.iter().zip(&self.offsets).map(|(score, offset)| (score + offset) / self.temperature).collect()
@@ -149,8 +148,7 @@ fn mean(each: &[Vec<f64>]) -> Result<Vec<f64>, CalibrationError> {
     Ok(sums.into_iter().map(|sum: f64| sum / each.len() as f64).collect())
 }
 
-/// The texts without content in the template of a task, each in all of its fields. One that would have no token at all is
-/// left out.
+/// The content-free inputs in the template of a task, with each in all of its fields. Inputs without any token are skipped.
 ///
 /// # Errors
 /// If they don't fit.
@@ -177,7 +175,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Mean cross-entropy of the choice.
+    /// Mean cross-entropy over the labels.
     fn cross_entropy(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
         let one = |(scores, &truth): (&Vec<f64>, &usize)| log_sum_exp(scores) - scores[truth];
         scores.iter().zip(truths).map(one).sum::<f64>() / truths.len() as f64
