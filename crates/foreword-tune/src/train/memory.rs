@@ -1,4 +1,4 @@
-//! What a run will take of memory, before it is taken, and how to stay within a given amount.
+//! Estimates the memory of a run before it is allocated, and finds settings within a limit.
 
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Model, Norms, QkNorm, Save, Spec};
@@ -6,54 +6,54 @@ use foreword_backbone::{Model, Norms, QkNorm, Save, Spec};
 use crate::engine::batch::Budget;
 use crate::engine::reduce::GROUP;
 
-/// What the program takes beside a model: itself, the tokenizer, the data.
+/// The memory of the program without a model: code, tokenizer, data.
 const PROGRAM_BYTES: u64 = 60_000_000;
-/// Tokens at a time that are tried, most first. More than the first would hardly be faster; with fewer than the last the
-/// products are too small to be fast.
+/// Tokens at a time to try, in descending order. More than the first would hardly be faster; with fewer than the last, the
+/// matrix products are too small to be fast.
 const TOKENS: [usize; 4] = [2048, 1024, 512, 256];
-/// Tokens at a time below which activations are rather computed twice than in smaller parts.
+/// Below this number of tokens at a time, activation checkpointing is preferred to smaller parts.
 const SMALL: usize = 512;
 const SINGLE: u64 = size_of::<f32>() as u64;
 
-/// What a training run will take, in bytes; expected, and rather more than less.
+/// The estimated memory of a training run in bytes; rather too high than too low.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     /// The frozen weights.
     pub weights: u64,
-    /// What a micro-batch and the trunk leave for the backward pass, and what a layer needs while it runs.
+    /// What a micro-batch and the trunk save for the backward pass, and what a layer needs while it runs.
     pub activations: u64,
     /// The soft prompt, its gradient and AdamW's moments.
     pub optimizer: u64,
-    /// What the model made of texts that stand before the learned rows, as far as there is room.
+    /// The cached keys and values of texts before the learned rows, as far as the budget allows.
     pub contexts: u64,
 }
 
 impl Estimate {
-    /// The most that is held at a time, the program itself included.
+    /// The peak, including the program itself.
     #[must_use]
     pub fn peak(&self) -> u64 {
         PROGRAM_BYTES + self.weights + self.activations + self.optimizer + self.contexts
     }
 }
 
-/// The sizes that decide it.
+/// The sizes that determine the estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Rows of the trunk: virtual tokens, and tokens that all texts share.
+    /// Rows of the trunk: virtual tokens, and tokens shared by all texts.
     pub n_trunk: usize,
-    /// Tokens of the longest example with its candidates, on its own.
+    /// Tokens of the longest example with its candidates, alone.
     pub longest: usize,
     /// Tokens of the longest batch.
     pub batch: usize,
-    /// Examples per update, of one candidate.
+    /// Examples per update of one candidate.
     pub batch_size: usize,
-    /// P · W, of all candidates.
+    /// P · W of all candidates.
     pub n_learned: usize,
-    /// Tokens of all texts that stand before the learned rows.
+    /// Tokens of all texts before the learned rows.
     pub n_context: usize,
 }
 
-/// What a step with this budget will take.
+/// Estimates a step with this budget.
 #[must_use]
 pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> Estimate {
     let spec = model.backbone.spec();
@@ -75,13 +75,13 @@ pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> E
     }
 }
 
-/// Bytes of the keys and values of so many tokens.
+/// Bytes of the keys and values of this many tokens.
 #[must_use]
 pub fn context_bytes<B: Backend>(model: &Model<B>, n_tokens: usize) -> u64 {
     SINGLE * (n_tokens * model.backbone.spec().cache_width()) as u64
 }
 
-/// Numbers that are held for a row: on the tape of all layers, and while one layer runs.
+/// Numbers held per row: on the tape of all layers, and while one layer runs.
 fn per_row(spec: &Spec, tape: Save) -> u64 {
     let attention = &spec.attention;
     let (h, i) = (spec.hidden, spec.mlp.intermediate);
@@ -108,7 +108,7 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
     (spec.layers * kept + running) as u64
 }
 
-/// The fastest budget whose expected peak is within `limit` bytes; an error is the least that the run needs.
+/// The fastest budget with an estimated peak within `limit` bytes; the error is the minimum that the run needs.
 ///
 /// # Errors
 /// If even one example at a time, with activations computed twice, takes more.
