@@ -104,7 +104,7 @@ impl CandidateState {
         best
     }
 
-    /// The ranking key: the loss of the kept rows; on a tie, where both kept the init, the current rows.
+    /// The ranking key: the loss of the kept rows; on a tie, when both kept the init, the other loss.
     fn rank_key(&self, keep: Keep) -> [f64; 2] {
         let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.loss);
         let last = self.evaluated.map_or(f64::INFINITY, |(_, loss)| loss);
