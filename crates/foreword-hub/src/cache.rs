@@ -1,4 +1,4 @@
-//! The standard cache on disk, as Python's huggingface_hub lays it out:
+//! The standard cache on disk, with the layout of Python's huggingface_hub:
 //!
 //! ```text
 //! models--org--name/blobs/<etag>                 the contents
@@ -28,25 +28,25 @@ pub(crate) struct Repository {
     locks: PathBuf,
 }
 
-/// What can be had of a model without the hub.
+/// What the cache has of a model.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The snapshot's directory, or the named file in it.
+    /// The directory of the snapshot, or the named file in it.
     pub(crate) path: PathBuf,
     /// The commit.
     pub(crate) commit: String,
-    /// Nothing is missing that the hub might have.
+    /// Whether the cache has everything that the hub might have.
     pub(crate) is_all: bool,
 }
 
 impl Repository {
-    /// That of `name` in `cache`.
+    /// The repository of `name` in `cache`.
     pub(crate) fn of(cache: &Path, name: &HubName) -> Self {
         let folder = format!("{PREFIX}{}", name.repository().replace('/', "--"));
         Self { dir: cache.join(&folder), locks: cache.join(".locks").join(folder) }
     }
 
-    /// The commit that `revision` stood for when it was last asked for.
+    /// The commit of `revision` at the last request.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -55,7 +55,7 @@ impl Repository {
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Remembers it.
+    /// Stores the commit of `revision`.
     pub(crate) fn point(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         if is_commit(revision) || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -82,7 +82,7 @@ impl Repository {
         self.dir.join("blobs").join(etag)
     }
 
-    /// The model at `commit`, where all of it is here.
+    /// The model at `commit`, if all of it is cached.
     pub(crate) fn found(&self, commit: &str, file: Option<&str>) -> Option<Found> {
         let snapshot = self.snapshot(commit);
         let has = |name: &str| snapshot.join(name).is_file();
@@ -105,7 +105,7 @@ impl Repository {
         Some(Found { path: snapshot, commit: commit.to_owned(), is_all })
     }
 
-    /// Remembers that `commit` has no `file`, where the cache can be written to: it only saves a question.
+    /// Stores that `commit` has no `file`, if the cache is writable: it only saves a request.
     pub(crate) fn note_absent(&self, commit: &str, file: &str) {
         let path = self.dir.join(".no_exist").join(commit).join(file);
         if !path.exists() && make_parent(&path).is_ok() {
@@ -113,7 +113,7 @@ impl Repository {
         }
     }
 
-    /// Makes `file` of `commit` be the blob `etag`.
+    /// Links `file` of `commit` to the blob `etag`.
     pub(crate) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let path = self.snapshot(commit).join(file);
         if path.is_file() {
@@ -143,7 +143,7 @@ impl Repository {
         }
     }
 
-    /// A lock on a blob, held until it is dropped; `wait` is told where somebody else has it.
+    /// A lock on a blob, held until it is dropped; calls `wait` if another process holds it.
     pub(crate) fn lock(&self, etag: &str, wait: impl FnOnce()) -> Result<File, HubError> {
         let path = self.locks.join(format!("{etag}.lock"));
         make_parent(&path)?;
@@ -185,17 +185,17 @@ pub(crate) fn make_parent(path: &Path) -> Result<(), HubError> {
     })
 }
 
-/// Whether this is the full name of a commit.
+/// Whether this is a full commit hash.
 pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// A commit of a repository in the cache, whole or not.
+/// A commit of a repository in the cache, complete or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {
     /// `org/name`.
     pub repository: String,
-    /// The branch or tag that stood for it when it was last asked for; `main` before others.
+    /// The branch or tag that pointed to it at the last request; `main` before others.
     pub revision: Option<String>,
     /// The commit.
     pub commit: String,
@@ -203,7 +203,7 @@ pub struct Cached {
     pub path: PathBuf,
 }
 
-/// All models in the cache, in the order of their names. What is no cache holds none.
+/// All models in the cache, in the order of their names; empty if it is not a cache.
 #[must_use]
 pub fn cached(cache: &Path) -> Vec<Cached> {
     let mut all = Vec::new();
@@ -228,7 +228,7 @@ pub fn cached(cache: &Path) -> Vec<Cached> {
     all
 }
 
-/// Names in a directory, in their order.
+/// Names in a directory, in order.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
