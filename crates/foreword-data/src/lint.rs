@@ -138,7 +138,7 @@ impl<'a> Part<'a> {
     /// `name` is "training", "dev" or "test"; `truths` are its labels or targets.
     ///
     /// # Errors
-    /// If a field that the template names is missing.
+    /// If a field of the template is missing.
     pub fn new(
         name: &'static str,
         dataset: &'a Dataset,

@@ -155,7 +155,7 @@ impl AdapterConfig {
     /// The configuration for `n_virtual` (P) learned rows of `hidden` (H) numbers for a decoder.
     ///
     /// # Errors
-    /// When P or H is zero.
+    /// If P or H is zero.
     pub fn causal_lm(n_virtual: usize, hidden: usize) -> Result<Self, FormatError> {
         if n_virtual == 0 || hidden == 0 {
             return Err(FormatError::Empty { origin: Origin::Memory, n_virtual, width: hidden });
@@ -177,7 +177,7 @@ impl AdapterConfig {
     /// with `kv_heads` (K) key/value heads, whose keys have `kv_width` (K·D) numbers.
     ///
     /// # Errors
-    /// When a size is zero.
+    /// If a size is zero.
     pub fn causal_lm_prefix(
         n_virtual: usize,
         n_layers: usize,
@@ -204,7 +204,7 @@ impl AdapterConfig {
     /// Parses an `adapter_config.json`; `path` is its location, for messages.
     ///
     /// # Errors
-    /// When they are not JSON, are for another kind of adapter or task, or lack a size.
+    /// If they are not JSON, are for another kind of adapter or task, or lack a size.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, FormatError> {
         let json = |source| FormatError::Json { path: path.to_owned(), source };
         let kind: Kind = serde_json::from_slice(bytes).map_err(json)?;
@@ -251,7 +251,7 @@ impl AdapterConfig {
     /// then overwrites.
     ///
     /// # Errors
-    /// When serde_json refuses, which it has no reason to.
+    /// If serde_json fails, which should never happen.
     pub fn to_json(&self) -> Result<Vec<u8>, FormatError> {
         let is_prefix = self.method() == Method::Prefix;
         let null = (!is_prefix).then_some(None);

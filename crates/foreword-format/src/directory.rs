@@ -57,7 +57,7 @@ impl PromptDirectory {
     /// Reads and checks a prompt directory, from Foreword or from PEFT.
     ///
     /// # Errors
-    /// When a file is missing, damaged or of another kind, when the files do not belong together, and when the tensors
+    /// If a file is missing, damaged or of another kind, if the files do not belong together, and if the tensors
     /// were changed after the passport was written.
     pub fn read(dir: &Path) -> Result<Self, FormatError> {
         if !dir.is_dir() {
@@ -100,19 +100,19 @@ impl PromptDirectory {
     /// [`PromptDirectory::read`] refuses, but never a mixture that it accepts as a prompt:
     ///
     /// 1. the old `adapter_config.json` is moved aside: the rest is the old prompt if it had a passport, and otherwise
-    /// tensors without a description, which are refused;
+    ///    tensors without a description, which are refused;
     /// 2. the old tensors are moved aside: without tensors the directory is refused;
     /// 3. the new tensors are moved in: an old passport does not have their digest, so they are refused;
     /// 4. the new `adapter_config.json` is moved in, if there is one: still refused if there is an old passport, and
-    /// otherwise the new rows as PEFT reads them;
+    ///    otherwise the new rows as PEFT reads them;
     /// 5. the passport is moved in, or the old one removed: the new prompt.
     ///
     /// If a step fails while the machine keeps running, for instance because the disk is full, the steps before it are
     /// undone: the old prompt is back, and a directory that had none of the files before is left without any.
     ///
     /// # Errors
-    /// When the parts do not belong together, when there is something in `dir` and `overwrite` is
-    /// [`Overwrite::Refuse`], and when the disk refuses.
+    /// If the parts do not belong together, if `dir` is not empty and `overwrite` is
+    /// [`Overwrite::Refuse`], and if the disk fails.
     pub fn write(&self, dir: &Path, overwrite: Overwrite) -> Result<(), FormatError> {
         let contents = self.contents(dir)?;
         match overwrite {
@@ -190,7 +190,7 @@ impl PromptDirectory {
 /// checkpoint of a run. To be called before training.
 ///
 /// # Errors
-/// [`FormatError::Exists`] with the first entry by name; [`FormatError::NotADirectory`] when there is a file.
+/// [`FormatError::Exists`] with the first entry by name; [`FormatError::NotADirectory`] if it is a file.
 pub fn check_vacant(dir: &Path) -> Result<(), FormatError> {
     let io = |source| FormatError::Io { action: "list", path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {

@@ -123,7 +123,7 @@ pub struct Foreign {
 /// Reads a prompt from another tool; `task` is the index of the task (from 0) if the prompt has several.
 ///
 /// # Errors
-/// If it is of no format that is known, is damaged, or asks for anything but numbers.
+/// If its format is unknown, it is damaged, or it refers to anything but numbers.
 pub fn import(path: &Path, task: Option<usize>) -> Result<Foreign, ForeignError> {
     if path.is_dir() {
         return peft::read(path, task);

@@ -168,7 +168,7 @@ impl Passport {
     /// Parses a `foreword.json`; `path` is its location, for messages.
     ///
     /// # Errors
-    /// When they are not JSON, are of another version, lack a field or have an unknown one, or contradict themselves.
+    /// If they are not JSON, have another version, lack a field or have an unknown one, or are inconsistent.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, FormatError> {
         // The version first: a later one may have other fields, and "unknown field" would not say why.
         #[derive(Deserialize)]
@@ -187,7 +187,7 @@ impl Passport {
     /// The bytes of a `foreword.json` for tensors with this digest. Equal passports give equal bytes.
     ///
     /// # Errors
-    /// When the passport contradicts itself or holds a number that JSON has not.
+    /// If the passport is inconsistent or contains a number that is not finite.
     pub fn to_json(&self, tensors_digest: &str) -> Result<Vec<u8>, FormatError> {
         self.check(Path::new(FILE))?;
         check_digest("tensors_digest", tensors_digest, Path::new(FILE))?;

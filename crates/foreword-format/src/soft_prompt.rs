@@ -15,7 +15,7 @@ impl SoftPrompt {
     /// Takes `values` `[P, W]` row by row, with P = `n_virtual` and W = `width`.
     ///
     /// # Errors
-    /// When P or W is zero, when there are not P × W values, and when one is NaN or infinite (with its row and column).
+    /// If P or W is zero, if there are not P × W values, and if one is NaN or infinite (with its row and column).
     pub fn new(values: Vec<f32>, n_virtual: usize, width: usize) -> Result<Self, FormatError> {
         Self::from_origin(values, n_virtual, width, &Origin::Memory)
     }

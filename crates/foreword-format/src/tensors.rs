@@ -90,7 +90,7 @@ impl SoftPrompt {
     /// Reads the bytes of an `adapter_model.safetensors`. F16 and BF16 become f32.
     ///
     /// # Errors
-    /// When the bytes are not a safetensors file that holds `prompt_embeddings` [P, W] of finite numbers and nothing else.
+    /// If the bytes are not a safetensors file with `prompt_embeddings` [P, W] of finite numbers and nothing else.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = bytes;
         let stored = StoredRows::read(&mut reader, bytes.len() as u64, Origin::Memory)?;
@@ -101,7 +101,7 @@ impl SoftPrompt {
     /// The bytes of an `adapter_model.safetensors`: `prompt_embeddings` [P, W] F32. Equal rows give equal bytes.
     ///
     /// # Errors
-    /// When the safetensors library refuses, which it has no reason to.
+    /// If the safetensors library fails, which should never happen.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, FormatError> {
         let encode = |source| FormatError::EncodeTensors { source };
         let body: Vec<u8> = self.values().iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -11,7 +11,7 @@ use crate::error::FormatError;
 /// Writes `bytes` to `path` so that it contains either all of them or its previous contents, even if the machine stops.
 ///
 /// # Errors
-/// When the directory does not exist, cannot be written or is full. Nothing is left behind then.
+/// If the directory does not exist, can't be written or is full. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     let staged = Staged::write(path, bytes)?;
     staged.install()?;
@@ -22,7 +22,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
 /// Writes a file of any size at `path` through `write`, so that it contains either all of it or its previous contents.
 ///
 /// # Errors
-/// What `write` says; and when the directory does not exist, cannot be written or is full. Nothing is left behind then.
+/// The errors of `write`; and if the directory does not exist, can't be written or is full. Nothing is left behind then.
 pub fn write_whole_by<T, E: From<FormatError>>(
     path: &Path,
     write: impl FnOnce(&mut dyn io::Write) -> Result<T, E>,

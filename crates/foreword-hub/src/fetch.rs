@@ -79,7 +79,7 @@ fn in_cache(repository: &Repository, name: &HubName) -> Option<Found> {
 /// Makes the model available on this machine: from the cache, and from the hub if it is missing there or has changed.
 ///
 /// # Errors
-/// If there is no such model, it may not be had, it is none that can be read, or the network or the disk fails.
+/// If there is no such model, access is denied, it is not supported, or the network or the disk fails.
 pub fn fetch(
     settings: &Settings,
     name: &HubName,

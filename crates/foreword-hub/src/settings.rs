@@ -34,7 +34,7 @@ impl Token {
     /// Parses a token.
     ///
     /// # Errors
-    /// If it has characters that no token has; `origin` is where it comes from.
+    /// If it has characters that no token has; `origin` is its source.
     pub fn new(token: &str, origin: &'static str) -> Result<Self, HubError> {
         let token = token.trim();
         if token.chars().all(|c| c.is_ascii_graphic()) {
@@ -102,7 +102,7 @@ impl Settings {
     /// The settings from the environment.
     ///
     /// # Errors
-    /// If a variable holds what it can't, or the file with the token can't be read.
+    /// If a variable has an invalid value, or the file with the token can't be read.
     pub fn from_env() -> Result<Self, HubError> {
         Self::from_variables(&|name| std::env::var_os(name))
     }

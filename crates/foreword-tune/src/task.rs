@@ -165,7 +165,7 @@ impl Generation {
     /// Uses the token that ends an answer in a chat, or the model's own end token.
     ///
     /// # Errors
-    /// If the model names none.
+    /// If the model has no end token.
     pub fn of<B: Backend>(model: &Model<B>, chat: Option<&Chat>) -> Result<Self, TaskError> {
         let end =
             chat.and_then(Chat::end).or(model.end_tokens.first().copied()).ok_or(TaskError::NoEndToken)?;
@@ -209,7 +209,7 @@ impl Task {
     /// `max_length`, or the space that the model's context leaves next to `n_virtual` rows.
     ///
     /// # Errors
-    /// If that is nothing.
+    /// If there is no space.
     pub fn room<B: Backend>(&self, model: &Model<B>, n_virtual: usize) -> Result<usize, TaskError> {
         let context = model.backbone.spec().context;
         match context.checked_sub(n_virtual) {
@@ -230,7 +230,7 @@ impl Task {
     /// The task as a classification.
     ///
     /// # Errors
-    /// If it is to generate texts.
+    /// If it is a generation.
     pub fn classification(&self) -> Result<&Classification, TaskError> {
         match &self.goal {
             Goal::Classification(to) => Ok(to),
@@ -247,7 +247,7 @@ impl Task {
     /// Tokenises a data set, with its labels or targets if `truth_field` is given.
     ///
     /// # Errors
-    /// If a field is missing, a label is unknown, or a context does not fit beside its label or target.
+    /// If a field is missing, a label is unknown, or a context does not fit next to its label or target.
     pub fn examples<B: Backend>(
         &self,
         model: &Model<B>,
@@ -272,7 +272,7 @@ impl Task {
     /// Tokenises a data set for generation, with space for `reserve` more tokens.
     ///
     /// # Errors
-    /// If a field is missing, or a context does not fit beside what it must leave room for.
+    /// If a field is missing, or a context does not fit next to the reserved tokens.
     pub fn opened<B: Backend>(
         &self,
         model: &Model<B>,
@@ -432,7 +432,7 @@ impl Task {
     /// The shared prefix of these examples; without virtual tokens, for the bare model, there is nothing to place.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give.
+    /// If the placement needs a BOS that the tokenizer does not add.
     pub fn shared_prefix<'m, B: Backend>(
         &self,
         model: &'m Model<B>,

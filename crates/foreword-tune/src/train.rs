@@ -356,7 +356,7 @@ fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
 /// may win.
 ///
 /// # Errors
-/// If there is nothing to learn from, or the model can't take the examples.
+/// If there are no training examples, or the model does not support them.
 pub fn train<B: Backend>(
     model: &Model<B>,
     task: &Task,

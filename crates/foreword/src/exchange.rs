@@ -32,7 +32,7 @@ pub struct CompiledPrompt {
 /// Writes the model's keys and values for the soft prompt in `prompt` as a KV prefix.
 ///
 /// # Errors
-/// If it is none, its model can't be found, or it stands below the texts.
+/// If it is not a soft prompt, its model can't be found, or its placement is suffix.
 pub fn compile_prompt(
     prompt: &Path,
     model: Option<&str>,
@@ -203,7 +203,7 @@ pub struct Neighbours {
 /// Compares the prompt in a directory with those in others; skips the prompt itself.
 ///
 /// # Errors
-/// If nothing says which model it was made for.
+/// If its model is not recorded.
 pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
     let one = read(prompt)?;
     let Some(passport) = &one.passport else {

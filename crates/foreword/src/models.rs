@@ -18,7 +18,7 @@ const DEEPEST: usize = 6;
 /// All models, and whether each is supported. Reads only configurations and headers.
 ///
 /// # Errors
-/// If `dir` is no directory.
+/// If `dir` is not a directory.
 pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     let files = bundled();
     let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), ModelInfo::of(&files))];

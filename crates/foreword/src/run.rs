@@ -136,7 +136,7 @@ impl Run {
     /// Trains, evaluates and writes the prompt directory. A diverged or cancelled run writes its best prompt too.
     ///
     /// # Errors
-    /// If it was cancelled before the first step, or something can't be computed or written.
+    /// If it was cancelled before the first step, or a computation or a write fails.
     pub fn start(&self, on_event: &mut dyn FnMut(&Event)) -> Result<RunResult> {
         self.start_with(on_event, &())
     }

@@ -40,7 +40,7 @@ pub enum CompileError {
 /// score, to the bit, and costs no computation.
 ///
 /// # Errors
-/// If the soft prompt stands below the texts, has another width, or is longer than the model's context.
+/// If the placement is suffix, the width differs, or the soft prompt is longer than the model's context.
 pub fn compile<B: Backend>(
     model: &Model<B>,
     placement: Placement,
@@ -57,7 +57,7 @@ pub fn compile<B: Backend>(
 /// As [`compile`], for a soft prompt after these tokens, with which all texts begin ([`Task::above`]).
 ///
 /// # Errors
-/// If it has another width, or is longer than the model's context.
+/// If its width differs, or it is longer than the model's context.
 ///
 /// [`Task::above`]: crate::task::Task::above
 pub fn compile_below<B: Backend>(

@@ -77,8 +77,8 @@ impl Task {
     /// before the first incomplete one.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give, a path is longer than the model's context, or the
-    /// model gives no numbers.
+    /// If the placement needs a BOS that the tokenizer does not add, a path is longer than the model's context, or the
+    /// output of the model is not finite.
     pub fn generate<B: Backend>(
         &self,
         model: &Model<B>,

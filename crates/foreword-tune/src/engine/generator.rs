@@ -193,7 +193,7 @@ impl<'m, B: Backend> Generator<'m, B> {
     /// Admits a request. It starts in the next step with enough space, after those that already wait.
     ///
     /// # Errors
-    /// If there will never be room, or it can't stand below its prefix.
+    /// If it can never fit, or does not match its prefix.
     pub fn admit(&mut self, mut request: Request<B>) -> Result<RequestId, AdmitError> {
         let place = request.prefix.place(&request.context, MaskedSpan::NONE)?;
         let n_prefill = Item::new(&request.prefix, &request.context, place.clone()).cost();
@@ -228,7 +228,7 @@ impl<'m, B: Backend> Generator<'m, B> {
     /// there is more to do.
     ///
     /// # Errors
-    /// If the model can't be run.
+    /// If the model fails.
     pub fn step(&mut self, on_output: &mut dyn FnMut(RequestId, Output<'_>)) -> Result<bool, BackboneError> {
         let mut logits = self.next_logits()?;
         let begun = self.begin(&mut logits)?;

@@ -111,7 +111,7 @@ impl<B: Backend> KvPool<B> {
     /// Checks that this number of rows below a path would fit into an empty pool.
     ///
     /// # Errors
-    /// If not.
+    /// If they would not.
     pub(crate) fn check(&self, path: &[Piece<B>], n_rows: usize) -> Result<(), PoolError> {
         let shared: usize = path.iter().map(|piece| piece.block.n_rows()).sum();
         let rows = (shared + n_rows.next_multiple_of(PAGE_ROWS)) as u64;
@@ -122,7 +122,7 @@ impl<B: Backend> KvPool<B> {
     /// Leases space for `n_rows` rows below a path in shared blocks.
     ///
     /// # Errors
-    /// If that takes more than is left.
+    /// If there is not enough space left.
     pub(crate) fn lease(&mut self, path: &[Piece<B>], n_rows: usize) -> Result<Lease, PoolError> {
         let n_pages = n_rows.div_ceil(PAGE_ROWS);
         let mut fresh: Vec<&Arc<KeyValues<B>>> = Vec::new();

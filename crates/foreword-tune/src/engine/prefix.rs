@@ -122,7 +122,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
     /// Caches the keys and values of texts before the learned rows, within the budget, so that they are computed once.
     ///
     /// # Errors
-    /// If no file can be made in the room's directory.
+    /// If no file can be created in the directory of the budget.
     pub fn cache_frozen_texts(mut self, room: &SharedBudget) -> io::Result<Self> {
         if self.layout.placement == Placement::Suffix {
             self.texts = Some(Arc::new(Mutex::new(FrozenTextCache::new(room)?)));
@@ -144,7 +144,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
     /// A placed prompt, or the bare model.
     ///
     /// # Errors
-    /// If it and what follows it are longer than the model's context.
+    /// If it and the tokens after it are longer than the model's context.
     pub fn prefix(&self, prompt: Option<&SoftPrompt>) -> Result<Prefix<B>, BackboneError> {
         let rows = prompt.map_or(&[][..], SoftPrompt::values);
         Ok(self.prefill(&[rows], Save::None)?.prefixes.swap_remove(0))
@@ -363,7 +363,7 @@ impl Task {
     /// with. Any number of texts can follow it.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give, a text can't be tokenised, or it is longer than the model's
+    /// If the placement needs a BOS that the tokenizer does not add, a text can't be tokenised, or it is longer than the model's
     /// context.
     pub fn prefix<B: Backend>(
         &self,

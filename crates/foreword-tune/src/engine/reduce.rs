@@ -73,7 +73,7 @@ pub trait Reduce<B: Backend> {
     /// Exchanges this machine's nodes for those of all machines.
     ///
     /// # Errors
-    /// If a machine does not answer.
+    /// If a machine does not respond.
     fn exchange(&self, partial: Vec<PartialSum<B>>) -> io::Result<Vec<PartialSum<B>>>;
 }
 

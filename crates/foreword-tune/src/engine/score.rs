@@ -28,7 +28,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
     /// a time; a single longer example is allowed.
     ///
     /// # Errors
-    /// If a prompt and what follows it are longer than the model's context.
+    /// If a prompt and the tokens after it are longer than the model's context.
     pub fn new(
         shared_prefix: &SharedPrefix<'b, B>,
         prompts: &[&[f32]],
@@ -101,7 +101,7 @@ impl Task {
     /// members.
     ///
     /// # Errors
-    /// As [`Task::shared_prefix`], and if the model gives no numbers.
+    /// As [`Task::shared_prefix`], and if the model's output is not finite.
     pub fn log_likelihoods<B: Backend>(
         &self,
         model: &Model<B>,

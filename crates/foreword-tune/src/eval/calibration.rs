@@ -59,7 +59,7 @@ impl Calibration {
     /// `scores`: each example's log-likelihood by label.
     ///
     /// # Errors
-    /// If there are no examples, or not a label for each.
+    /// If there are no examples, or the numbers of scores and labels differ.
     pub fn temperature(scores: &[Vec<f64>], truths: &[usize]) -> Result<Self, CalibrationError> {
         if scores.len() != truths.len() {
             return Err(CalibrationError::Labels { texts: scores.len(), labels: truths.len() });
@@ -96,7 +96,7 @@ impl Calibration {
     /// Subtracts the labels' mean log-likelihoods over a batch of texts, which needs no labels (Zhou et al. 2023).
     ///
     /// # Errors
-    /// If there are not at least two texts.
+    /// If there are fewer than two texts.
     pub fn batch(scores: &[Vec<f64>]) -> Result<Self, CalibrationError> {
         if scores.len() == 1 {
             return Err(CalibrationError::OneText);
@@ -151,7 +151,7 @@ fn mean(each: &[Vec<f64>]) -> Result<Vec<f64>, CalibrationError> {
 /// The content-free inputs in the template of a task, with each in all of its fields. Inputs without any token are skipped.
 ///
 /// # Errors
-/// If they don't fit.
+/// If a text does not fit.
 pub fn content_free_examples<B: Backend>(
     task: &Task,
     model: &Model<B>,

@@ -134,7 +134,7 @@ impl Costs {
 /// update of Adam.
 ///
 /// # Errors
-/// If the task has no labels, or the model can't take the example.
+/// If the task has no labels, or the model does not support the example.
 pub fn walk<B: Backend>(
     model: &Model<B>,
     task: &Task,

@@ -19,7 +19,7 @@ pub fn at_least_one() -> RangedU64ValueParser<usize> {
 /// A number of at least 0.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not one.
 pub fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
@@ -30,7 +30,7 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
 /// A number of at least 0 and below 1.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not one.
 pub fn below_one(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),

@@ -150,7 +150,7 @@ impl Chat {
     /// The chat template of a model, with a system message if one is given.
     ///
     /// # Errors
-    /// If the model has none, it can't be read, or it has no place for the message, the system message or the learned rows.
+    /// If the model has none, it can't be read, or it does not support the message, the system message or the learned rows.
     pub fn new<B: Backend>(
         model: &Model<B>,
         system: Option<&str>,
@@ -193,7 +193,7 @@ impl Chat {
     /// The chat that a prompt was trained with.
     ///
     /// # Errors
-    /// As [`Chat::new`], and if the model's template has changed what it writes.
+    /// As [`Chat::new`], and if the output of the model's template has changed.
     pub fn of_record<B: Backend>(
         model: &Model<B>,
         record: &ChatRecord,
@@ -236,7 +236,7 @@ impl Chat {
     /// A message in its chat, up to the assistant's reply.
     ///
     /// # Errors
-    /// If the template refuses it, or writes something else around it than around others.
+    /// If the template rejects it, or writes other text around it than around other messages.
     pub fn text(&self, message: &str) -> Result<String, ChatError> {
         Ok(self.marked(message)?.text)
     }
@@ -263,7 +263,7 @@ impl Chat {
     /// its own BOS.
     ///
     /// # Errors
-    /// If what is around a message can't be tokenised.
+    /// If the text around a message can't be tokenised.
     pub fn doubled(&self, tokenizer: &Tokenizer) -> Result<Option<Token>, ChatError> {
         let (whole, _) = tokenizer.encode_marked(&self.0.frame.around(""))?;
         Ok(match whole[..] {

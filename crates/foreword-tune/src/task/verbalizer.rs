@@ -93,7 +93,7 @@ impl Verbalizer {
     /// Labels whose texts directly follow any text. `labels`: map from name to text.
     ///
     /// # Errors
-    /// If there are fewer than two, one gives no tokens, or two give the same.
+    /// If there are fewer than two, one has no tokens, or two have the same.
     pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
         let joiner = Joiner { tokenizer, chat: None, joining: Joining::Whole };
         Self::joined(labels, &joiner, SAMPLE)

@@ -82,7 +82,7 @@ enum Left {
 /// Encodes a checkpoint. `settings` determine the run completely: resuming requires the same ones.
 ///
 /// # Errors
-/// If the tensors can't be put together, which no progress causes.
+/// If the tensors can't be encoded, which should never happen.
 pub fn encode(progress: &TrainState, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
     let error = |detail: String| CheckpointError::Encode { detail };
     let header = Header {
@@ -145,7 +145,7 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
 /// Decodes a checkpoint.
 ///
 /// # Errors
-/// If it is damaged, or belongs to a run with other settings.
+/// If it is damaged, or is from a run with other settings.
 pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<TrainState, CheckpointError> {
     let parsed = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e.to_string()))?;

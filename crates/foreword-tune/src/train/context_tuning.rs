@@ -47,7 +47,7 @@ pub fn masked(demonstrations: &[Demonstration], example: usize) -> MaskedSpan {
 /// that only its own keys and values depend on it; the rows of a soft prompt are embeddings.
 ///
 /// # Errors
-/// If the task has no labels, the prompt would stand below the texts, or not even one demonstration fits.
+/// If the task has no labels, the placement is suffix, or not even one demonstration fits.
 pub fn demonstrations<B: Backend>(
     model: &Model<B>,
     task: &Task,

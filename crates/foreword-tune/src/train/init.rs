@@ -114,7 +114,7 @@ impl<'a> Sources<'a> {
     /// rows.
     ///
     /// # Errors
-    /// If the text has no tokens, or the directory can't be read or is of another width.
+    /// If the text has no tokens, or the directory can't be read or has another width.
     pub fn soft_prompt(&self, init: &Init, n_virtual: usize, seed: u64) -> Result<SoftPrompt, InitError> {
         let hidden = self.table.width();
         if n_virtual == 0 {
@@ -174,7 +174,7 @@ impl<'a> Sources<'a> {
 /// has.
 ///
 /// # Errors
-/// As [`Sources::soft_prompt`], and if the rows can't become a KV prefix.
+/// As [`Sources::soft_prompt`], and if the rows can't be converted to a KV prefix.
 pub fn start<B: Backend>(
     model: &Model<B>,
     task: &Task,

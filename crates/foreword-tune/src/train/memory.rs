@@ -111,7 +111,7 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
 /// The fastest budget with an estimated peak within `limit` bytes; the error is the minimum that the run needs.
 ///
 /// # Errors
-/// If even one example at a time, with activations computed twice, takes more.
+/// If even one example at a time, with activation checkpointing, takes more.
 pub fn within<B: Backend>(model: &Model<B>, sizes: Sizes, limit: u64) -> Result<Budget, u64> {
     let tokens = || TOKENS.into_iter().filter(|&tokens| tokens >= sizes.longest).chain([sizes.longest]);
     let once = tokens().filter(|&tokens| tokens >= SMALL).map(Budget::from);

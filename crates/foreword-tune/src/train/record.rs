@@ -86,7 +86,7 @@ pub enum Warning {
 /// Checks that a directory's soft prompt was made for this model.
 ///
 /// # Errors
-/// If its rows have another width, or it was made for another architecture or other weights.
+/// If its rows have another width, or it was trained for another architecture or other weights.
 pub fn check_fit<B: Backend>(
     directory: &PromptDirectory,
     model: &Model<B>,
@@ -177,7 +177,7 @@ pub struct Run<'a> {
 /// The directory of a finished run, ready to be written.
 ///
 /// # Errors
-/// If the soft prompt can't be described to PEFT.
+/// If PEFT's configuration can't describe the soft prompt.
 pub fn directory<B: Backend>(
     model: &Model<B>,
     run: &Run<'_>,
@@ -215,7 +215,7 @@ pub fn directory<B: Backend>(
 /// The directory of rows from another tool, with its name in `format`, for a task with this model.
 ///
 /// # Errors
-/// If they can't be described to PEFT.
+/// If PEFT's configuration can't describe them.
 pub fn imported<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -405,7 +405,7 @@ fn base_model(identity: &Identity) -> BaseModel {
 /// Whether two prompts were trained for the same model, in any number format; the error states the difference.
 ///
 /// # Errors
-/// If the second was made for another one.
+/// If the second was trained for another one.
 pub fn same_model(one: &BaseModel, other: &BaseModel) -> Result<(), String> {
     let (one, other) = (identity_of(one), identity_of(other));
     match one.compare(&other) {

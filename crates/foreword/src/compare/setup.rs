@@ -114,7 +114,7 @@ impl ComparisonSetup {
     /// Opens everything to compare.
     ///
     /// # Errors
-    /// If there is nothing to compare on, or something can't be opened or does not fit the rest.
+    /// If there are no test examples, or something can't be opened or does not match the rest.
     pub fn resolve(request: &CompareRequest<'_>, observer: &dyn Observer) -> Result<Self> {
         let file = request.stated;
         refuse_generation(file)?;
