@@ -188,7 +188,7 @@ impl Printer {
 
     /// Acknowledges Ctrl-C, from the signal thread.
     pub(crate) fn stopping() {
-        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops at once"));
+        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops immediately"));
     }
 
     /// Begins a progress bar of `n` parts; nothing without a terminal.

@@ -126,8 +126,8 @@ impl EventReporter<'_> {
             }
             Event::Left { candidate, step, reason } => {
                 let why = match reason {
-                    "dropped" => "the better half goes on without it",
-                    "early-stopped" => "it was no longer getting better",
+                    "dropped" => "it was in the worse half",
+                    "early-stopped" => "it no longer improved",
                     _ => "its loss or gradient was not a number",
                 };
                 self.printer

@@ -58,7 +58,7 @@ pub fn compile_prompt(
     let others = other_members(prompt).len();
     if others > 0 {
         observer.warn(&format!(
-            "the prompt leads an ensemble: it is compiled alone, without the {others} below it"
+            "the prompt leads an ensemble: only it is compiled, without the {others} below it"
         ));
     }
     let compiled = compiled(directory, &model)?;

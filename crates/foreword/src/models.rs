@@ -28,7 +28,7 @@ pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     let Some(dir) = dir else { return Ok(models) };
     if !dir.is_dir() {
         return Err(UserError::new(format!("{} is not a directory", dir.display()))
-            .hint("give a directory below which models lie, or none")
+            .hint("give a directory with models below it, or none")
             .into());
     }
     models.extend(below(dir).iter().map(|path| {

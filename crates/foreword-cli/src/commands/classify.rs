@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
     }
     if let Some(least) = least {
         printer.say(&format!(
-            "abstained from {} of {} texts, of which no label has {} or more",
+            "abstained from {} of {} texts: no label has a probability of {} or more",
             count(n_abstained),
             count(n as u64),
             percent(least)

@@ -117,7 +117,7 @@ fn answered_in_words(least: f64, answered: Answered) -> String {
     let right = match answered.accuracy() {
         Some(accuracy) => {
             let interval = interval(wilson(answered.n_right, answered.n_answered));
-            format!("{} of them rightly (95 % interval {interval})", percent(accuracy))
+            format!("{} of them correct (95 % interval {interval})", percent(accuracy))
         }
         None => "so nothing can be said of them".to_owned(),
     };

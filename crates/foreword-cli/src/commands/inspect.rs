@@ -211,7 +211,7 @@ fn model_in_words(passport: &Passport) -> String {
 
 fn place(placement: Placement, kind: TaskKind) -> String {
     match placement {
-        Placement::Front => "stands before all, as PEFT has it".to_owned(),
+        Placement::Front => "stands before everything, as in PEFT".to_owned(),
         Placement::AfterBos => "stands after the BOS token".to_owned(),
         Placement::System => "stands at the beginning of the system message".to_owned(),
         Placement::Suffix => format!("stands between the template's end and the {}", truth(kind)),

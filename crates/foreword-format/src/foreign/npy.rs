@@ -31,7 +31,7 @@ pub fn to_npy(rows: &SoftPrompt) -> Vec<u8> {
 
 /// Reads a matrix of any floating-point type, row by row.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<SoftPrompt, ForeignError> {
-    let cut = || damaged(path, "the .npy file is cut off");
+    let cut = || damaged(path, "the .npy file is truncated");
     let rest = &bytes[MAGIC.len().min(bytes.len())..];
     let (length, start) = match rest.first() {
         Some(1) => (rest.get(2..4).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]]))), 4),

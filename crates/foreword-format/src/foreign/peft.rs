@@ -75,7 +75,7 @@ fn of_task(tensors: &[Tensor], path: &Path, task: Option<usize>) -> Result<SoftP
         (named("prompt_embeddings")?, named("prefix_task_cols")?, named("prefix_task_rows")?);
     let (&[p, h], &[n, p2, r], &[n2, r2, h2]) = (&shared.shape[..], &columns.shape[..], &rows.shape[..])
     else {
-        return Err(damaged(path, "its three tensors have not 2, 3 and 3 dimensions"));
+        return Err(damaged(path, "its three tensors do not have 2, 3 and 3 dimensions"));
     };
     if (p, h, n, r) != (p2, h2, n2, r2) || n == 0 || r == 0 {
         let shapes = [shared, columns, rows].map(Tensor::described).join(", ");

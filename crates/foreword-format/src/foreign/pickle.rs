@@ -297,7 +297,7 @@ impl Machine<'_> {
 
     fn recall(&mut self, code: u8) -> Result<(), Stopped> {
         let slot = self.number(if code == b'h' { 1 } else { 4 })? as u32;
-        let id = self.memo.get(&slot).copied().ok_or_else(|| self.wrong("nothing is remembered there"))?;
+        let id = self.memo.get(&slot).copied().ok_or_else(|| self.wrong("there is no such memo entry"))?;
         self.stack.push(id);
         Ok(())
     }
@@ -354,7 +354,7 @@ impl Machine<'_> {
                 let (shape, strides) = (self.as_sizes(&shape)?, self.as_sizes(&strides)?);
                 self.push(Node::Tensor { storage, offset, shape, strides });
             }
-            _ => return Err(self.wrong("a call that makes no tensor and no dictionary")),
+            _ => return Err(self.wrong("a call that makes neither a tensor nor a dictionary")),
         }
         Ok(())
     }
@@ -364,7 +364,7 @@ impl Machine<'_> {
         self.pop()?;
         match self.stack.last().map(|&id| &self.nodes[id]) {
             Some(Node::Dict(_)) => Ok(()),
-            _ => Err(self.wrong("a state for what has none")),
+            _ => Err(self.wrong("a state for an object without one")),
         }
     }
 

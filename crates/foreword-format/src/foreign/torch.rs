@@ -19,7 +19,7 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Tensor>, ForeignErro
     let entries = zip::entries(bytes).map_err(|reason| damaged(path, reason))?;
     let found = entries.iter().find_map(|(name, bytes)| Some((name.strip_suffix("data.pkl")?, *bytes)));
     let (root, program) =
-        found.ok_or_else(|| damaged(path, "an archive without data.pkl, which torch's have"))?;
+        found.ok_or_else(|| damaged(path, "an archive without data.pkl, so not from torch"))?;
     if entries.get(format!("{root}byteorder").as_str()).is_some_and(|order| *order == b"big") {
         return Err(damaged(path, "numbers whose highest byte comes first are not read"));
     }

@@ -20,7 +20,7 @@ pub(super) fn is_zip(bytes: &[u8]) -> bool {
 
 /// The entries of an archive by name.
 pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String> {
-    let cut = || "the archive is cut off or damaged".to_owned();
+    let cut = || "the archive is truncated or damaged".to_owned();
     let last = bytes.len().checked_sub(END_BYTES).ok_or_else(cut)?;
     let first = last.saturating_sub(MOST_COMMENT);
     let end = (first..=last).rev().find(|&at| bytes[at..].starts_with(END)).ok_or_else(cut)?;

@@ -22,7 +22,7 @@ const VERSION: u64 = 3;
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The file is damaged.
-    #[error("the checkpoint is damaged or of another version ({detail}); start again without it")]
+    #[error("the checkpoint is damaged or has another version ({detail}); start again without it")]
     Damaged {
         /// The reader's message.
         detail: String,

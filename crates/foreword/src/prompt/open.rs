@@ -257,7 +257,7 @@ pub fn others(path: &Path, method: Method, model: &Model) -> Result<Vec<(PathBuf
             return Err(UserError::new(format!(
                 "{one} and {other} are no ensemble: one is a soft prompt, the other a KV prefix"
             ))
-            .hint("take the second away, or train again")
+            .hint("remove the second one, or train again")
             .into());
         }
         Ok((dir, directory))

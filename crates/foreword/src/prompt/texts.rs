@@ -86,7 +86,7 @@ pub fn dataset(
     }
     if required.len() == 1 {
         let fields: Vec<String> = prompt.task.template.slots().map(|slot| format!("{slot:?}")).collect();
-        observer.say(&format!("the texts are JSON objects, of which is read: {}", fields.join(", ")));
+        observer.say(&format!("the texts are JSON objects; fields in use: {}", fields.join(", ")));
     }
     // The name that the prompt knows the text by, where the objects have it.
     prompt.task.text_field = text_field.filter(|name| data.field(name).is_some());
@@ -113,7 +113,7 @@ impl ExampleText {
         let task = &prompt.task;
         let slots = slot_fields(&task.template, data, task.text_field.as_deref())?;
         if let Some(name) = &slots.guessed {
-            observer.say(&format!("fields    text {name:?} (guessed; --text-field says otherwise)"));
+            observer.say(&format!("fields    text {name:?} (guessed; override with --text-field)"));
         }
         let names: Vec<String> = task.template.slots().map(str::to_owned).collect();
         let text = names.iter().position(|slot| slot == TEXT).unwrap_or(0);

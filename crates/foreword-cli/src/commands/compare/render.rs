@@ -228,7 +228,7 @@ pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<S
         format!(" --model {}", quoted(&setup.model_name))
     };
     vec![
-        "No prompt was given, and compare trains none. To make one, and compare again:".to_owned(),
+        "No prompt was given, and compare does not train one. To train one and compare again:".to_owned(),
         format!("  {program} train {data}{model}{} --out tuned-prompt", args.shared_with_train()),
         format!("  {} --prompt tuned-prompt", this_command()),
     ]

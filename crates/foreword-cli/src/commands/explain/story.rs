@@ -277,7 +277,7 @@ impl Story<'_> {
         let whose = if self.began.is_recorded {
             "what this prompt was before its training"
         } else {
-            "a beginning of ours, since this prompt's own is not recorded"
+            "a default init, since this prompt's own is not recorded"
         };
         Step::new(
             "The same update again and again",

@@ -26,7 +26,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     if place.resume {
         return Err(UserError::new("runs on few examples are short, and are not resumed")
-            .hint("begin anew with --force")
+            .hint("start over with --force")
             .into());
     }
     let shots = file.data.shots.unwrap_or(1);
