@@ -88,7 +88,7 @@ impl EventReporter<'_> {
             written = log.write(event);
         }
         if let (Err(error), None) = (written, &self.failed) {
-            self.printer.warn(&format!("{error}: {}; the run goes on", error.source));
+            self.printer.warn(&format!("{error}: {}; the run continues", error.source));
             self.failed = Some(error);
             *self.log = None;
         }

@@ -42,7 +42,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The archive or Parquet file is truncated or invalid.
-    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is cut off, damaged or something else; get it again", path = path.display())]
+    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is truncated, damaged or in another format; download it again", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -149,7 +149,9 @@ pub enum FormatError {
     },
 
     /// The safetensors file ends inside its header.
-    #[error("{origin} has {bytes} bytes, too few for a safetensors header of {header}; the file is cut off")]
+    #[error(
+        "{origin} has {bytes} bytes, too few for a safetensors header of {header}; the file is truncated"
+    )]
     Truncated {
         /// The origin of the bytes.
         origin: Origin,
@@ -201,7 +203,7 @@ pub enum FormatError {
     },
     /// There are other tensors besides the soft prompt.
     #[error(
-        "{origin} has a tensor {name} beside prompt_embeddings: a part of the model was trained too, \
+        "{origin} has a tensor {name} besides prompt_embeddings: a part of the model was trained too, \
          and the prompt alone would not give the same answers"
     )]
     ExtraTensor {

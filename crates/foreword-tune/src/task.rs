@@ -74,7 +74,7 @@ pub enum TaskError {
     PrefixAtEnd,
     /// A text of only the tokens before the KV prefix.
     #[error(
-        "a text is empty, and so is the template around it: nothing stands below a KV prefix after the BOS; use the \
+        "a text is empty, and so is the template around it: no token follows a KV prefix after the BOS; use the \
          placement front, or a template"
     )]
     NothingBelow,

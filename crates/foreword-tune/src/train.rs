@@ -279,7 +279,7 @@ pub enum TrainError {
         truths: usize,
     },
     /// Several candidates without a dev set to select on.
-    #[error("{candidates} candidates can't be told apart without dev examples")]
+    #[error("{candidates} candidates can't be compared without dev examples")]
     NoDev {
         /// Number of candidates.
         candidates: usize,

@@ -145,8 +145,8 @@ fn alone(stated: &TaskFile, foreign: Foreign, observer: &dyn Observer) -> Result
     }
     if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
         observer.warn(&format!(
-            "the prompt was made for an encoder-decoder model{}, which Foreword does not run: its rows are kept, and no \
-             decoder knows what they mean",
+            "the prompt was made for an encoder-decoder model{}, which Foreword does not run: its rows are kept, but \
+             they mean nothing to a decoder",
             foreign.adapter.base_model.as_ref().map_or(String::new(), |name| format!(", {name}"))
         ));
     }

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
             }
         }
         None if directory.method() == Method::Prefix => printer.answer(
-            "\nIts keys and values belong to the layers of the model; they can't be set beside its vocabulary.",
+            "\nIts keys and values belong to the layers of the model; they can't be compared with its vocabulary.",
         )?,
         None => printer.answer(
             "\nThe model is not at hand; with --model DIR, its rows are set beside the model's vocabulary.",

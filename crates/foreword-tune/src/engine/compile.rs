@@ -18,7 +18,7 @@ pub enum CompileError {
     )]
     Suffix,
     /// Rows in a system message come after tokens of the chat template.
-    #[error("a soft prompt with the placement system can be compiled only with the chat that it stands in")]
+    #[error("a soft prompt with the placement system can be compiled only with its chat")]
     System,
     /// The widths differ.
     #[error("the soft prompt has rows of width {found}, but the model's have width {expected}")]

@@ -73,7 +73,7 @@ pub fn dataset(
     if !are_objects {
         if !texts.is_empty() && texts.iter().all(|text| object(text).is_some()) {
             observer.warn(&format!(
-                "the texts are JSON objects without the field {:?}, and are taken as they stand; --data - reads their fields",
+                "the texts are JSON objects without the field {:?}, and are used as plain texts; --data - reads their fields",
                 text_field.as_deref().unwrap_or(required[0])
             ));
         }

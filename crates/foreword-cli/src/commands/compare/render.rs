@@ -165,7 +165,7 @@ fn fine_tuning(comparison: &Comparison) -> String {
     };
     format!(
         "Full fine-tuning (computed, not run) would train {} numbers and hold {} of weights, gradient and Adam's two moments, \
-         beside activations{learned}.",
+         plus activations{learned}.",
         count(costs.n_frozen),
         bytes(costs.fine_tuning_bytes())
     )
