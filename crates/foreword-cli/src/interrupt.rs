@@ -19,7 +19,7 @@ fn set(cancel: Option<Cancel>) {
 /// Makes Ctrl-C cancel this run from now on.
 pub(crate) fn watch(cancel: Cancel) -> Result<(), ctrlc::Error> {
     set(Some(cancel));
-    // The system takes one handler, and a program may make several runs.
+    // The system accepts one handler, and a program may execute several runs.
     if HANDLED.set(()).is_err() {
         return Ok(());
     }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let args = match args::parse() {
         Ok(args) => args,
         Err(error) => {
-            // Where the stream is gone there is nowhere left to say so.
+            // If the stream is closed, there is nowhere left to report it.
             drop(error.print());
             return if error.use_stderr() { Exit::UserError } else { Exit::Done }.into();
         }

@@ -7,6 +7,6 @@
 pub(crate) fn keep_freed_pages() {
     /// `mi_option_purge_delay` of mimalloc 2 and 3: milliseconds, −1 for never.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: the call stores a number in a table of the allocator's, at an index that the table has.
+    // SAFETY: the call stores a number in a table of the allocator, at a valid index.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }

@@ -85,7 +85,7 @@ impl Printer {
     /// A printer for this process's streams.
     pub(crate) fn new(args: &OutputArgs) -> Self {
         let answers = if args.json { Answers::Json } else { Answers::Text };
-        // A bar that can't be drawn, as on a terminal that is dumb, must not keep lines from being said.
+        // A bar that can't be drawn, as on a dumb terminal, must not suppress messages.
         let conversation = match (args.quiet, ProgressDrawTarget::stderr().is_hidden()) {
             (true, _) => Conversation::Quiet,
             (false, false) => Conversation::Bars,
@@ -250,7 +250,7 @@ impl Printer {
 
     fn write_line(&self, text: &str) {
         let write = || {
-            // Where stderr is gone there is nowhere left to say so. Some terminals need their colours translated.
+            // If stderr is closed, there is nowhere left to report it. Some terminals need their colours translated.
             if self.colours {
                 drop(writeln!(AutoStream::always(io::stderr().lock()), "{text}"));
             } else {

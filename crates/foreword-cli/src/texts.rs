@@ -64,7 +64,7 @@ impl Texts<'_> {
                         UserError::new(format!("standard input, line {}: {error}", line + 1))
                             .hint("texts are read as UTF-8, one a line")
                     })?;
-                    // A byte order mark is no part of the first text.
+                    // A byte order mark is not part of the first text.
                     texts.push(if line == 0 { text.trim_start_matches('\u{feff}').to_owned() } else { text });
                 }
                 if texts.is_empty() {

@@ -237,7 +237,7 @@ fn stated_or_common(
     for common in role.common_names {
         let alike: Vec<_> =
             fields_beside(dataset, taken).filter(|(_, name)| name.eq_ignore_ascii_case(common)).collect();
-        // Among names that differ only in capitals, the one spelt as usual is meant.
+        // Among names that differ only in case, the one with the usual spelling is meant.
         let meant =
             if alike.len() > 1 { alike.iter().find(|(_, name)| name == common) } else { alike.first() };
         match meant {

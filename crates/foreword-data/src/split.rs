@@ -106,7 +106,7 @@ pub fn rounds<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<Vec<usize>> {
         rows.truncate(n);
     }
     let n_rounds = groups.iter().map(Vec::len).max().unwrap_or(0);
-    // A stream that no group has.
+    // A stream that no group uses.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let in_order = (0..n_rounds).map(|round| {
         let mut rows: Vec<usize> = groups.iter().filter_map(|rows| rows.get(round).copied()).collect();

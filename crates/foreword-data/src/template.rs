@@ -213,7 +213,7 @@ impl Template {
             self.optional.push(true);
             self.slots.len() - 1
         });
-        // A field that must be there in one place must be there.
+        // A field that is required in one place is required.
         self.optional[slot] &= optional;
         self.parts.push(Part::Slot(slot));
     }

@@ -34,7 +34,7 @@ pub fn fields_together(dataset: &Dataset, kind: TaskKind, truth: Option<&str>) -
         TaskKind::Classification => label_field(dataset, truth, &[]),
         TaskKind::Generation => target_field(dataset, truth, &[]),
     };
-    // Texts that are only to be labelled need none.
+    // Texts to be classified need no labels.
     let truth = truth.ok().map(|field| field.name);
     let of_name = |name: &str| {
         let mut alike = dataset.fields().iter().filter(|field| field.eq_ignore_ascii_case(name));

@@ -292,7 +292,7 @@ fn read_tensors(dir: &Path) -> Result<StoredRows, FormatError> {
 /// Opens a file and returns its size, if it exists.
 fn open(path: &Path, limit: u64) -> Result<Option<(File, u64)>, FormatError> {
     let io = |source| FormatError::Io { action: "open", path: path.to_owned(), source };
-    // Asked before opening: opening a pipe would wait for its other end.
+    // Checked before opening: opening a pipe would wait for its other end.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

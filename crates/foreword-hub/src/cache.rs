@@ -61,7 +61,7 @@ impl Repository {
             return Ok(());
         }
         let path = self.dir.join("refs").join(revision);
-        // A name of this write alone: other processes and threads may be writing the same.
+        // A unique name for this write: other processes and threads may be writing the same file.
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
         let beside = self.dir.join("refs").join(format!("{revision}.{process}-{write}.incomplete"));
@@ -121,7 +121,7 @@ impl Repository {
         }
         make_parent(&path)?;
         if path.symlink_metadata().is_ok() {
-            // Its blob was taken away.
+            // Its blob was removed.
             fs::remove_file(&path).map_err(|source| HubError::Io {
                 action: "write",
                 path: path.clone(),
@@ -131,9 +131,9 @@ impl Repository {
         let up = "../".repeat(Path::new(file).components().count() + 1);
         let made = symlink(&PathBuf::from(format!("{up}blobs/{etag}")), &path);
         match made {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // A file system without links: the file itself stands there, as Python has it.
+            // A file system without links: the file itself is stored there, as in Python.
             Err(_) => fs::rename(self.blob(etag), &path).map_err(|source| HubError::Io {
                 action: "write",
                 path,
@@ -154,7 +154,7 @@ impl Repository {
                     wait();
                     file.lock()?;
                 }
-                // Where there are no locks there is nobody to wait for.
+                // Without locks there is nothing to wait for.
                 Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
                     return Err(error);
                 }

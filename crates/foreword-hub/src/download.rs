@@ -49,7 +49,7 @@ impl Wanted {
     ) -> Result<(), HubError> {
         let blob = repository.blob(&self.stated.etag);
         let _lock = repository.lock(&self.stated.etag, wait)?;
-        // Whoever had the lock may have fetched it.
+        // The previous holder of the lock may have downloaded it.
         if blob.is_file() {
             arrived(self.stated.size);
             return Ok(());
@@ -60,7 +60,7 @@ impl Wanted {
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&part);
         let mut out = opened.map_err(|source| io("write")(&part, source))?;
         if self.stated.sha256().is_none() {
-            // What lies here could not be told from something else.
+            // The partial file could not be told from another one.
             self.begin_again(&mut out, &part)?;
         }
         let mut was_here = out.metadata().is_ok_and(|metadata| metadata.len() > 0);
@@ -68,7 +68,7 @@ impl Wanted {
             let whole = self.complete(client, about, (&mut out, &part), arrived);
             match whole.and_then(|()| self.check(&mut out, &part)) {
                 Ok(()) => break,
-                // What lay here was of something else.
+                // The partial file was of another version.
                 Err(HubError::Digest { .. }) if was_here => {
                     self.begin_again(&mut out, &part)?;
                     was_here = false;
@@ -136,7 +136,7 @@ impl Wanted {
             range.strip_prefix("bytes ").is_some_and(|range| range.starts_with(&format!("{at}-")))
         };
         if !begins {
-            // The hub does not go on in the middle.
+            // The hub does not support ranges.
             let was_middle = *at > 0;
             *at = self.begin_again(out, part)?;
             if response.status().as_u16() != 200 {

@@ -135,7 +135,7 @@ impl Fetcher<'_> {
                 self.repository.note_absent(commit, file);
             }
         }
-        // Only now: whoever asks for the branch finds all of it.
+        // Only now: the branch must not point to an incomplete commit.
         self.repository.point(self.about.revision, commit)?;
         Ok(Fetched { path, commit: commit.clone() })
     }

@@ -65,7 +65,7 @@ impl<'a> Client<'a> {
         let agent = Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)
-            // Each is looked at first: the token must not travel, and the hub's headers stand on the way.
+            // Each redirect is checked first: the token must not be forwarded, and the hub's headers are on the way.
             .max_redirects(0)
             .user_agent(concat!("foreword/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(Duration::from_secs(10)))
@@ -104,7 +104,7 @@ impl<'a> Client<'a> {
         if !is_commit(&model.sha) {
             return Err(answer(format!("`sha` is {:?}, which is no commit", model.sha)));
         }
-        // Names that would do something to a terminal are nobody's.
+        // Names with control characters are not valid.
         let names = model.siblings.into_iter().map(|file| file.rfilename);
         let files = names.filter(|name| !name.contains(char::is_control)).collect();
         Ok(Listing { commit: model.sha, files })
@@ -126,7 +126,7 @@ impl<'a> Client<'a> {
             .or_else(plain)
             .ok_or_else(|| answer("it does not state the file's size and ETag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
-        // It becomes the name of a file.
+        // It becomes a file name.
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if etag.is_empty() || etag.len() > 128 || !etag.bytes().all(is_plain) {
             return Err(answer(&format!("its ETag is {etag:?}")));
@@ -175,7 +175,7 @@ impl<'a> Client<'a> {
             }
             let location = text(response.headers(), "location")
                 .ok_or_else(|| answer(format!("status {} without a Location", status.as_u16())))?;
-            // The hub leads to itself by a path, and elsewhere by a whole address.
+            // The hub redirects to itself by path, and elsewhere by a full URL.
             let is_path = location.starts_with('/') && !location.starts_with("//");
             if !is_path && is_enough(response.headers()) {
                 return Ok(response);
@@ -225,7 +225,7 @@ impl<'a> Client<'a> {
                 HubError::NoRevision { repository, endpoint, revision: about.revision.to_owned() }
             }
             (_, "RepoNotFound") | (404, "") => HubError::NoRepository { repository, endpoint },
-            // So the hub answers who shows no token and asks for what there isn't, or what is private.
+            // The hub's response without a token to a request for something missing or private.
             (401, _) if self.settings.token.is_none() => HubError::NoRepository { repository, endpoint },
             (401 | 403, _) if self.settings.token.is_some() => HubError::Token { endpoint, status, said },
             (403, _) => HubError::Gated { repository, endpoint },

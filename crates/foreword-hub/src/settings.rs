@@ -140,7 +140,7 @@ fn stored(path: &Path) -> Result<Option<Token>, HubError> {
     match std::fs::read_to_string(path) {
         Ok(token) if token.trim().is_empty() => Ok(None),
         Ok(token) => Token::new(&token, "the token file").map(Some),
-        // A home that is no directory, such as /dev/null, holds no token either.
+        // A home that is not a directory, such as /dev/null, contains no token either.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(source) => Err(HubError::Io { action: "read", path: path.to_owned(), source }),
     }

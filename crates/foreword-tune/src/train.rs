@@ -414,7 +414,7 @@ pub fn train_across<B: Backend>(
         shared_prefix.cache_frozen_texts(&room).map_err(|source| TrainError::Contexts { source })
     };
     let (dev_prefix, shared_prefix) = (dev.map(&shared_prefix).transpose()?, shared_prefix(train)?);
-    // A batch holds no example twice.
+    // A batch contains no example twice.
     let batch_size = config.batch_size.min(train.n());
     let seeds: Vec<u64> = progress.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
     let orders = seeds

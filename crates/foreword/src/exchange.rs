@@ -221,7 +221,7 @@ pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
             Err(why) => not_comparable.push((path.clone(), why)),
         }
     }
-    // The earlier of equals stays first.
+    // On a tie, the earlier one stays first.
     near.sort_by(|a, b| b.2.pooled.total_cmp(&a.2.pooled));
     Ok(Neighbours { model: passport.base_model.name.clone(), near, not_comparable })
 }

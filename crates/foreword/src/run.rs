@@ -430,7 +430,7 @@ fn write(
     for (member, (outcome, &candidate)) in members.iter().zip(&population.survivors).enumerate() {
         let how = &plan.candidates[candidate].how;
         let config = TrainConfig { learning_rate: how.learning_rate, seed: how.seed, ..plan.config.clone() };
-        // The measured one is the first, which stands for all where it stands alone.
+        // The first one was measured; alone, it stands for all.
         let run = run_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
         let out = member_dir(&place.out, member);
         record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;

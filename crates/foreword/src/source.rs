@@ -106,7 +106,7 @@ fn fetch(settings: &Settings, hub: &HubName, observer: &dyn Observer) -> Result<
         Event::End => observer.progress(Progress::FetchEnd),
         _ => {}
     });
-    // Also where it failed.
+    // After a failure too.
     observer.progress(Progress::FetchEnd);
     Ok(fetched?)
 }

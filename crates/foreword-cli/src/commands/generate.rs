@@ -84,7 +84,7 @@ impl Writer<'_> {
             Event::Done { example, generated } => self.done(example, generated, printer),
         };
         match told {
-            // Whoever read has seen enough.
+            // The reader has seen enough.
             Ok(()) if printer.is_closed() => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -115,7 +115,7 @@ impl Writer<'_> {
                 tokens: tokens.len(),
                 finish_reason: finish_reason.as_str(),
             })?,
-            // The text itself was told as it grew.
+            // The text itself was printed as it grew.
             Answers::Text if self.one && printer.streams() => printer.piece("\n")?,
             Answers::Text if self.one => printer.answer(text)?,
             Answers::Text => printer.answer(&in_a_line(text))?,

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
         }
         _ => None,
     };
-    // Keys and values lie in no space with the vocabulary.
+    // Keys and values are not in the space of the vocabulary.
     let model = model.filter(|_| directory.method() == Method::Prompt);
     let inspection = model.as_ref().map(|model| {
         let began = began(model, &directory, labels.as_ref());
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
 
 /// The given model, or the prompt's own if it is available locally.
 fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model>> {
-    // Where nobody says what to compute on.
+    // If no device is set.
     let (device, dtype) = (Device::Cpu, ComputeDtype::F32);
     let resources = Resources { device, dtype, on_this_thread: true, ..Resources::default() };
     let model = if let Some(given) = &args.model {
@@ -109,7 +109,7 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
             }
             Ok(Some(model))
         }
-        // Another model of the bundled one's name, which nobody asked for.
+        // Another model with the bundled one's name, which was not requested.
         Err(_) if args.model.is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -120,7 +120,7 @@ fn began(model: &Model, directory: &PromptDirectory, labels: Option<&Verbalizer>
     let training = &directory.passport.as_ref()?.training;
     let init: Init = training.init.parse().ok()?;
     if let Init::From(_) = init {
-        // A name without its place.
+        // A name without its location.
         return None;
     }
     Sources::of(model, labels).soft_prompt(&init, directory.rows.n_virtual(), training.seed).ok()

@@ -42,7 +42,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataE
 
 /// A stack size that is enough for the schema, however nested. Untouched pages take no memory.
 fn stack_for(bytes: &[u8]) -> usize {
-    // A file ends with the length of its footer and a mark.
+    // A file ends with the length of its footer and a magic number.
     let length = bytes.len().checked_sub(8).and_then(|at| bytes[at..].first_chunk::<4>());
     let footer = length.map_or(0, |&length| u32::from_le_bytes(length) as usize).min(bytes.len());
     STACK_BYTES.saturating_add(STACK_PER_FOOTER_BYTE.saturating_mul(footer)).min(MOST_STACK_BYTES)
@@ -158,7 +158,7 @@ fn cell(field: Field) -> Cell {
             Ok(text) => Cell::Text(text.to_owned()),
             Err(_) => Cell::Nested("bytes that are no text"),
         },
-        // By its shortest text: 0.1 in single precision is no other number.
+        // In its shortest form, so that 0.1 in single precision stays 0.1.
         Field::Float(value) => number(value.to_string().parse().unwrap_or_else(|_| value.into())),
         Field::Double(value) => number(value),
         Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::Nested("an object"),

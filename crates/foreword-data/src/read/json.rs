@@ -31,7 +31,7 @@ pub(super) fn parse_array(text: &str, path: &Path) -> Result<Table, DataError> {
     }
     let is_wrapped = cursor.eat(b'{');
     if is_wrapped {
-        // A file of one object per line also begins with a brace: whatever this is, say what is wanted.
+        // A file with one object per line also begins with a brace; the error states the expected format.
         let key: Option<String> = if cursor.peek() == Some(b'"') { cursor.value().ok() } else { None };
         if key.as_deref() != Some("data") || !cursor.eat(b':') {
             return Err(cursor.shape_error());
@@ -117,7 +117,7 @@ fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column)
     let lines_on = error.line().saturating_sub(1);
     let wrong = text.split('\n').nth(lines_on).unwrap_or("");
     let not_json = ["NaN", "-Infinity", "Infinity", "None", "True", "False", "nan"];
-    // The reader stops at the first letter that is wrong, in the word or at its beginning.
+    // The parser stops at the first wrong letter, in the word or at its beginning.
     let from = |n: usize| wrong.get(error.column().checked_sub(1 + n)?..);
     let is_at = |word: &&&str| (0..word.len()).any(|n| from(n).is_some_and(|rest| rest.starts_with(**word)));
     if let Some(word) = not_json.iter().find(is_at) {

@@ -39,7 +39,7 @@ pub(super) fn read(dir: &Path, task: Option<usize>) -> Result<Foreign, ForeignEr
         let adapter = adapter.ok_or_else(|| ForeignError::Unknown { path: dir.to_owned() })?;
         return Ok(Foreign { rows, adapter, format, notes: Vec::new() });
     }
-    // What has rows of keys and values was never written otherwise than as safetensors with the sizes that it needs.
+    // Prompts with rows of keys and values have only ever been written as safetensors with the required sizes.
     if matches!(kind.as_str(), "PREFIX_TUNING" | "CARTRIDGE") {
         return Err(damaged(&dir.join(PICKLE_FILE), "a KV prefix is read from safetensors only"));
     }

@@ -129,7 +129,7 @@ impl Machine<'_> {
                 2..=5 => {}
                 other => return Err(self.wrong(format!("pickle protocol {other} is not known"))),
             },
-            // FRAME: how long the next part is.
+            // FRAME: the length of the next part.
             0x95 => _ = self.take(8)?,
             b'(' => self.marks.push(self.stack.len()),
             b'.' => return self.pop().map(Some),

@@ -294,7 +294,7 @@ impl<B: Backend> FrozenTexts<B> {
         }
         let (mut forest, mut blocks) = (Forest::new(), Blocks::new());
         let (mut tokens, mut kept, mut n_kept) = (Vec::new(), Vec::new(), 0);
-        // Where a text begins: among those that were kept, or among those to be computed.
+        // The start of a text: among the cached ones, or among those to compute.
         let mut places: HashMap<(usize, &[Token]), (bool, usize)> = HashMap::new();
         let (mut order, mut fresh) = (Vec::new(), Vec::new());
         for item in items {

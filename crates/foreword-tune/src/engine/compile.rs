@@ -70,7 +70,7 @@ pub fn compile_below<B: Backend>(
     if expected != found {
         return Err(CompileError::Width { found, expected });
     }
-    // Nothing is shared but what stands before it.
+    // Only the tokens before it are shared.
     let place = (Method::Prompt, Placement::AfterBos);
     let shared = SharedPrefix::new(backbone, place, leading.len(), [leading])?;
     let prefilled = shared.prefill(&[rows.values()], Save::None)?;

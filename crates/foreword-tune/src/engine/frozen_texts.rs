@@ -72,7 +72,7 @@ impl<E: Element> FrozenTextCache<E> {
                 let mut bytes = vec![0; n * size_of::<f32>()];
                 let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
                 if read.is_err() {
-                    // What can't be read is computed again, and not looked for a second time.
+                    // An unreadable entry is recomputed, and not looked up a second time.
                     self.kept.remove(context);
                     return None;
                 }
@@ -96,7 +96,7 @@ impl<E: Element> FrozenTextCache<E> {
                 self.file_bytes += bytes.len() as u64;
                 self.kept.insert(context.to_vec(), Kept::OnDisk(at, values.len()));
             } else {
-                // A full disk: the rest is computed each time.
+                // A full disk: the rest is recomputed each time.
                 self.room.dir = None;
                 self.file_bytes = at;
             }

@@ -139,7 +139,7 @@ impl<B: Backend> KvPool<B> {
             return Err(PoolError::Full { needed, free });
         }
         self.leased += needed;
-        // Pages that nobody holds make room for blocks of another size.
+        // Unused pages make space for blocks of another size.
         let most_spare = (self.limit - self.leased) / self.page_bytes() + n_pages as u64;
         self.spare.truncate(usize::try_from(most_spare).unwrap_or(usize::MAX));
 

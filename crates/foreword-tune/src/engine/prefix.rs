@@ -310,7 +310,7 @@ impl<B: Backend> Prefix<B> {
 
     /// The cached frozen texts.
     pub(crate) fn texts(&self) -> Option<MutexGuard<'_, FrozenTextCache<B::Element>>> {
-        // Another thread that panicked has ended the run anyhow.
+        // If another thread panicked, the run has ended anyway.
         self.0.texts.as_ref().map(|texts| texts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -343,7 +343,7 @@ impl<B: Backend> Prefix<B> {
         }
         if masked.n > 0 {
             assert!(kv_prefix.is_some(), "only positions of a KV prefix can be masked");
-            // The shared tokens have seen what this one must not.
+            // The shared tokens attended to rows that are masked here.
             let position = kv_prefix.as_ref().map(Piece::end);
             for part in [0..masked.first, masked.first + masked.n..*n_virtual] {
                 path.extend(kv_prefix.iter().map(|piece| piece.part(part.clone())));

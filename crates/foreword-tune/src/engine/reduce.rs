@@ -120,7 +120,7 @@ impl<B: Backend> Tree<B> {
     pub(crate) fn total(backend: &B, nodes: Vec<PartialSum<B>>) -> Option<Sums<B>> {
         let mut tree = Self::new();
         nodes.into_iter().for_each(|node| tree.push(backend, node));
-        // What is left has ever lower levels.
+        // The remaining nodes have decreasing levels.
         let total = tree.nodes.into_iter().rev().reduce(|right, left| joined(backend, left, &right));
         total.map(|node| node.sums)
     }
@@ -147,7 +147,7 @@ mod tests {
         let cpu = Cpu::new(1).unwrap();
         let value = |index: usize| 1.0 / (index as f64 + 3.0);
         for n in 1..40_usize {
-            // The tree as it is defined: halves of a power of two, without what is missing.
+            // The tree by its definition: halves of a power of two, without the missing ones.
             fn sum(range: Range<usize>, n: usize, value: &dyn Fn(usize) -> f64) -> Option<f64> {
                 if range.start >= n {
                     return None;

@@ -75,7 +75,7 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return Some(super::score::best(&logits) as Token);
         }
-        // 53 random bits, as many as a number below 1 has.
+        // 53 random bits, the precision of a number below 1.
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         Some(sample(&logits, sampling, uniform))
     }
@@ -87,7 +87,7 @@ fn sample(logits: &[f64], sampling: &Sampling, uniform: f64) -> Token {
         let candidates = top_k(logits, sampling.top_k);
         return draw(&candidates, logits, sampling, uniform);
     }
-    // The likeliest tokens decide nearly always.
+    // The most likely tokens nearly always decide.
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weight = |token: usize| ((logits[token] - largest) / sampling.temperature).exp();
     let total: f64 = (0..logits.len()).map(weight).sum();
@@ -169,7 +169,7 @@ fn draw_early(weights: &[f64], (total, n): (f64, usize), sampling: &Sampling, un
     });
     match drawn {
         Some(drawn) => (error_left == 0.0 || left < -error_left).then_some(drawn),
-        // All of them are seen.
+        // All tokens are considered.
         None => (error_left == 0.0).then(|| weights_kept.len() - 1),
     }
 }
@@ -265,7 +265,7 @@ mod tests {
             let logits: Vec<f64> = (0..n)
                 .map(|_| {
                     let logit = 20.0 * random() - 10.0;
-                    // With steps there are ties.
+                    // Rounded values produce ties.
                     if steps > 0.0 { (logit / steps).round() * steps } else { logit }
                 })
                 .collect();

@@ -147,7 +147,7 @@ impl Task {
     /// As [`Task::evaluate`], given the scores of the examples.
     #[must_use]
     pub fn judge(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
-        // None where texts are generated.
+        // `None` for generation.
         let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
         let pairs: Vec<(usize, usize)> = pairs.collect();
         let right = pairs.iter().map(|(truth, given)| truth == given).collect();

@@ -101,7 +101,7 @@ impl Calibration {
         if scores.len() == 1 {
             return Err(CalibrationError::OneText);
         }
-        // Among the labels: texts that make all labels unlikely count as much as others.
+        // Normalised over the labels: texts that make all labels unlikely count as much as others.
         let among = |scores: &Vec<f64>| {
             let log_sum = log_sum_exp(scores);
             scores.iter().map(|score| score - log_sum).collect()
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(Calibration::content_free(&[]), Err(CalibrationError::NoTexts));
         assert_eq!(Calibration::batch(&[]), Err(CalibrationError::NoTexts));
         assert_eq!(Calibration::batch(&right[..1]), Err(CalibrationError::OneText));
-        // A label that texts without content never have is not divided by nothing.
+        // A label with zero probability on content-free inputs is not divided by zero.
         let never = Calibration::content_free(&[vec![0.0, -2000.0]]).unwrap();
         assert!(never.offsets.iter().all(|offset| offset.is_finite()));
     }
@@ -238,7 +238,7 @@ mod tests {
             scores in proptest::collection::vec(proptest::collection::vec(-5.0..5.0_f64, 3), 2..20),
             constant in -100.0..100.0_f64,
         ) {
-            // One text without content: all labels are equally likely for it.
+            // One content-free input, for which all labels are equally likely.
             let alone = Calibration::content_free(&scores[..1]).unwrap();
             for p in probabilities(&alone.apply(&scores[0])) {
                 prop_assert!((p - 1.0 / 3.0).abs() < 1e-12);

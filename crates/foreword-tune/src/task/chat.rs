@@ -343,7 +343,7 @@ fn check_system(jinja: &Jinja) -> Result<(), ChatError> {
     let rendered = jinja.render(&opening(None, Placement::System, USER), true);
     let with = match rendered {
         Ok(with) => with,
-        // Whether it is the system message that is refused, a chat without one says.
+        // A chat without a system message shows whether the system message is what is rejected.
         Err(error) => match jinja.render(&opening(None, Placement::Front, USER), true) {
             Ok(_) => return Err(ChatError::NoSystem { origin, reason: format!(" ({error})") }),
             Err(_) => return Err(error),

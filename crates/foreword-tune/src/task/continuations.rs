@@ -103,7 +103,7 @@ pub(crate) fn ended_gradient(scores: &[f64], extended: &[usize], d: Vec<f64>) ->
         let d = all[short];
         all.push(-d * p / ends[short]);
     }
-    // Of each extension's gradient its candidate has the opposite.
+    // Each candidate gets the negative of its extensions' gradients.
     let n = all.len() - extended.len();
     for (i, &short) in extended.iter().enumerate() {
         all[short] -= all[n + i];
@@ -122,7 +122,7 @@ mod tests {
         };
         let plain = of(&[&[1], &[2, 3]]);
         assert_eq!((plain.tokens().len(), plain.extended()), (2, [].as_slice()));
-        // 1 goes on to 1 2 and 1 3, by two tokens; 1 2 goes on to 1 2 2; two labels continue 1 by the same token.
+        // 1 continues to 1 2 and 1 3, by two tokens; 1 2 continues to 1 2 2; two labels continue 1 by the same token.
         let nested = of(&[&[1], &[1, 2], &[1, 2, 2], &[1, 3]]);
         assert_eq!(nested.candidates().len(), 4);
         assert_eq!(nested.tokens()[4..], [vec![1, 2], vec![1, 3], vec![1, 2, 2]]);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn ended_scores_are_those_of_events_that_exclude_each_other() {
-        // P(1) = 0.6; behind 1: P(2) = 0.7, P(3) = 0.2, the rest is no label; P(4) = 0.4.
+        // P(1) = 0.6; after 1: P(2) = 0.7, P(3) = 0.2, the rest is not a label; P(4) = 0.4.
         let scores: Vec<f64> = [0.6, 0.42, 0.4, 0.42, 0.12].iter().map(|p: &f64| p.ln()).collect();
         let ended = ended(scores, &[0, 0]);
         for (score, p) in ended.iter().zip([0.06, 0.42, 0.4]) {

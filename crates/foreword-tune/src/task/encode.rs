@@ -205,7 +205,7 @@ impl<'d> Cut<'d> {
     /// Starts with the currently longest field, with a first guess from the share of the tokens that fits.
     fn begin_longest(&mut self, n_tokens: usize) {
         let length = |slot: &usize| self.values[*slot].chars().count();
-        // `max_by_key` gives the last of equals; reversed, the first.
+        // `max_by_key` returns the last one on a tie; reversed, the first.
         self.slot = (0..self.values.len()).rev().max_by_key(length).unwrap_or(0);
         let n_bytes = self.field().len();
         self.too_long = n_bytes;
@@ -234,7 +234,8 @@ impl<'d> Cut<'d> {
         } else if self.next > 0 {
             self.too_long = self.next;
         } else {
-            // Not even without this field: give it up and cut the next. All fields empty fit, as was checked before.
+            // It does not fit even without this field: remove it and truncate the next. All fields empty fit, as checked
+            // before.
             self.values[self.slot] = "";
             return self.begin_longest(n_tokens);
         }

@@ -98,7 +98,7 @@ pub struct Fitted {
 #[must_use]
 pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Option<&Chat>) -> Fitted {
     let before = template.sample();
-    // One word among the labels shows how all are meant: "5" and "-1", "good" and ":(".
+    // One word among the labels shows what all of them are: "5" and "-1", "good" and ":(".
     let is_spaced = match chat {
         Some(chat) => chat.is_spaced(),
         None => labels

@@ -207,7 +207,7 @@ impl Verbalizer {
     /// The label index of every row. A label without rows is fine; a row with an unknown label is an error. Whitespace
     /// around a label and the decimals of a whole number are ignored.
     pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
-        // Labels that were stated or recorded as "0.0".
+        // Labels set or recorded as "0.0".
         let by_number = |label: &str| self.names.iter().position(|name| canonical(name) == label);
         let index = |row| {
             let value = dataset.text(row, field)?;

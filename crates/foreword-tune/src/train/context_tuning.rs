@@ -100,7 +100,7 @@ fn apart<B: Backend>(
     demonstrations: &[Demonstration],
 ) -> Result<SoftPrompt, InitError> {
     let backbone = &model.backbone;
-    // What stands before all of them: the BOS, learned at the front and frozen after the BOS.
+    // The tokens before all of them: the BOS, which is learned at the front and frozen after the BOS.
     let above = [above, &tokens[..n_first]].concat();
     let n_above = above.len();
     let all = [&above[..], &tokens[n_first..]].concat();
@@ -121,7 +121,7 @@ fn apart<B: Backend>(
     let width = backbone.spec().cache_width();
     let values: Vec<f32> =
         output.key_values.values(backbone.backend()).into_iter().map(Element::as_f32).collect();
-    // A frozen BOS is no part of the prefix.
+    // A frozen BOS is not part of the prefix.
     let n_frozen = n_above - n_first;
     Ok(SoftPrompt::new(values[n_frozen * width..].to_vec(), tokens.len(), width)?)
 }

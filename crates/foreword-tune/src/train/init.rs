@@ -130,7 +130,7 @@ impl<'a> Sources<'a> {
                 if tokens.is_empty() {
                     return Err(InitError::NoTokens { text: text.clone() });
                 }
-                // Shorter texts are repeated, longer ones cut, as PEFT does.
+                // Shorter texts are repeated, longer ones truncated, as in PEFT.
                 self.embed(tokens.into_iter().cycle().take(n_virtual))
             }
             Init::Labels => {

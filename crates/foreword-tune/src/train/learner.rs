@@ -154,7 +154,7 @@ impl<B: Backend> Learner<'_, B> {
         }
         progress.step = step;
         let tokenising = self.train.seconds * n_examples as f64 / self.train.n() as f64;
-        // A clock that stands still must not make it infinite.
+        // A clock that does not advance must not make it infinite.
         let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
         let examples_per_second = n_examples as f64 / seconds;
         for &(candidate, stats) in applied {
@@ -204,7 +204,7 @@ impl<B: Backend> Dev<'_, B> {
             }
             let step = progress.step;
             flow = match self.evaluate(candidate, progress, on_event) {
-                // The rows are finite, but what the model makes of them is not.
+                // The rows are finite, but the model's output is not.
                 Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
                     progress.leave(candidate, StopReason::Diverged { step }, on_event)
                 }

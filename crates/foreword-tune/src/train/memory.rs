@@ -60,7 +60,7 @@ pub fn estimate<B: Backend>(model: &Model<B>, sizes: Sizes, budget: Budget) -> E
     let rows = (budget.tokens.min(sizes.batch).max(sizes.longest) + sizes.n_trunk) as u64;
     let mut per_row = per_row(spec, budget.tape);
     if sizes.n_context > 0 {
-        // Keys and values of frozen contexts: as they come out of the cache, put together, and as the pass takes them.
+        // Keys and values of frozen contexts: as cached, as concatenated, and as the pass reads them.
         per_row += 3 * spec.cache_width() as u64;
     }
     // Each group of examples has its own gradient of the trunk: those of a micro-batch, and of the tree of sums.
@@ -86,11 +86,11 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
     let attention = &spec.attention;
     let (h, i) = (spec.hidden, spec.mlp.intermediate);
     let (q, kv) = (attention.query_width(), 2 * attention.kv_width());
-    // Of a mixture, each row has what several experts made of it.
+    // In a mixture of experts, each row has the results of several experts.
     let copies = spec.mlp.mixture.as_ref().map_or(1, |mixture| mixture.top_k);
     let outputs = spec.mlp.mixture.as_ref().map_or(0, |mixture| mixture.top_k * h);
     let up = copies * if spec.mlp.activation.gated { 2 * i } else { i };
-    // What norms of heads and of the halves' results must know again.
+    // What the norms of heads and of the sublayers' outputs need again.
     let raw = if attention.qk_norm == QkNorm::None { 0 } else { q + kv };
     let halves = match spec.block.norms {
         Norms::Pre | Norms::SharedPre => 0,
@@ -98,7 +98,7 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
     };
     // Input, queries, attention's output and log-sums, the residual stream after it, and the MLP's inside.
     let layer = 2 * h + 2 * q + attention.query_heads + up + outputs + raw + halves;
-    // Keys and values stay in any case; the trunk's have a gradient, too.
+    // Keys and values are kept in any case; those of the trunk also have a gradient.
     let kept = match tape {
         Save::None => 2 * kv,
         Save::Checkpoint => 2 * kv + h,

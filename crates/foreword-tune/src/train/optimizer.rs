@@ -64,13 +64,13 @@ pub fn rate(step: u64, steps: u64, warmup: Warmup, schedule: Schedule) -> f64 {
         Warmup::Steps(steps) => steps,
         Warmup::Share(share) => (share * steps as f64).ceil() as u64,
     };
-    // 1. rising
+    // 1. warm-up
     if step <= warm {
         return step as f64 / (warm + 1) as f64;
     }
-    // 2. staying
+    // 2. constant
     let progress = (step - warm - 1) as f64 / (steps.saturating_sub(warm + 1)).max(1) as f64;
-    // 3. falling
+    // 3. decay
     match schedule {
         Schedule::Constant => 1.0,
         Schedule::Linear => 1.0 - (1.0 - FLOOR) * progress,

@@ -315,7 +315,7 @@ pub fn determinants<B: Backend>(
         all.insert("target_field".to_owned(), run.truth_field.into());
         all.insert("end_token".to_owned(), to.end.into());
     }
-    // The test set decides nothing.
+    // The test set does not affect training.
     let deciding = run.data.iter().filter(|(split, _)| *split != "test");
     let digest = |data: &DataRecord| format!("{} examples, {}", data.examples, data.digest);
     all.extend(deciding.map(|(split, data)| (format!("{split} data"), digest(data).into())));

@@ -117,7 +117,7 @@ impl Regularizers {
             }
         }
         if self.ema_decay > 0.0 {
-            // Early on the average would be the init and little else.
+            // At the beginning, the average would be little else than the init.
             let stays = self.ema_decay.min((1 + step) as f64 / (10 + step) as f64) as f32;
             let average = run.average.get_or_insert_with(|| run.values.clone());
             average.iter_mut().zip(&run.values).for_each(|(a, &v)| *a = stays * *a + (1.0 - stays) * v);

@@ -198,7 +198,7 @@ impl TrainState {
         let n = self.runs.len().div_ceil(config.survivors).next_power_of_two().ilog2();
         let mut leaving = Vec::new();
         while self.halvings < u64::from(n) && self.step >= config.steps >> (u64::from(n) - self.halvings) {
-            // An evaluation of the inits tells nothing of how they learn.
+            // An evaluation of the inits says nothing about training.
             if self.step == 0 {
                 break;
             }
@@ -229,7 +229,7 @@ impl TrainState {
     pub(crate) fn into_population(self, keep: Keep, ended: StopReason) -> Result<Population, TrainError> {
         let mut survivors = self.ranked(keep);
         if survivors.is_empty() {
-            // All diverged: each has still its best rows.
+            // All diverged: each still has its best rows.
             survivors = self.sorted(0..self.runs.len(), keep);
             survivors.truncate(1);
         }
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(same_init.ranked(Keep::Best), [2, 0, 1, 3]);
         let config = TrainConfig { steps: 16, ..TrainConfig::default() };
         assert_eq!(same_init.halve(&config), [1, 3]);
-        // One that has beaten it comes before all.
+        // One that has improved on its init precedes all others.
         assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);
     }
 

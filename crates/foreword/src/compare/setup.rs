@@ -314,7 +314,7 @@ fn task(
         stated: &stated,
         recorded: None,
     };
-    // Each prompt says for itself how its labels are compared.
+    // Each prompt determines how its labels are compared.
     let task = parts.build(model, if directories.is_empty() { observer } else { &() })?;
     Ok((task, fields))
 }

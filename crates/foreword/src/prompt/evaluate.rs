@@ -93,7 +93,7 @@ impl LoadedPrompt {
         };
         let mut evaluation = self.task.judge(&calibrated, examples);
         if self.task.objective() == Objective::Lm {
-            // The loss is that of the labels' texts, which no correction changes.
+            // The loss is that of the labels' texts, which no calibration changes.
             evaluation.loss = self.task.judge(scores, examples).loss;
         }
         let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();

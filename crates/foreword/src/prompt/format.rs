@@ -75,7 +75,7 @@ impl PromptFormat {
                 chat: ChatChoice::None,
             });
         }
-        // A recorded template that is none of a chat's is no message.
+        // A recorded template from outside a chat is not a user message.
         let of_prompt = recorded.filter(|_| chat.is_some()).map(|task| task.template.as_str());
         let known = message.or(of_prompt);
         let usual = together.unwrap_or(Template::DEFAULT_MESSAGE);

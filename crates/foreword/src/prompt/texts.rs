@@ -22,7 +22,7 @@ pub fn dataset(
     observer: &dyn Observer,
 ) -> Result<Dataset> {
     let template = prompt.task.template.clone();
-    // What `{text}` stands for may be named by either.
+    // The field for `{text}` may have either name.
     let (slots, text_field) = (template.slots().collect::<Vec<_>>(), prompt.task.text_field.take());
     let slot_of = |name: &str| {
         let slot = slots.iter().find(|slot| **slot == name).copied();
@@ -88,7 +88,7 @@ pub fn dataset(
         let fields: Vec<String> = prompt.task.template.slots().map(|slot| format!("{slot:?}")).collect();
         observer.say(&format!("the texts are JSON objects; fields in use: {}", fields.join(", ")));
     }
-    // The name that the prompt knows the text by, where the objects have it.
+    // The prompt's name of the text field, if the objects have it.
     prompt.task.text_field = text_field.filter(|name| data.field(name).is_some());
     Ok(data)
 }

@@ -216,7 +216,7 @@ impl Page {
                 count(costs.prompts_per_model()),
             ),
             learned_share: number(100.0 * share),
-            // No thinner than can be seen.
+            // Thick enough to see.
             learned_width: rounded((WIDTH * share).clamp(1.0, WIDTH)),
         }
     }
@@ -311,7 +311,7 @@ fn loss(story: &Story<'_>) -> Loss {
     let place = |p: f64, loss: f64| {
         (rounded(LEFT + (WIDTH - LEFT - 10.0) * p), rounded(TOP + HEIGHT * (1.0 - loss / highest)))
     };
-    // From the loss that reaches the top, closer together where the curve is steep.
+    // Start at the loss at the top; points are closer together where the curve is steep.
     let points = (0..=60).map(|i| {
         let loss = highest * (1.0 - f64::from(i) / 60.0);
         let (x, y) = place((-loss).exp(), loss);
@@ -325,7 +325,7 @@ fn loss(story: &Story<'_>) -> Loss {
 fn gradient(norms: &[f64]) -> Bars {
     let highest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let unit = (WIDTH - LEFT) / norms.len().max(1) as f64;
-    // A number below takes the room of some 16 units.
+    // A number below takes about 16 units.
     let every = (16.0 / unit).ceil().max(1.0) as usize;
     let bar = |(i, &norm): (usize, &f64)| {
         let height = HEIGHT * norm / highest;

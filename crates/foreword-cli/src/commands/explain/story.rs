@@ -219,7 +219,7 @@ impl Story<'_> {
 
     fn loss(&self) -> Step {
         let p = self.told.with.probabilities[self.truth];
-        // Enough digits for the logarithm to be checked.
+        // Enough digits to verify the logarithm.
         let shown = if p < 0.01 { format!("{p:.3e}") } else { format!("{p:.4}") };
         Step::new(
             "The loss",

@@ -87,7 +87,7 @@ fn is_delta_code(code: i64) -> bool {
 fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
     let (body, n_values, encoding) = match page {
         Page::DataPage { buf, num_values, encoding, .. } => {
-            // What is optional begins with its levels, after their length.
+            // An optional column begins with its levels, after their length.
             let levels = match (most_defined, buf.first_chunk::<4>()) {
                 (0, _) => 0,
                 (_, Some(&length)) => (u32::from_le_bytes(length) as usize).saturating_add(4),
@@ -108,7 +108,7 @@ fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
     let mut body = Compact(body.ok_or_else(damaged)?);
     body.differences(n_values.into()).ok_or_else(damaged)?;
     if encoding == Encoding::DELTA_BYTE_ARRAY {
-        // What each text shares with the one before it, then the lengths of what it does not.
+        // The length of the prefix shared with the previous text, then the lengths of the rest.
         body.differences(n_values.into()).ok_or_else(damaged)?;
     }
     Ok(())
@@ -198,7 +198,7 @@ impl Compact<'_> {
     /// Skips a value of this type.
     fn value(&mut self, kind: u8, depth: usize) -> Option<()> {
         match kind {
-            // Truth values in lists take a byte each.
+            // Booleans in lists take a byte each.
             1..=3 => self.pass_over(1),
             4..=6 => self.unsigned().map(drop),
             7 => self.pass_over(8),

@@ -112,7 +112,7 @@ fn n_grams(words: &[String], order: usize) -> HashMap<&[String], u64> {
 
 /// Splits a text into words as mteval-v13a does.
 fn words_13a(text: &str) -> Vec<String> {
-    // The patterns are constants, and a test reads them all.
+    // The patterns are constants, and a test compiles them all.
     static CUTS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         let cuts = [
             (r"([\{-\~\[-\` -\&\(-\+\:-@/])", " $1 "),

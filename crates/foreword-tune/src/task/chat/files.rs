@@ -89,7 +89,7 @@ fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, Written> {
         let tokens: Vec<Written> = config.get(*name)?.as_array()?.iter().filter_map(token).collect();
         Some(((*name).to_owned(), Written::from(tokens)))
     };
-    // A model may name others: `image_token`.
+    // A model may have others: `image_token`.
     let others = config.keys().map(String::as_str).filter(|key| key.ends_with("_token"));
     let names = SPECIAL_TOKENS.into_iter().chain(others);
     let named = LISTS.iter().filter_map(|name| config.get(*name)?.as_object()).flatten();

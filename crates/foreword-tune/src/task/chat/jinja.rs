@@ -131,7 +131,7 @@ fn told(origin: Origin, error: &Error) -> ChatError {
         ErrorKind::OutOfFuel => "it takes too long, or writes too much, and was stopped".to_owned(),
         _ => detail,
     };
-    // What a macro or an attribute went wrong over is the cause of what is told.
+    // An error in a macro or an attribute is the cause of the reported one.
     let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
     ChatError::Template { origin, line: error.line(), reason: format!("{reason}{cause}") }
 }
@@ -180,7 +180,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
             written.push(character);
             continue;
         }
-        // %-d is the number without its zero.
+        // %-d is the number without a leading zero.
         let (trimmed, letter) = match characters.next() {
             Some('-') => (true, characters.next()),
             letter => (false, letter),

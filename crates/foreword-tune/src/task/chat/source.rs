@@ -24,7 +24,7 @@ pub(super) fn understood(source: &str) -> Result<String, Unreadable> {
             Some(b'#') => copied(tag, tag.find("#}").map(|end| end + 2), &mut written),
             Some(b'%') => match bare_name(tag) {
                 Some(("raw", end)) => copied(tag, raw_end(&tag[end..]).map(|more| end + more), &mut written),
-                // They mark what an assistant said, which is nothing to a prompt: its text is taken as it stands.
+                // They mark the assistant's text, which does not matter here: the text is copied.
                 Some((name @ ("generation" | "endgeneration"), end)) => {
                     let other = if name == "generation" { "with" } else { "endwith" };
                     written.push_str(&tag[..end].replacen(name, other, 1));
@@ -101,7 +101,7 @@ fn code(tag: &str, close: &str, written: &mut String) -> Result<usize, Unreadabl
         }
         at += 1;
     }
-    // Without its end: whoever reads it will say so.
+    // Without its end: the parser will report it.
     written.push_str(&tag[copied..]);
     Ok(tag.len())
 }
@@ -153,7 +153,7 @@ fn value(literal: &str) -> Result<String, String> {
                 value.extend(char::from_u32(number));
             }
             Some(other) if other.is_ascii() => value.extend(['\\', other]),
-            // Python sees the number of such a character behind the backslash.
+            // Python sees the code of such a character after the backslash.
             Some(other) => {
                 let number = u32::from(other);
                 value.push_str(&match number {
