@@ -1,9 +1,9 @@
 //! The prompt directory: reads, validates and writes soft prompts, in PEFT's format and with a passport (metadata).
 //!
 //! ```text
-//! adapter_config.json          what PEFT needs to load the prompt; only where PEFT would compute the same
+//! adapter_config.json          PEFT's configuration; only if PEFT would compute the same
 //! adapter_model.safetensors    `prompt_embeddings` [P, H] F32
-//! foreword.json                the passport: which model, tokenizer and template the prompt belongs to
+//! foreword.json                the passport (metadata): model, tokenizer and template of the prompt
 //! ```
 //!
 //! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole interface. Readers trust nothing: names, sizes,

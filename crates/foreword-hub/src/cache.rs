@@ -3,8 +3,8 @@
 //! ```text
 //! models--org--name/blobs/<etag>                 the contents
 //! models--org--name/snapshots/<commit>/<file>    links to them
-//! models--org--name/refs/<revision>              the commit that a branch or tag stood for
-//! models--org--name/.no_exist/<commit>/<file>    what the commit is known not to have
+//! models--org--name/refs/<revision>              the last known commit of a branch or tag
+//! models--org--name/.no_exist/<commit>/<file>    marks a file that the commit does not have
 //! .locks/models--org--name/<etag>.lock           held while a blob is written
 //! ```
 

@@ -32,12 +32,12 @@
 //! # }
 //! ```
 //!
-//! | type | what it is |
+//! | type | purpose |
 //! |---|---|
-//! | [`Model`] | a frozen model, opened by its name, on a device |
-//! | [`RunPlan`] and [`Run`] | a run, resolved and checked; its events and its result; [`Cancel`] stops it from any thread |
+//! | [`Model`] | a frozen model, opened by name on a device |
+//! | [`RunPlan`] and [`Run`] | a resolved and checked run, with its events and its result; [`Cancel`] stops it from any thread |
 //! | [`LoadedPrompt`] | a prompt with its model and its task: classifies, scores, generates, evaluates |
-//! | [`Notice`] and [`Error`] | what the library says: remarks and warnings for an [`Observer`], errors with a [hint](Error::hint) |
+//! | [`Notice`] and [`Error`] | remarks and warnings for an [`Observer`]; errors with a [hint](Error::hint) |
 //!
 //! [`Event`] and the other values of [`events`] serialise: they are the contract of the program's `--json`. Programs that
 //! need more use the building blocks below: the [`Task`], [`train`](mod@train), [`pass`] and so on.
