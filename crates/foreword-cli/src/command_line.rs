@@ -1,8 +1,8 @@
-//! This program's command line as a shell takes it, for suggestions.
+//! This program's command line, quoted for a shell, for suggestions.
 
 use std::path::Path;
 
-/// An argument as a shell takes it.
+/// Quotes an argument for a shell.
 pub(crate) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
@@ -12,23 +12,23 @@ pub(crate) fn quoted(argument: &str) -> String {
     }
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 pub(crate) fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// What to write to call this program again.
+/// The command to call this program again.
 pub(crate) fn program() -> String {
     std::env::args().next().map_or_else(|| "foreword".to_owned(), |program| quoted(&program))
 }
 
-/// What was written to call this program, with something else, as a shell takes it, in the place of an argument.
+/// The command line of this process, with one argument replaced; quoted for a shell.
 pub(crate) fn this_command_with(argument: &str, instead: &str) -> String {
     let word = |word: String| if word == argument { instead.to_owned() } else { quoted(&word) };
     std::env::args().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// What was written to call this program, without what says how to begin.
+/// The command line of this process, without the flags on how to start.
 pub(crate) fn this_command() -> String {
     std::env::args()
         .filter(|arg| arg != "--force" && arg != "--resume")

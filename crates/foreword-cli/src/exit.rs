@@ -1,25 +1,25 @@
-//! How the program ends: exit codes, and what a panic says.
+//! How the program ends: exit codes and panics.
 
 use std::process::ExitCode;
 
 use foreword::data::READER_THREAD;
 use foreword::{ErrorKind, device, tokenizer};
 
-/// What the program tells its caller.
+/// The result reported to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All was done.
+    /// Success.
     Done,
     /// The input is wrong.
     UserError,
-    /// Something else failed: the disk, a run that diverged, a bug.
+    /// Another failure: the disk, a diverged run, a bug.
     Failed,
-    /// Somebody pressed Ctrl-C.
+    /// Interrupted with Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
-    /// The number of it.
+    /// The exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -46,8 +46,8 @@ impl From<ErrorKind> for Exit {
     }
 }
 
-/// Makes a panic end the program as a failure, after one of the two has told what happened: `fail` (with what to try) where
-/// a device failed, `bug` otherwise; anywhere but where panics over damaged files are turned into errors.
+/// Makes a panic end the program as a failure, after one of these has reported it: `fail` (with a hint) for a failed
+/// device, `bug` otherwise. Panics over damaged files that are turned into errors are not affected.
 pub(crate) fn on_panic(fail: fn(&str, &str), bug: fn(&str)) {
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().name() == Some(READER_THREAD) || tokenizer::is_guarded() {

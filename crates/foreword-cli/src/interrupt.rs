@@ -1,4 +1,4 @@
-//! Ctrl-C: during a run the first one cancels it between two steps; at any other time, and the second time, it ends the
+//! Ctrl-C: during a run the first one cancels the run between two steps; the second one, or one at any other time, ends the
 //! program.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -8,7 +8,7 @@ use foreword::Cancel;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
-/// What Ctrl-C cancels, if anything.
+/// The run that Ctrl-C cancels, if any.
 static CURRENT: Mutex<Option<Cancel>> = Mutex::new(None);
 static HANDLED: OnceLock<()> = OnceLock::new();
 
@@ -16,10 +16,10 @@ fn set(cancel: Option<Cancel>) {
     *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
 }
 
-/// Ctrl-C from now on cancels this.
+/// Makes Ctrl-C cancel this run from now on.
 pub(crate) fn watch(cancel: Cancel) -> Result<(), ctrlc::Error> {
     set(Some(cancel));
-    // The system takes one handler, and a program may make several runs.
+    // The system accepts one handler, and a program may execute several runs.
     if HANDLED.set(()).is_err() {
         return Ok(());
     }
@@ -35,7 +35,7 @@ pub(crate) fn watch(cancel: Cancel) -> Result<(), ctrlc::Error> {
     })
 }
 
-/// What remains is short: Ctrl-C ends the program again.
+/// Makes Ctrl-C end the program again; the remaining work is short.
 pub(crate) fn unwatch() {
     set(None);
 }

@@ -1,4 +1,5 @@
-//! The one owner of stdout and stderr: answers go to stdout, the conversation to stderr, bars and colours only to a terminal.
+//! The one owner of stdout and stderr: results go to stdout, messages to stderr, progress bars and colours only to a
+//! terminal.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -20,27 +21,27 @@ use foreword::{Level, Notice, Observer, Progress};
 use crate::args::OutputArgs;
 use transfer::Transfer;
 
-/// How an answer looks.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
     /// For people.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How much is said beside the answer.
+/// How much is printed besides the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conversation {
     /// Warnings and errors.
     Quiet,
     /// Lines.
     Lines,
-    /// Lines, and bars that come and go.
+    /// Lines and progress bars.
     Bars,
 }
 
-/// What a line of conversation is, told by its first word.
+/// The kind of a message, shown as its first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Error,
@@ -49,7 +50,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The word, in its colour where there are colours.
+    /// The word, coloured if colours are on.
     fn word(self, colours: bool) -> String {
         let (word, style) = match self {
             Self::Error => ("error:", AnsiColor::Red.on_default().bold()),
@@ -61,7 +62,7 @@ impl Kind {
     }
 }
 
-/// Whether stderr takes colours: a terminal that can show them, unless NO_COLOR says no. It is what clap goes by too.
+/// Whether stderr gets colours: a terminal with colour support, unless NO_COLOR disables them. clap follows it too.
 fn colours() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
@@ -71,12 +72,12 @@ fn colours() -> bool {
 pub(crate) struct Printer {
     answers: Answers,
     conversation: Conversation,
-    /// Whether details are told.
+    /// Whether to print details.
     verbose: bool,
     colours: bool,
     bar: RefCell<Option<ProgressBar>>,
     transfer: RefCell<Option<Transfer>>,
-    /// Nobody reads stdout any more.
+    /// Whether the reader of stdout is gone.
     closed: Cell<bool>,
 }
 
@@ -84,7 +85,7 @@ impl Printer {
     /// A printer for this process's streams.
     pub(crate) fn new(args: &OutputArgs) -> Self {
         let answers = if args.json { Answers::Json } else { Answers::Text };
-        // A bar that can't be drawn, as on a terminal that is dumb, must not keep lines from being said.
+        // A bar that can't be drawn, as on a dumb terminal, must not suppress messages.
         let conversation = match (args.quiet, ProgressDrawTarget::stderr().is_hidden()) {
             (true, _) => Conversation::Quiet,
             (false, false) => Conversation::Bars,
@@ -101,27 +102,27 @@ impl Printer {
         }
     }
 
-    /// How answers look.
+    /// The format of results.
     pub(crate) fn answers(&self) -> Answers {
         self.answers
     }
 
-    /// A part of the answer, for people: nothing with `--json`.
+    /// Prints a part of the result for people; nothing with `--json`.
     pub(crate) fn answer(&self, text: &str) -> Result<(), WriteError> {
         if self.answers == Answers::Json { Ok(()) } else { self.write_answer(text) }
     }
 
-    /// Whether an answer may be shown as it grows: somebody sits before it.
+    /// Whether a result may be printed as it grows: stdout is a terminal.
     pub(crate) fn streams(&self) -> bool {
         self.answers == Answers::Text && io::stdout().is_terminal()
     }
 
-    /// Whether nobody reads the answers any more.
+    /// Whether the reader of the results is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
     }
 
-    /// A piece of an answer that grows, without a line's end. What would do something to the terminal is spelled out.
+    /// Prints a piece of a growing result, without a line end. Control characters are escaped.
     pub(crate) fn piece(&self, text: &str) -> Result<(), WriteError> {
         let write = |c: char| {
             if c.is_control() && !matches!(c, '\n' | '\t') {
@@ -133,7 +134,7 @@ impl Printer {
         self.write(&text.chars().map(write).collect::<String>())
     }
 
-    /// A part of the answer, for programs: nothing without `--json`.
+    /// Prints a part of the result for programs; nothing without `--json`.
     pub(crate) fn json(&self, line: &impl Serialize) -> Result<(), WriteError> {
         if self.answers == Answers::Text {
             return Ok(());
@@ -142,26 +143,26 @@ impl Printer {
         self.write_answer(&line)
     }
 
-    /// A line of conversation.
+    /// Prints a message.
     pub(crate) fn say(&self, text: &str) {
         if self.conversation != Conversation::Quiet {
             self.write_line(text);
         }
     }
 
-    /// A line of conversation that a bar makes superfluous.
+    /// Prints a message unless there is a progress bar.
     pub(crate) fn say_without_bar(&self, text: &str) {
         if self.conversation == Conversation::Lines {
             self.write_line(text);
         }
     }
 
-    /// Something that is allowed but worth knowing.
+    /// Prints a warning.
     pub(crate) fn warn(&self, text: &str) {
         self.write_line(&format!("{} {text}", Kind::Warning.word(self.colours)));
     }
 
-    /// Why the program ends without its answer, and what to try.
+    /// Prints why the program fails, and a hint.
     pub(crate) fn error(&self, message: &str, hint: Option<&str>) {
         self.end_bar();
         self.write_line(&format!("{} {message}", Kind::Error.word(self.colours)));
@@ -170,14 +171,14 @@ impl Printer {
         }
     }
 
-    /// A machine that failed, told from wherever it did.
+    /// Reports a device failure, from any thread.
     pub(crate) fn failure(what: &str, hint: &str) {
         let colours = colours();
         let (error, try_this) = (Kind::Error.word(colours), Kind::Hint.word(colours));
         drop(writeln!(anstream::stderr().lock(), "{error} {what}\n{try_this} {hint}"));
     }
 
-    /// A bug of ours, told from wherever it showed.
+    /// Reports a bug, from any thread.
     pub(crate) fn bug(what: &str) {
         let word = Kind::Error.word(colours());
         let line =
@@ -185,12 +186,12 @@ impl Printer {
         drop(writeln!(anstream::stderr().lock(), "{line}\n{what}"));
     }
 
-    /// Ctrl-C was heard, told from the thread that heard it.
+    /// Acknowledges Ctrl-C, from the signal thread.
     pub(crate) fn stopping() {
-        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops at once"));
+        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops immediately"));
     }
 
-    /// Begins a bar of `n` parts; nothing where there is no terminal.
+    /// Begins a progress bar of `n` parts; nothing without a terminal.
     pub(crate) fn begin_bar(&self, n: u64, what: &'static str) {
         self.end_bar();
         if self.conversation != Conversation::Bars {
@@ -214,7 +215,7 @@ impl Printer {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.bar.borrow_mut().take() {
             bar.finish_and_clear();
@@ -225,7 +226,7 @@ impl Printer {
         self.write(&format!("{text}\n"))
     }
 
-    /// A closed pipe is no error: whoever read has seen enough.
+    /// A closed pipe is not an error: the reader has seen enough.
     fn write(&self, text: &str) -> Result<(), WriteError> {
         if self.closed.get() {
             return Ok(());
@@ -249,7 +250,7 @@ impl Printer {
 
     fn write_line(&self, text: &str) {
         let write = || {
-            // Where stderr is gone there is nowhere left to say so. Some terminals need their colours translated.
+            // If stderr is closed, there is nowhere left to report it. Some terminals need their colours translated.
             if self.colours {
                 drop(writeln!(AutoStream::always(io::stderr().lock()), "{text}"));
             } else {
@@ -300,7 +301,7 @@ pub(crate) fn to_json(line: &impl Serialize) -> io::Result<String> {
     serde_json::to_string(line).map_err(io::Error::other)
 }
 
-/// Cells in aligned columns: the first to the left, the others to the right.
+/// Cells in aligned columns: the first column left, the others right.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -314,7 +315,7 @@ impl Table {
         table
     }
 
-    /// Adds a row, each cell in a line.
+    /// Adds a row; each cell is put on one line.
     pub(crate) fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.rows.push(cells.into_iter().map(|cell| in_a_line(cell.as_ref())).collect());
     }

@@ -1,4 +1,4 @@
-//! What a run came to, for people: the table against the baselines, what it cost, and whether it was worth it.
+//! The result of a run for people: the table against the baselines, the costs, and whether it was worth it.
 
 use foreword::{Confusion, Evaluation, Passport, RunPlan, RunResult, StopReason, Verbalizer};
 
@@ -8,8 +8,8 @@ use foreword::display::{self, count, in_a_line, interval, loss, percent, perplex
 use foreword::source::is_enough;
 use foreword::verdict::{SPLITS, Verdict, after_table, imported_from};
 
-/// A table of evaluations of the same `examples`, of which there is a word: with accuracies where there are labels, and
-/// the perplexity of a token where texts are generated.
+/// A table of evaluations on the same examples, named by `examples`: with accuracies for classification, and the perplexity
+/// per token for generation.
 pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Table {
     let n = rows.first().map_or(0, |(_, evaluation)| evaluation.n);
     let examples = format!("{} {examples}", count(n));
@@ -36,7 +36,7 @@ pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Tabl
     table
 }
 
-/// Each label's precision, recall and F1, once for each of these classifiers of the same examples.
+/// Each label's precision, recall and F1 for each of these classifiers on the same examples.
 pub(crate) fn labels_table(labels: &Verbalizer, rows: &[(&str, &Confusion)]) -> Table {
     let of =
         |what: &str, name: &str| if name.is_empty() { what.to_owned() } else { format!("{what} {name}") };
@@ -113,7 +113,7 @@ pub(crate) fn candidates(plan: &RunPlan, result: &RunResult) -> Option<Table> {
     Some(table)
 }
 
-/// What was learned and what it took.
+/// What was learned, and its cost.
 pub(crate) fn costs(plan: &RunPlan, result: &RunResult) -> String {
     format!(
         "{} numbers learned, {} frozen; {} bytes on disk; {}",
@@ -124,7 +124,7 @@ pub(crate) fn costs(plan: &RunPlan, result: &RunResult) -> String {
     )
 }
 
-/// The flags that name the prompt and, where it is needed, its model.
+/// The flags for the prompt and, if needed, for its model.
 pub(crate) fn flags_of(plan: &RunPlan) -> String {
     let prompt = format!("--prompt {}", quoted_path(&plan.place.out));
     if is_enough(&plan.model.backbone.identity().name) {
@@ -134,7 +134,7 @@ pub(crate) fn flags_of(plan: &RunPlan) -> String {
     }
 }
 
-/// What a passport says of how good the prompt is: the table with its baselines, and what it comes to.
+/// The scores in a passport: the table with the baselines, and the verdict.
 pub(crate) fn recorded(passport: &Passport) -> String {
     let is_labelled = passport.metrics.values().any(|metrics| metrics.contains_key("accuracy"));
     let headings = ["", "examples", "loss", "accuracy", "macro F1"];

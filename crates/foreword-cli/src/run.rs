@@ -1,4 +1,4 @@
-//! A run at the terminal: its events become lines, a bar and a log, and Ctrl-C cancels it.
+//! A run in the terminal: prints its events as lines and a progress bar, writes the log, and cancels on Ctrl-C.
 
 use std::fs::File;
 use std::io::{LineWriter, Write as _};
@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::printer::{Printer, to_json};
 
-/// Where the lines of `--log` go.
+/// The log file of `--log`.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Makes the file, or appends to it where a run is resumed.
+    /// Creates the file, or appends to it if the run is resumed.
     pub(crate) fn create(path: &Path, resume: bool) -> Result<Self> {
         let file =
             File::options().create(true).write(true).append(resume).truncate(!resume).open(path).map_err(
@@ -42,16 +42,16 @@ impl Log {
     }
 }
 
-/// A run that has ended.
+/// A finished run.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) plan: RunPlan,
     pub(crate) result: RunResult,
-    /// The first line of the answer or the log that could not be written.
+    /// The first line of the output or the log that could not be written.
     pub(crate) failed: Option<WriteError>,
 }
 
-/// Runs a plan, showing its events.
+/// Executes a plan and prints its events.
 pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) -> Result<Ended> {
     let run = Run::new(plan);
     let watched = interrupt::watch(run.cancel());
@@ -69,25 +69,26 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
     Ok(Ended { plan: run.into_plan(), result, failed })
 }
 
-/// Takes the events of a run to the printer and the log.
+/// Passes the events of a run to the printer and the log.
 struct TerminalReporter<'a> {
     printer: &'a Printer,
     log: &'a mut Option<Log>,
     failed: Option<WriteError>,
     steps: u64,
-    /// The newest evaluation in a word: the accuracy, or where there is none the loss.
+    /// The latest evaluation in short: the accuracy, or else the loss.
     dev: Option<String>,
 }
 
 impl TerminalReporter<'_> {
-    /// Writes the line of an event to the answer and the log. Where that fails the run goes on; the end reports it.
+    /// Writes the line of an event to the output and the log. If that fails, the run continues and the failure is reported
+    /// at the end.
     fn line(&mut self, event: &Event) {
         let mut written = self.printer.json(event);
         if let (Ok(()), Some(log)) = (&written, &mut self.log) {
             written = log.write(event);
         }
         if let (Err(error), None) = (written, &self.failed) {
-            self.printer.warn(&format!("{error}: {}; the run goes on", error.source));
+            self.printer.warn(&format!("{error}: {}; the run continues", error.source));
             self.failed = Some(error);
             *self.log = None;
         }
@@ -125,8 +126,8 @@ impl TerminalReporter<'_> {
             }
             Event::Left { candidate, step, reason } => {
                 let why = match reason {
-                    "dropped" => "the better half goes on without it",
-                    "early-stopped" => "it was no longer getting better",
+                    "dropped" => "it was in the worse half",
+                    "early-stopped" => "it no longer improved",
                     _ => "its loss or gradient was not a number",
                 };
                 self.printer
@@ -138,7 +139,7 @@ impl TerminalReporter<'_> {
 }
 
 impl Ended {
-    /// The exit code: a run that did not come to its end has its best prompt written, but does not count as done.
+    /// The exit code. An unfinished run writes its best prompt, but does not count as success.
     pub(crate) fn exit(self) -> Result<Exit> {
         if let Some(error) = self.failed {
             return Err(error.into());

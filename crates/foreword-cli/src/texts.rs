@@ -1,4 +1,5 @@
-//! The texts of `classify`, `generate` and `explain`: of the command line, of standard input, or of a file with fields.
+//! The texts of `classify`, `generate` and `explain`: from the command line, from standard input, or from a file with
+//! fields.
 
 use std::io::BufRead as _;
 use std::path::Path;
@@ -13,19 +14,19 @@ use crate::args::TextArgs;
 use crate::command_line::{quoted, this_command_with};
 use crate::printer::Printer;
 
-/// The slot that the text field fills, whatever that is called.
+/// The slot of the text field, whatever the field's name.
 const TEXT: &str = "text";
 
-/// What was given.
+/// The input texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Texts<'a> {
     pub(crate) given: &'a TextArgs,
-    /// What is to be done with them, for messages.
+    /// What the verb does with them, for messages.
     pub(crate) to: &'static str,
 }
 
 impl Texts<'_> {
-    /// The prompt, and the texts as data.
+    /// Opens the prompt and turns the texts into data.
     pub(crate) fn resolve(
         self,
         request: OpenRequest<'_>,
@@ -50,7 +51,7 @@ impl Texts<'_> {
         Ok((prompt, data))
     }
 
-    /// The texts of the command line, or of standard input.
+    /// The texts from the command line or from standard input.
     fn texts(self) -> Result<Vec<String>> {
         match self.given.texts.as_slice() {
             [] => Err(UserError::new(format!("there is no text to {}", self.to))
@@ -63,7 +64,7 @@ impl Texts<'_> {
                         UserError::new(format!("standard input, line {}: {error}", line + 1))
                             .hint("texts are read as UTF-8, one a line")
                     })?;
-                    // A byte order mark is no part of the first text.
+                    // A byte order mark is not part of the first text.
                     texts.push(if line == 0 { text.trim_start_matches('\u{feff}').to_owned() } else { text });
                 }
                 if texts.is_empty() {
@@ -80,9 +81,9 @@ impl Texts<'_> {
     }
 }
 
-/// A text that is the name of a file is hardly meant as a text.
+/// Refuses a text that is the name of an existing file.
 pub(crate) fn refuse_files(texts: &[String]) -> Result<()> {
-    /// Names are not longer anywhere.
+    /// Longer texts are not file names on any system.
     const LONGEST_NAME: usize = 4096;
     let kinds = |text: &str| {
         let lower = text.to_lowercase();

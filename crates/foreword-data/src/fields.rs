@@ -1,34 +1,34 @@
-//! What the fields are for: stated by the user, or guessed from common names.
+//! The roles of fields: set by the user, or guessed from common names.
 
 use super::labels::canonical;
 use super::{Cell, DataError, Dataset, FieldIdx, listed};
 use crate::template::Template;
 use foreword_format::digest::Digest;
 
-/// A field with its part in the task.
+/// A field with its role in the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenField {
-    /// Where it stands in this data set.
+    /// Its index in this data set.
     pub idx: FieldIdx,
     /// Its name.
     pub name: String,
-    /// Whether it was guessed, which the user should be told.
+    /// Whether it was guessed, which should be reported to the user.
     pub guessed: bool,
 }
 
 /// The fields that fill a template's slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotFields {
-    /// One field for each of the template's slots, in their order.
+    /// One field for each of the template's slots, in order.
     pub fields: Vec<FieldIdx>,
-    /// For each, whether an example may lack it.
+    /// For each, whether it may be missing in an example.
     optional: Vec<bool>,
-    /// The field that `{text}` was guessed to mean, which the user should be told.
+    /// The field guessed for `{text}`, which should be reported to the user.
     pub guessed: Option<String>,
 }
 
 impl SlotFields {
-    /// The values of one row, in the order of the slots; an optional one that is not there is empty.
+    /// The values of one row, in the order of the slots; a missing optional field is empty.
     pub fn values<'d>(&self, dataset: &'d Dataset, row: usize) -> Result<Vec<&'d str>, DataError> {
         let value = |(&field, &optional): (&FieldIdx, &bool)| match dataset.text(row, field) {
             Err(DataError::Absent { .. } | DataError::Missing { .. }) if optional => Ok(""),
@@ -77,8 +77,8 @@ const TARGET: Role = Role {
     common_names: &["target", "output", "completion", "answer", "response", "summary", "label"],
 };
 
-/// The field with the text: the stated one, else the first common name there is, else the only field with words in it.
-/// `taken` names fields that are something else.
+/// The field with the text: as set, else the first common name present, else the only field with words. `taken` names
+/// fields with another role.
 pub fn text_field(dataset: &Dataset, stated: Option<&str>, taken: &[&str]) -> Result<ChosenField, DataError> {
     if let Some(chosen) = stated_or_common(dataset, &TEXT, stated, taken)? {
         return Ok(chosen);
@@ -97,7 +97,7 @@ pub fn text_field(dataset: &Dataset, stated: Option<&str>, taken: &[&str]) -> Re
     }
 }
 
-/// The field with the label of a classification: the stated one, else the first common name there is.
+/// The field with the label of a classification: as set, else the first common name present.
 pub fn label_field(
     dataset: &Dataset,
     stated: Option<&str>,
@@ -106,7 +106,7 @@ pub fn label_field(
     stated_or_common(dataset, &LABEL, stated, taken)?.ok_or_else(|| no_guess(dataset, &LABEL))
 }
 
-/// The field with the text to be generated: the stated one, else the first common name there is.
+/// The field with the target text: as set, else the first common name present.
 pub fn target_field(
     dataset: &Dataset,
     stated: Option<&str>,
@@ -115,9 +115,8 @@ pub fn target_field(
     stated_or_common(dataset, &TARGET, stated, taken)?.ok_or_else(|| no_guess(dataset, &TARGET))
 }
 
-/// The field for each slot of the template: the one of its name. `{text}` means the text field, stated or guessed, and
-/// so the field "text" where there is one and no other is stated. Data that is bare texts fills the only slot that must
-/// be filled.
+/// The field for each slot of the template: the one with its name. `{text}` is the text field, as set or guessed, and so
+/// the field "text" if it exists and no other is set. Data of plain texts fills the only required slot.
 pub fn slot_fields(
     template: &Template,
     dataset: &Dataset,
@@ -146,7 +145,7 @@ pub fn slot_fields(
     Ok(SlotFields { fields, optional, guessed })
 }
 
-/// Every row's values of the template's slots, in their order, space around them taken off.
+/// Every row's values for the template's slots, in order, without surrounding whitespace.
 pub fn slot_values<'d>(
     template: &Template,
     dataset: &'d Dataset,
@@ -157,8 +156,8 @@ pub fn slot_values<'d>(
     (0..dataset.n()).map(values).collect()
 }
 
-/// `sha256:` and the SHA-256 of the examples as they are used: for each, in their order, the values of the template's slots
-/// and the label or target, as a JSON array on a line. The same examples give the same digest, whatever file they come from.
+/// `sha256:` and the SHA-256 of the examples in use: for each, in order, the values of the template's slots and the label
+/// or target, as a JSON array on a line. The same examples give the same digest, whatever file they come from.
 pub fn examples_digest(
     template: &Template,
     dataset: &Dataset,
@@ -177,10 +176,10 @@ pub fn examples_digest(
     Ok(digest.finish())
 }
 
-/// The fields beside those that are used that seem to hold something to read: texts of several words, in most examples that
-/// have any, or lists and objects, which can't be used.
+/// Unused fields that seem to contain something readable: texts of several words, in most examples with any, or lists and
+/// objects, which can't be used.
 pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
-    /// The most examples that are looked at.
+    /// Maximum number of examples to look at.
     const MOST: usize = 1000;
     let is_readable = |idx: FieldIdx| {
         let (mut n, mut n_readable) = (0, 0);
@@ -203,7 +202,7 @@ pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
     unread.map(|(_, name)| name).collect()
 }
 
-/// The fields of required slots in which no example has words, but numbers or truth values alone.
+/// The fields of required slots that contain only numbers or booleans in all examples, and no words.
 pub fn without_words<'d>(dataset: &'d Dataset, slots: &SlotFields) -> Vec<&'d str> {
     let required = slots.fields.iter().zip(&slots.optional).filter(|(_, optional)| !**optional);
     let is_bare = |idx: FieldIdx| {
@@ -216,10 +215,10 @@ pub fn without_words<'d>(dataset: &'d Dataset, slots: &SlotFields) -> Vec<&'d st
         .collect()
 }
 
-/// The field of an optional slot that the data has not.
+/// The index for the field of an optional slot that the data does not have.
 const NOWHERE: FieldIdx = FieldIdx(usize::MAX);
 
-/// The slot that stands for the text field, whatever that is called.
+/// The slot of the text field, whatever the field's name.
 const TEXT_SLOT: &str = "text";
 
 fn is_bare_texts(dataset: &Dataset) -> bool {
@@ -238,7 +237,7 @@ fn stated_or_common(
     for common in role.common_names {
         let alike: Vec<_> =
             fields_beside(dataset, taken).filter(|(_, name)| name.eq_ignore_ascii_case(common)).collect();
-        // Among names that differ only in capitals, the one spelt as usual is meant.
+        // Among names that differ only in case, the one with the usual spelling is meant.
         let meant =
             if alike.len() > 1 { alike.iter().find(|(_, name)| name == common) } else { alike.first() };
         match meant {
@@ -257,7 +256,7 @@ fn fields_beside<'a>(dataset: &'a Dataset, taken: &'a [&str]) -> impl Iterator<I
     all.filter(move |(_, name)| !taken.contains(name))
 }
 
-/// Whether any value of the field is more than a number or a truth value.
+/// Whether any value of the field is more than a number or a boolean.
 fn has_words(dataset: &Dataset, field: FieldIdx) -> bool {
     dataset.rows.iter().flat_map(|row| &row.cells).any(|(idx, cell)| match cell {
         Cell::Text(text) => {
@@ -279,7 +278,7 @@ fn no_guess(dataset: &Dataset, role: &Role) -> DataError {
     }
 }
 
-/// The error of several fields that could be meant. Several texts may all be wanted.
+/// The error for several possible fields. Several texts may all be needed.
 fn ambiguous(dataset: &Dataset, role: &Role, candidates: &[(FieldIdx, &str)]) -> DataError {
     DataError::AmbiguousGuess {
         origin: dataset.origin(),

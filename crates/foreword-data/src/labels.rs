@@ -1,12 +1,12 @@
-//! Labels as they stand in data: one spelling for each, and the names that a file gives to its numbers.
+//! Labels in data: their canonical spelling, and the names that a file gives to numbers.
 
 use super::{Cell, Dataset, FieldIdx};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Endings of the field that holds the names of the labels that another holds as numbers.
+/// Suffixes of a field with the names of the labels that another field has as numbers.
 const NAME_ENDINGS: [&str; 5] = ["_text", "_name", "_names", "_str", "_string"];
 
-/// A label without the space around it, and a whole number without decimals: "0", "0.0" and "0.00 " are one label.
+/// A label without surrounding whitespace, and a whole number without decimals: "0", "0.0" and "0.00 " are one label.
 #[must_use]
 pub fn canonical(label: &str) -> &str {
     let label = label.trim();
@@ -26,17 +26,17 @@ pub fn is_whole(label: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Names that stand somewhere for the labels of a field.
+/// Names found in the data for the labels of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelNames {
-    /// From what stands in the field to its name.
+    /// Map from value to name.
     pub names: BTreeMap<String, String>,
-    /// The field that the names stand in; nothing where the file's description has them.
+    /// The field with the names; `None` if they come from the file's metadata.
     pub field: Option<String>,
 }
 
-/// The names that the data itself has for the numbers in a label field: those of a ClassLabel of Hugging Face `datasets`, or
-/// those in a field beside it, as "label_text" beside "label", where each number has one name and each name one number.
+/// The data's own names for the numbers in a label field: those of a ClassLabel of Hugging Face `datasets`, or those in a
+/// field next to it, such as "label_text" next to "label", if numbers and names map one to one.
 #[must_use]
 pub fn own_names(dataset: &Dataset, field: FieldIdx) -> Option<LabelNames> {
     if !texts(dataset, field).all(|(_, label)| is_whole(canonical(label))) {
@@ -62,7 +62,7 @@ pub fn own_names(dataset: &Dataset, field: FieldIdx) -> Option<LabelNames> {
     })
 }
 
-/// From each label to its only name, where no name is another label's.
+/// Maps each label to its only name, if no two labels share a name.
 fn pairs(dataset: &Dataset, labels: FieldIdx, names: FieldIdx) -> Option<BTreeMap<String, String>> {
     let mut pairs: BTreeMap<String, String> = BTreeMap::new();
     for row in 0..dataset.n() {
@@ -83,13 +83,13 @@ fn pairs(dataset: &Dataset, labels: FieldIdx, names: FieldIdx) -> Option<BTreeMa
     (distinct.len() == pairs.len()).then_some(pairs)
 }
 
-/// The labels that stand in a field, each in its one spelling.
+/// The labels of a field in canonical spelling.
 #[must_use]
 pub fn spelled(dataset: &Dataset, field: FieldIdx) -> BTreeSet<&str> {
     texts(dataset, field).map(|(_, label)| canonical(label)).collect()
 }
 
-/// The data with names in the place of the labels that have one; others stay as they are.
+/// The data with labels replaced by their names; labels without a name do not change.
 #[must_use]
 pub fn with_names(mut dataset: Dataset, field: FieldIdx, names: &BTreeMap<String, String>) -> Dataset {
     for (at, cell) in dataset.rows.iter_mut().flat_map(|row| &mut row.cells) {
@@ -102,7 +102,7 @@ pub fn with_names(mut dataset: Dataset, field: FieldIdx, names: &BTreeMap<String
     dataset
 }
 
-/// What is said once of labels that are read otherwise than they are written.
+/// A notice if labels are read differently from how they are written.
 #[must_use]
 pub fn respelled(dataset: &Dataset, field: FieldIdx) -> Vec<String> {
     let name = dataset.field_name(field);
@@ -137,7 +137,7 @@ fn more(n: usize) -> String {
     if n > 1 { format!(", and {} more", n - 1) } else { String::new() }
 }
 
-/// The texts of a field, with their rows.
+/// The texts of a field with their rows.
 fn texts(dataset: &Dataset, field: FieldIdx) -> impl Iterator<Item = (usize, &str)> {
     let cells =
         dataset.rows.iter().enumerate().flat_map(|(row, of)| of.cells.iter().map(move |cell| (row, cell)));
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// What `datasets` and pandas write: testdata/make_parquet.py.
+    /// A file written by `datasets` or pandas: testdata/make_parquet.py.
     fn parquet(name: &str) -> Dataset {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/data");
         Dataset::read(&folder.join(name)).unwrap()

@@ -1,5 +1,5 @@
-//! Data sets: rows of named fields, read from a file or given in memory; what the fields are, how they are split, the
-//! template that makes a text of them, and what is doubtful in them. Nothing here knows a model.
+//! Data sets: rows of named fields, read from a file or given in memory; the roles of fields, splits, the template that
+//! turns an example into a text, and checks for suspicious data. Nothing here depends on a model.
 
 pub mod fields;
 pub mod labels;
@@ -16,58 +16,58 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The endings of the data files that can be read.
+/// The extensions of supported data files.
 pub const ENDINGS: &str = ".jsonl, .json, .csv, .tsv or .parquet, with .gz or .zst after it if it is packed";
 
-/// The name of the thread that reads Parquet. A panic on it is no bug but a damaged file, and becomes
-/// [`DataError::Damaged`]: a panic hook should pass it over.
+/// The name of the thread that reads Parquet. A panic on it is a damaged file, not a bug, and becomes
+/// [`DataError::Damaged`]: a panic hook should ignore it.
 pub const READER_THREAD: &str = "parquet reader";
 
-/// What can be wrong with data, and where.
+/// Errors in data, with their location.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The file could not be read at all.
+    /// The file could not be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file's ending is not one of those there are readers for.
+    /// The file extension is not supported.
     #[error("{path}: what kind of data this is shows in the file's ending, which must be {ENDINGS}", path = path.display())]
     UnknownEnding {
         /// The file.
         path: PathBuf,
     },
-    /// The archive or Parquet file ends too early, or is none.
-    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is cut off, damaged or something else; get it again", path = path.display())]
+    /// The archive or Parquet file is truncated or invalid.
+    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is truncated, damaged or in another format; download it again", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// "gzip", "Zstandard" or "Parquet".
         packing: &'static str,
-        /// What the unpacker said.
+        /// The decoder's message.
         reason: String,
     },
-    /// The archive holds more than is read: of any archive, or of one that is so small.
+    /// The decompressed file exceeds the limit, in total or relative to the archive.
     #[error("{path}: more than {most} bytes when unpacked, the most that is read from a file of its size: unpack it, or split it into smaller files", path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The most bytes that an archive may hold.
+        /// The limit in bytes.
         most: u64,
     },
     /// The file is not UTF-8 text.
     #[error("{place}: not UTF-8 text{looks_like}: save the file as UTF-8")]
     NotUtf8 {
-        /// The line of the first wrong byte.
+        /// The line of the first invalid byte.
         place: Place,
-        /// ", it looks like UTF-16" where it does.
+        /// ", it looks like UTF-16" if it does.
         looks_like: &'static str,
     },
-    /// A zero byte, which no text has.
+    /// A zero byte, which does not occur in text.
     #[error("{place}: a zero byte, which no text has: the file is damaged, or UTF-16; save it as UTF-8")]
     Zero {
         /// The line.
@@ -80,16 +80,16 @@ pub enum DataError {
         place: Place,
         /// The column, in bytes from 1.
         column: usize,
-        /// What the JSON reader said.
+        /// The JSON parser's message.
         reason: String,
     },
-    /// A `.json` file that is something else than a list of examples.
+    /// A `.json` file that is not a list of examples.
     #[error(
         "{place}: expected an array of objects, or an object whose only key \"data\" holds one \
          (a file with one object per line ends in .jsonl)"
     )]
     JsonShape {
-        /// The line where it goes wrong.
+        /// The line of the error.
         place: Place,
     },
     /// A header or an object names a field twice.
@@ -100,55 +100,55 @@ pub enum DataError {
         /// The field.
         field: String,
     },
-    /// A row has more or fewer cells than there are fields.
+    /// A row has more or fewer cells than the header.
     #[error("{place}: {found} cells where there are {expected} fields")]
     Ragged {
         /// The line.
         place: Place,
-        /// The cells in this row.
+        /// Number of cells in this row.
         found: usize,
-        /// The cells in the header.
+        /// Number of cells in the header.
         expected: usize,
     },
-    /// A cell begins with a quotation mark, and it is not the next one that ends it.
+    /// A cell begins with a quotation mark, but the next one does not end it.
     #[error(
         "{place}: a cell begins with a quotation mark and does not end at the next one, \
          close it or write quotation marks inside it twice"
     )]
     StrayQuote {
-        /// The line where the row begins.
+        /// The first line of the row.
         place: Place,
     },
-    /// The header looks like one of a file with another separator.
+    /// The header seems to use another separator.
     #[error(
         "{place}: only one field, {field:?}, and a {separator} in it: save the file with {expected} between cells"
     )]
     WrongSeparator {
         /// The header's line.
         place: Place,
-        /// The one field.
+        /// The only field.
         field: String,
-        /// The separator that it seems to have.
+        /// The separator it seems to use.
         separator: &'static str,
-        /// The separator that it should have.
+        /// The expected separator.
         expected: &'static str,
     },
-    /// There is nothing in it.
+    /// There are no examples.
     #[error("{origin} has no examples")]
     NoExamples {
-        /// The file, or what else the data is.
+        /// The file, or a description of the data.
         origin: String,
     },
     /// There is no field of this name.
     #[error("{origin} has no field {field:?}{hint}, its fields are: {known}")]
     NoSuchField {
-        /// The file, or what else the data is.
+        /// The file, or a description of the data.
         origin: String,
-        /// The name that was asked for.
+        /// The requested name.
         field: String,
-        /// "did you mean", where there is a near name.
+        /// "did you mean", if there is a similar name.
         hint: String,
-        /// The fields there are.
+        /// The existing fields.
         known: String,
     },
     /// One example lacks a field that others have.
@@ -158,10 +158,10 @@ pub enum DataError {
         place: Place,
         /// The field.
         field: String,
-        /// The fields that this example has.
+        /// The fields of this example.
         known: String,
     },
-    /// A field that is used is null.
+    /// A field in use is null.
     #[error("{place}: missing value in the field {field:?}, give it one or take the example out")]
     Missing {
         /// The line.
@@ -169,7 +169,7 @@ pub enum DataError {
         /// The field.
         field: String,
     },
-    /// A field that is used holds more than one value.
+    /// A field in use contains more than one value.
     #[error("{place}: the field {field:?} holds {found}, where a text, a number or true or false is wanted")]
     Nested {
         /// The line.
@@ -179,50 +179,50 @@ pub enum DataError {
         /// "an array" or "an object".
         found: &'static str,
     },
-    /// Nothing says what a field is for, and its name does not either.
+    /// The role of a field is not set and can't be guessed from names.
     #[error("{origin}: which field is the {role}? name it with {flag}; the fields are: {known}")]
     NoGuess {
-        /// The file, or what else the data is.
+        /// The file, or a description of the data.
         origin: String,
         /// "text", "label" or "target".
         role: &'static str,
-        /// The flag that would say it.
+        /// The flag to set it.
         flag: &'static str,
-        /// The fields there are.
+        /// The existing fields.
         known: String,
     },
-    /// Several fields could be meant.
+    /// Several fields are possible.
     #[error(
         "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}; the fields are: {known}"
     )]
     AmbiguousGuess {
-        /// The file, or what else the data is.
+        /// The file, or a description of the data.
         origin: String,
         /// "text", "label" or "target".
         role: &'static str,
-        /// The flag that would say it, and for texts how to use several.
+        /// The flag to set it, and for texts how to use several.
         flag: String,
-        /// Those that could be meant.
+        /// The possible fields.
         candidates: String,
-        /// The fields there are.
+        /// The existing fields.
         known: String,
     },
-    /// A row number that is too large.
+    /// A row index that is out of range.
     #[error("there is no example {row} among {n}, counted from 0")]
     NoSuchRow {
         /// The row, from 0.
         row: usize,
-        /// How many there are.
+        /// Number of rows.
         n: usize,
     },
 }
 
-/// Where an example stands: shown as "reviews.csv, line 3", or as "example 3" for data that is no file.
+/// The location of an example: displayed as "reviews.csv, line 3", or as "example 3" for data without a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, if it is one.
+    /// The file, if there is one.
     pub path: Option<PathBuf>,
-    /// The line on which the example begins, or its number, from 1.
+    /// The first line of the example, or its number, from 1.
     pub line: u64,
 }
 
@@ -236,7 +236,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// The same without the file: "line 3", "row 3" where there are no lines, "example 3" where there is no file.
+    /// The location without the file: "line 3", "row 3" for files without lines, "example 3" without a file.
     pub(crate) fn within(&self) -> String {
         let is_columns =
             |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
@@ -249,7 +249,7 @@ impl Place {
     }
 }
 
-/// A field of one data set, found by name.
+/// A field of one data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldIdx(usize);
 
@@ -259,28 +259,28 @@ pub struct Dataset {
     path: Option<PathBuf>,
     fields: Vec<String>,
     rows: Vec<Row>,
-    /// What the file says of its fields beside their values.
+    /// What the file says about its fields besides their values.
     about: About,
     digest: String,
 }
 
-/// What a reader found out about fields beside their values.
+/// What a reader found out about fields besides their values.
 #[derive(Clone, Debug, Default)]
 struct About {
-    /// The names of the classes that a field's numbers stand for, as Hugging Face `datasets` writes them.
+    /// The class names for a field's numbers, as written by Hugging Face `datasets`.
     class_names: BTreeMap<FieldIdx, Vec<String>>,
-    /// Fields in which whole numbers are written both as 0 and as 0.0.
+    /// Fields with whole numbers written both as 0 and as 0.0.
     mixed: BTreeSet<FieldIdx>,
 }
 
-/// One example: where it stands, and its cells in the order of their fields. A field that it lacks has no cell.
+/// One example: its location, and its cells in the order of their fields. A missing field has no cell.
 #[derive(Clone, Debug)]
 struct Row {
     line: u64,
     cells: Vec<(FieldIdx, Cell)>,
 }
 
-/// A value as it was read. Only `Text` can be used; what else there is matters only if the field is used.
+/// A value as read. Only `Text` can be used; the other variants matter only if the field is used.
 #[derive(Clone, Debug, PartialEq)]
 enum Cell {
     Text(String),
@@ -288,33 +288,33 @@ enum Cell {
     Nested(&'static str),
 }
 
-/// Whether a name has the ending of a file that can be read.
+/// Whether a name has the extension of a supported file.
 #[must_use]
 pub fn is_data_name(path: &Path) -> bool {
     read::Format::of(path).is_ok()
 }
 
 impl Dataset {
-    /// Reads a file; its ending says how.
+    /// Reads a file; its extension determines the format.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let format = read::Format::of(path)?;
         let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         Self::parse(&bytes, format, path)
     }
 
-    /// Reads the bytes of a file; the ending of `path`, which need not exist, says how.
+    /// Reads the bytes of a file; the extension of `path`, which need not exist, determines the format.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
         Self::parse(bytes, read::Format::of(path)?, path)
     }
 
-    /// Reads bytes that come from no file; their first character says how: a brace begins one JSON object per line, a
-    /// bracket an array of them, anything else CSV. `name` is what messages call them.
+    /// Reads bytes without a file; their first character determines the format: a brace for one JSON object per line, a
+    /// bracket for an array of them, anything else for CSV. `name` is used in messages.
     pub fn from_stream(bytes: &[u8], name: &str) -> Result<Self, DataError> {
         let path = PathBuf::from(name);
         Self::of_table(read::parse_by_content(bytes, &path)?, bytes, path)
     }
 
-    /// Texts alone, one an example, in a field "text".
+    /// Plain texts, one per example, in a field "text".
     pub fn from_texts(texts: Vec<String>) -> Result<Self, DataError> {
         Self::from_rows(vec!["text".to_owned()], texts.into_iter().map(|text| vec![text]).collect())
     }
@@ -341,28 +341,28 @@ impl Dataset {
         Self { path: None, fields, rows: checked, about, digest: digest.finish() }.not_empty()
     }
 
-    /// How many examples there are.
+    /// Number of examples.
     pub fn n(&self) -> usize {
         self.rows.len()
     }
 
-    /// The names of the fields, in the order in which they were met.
+    /// The names of the fields, in order of first occurrence.
     pub fn fields(&self) -> &[String] {
         &self.fields
     }
 
-    /// The file that was read, if it was one.
+    /// The file, if the data comes from one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// `sha256:` and the hexadecimal SHA-256 of the whole file's bytes, also for a part of it. [`fields::examples_digest`] is
-    /// that of the examples.
+    /// `sha256:` and the hexadecimal SHA-256 of the whole file, also for a part of it. [`fields::examples_digest`] is the
+    /// digest of the examples.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Where a row stands; for a row that is not there, the end.
+    /// The location of a row; the end if the row does not exist.
     pub fn place(&self, row: usize) -> Place {
         let line = self.rows.get(row).or(self.rows.last()).map_or(1, |row| row.line);
         Place { path: self.path.clone(), line }
@@ -373,7 +373,7 @@ impl Dataset {
         self.fields.iter().position(|field| field == name).map(FieldIdx)
     }
 
-    /// The field of this name; the error names those that there are.
+    /// The field of this name; the error lists the existing ones.
     pub fn require(&self, name: &str) -> Result<FieldIdx, DataError> {
         self.field(name).ok_or_else(|| DataError::NoSuchField {
             origin: self.origin(),
@@ -405,7 +405,7 @@ impl Dataset {
         }
     }
 
-    /// These rows, in this order, with the digest of the whole. An index that is too large gives no row.
+    /// These rows, in this order, with the digest of the whole. Indices out of range are skipped.
     pub fn take(&self, rows: &[usize]) -> Self {
         Self {
             path: self.path.clone(),
@@ -416,7 +416,7 @@ impl Dataset {
         }
     }
 
-    /// The file's name, or words for data that is no file.
+    /// The file name, or a description of data without a file.
     pub(crate) fn origin(&self) -> String {
         origin(self.path.as_deref())
     }
@@ -442,10 +442,9 @@ impl Row {
     }
 }
 
-/// A number as a text: the same for the same number, whatever the file. A whole one has no decimals; what is no number is
-/// a missing value.
+/// A number as text: the same for the same number in any file. A whole number has no decimals; NaN is a missing value.
 fn number(value: f64) -> Cell {
-    /// Beyond this not every whole number is one.
+    /// Above this, not every whole number is representable.
     const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
     let size = value.abs();
     if !value.is_finite() {
@@ -459,7 +458,7 @@ fn number(value: f64) -> Cell {
     }
 }
 
-/// Names for a message: quoted, and not more than a person wants to read.
+/// Names for a message: quoted, and no more than a person wants to read.
 pub fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     const MOST_NAMES: usize = 24;
     let names: Vec<String> = names.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();

@@ -1,4 +1,4 @@
-//! What is doubtful in data before anything is learned from it: nothing that stops a run, all of it worth a look.
+//! Checks for suspicious data before training: nothing that stops a run, but all of it worth a look.
 
 use crate::fields::slot_values;
 use crate::labels::is_whole;
@@ -9,111 +9,111 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-/// A label with a smaller share of the training examples is rare; with more than five labels, one with less than half
-/// of an equal share.
+/// A label with a smaller share of the training examples is rare; with more than five labels, one with less than half of an
+/// equal share.
 pub const RARE_SHARE: f64 = 0.1;
 
-/// A label with fewer training examples is rare, whatever their share.
+/// A label with fewer training examples is rare, whatever its share.
 pub const FEWEST_EXAMPLES: usize = 5;
 
-/// How many examples of a finding are shown.
+/// Maximum number of examples shown per finding.
 const MOST_SHOWN: usize = 3;
 
-/// Something doubtful, with how often it was met and where first. Its message says what to do.
+/// A finding, with its count and its first occurrences. Its message says what to do.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// Training examples whose text and label or target were there before.
+    /// Training examples that repeat both text and label or target.
     Duplicates {
         /// "label" or "target".
         truth: &'static str,
-        /// How many.
+        /// The count.
         n: usize,
-        /// Among how many.
+        /// The total.
         of: usize,
-        /// Where: an example, and the one that it repeats.
+        /// Locations: an example, and the one that it repeats.
         shown: Vec<(Place, Place)>,
     },
-    /// Training texts that have more than one label.
+    /// Training texts with more than one label.
     Contradictions {
-        /// How many texts.
+        /// Number of texts.
         n: usize,
-        /// Where: two examples with one text and two labels.
+        /// Locations: two examples with the same text and different labels.
         shown: Vec<(Place, Place)>,
     },
-    /// Texts to measure by that are learned from.
+    /// Texts of dev or test that are also in the training data.
     Overlap {
         /// "dev" or "test".
         part: &'static str,
-        /// How many examples of that part.
+        /// Number of examples of that split.
         n: usize,
-        /// Among how many.
+        /// The total.
         of: usize,
-        /// Where: in that part, and in the training data.
+        /// Locations: in that split, and in the training data.
         shown: Vec<(Place, Place)>,
     },
     /// Labels with few training examples.
     Rare {
-        /// Each label with the number of its examples.
+        /// Each label with its number of examples.
         labels: Vec<(String, usize)>,
-        /// Among how many examples.
+        /// Total number of examples.
         of: usize,
     },
-    /// Labels of examples to measure by that no training example has.
+    /// Labels in dev or test without training examples.
     NeverLearned {
         /// "dev" or "test".
         part: &'static str,
         /// The labels.
         labels: Vec<String>,
-        /// How many examples of that part have them.
+        /// Number of examples of that split with these labels.
         n: usize,
-        /// Among how many.
+        /// The total.
         of: usize,
-        /// Where.
+        /// Locations.
         shown: Vec<Place>,
     },
-    /// Texts with nothing in them.
+    /// Empty texts.
     Empty {
-        /// "training", "dev", "test", or nothing for texts that are only asked about.
+        /// "training", "dev", "test", or empty for texts without labels.
         part: &'static str,
-        /// How many.
+        /// The count.
         n: usize,
-        /// Among how many.
+        /// The total.
         of: usize,
-        /// Where.
+        /// Locations.
         shown: Vec<Place>,
     },
-    /// Labels that differ only in capitals or in what stands between their words.
+    /// Labels that differ only in case or in the characters between their words.
     AlikeLabels {
-        /// Each group of such labels, with the number of their training examples.
+        /// Each group of such labels, with their numbers of training examples.
         groups: Vec<Vec<(String, usize)>>,
     },
-    /// Labels that say nothing of what they mean.
+    /// Labels without meaning.
     BareLabels {
-        /// Their strings.
+        /// Their texts.
         labels: Vec<String>,
-        /// The labels' names, where these are other strings.
+        /// The label names, if they differ from the texts.
         names: Option<Vec<String>>,
     },
-    /// Labels that programs write where there is none.
+    /// Labels that programs write for missing values.
     MissingLabels {
-        /// Each with the number of its training examples.
+        /// Each with its number of training examples.
         labels: Vec<(String, usize)>,
     },
-    /// Texts that were cut.
+    /// Truncated texts.
     Cut {
         /// "training", "dev" or "test".
         part: &'static str,
-        /// How many.
+        /// The count.
         n: usize,
-        /// Among how many.
+        /// The total.
         of: usize,
-        /// The most tokens that there may be.
+        /// Maximum number of tokens.
         max_length: usize,
     },
-    /// Labels whose strings are more than one token.
+    /// Labels with texts of more than one token.
     SeveralTokens {
-        /// Each label with its string and the number of its tokens.
+        /// Each label with its text and the number of its tokens.
         labels: Vec<(String, String, usize)>,
     },
     /// Labels that differ only after their first token.
@@ -123,7 +123,7 @@ pub enum Finding {
     },
 }
 
-/// One part of the data as it is compared: the values of the fields that the template uses, space around them taken off.
+/// A split in the form for comparison: the values of the fields in the template, without surrounding whitespace.
 #[derive(Debug)]
 pub struct Part<'a> {
     name: &'static str,
@@ -135,10 +135,10 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// `name` is "training", "dev" or "test"; `truths` are its labels, or its targets.
+    /// `name` is "training", "dev" or "test"; `truths` are its labels or targets.
     ///
     /// # Errors
-    /// If a field that the template names is missing.
+    /// If a field of the template is missing.
     pub fn new(
         name: &'static str,
         dataset: &'a Dataset,
@@ -152,7 +152,7 @@ impl<'a> Part<'a> {
         Ok(Self { name, dataset, texts, optional, labels })
     }
 
-    /// Whether a field that must be filled has nothing in it.
+    /// Whether a required field is empty.
     fn is_empty(&self, row: usize) -> bool {
         self.texts[row].iter().zip(&self.optional).any(|(text, optional)| text.is_empty() && !optional)
     }
@@ -167,19 +167,19 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A task's labels as the model reads them.
+/// The labels of a task as the model sees them.
 #[derive(Clone, Debug)]
 pub struct Labels<'a> {
-    /// Their names.
+    /// The names.
     pub names: &'a [String],
-    /// The string of each.
+    /// The text of each.
     pub strings: &'a [String],
-    /// The tokens of each string.
+    /// The tokens of each text.
     pub tokens: Vec<&'a [u32]>,
 }
 
-/// All that is doubtful, in the order in which it is best looked into. Without labels, in a generation, a text may
-/// well have several targets, and no target is rare.
+/// All findings, in the best order to look into them. For generation, a text may have several targets, and no target is
+/// rare.
 pub fn lint(train: &Part<'_>, others: &[Part<'_>], labels: Option<&Labels<'_>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let names = labels.map(|labels| labels.names);
@@ -201,12 +201,12 @@ pub fn lint(train: &Part<'_>, others: &[Part<'_>], labels: Option<&Labels<'_>>) 
     findings
 }
 
-/// Texts that were cut to `max_length`, where there were any.
+/// Texts truncated to `max_length`, if any.
 pub fn cut(part: &'static str, n: usize, of: usize, max_length: usize) -> Option<Finding> {
     (n > 0).then_some(Finding::Cut { part, n, of, max_length })
 }
 
-/// Texts with nothing in them, where there are any.
+/// Empty texts, if any.
 pub fn empty(part: &Part<'_>) -> Option<Finding> {
     let rows: Vec<usize> = (0..part.texts.len()).filter(|&row| part.is_empty(row)).collect();
     let shown = rows.iter().take(MOST_SHOWN).map(|&row| part.dataset.place(row)).collect();
@@ -242,7 +242,7 @@ fn contradictions(train: &Part<'_>) -> Option<Finding> {
     (n > 0).then_some(Finding::Contradictions { n, shown })
 }
 
-/// Texts of another part that are in the training data too, where there are any.
+/// Texts of another split that are also in the training data, if any.
 pub fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
     let mut first = HashMap::new();
     for (row, text) in train.texts.iter().enumerate().filter(|(row, _)| !train.is_empty(*row)) {
@@ -275,7 +275,7 @@ fn rare(train: &Part<'_>, names: &[String]) -> Option<Finding> {
     (!labels.is_empty()).then_some(Finding::Rare { labels, of })
 }
 
-/// Labels that a person would take for one.
+/// Labels that look the same to a person.
 fn alike_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
     let fold = |name: &String| {
         let words = name.to_lowercase().replace(['_', '-'], " ");
@@ -289,7 +289,7 @@ fn alike_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
     (!groups.is_empty()).then_some(Finding::AlikeLabels { groups })
 }
 
-/// What Python, R and SQL write for a value that is not there. "None" may well be a label, and "null" a hypothesis.
+/// The values that Python, R and SQL write for missing data. "None" may well be a label, and "null" a hypothesis.
 fn missing_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
     const MISSING: [&str; 7] = ["nan", "<na>", "#n/a", "nat", "nil", "undefined", "null"];
     let counted = names.iter().zip(counts(train, names.len()));
@@ -300,7 +300,7 @@ fn missing_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
     (!labels.is_empty()).then_some(Finding::MissingLabels { labels })
 }
 
-/// Strings of labels that are all numbers, or all a number after a word for a label.
+/// Label texts that are all numbers, or all a number after a word like "label".
 fn bare_labels(names: &[String], strings: &[String]) -> Option<Finding> {
     const WORDS: [&str; 6] = ["label", "class", "category", "c", "l", "y"];
     let is_bare = |string: &String| {
@@ -449,7 +449,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What `--label-names` takes to make the labels of a group the one that most examples have.
+/// The value of `--label-names` that merges a group of labels into the most frequent one.
 fn merged(group: &[(String, usize)]) -> String {
     let Some((into, _)) = group.iter().max_by_key(|(_, n)| n) else { return String::new() };
     let others = group.iter().filter(|(name, _)| name != into);
@@ -466,7 +466,7 @@ fn pairs(shown: &[(Place, Place)], n: usize, verb: &str) -> String {
     and_more(shown.iter().map(pair), n, "; ")
 }
 
-/// Not more than a person wants to read.
+/// A list no longer than a person wants to read.
 fn few<T>(all: &[T], show: impl Fn(&T) -> String) -> String {
     const MOST: usize = 8;
     and_more(all.iter().take(MOST).map(show), all.len(), ", ")

@@ -1,4 +1,4 @@
-//! Readers of data files: bytes to fields and rows, with the line of everything that is wrong.
+//! Readers of data files: from bytes to fields and rows, with the line of every error.
 
 mod columns;
 mod json;
@@ -10,14 +10,14 @@ use super::{About, DataError, Place, Row};
 use packed::{Packing, most_of, unpack};
 use std::path::Path;
 
-/// How a file is read.
+/// The format of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Format {
     packing: Packing,
     kind: Kind,
 }
 
-/// What is in it when it is unpacked.
+/// The format after decompression.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     JsonLines,
@@ -27,7 +27,7 @@ enum Kind {
     Parquet,
 }
 
-/// What a file holds: names of fields, rows, and what else it says of the fields.
+/// The contents of a file: field names, rows, and metadata of the fields.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) fields: Vec<String>,
@@ -42,7 +42,7 @@ impl Table {
 }
 
 impl Format {
-    /// By the ending of a file's name, before that of an archive if it is one.
+    /// Determines the format from the file extension, before that of an archive if there is one.
     pub(super) fn of(path: &Path) -> Result<Self, DataError> {
         let packing = ending(path).map_or(Packing::Plain, |ending| Packing::of_ending(&ending));
         let within = match packing {
@@ -65,8 +65,8 @@ fn ending(path: &Path) -> Option<String> {
     path.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// Reads bytes that no ending says the kind of: the first character does. A brace begins one object per line, a bracket
-/// an array of them, and anything else is CSV.
+/// Reads bytes without an extension; the first character determines the format. A brace begins one object per line, a
+/// bracket an array of them, and anything else is CSV.
 pub(super) fn parse_by_content(bytes: &[u8], path: &Path) -> Result<Table, DataError> {
     let most = most_of(bytes.len());
     let bytes = unpack(bytes, Packing::of_content(bytes), path, most)?;
@@ -85,7 +85,7 @@ pub(super) fn parse(bytes: &[u8], format: Format, path: &Path) -> Result<Table, 
     parse_unpacked(&unpack(bytes, format.packing, path, most)?, format.kind, path, most)
 }
 
-/// A byte order mark is passed over. `most`: the most bytes that columns may become.
+/// Skips a byte order mark. `most`: maximum number of bytes of columns after decoding.
 fn parse_unpacked(bytes: &[u8], kind: Kind, path: &Path, most: u64) -> Result<Table, DataError> {
     if matches!(kind, Kind::Parquet) {
         return columns::parse(bytes, path, most);

@@ -1,6 +1,6 @@
-//! Near names: what somebody who misspelt a name probably meant.
+//! Similar names, for "did you mean".
 
-/// The candidate that is closest to `name`, where one is close enough to be what was meant.
+/// The candidate closest to `name`, if one is close enough.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
     // Two letters swapped are two edits: "lable" should find "label".
@@ -13,12 +13,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// " (did you mean …?)" where there is a near candidate, else nothing.
+/// " (did you mean …?)" if there is a similar candidate, else empty.
 pub fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, candidates).map_or_else(String::new, |near| format!(" (did you mean {near:?}?)"))
 }
 
-/// How many characters must be put in, left out or changed, capitals aside. One row of Levenshtein's table at a time.
+/// Levenshtein distance, ignoring case. Keeps one row of the table at a time.
 fn n_edits(name: &[char], candidate: &str) -> usize {
     let mut row: Vec<usize> = (0..=name.len()).collect();
     for (above, character) in candidate.chars().flat_map(char::to_lowercase).enumerate() {

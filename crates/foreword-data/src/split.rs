@@ -1,34 +1,34 @@
-//! Cutting a dev set or a smaller one from the training data: by label, and the same every time.
+//! Splits and samples the training data: stratified by label, and deterministic.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// The share of the examples that dev gets where nothing says otherwise.
+/// Default share of the examples for dev.
 pub const DEFAULT_DEV_SHARE: f64 = 0.1;
 
-/// The most examples that `default_dev_share` gives to dev: beyond these, accuracy is known to about a point, and more
-/// would only slow every evaluation.
+/// Maximum number of dev examples from `default_dev_share`: with these, the accuracy is known to about a point, and more
+/// would only slow down every evaluation.
 pub const MOST_DEV_EXAMPLES: usize = 1000;
 
-/// The two parts of a split, as row numbers in rising order.
+/// The two parts of a split, as row indices in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// To learn from.
+    /// The training rows.
     pub train: Vec<usize>,
-    /// To choose by.
+    /// The development rows.
     pub dev: Vec<usize>,
 }
 
-/// The share of `n` examples for dev: a tenth, or what gives a thousand.
+/// The share of `n` examples for dev: a tenth, or the share that gives a thousand.
 pub fn default_dev_share(n: usize) -> f64 {
     DEFAULT_DEV_SHARE.min(MOST_DEV_EXAMPLES as f64 / n.max(1) as f64)
 }
 
-/// Cuts `share` of the examples, `labels[row]` being each one's label, off for dev; each label gives about this share.
-/// A label with two or more examples has at least one in each part, and one with a single example is in train. Data
-/// without labels has one for all: `&[(); N]`.
+/// Splits `share` of the examples off for dev, stratified by `labels[row]`. A label with two or more examples has at least
+/// one in each part; one with a single example is in train. For data without labels, pass the same label for all: `&[();
+/// N]`.
 pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
     let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
     for (row, label) in labels.iter().enumerate() {
@@ -48,8 +48,8 @@ pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
     Split { train, dev }
 }
 
-/// [`stratified_split`] of distinct texts, each with the label of its first row: all rows of a text go where it goes, so that
-/// dev asks for nothing that is learned from. Where every text is there once, the same split.
+/// [`stratified_split`] of distinct texts, each with the label of its first row: all rows of a text go into the same part,
+/// so that dev contains no training text. Without duplicates, the result is the same split.
 pub fn split_texts<T: Hash + Eq, L: Ord>(texts: &[T], labels: &[L], share: f64, seed: u64) -> Split {
     let mut unit_of: HashMap<&T, usize> = HashMap::new();
     let mut unit_labels = Vec::new();
@@ -69,8 +69,8 @@ pub fn split_texts<T: Hash + Eq, L: Ord>(texts: &[T], labels: &[L], share: f64, 
     Split { train, dev }
 }
 
-/// Draws `n` of the examples, as row numbers in rising order; each label gives about its share, and at least one where
-/// there is room. All of them where there are no more than `n`.
+/// Samples `n` examples, as row indices in ascending order, stratified by label, with at least one per label if possible.
+/// Returns all if there are no more than `n`.
 pub fn stratified_sample<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<usize> {
     let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
     for (row, label) in labels.iter().enumerate() {
@@ -90,8 +90,8 @@ pub fn stratified_sample<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<usize
     drawn
 }
 
-/// Draws `n` examples of each label, or all where there are fewer, one of each a round: the rows of each round, in an order
-/// that is drawn too. More rounds with the same seed begin with the same ones.
+/// Samples `n` examples of each label, or all if there are fewer, in rounds of one example per label: the rows of each
+/// round, in random order. With the same seed, more rounds begin with the same ones.
 pub fn rounds<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
     for (row, label) in labels.iter().enumerate() {
@@ -106,7 +106,7 @@ pub fn rounds<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<Vec<usize>> {
         rows.truncate(n);
     }
     let n_rounds = groups.iter().map(Vec::len).max().unwrap_or(0);
-    // A stream that no group has.
+    // A stream that no group uses.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let in_order = (0..n_rounds).map(|round| {
         let mut rows: Vec<usize> = groups.iter().filter_map(|rows| rows.get(round).copied()).collect();
@@ -117,8 +117,8 @@ pub fn rounds<L: Ord>(labels: &[L], n: usize, seed: u64) -> Vec<Vec<usize>> {
     in_order.collect()
 }
 
-/// How many examples each group gives to a sample of `n`, their sum: its share rounded down and at least one, and then
-/// one by one whichever is furthest from its share.
+/// The number of examples that each group gives to a sample of `n`: its share rounded down and at least one, then one by
+/// one to the group furthest from its share. They sum to `n`.
 fn sample_sizes(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
     let total: usize = groups.iter().map(Vec::len).sum();
     let quota: Vec<f64> =
@@ -148,8 +148,8 @@ fn sample_sizes(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
     sizes
 }
 
-/// How many examples each group gives to dev: whole numbers whose sum is the share of all, the largest remainders
-/// rounded up first.
+/// The number of examples that each group gives to dev: whole numbers that sum to the total share, rounding up the largest
+/// remainders first.
 fn dev_sizes(groups: &[Vec<usize>], share: f64) -> Vec<usize> {
     let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
     let quota: Vec<f64> = groups.iter().map(|rows| rows.len() as f64 * share).collect();
@@ -167,8 +167,8 @@ fn dev_sizes(groups: &[Vec<usize>], share: f64) -> Vec<usize> {
     sizes.into_iter().zip(groups).map(within).collect()
 }
 
-/// The first `n` steps of Fisher and Yates' shuffle, on the generator's own 64-bit numbers: the same draw on every
-/// machine and with every version of rand.
+/// The first `n` steps of a Fisher–Yates shuffle, on the generator's own 64-bit numbers: the same sample on every machine
+/// and with every version of rand.
 fn draw_to_front(rows: &mut [usize], n: usize, rng: &mut ChaCha8Rng) {
     for at in 0..n {
         let n_left = (rows.len() - at) as u128;

@@ -1,9 +1,9 @@
-//! Templates: how an example's fields become the text before the label.
+//! Templates: how the fields of an example become the text before the label.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What can be wrong with a template.
+/// Errors in a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
@@ -12,7 +12,7 @@ pub enum TemplateError {
     Unclosed {
         /// The template.
         template: String,
-        /// The brace's place, in characters from 1.
+        /// The column of the brace, in characters from 1.
         column: usize,
     },
     /// `}` without its `{`.
@@ -20,7 +20,7 @@ pub enum TemplateError {
     Unopened {
         /// The template.
         template: String,
-        /// The brace's place, in characters from 1.
+        /// The column of the brace, in characters from 1.
         column: usize,
     },
     /// `{}`
@@ -30,10 +30,10 @@ pub enum TemplateError {
     EmptySlot {
         /// The template.
         template: String,
-        /// The opening brace's place, in characters from 1.
+        /// The column of the opening brace, in characters from 1.
         column: usize,
     },
-    /// No slot that has to be filled: every example could be the same text.
+    /// No required slot: every example could be the same text.
     #[error("template {template:?} has no slot, name the field that goes into it, as in {{text}}")]
     NoSlot {
         /// The template.
@@ -43,8 +43,8 @@ pub enum TemplateError {
 
 /// A text with slots: `{field}` stands for a field, `{{` and `}}` for braces. The label or target follows it.
 ///
-/// `{?field}` is an optional slot: an example may lack the field, and where it is empty the white space before it is left
-/// out too.
+/// `{?field}` is an optional slot: an example may lack the field, and if it is empty, the whitespace before it is omitted
+/// too.
 ///
 /// ```
 /// # use foreword_data::template::Template;
@@ -65,27 +65,27 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    /// The index in `slots`.
+    /// An index into `slots`.
     Slot(usize),
 }
 
-/// What stands for a text where only what is around it matters.
+/// A placeholder text, when only the text around it matters.
 pub const SAMPLE: &str = "a";
 
 impl Template {
-    /// The template of a classification that states none. `{text}` is the text field, whatever that is called.
+    /// The default template for classification. `{text}` is the text field, whatever its name.
     pub const DEFAULT: &str = "{text}\nLabel:";
 
-    /// The same of a task whose texts are generated.
+    /// The default template for generation.
     pub const DEFAULT_GENERATION: &str = "{text}\nOutput:";
 
-    /// The user's message of a chat that states none.
+    /// The default user message of a chat.
     pub const DEFAULT_MESSAGE: &str = "{text}";
 
-    /// What is written instead of a template where the model's own chat template is meant.
+    /// The value of a template that selects the model's own chat template.
     pub const CHAT: &str = "chat";
 
-    /// Reads a template.
+    /// Parses a template.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let template = || source.to_owned();
         let mut parsed =
@@ -130,38 +130,38 @@ impl Template {
         Ok(parsed)
     }
 
-    /// The names of the slots, each once, in the order in which they first stand in the template.
+    /// The names of the slots, each once, in order of first occurrence.
     pub fn slots(&self) -> impl Iterator<Item = &str> {
         self.slots.iter().map(String::as_str)
     }
 
-    /// Whether a slot of this number may be empty.
+    /// Whether the slot with this index may be empty.
     pub fn is_optional(&self, slot: usize) -> bool {
         self.optional.get(slot).copied().unwrap_or(false)
     }
 
-    /// The names of the slots that every example fills, at least one.
+    /// The names of the required slots, at least one.
     pub fn required(&self) -> impl Iterator<Item = &str> {
         self.slots().zip(&self.optional).filter(|(_, optional)| !**optional).map(|(slot, _)| slot)
     }
 
-    /// The text with each slot's value in its place. Braces in a value are text.
+    /// The text with the value of each slot filled in. Braces in a value are literal.
     pub fn render<'v>(&self, value: impl Fn(&str) -> &'v str) -> String {
         let values: Vec<&str> = self.slots().map(value).collect();
         self.render_values(&values)
     }
 
-    /// The template around [`SAMPLE`] texts.
+    /// The template filled with [`SAMPLE`] texts.
     pub fn sample(&self) -> String {
         self.render(|_| SAMPLE)
     }
 
-    /// The template as it was written.
+    /// The source of the template.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The template with a text before it, in which braces are text.
+    /// The template with a text before it, in which braces are literal.
     #[must_use]
     pub fn after(&self, text: &str) -> Self {
         let written = text.replace('{', "{{").replace('}', "}}");
@@ -174,7 +174,7 @@ impl Template {
         }
     }
 
-    /// The text with `values[i]` in the place of slot i; a slot without a value is empty.
+    /// The text with `values[i]` filled into slot i; a slot without a value is empty.
     pub fn render_values(&self, values: &[&str]) -> String {
         let value = |slot: usize| values.get(slot).copied().unwrap_or("");
         let is_left_out = |part: Option<&Part>| match part {
@@ -213,7 +213,7 @@ impl Template {
             self.optional.push(true);
             self.slots.len() - 1
         });
-        // A field that must be there in one place must be there.
+        // A field that is required in one place is required.
         self.optional[slot] &= optional;
         self.parts.push(Part::Slot(slot));
     }

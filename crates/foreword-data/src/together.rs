@@ -1,11 +1,10 @@
-//! Fields that make one text only together, as a premise and its hypothesis.
+//! Fields that only together make one text, such as a premise and its hypothesis.
 
 use super::Dataset;
 use super::fields::{label_field, target_field};
 use foreword_format::TaskKind;
 
-/// What is asked together in common data sets: names of fields, in the order in which they are read, and whether an example
-/// may lack one.
+/// Fields that belong together in common data sets: their names, in reading order, and whether an example may lack one.
 const TOGETHER: &[&[(&str, bool)]] = &[
     &[("instruction", false), ("input", true)],
     &[("instruction", false), ("context", true)],
@@ -28,14 +27,14 @@ const TOGETHER: &[&[(&str, bool)]] = &[
     &[("question", false), ("answer", false)],
 ];
 
-/// The slots of fields that are read together, a line each, as in "{premise}\n{hypothesis}"; nothing where the data has no
-/// such fields, or where one of them is the label or target. `truth`: the field of that, where it is stated.
+/// The slots of fields that belong together, one per line, as in "{premise}\n{hypothesis}"; `None` if the data has no such
+/// fields, or if one of them is the label or target. `truth`: the field of the label or target, if set.
 pub fn fields_together(dataset: &Dataset, kind: TaskKind, truth: Option<&str>) -> Option<String> {
     let truth = match kind {
         TaskKind::Classification => label_field(dataset, truth, &[]),
         TaskKind::Generation => target_field(dataset, truth, &[]),
     };
-    // Texts that are only to be labelled need none.
+    // Texts to be classified need no labels.
     let truth = truth.ok().map(|field| field.name);
     let of_name = |name: &str| {
         let mut alike = dataset.fields().iter().filter(|field| field.eq_ignore_ascii_case(name));

@@ -1,4 +1,4 @@
-//! What examples are measured against: their true labels or targets.
+//! The ground truth of examples: their labels or targets.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,16 +6,16 @@ use std::collections::HashMap;
 /// The labels or targets of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroundTruth {
-    /// Not known.
+    /// Unknown.
     Unknown,
-    /// A label each, as an index of the verbalizer.
+    /// A label per example, as an index of the verbalizer.
     Labels(Vec<usize>),
-    /// The tokens of each target, the end token included.
+    /// The tokens of each target, including the end token.
     Targets(Vec<Vec<u32>>),
 }
 
 impl GroundTruth {
-    /// For how many examples it is known.
+    /// Number of examples with a known label or target.
     #[must_use]
     pub fn n(&self) -> usize {
         match self {
@@ -25,7 +25,7 @@ impl GroundTruth {
         }
     }
 
-    /// A class for each example: its label, or the first example with the same target.
+    /// A class per example: its label, or the first example with the same target.
     #[must_use]
     pub fn classes(&self) -> Cow<'_, [usize]> {
         match self {

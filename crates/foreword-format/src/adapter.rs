@@ -1,4 +1,5 @@
-//! `adapter_config.json`: read as any version of PEFT writes it for a soft prompt or a KV prefix, written as 0.21 does.
+//! `adapter_config.json`: reads what any version of PEFT writes for a soft prompt or a KV prefix, and writes what 0.21
+//! does.
 
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::choices::Method;
 use crate::error::{FormatError, Origin};
 
-/// The version of PEFT whose file is written, byte for byte.
+/// The version of PEFT whose file is reproduced, byte for byte.
 pub const WRITTEN_PEFT_VERSION: &str = "0.21.2";
-/// The file's name, for messages without a path.
+/// The file name, for messages without a path.
 const FILE: &str = "adapter_config.json";
 
-/// How PEFT trained what is stored.
+/// How PEFT trained the stored numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeftType {
-    /// The rows themselves were learned.
+    /// The rows themselves were trained.
     PromptTuning,
-    /// The rows are the output of a small network that was learned and then left out.
+    /// The rows are the output of a small network that was trained and then discarded.
     PTuning,
-    /// Keys and values of every layer were learned, themselves or through a network that was then left out.
+    /// Keys and values of every layer were trained, directly or through a network that was then discarded.
     PrefixTuning,
     /// As [`PeftType::PrefixTuning`], distilled from a long text.
     Cartridge,
@@ -37,7 +38,7 @@ impl PeftType {
         }
     }
 
-    /// What is stored: rows that stand before the embedded text, or keys and values that stand before the text's.
+    /// What is stored: rows before the embedded text, or keys and values before those of the text.
     pub fn method(self) -> Method {
         match self {
             Self::PromptTuning | Self::PTuning => Method::Prompt,
@@ -52,12 +53,12 @@ impl fmt::Display for PeftType {
     }
 }
 
-/// The kind of model that a prompt is for.
+/// The kind of model of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeftTask {
     /// A decoder that continues text.
     CausalLm,
-    /// An encoder and a decoder; the rows stand before the encoder's text.
+    /// An encoder and a decoder; the rows precede the encoder's text.
     Seq2SeqLm,
 }
 
@@ -77,28 +78,28 @@ impl fmt::Display for PeftTask {
     }
 }
 
-/// What PEFT's `adapter_config.json` says about a soft prompt or a KV prefix. All sizes are positive.
+/// PEFT's `adapter_config.json` for a soft prompt or a KV prefix. All sizes are positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterConfig {
-    /// The base model as PEFT should load it, if it is to know.
+    /// The base model for PEFT to load, if known.
     pub base_model: Option<String>,
     /// The revision of the base model.
     pub revision: Option<String>,
-    /// The number of attention heads of the base model, of its key/value heads in a KV prefix. PEFT does not need it for a
+    /// Number of attention heads of the base model; for a KV prefix, of its key/value heads. PEFT does not need it for a
     /// soft prompt.
     pub n_heads: Option<usize>,
-    /// The number of layers of the base model. PEFT does not need it for a soft prompt.
+    /// Number of layers of the base model. PEFT does not need it for a soft prompt.
     pub n_layers: Option<usize>,
-    /// The kind of model; PEFT leaves it open for a model class that it does not know.
+    /// The kind of model; PEFT leaves it empty for unknown model classes.
     pub task: Option<PeftTask>,
     peft_type: PeftType,
     n_virtual: usize,
-    /// H; K·D, the width of a layer's keys, in a KV prefix.
+    /// H; for a KV prefix K·D, the width of a layer's keys.
     token_dim: usize,
     n_submodules: usize,
 }
 
-/// The file as PEFT writes it: all fields, in the order of their names.
+/// The file as PEFT writes it: all fields, ordered by name.
 #[derive(Serialize)]
 struct Written<'a> {
     auto_mapping: Option<()>,
@@ -131,7 +132,7 @@ struct Written<'a> {
     tokenizer_name_or_path: Option<Option<()>>,
 }
 
-/// The fields that matter when reading. The others differ between versions of PEFT and change nothing here.
+/// The fields that matter for reading. The others differ between versions of PEFT and have no effect here.
 #[derive(Deserialize)]
 struct Read {
     base_model_name_or_path: Option<String>,
@@ -143,7 +144,7 @@ struct Read {
     token_dim: Option<usize>,
 }
 
-/// The fields that decide whether the others are looked at.
+/// The fields that decide whether to read the others.
 #[derive(Deserialize)]
 struct Kind {
     peft_type: Option<String>,
@@ -151,10 +152,10 @@ struct Kind {
 }
 
 impl AdapterConfig {
-    /// The description of `n_virtual` (P) learned rows of `hidden` (H) numbers for a decoder.
+    /// The configuration for `n_virtual` (P) learned rows of `hidden` (H) numbers for a decoder.
     ///
     /// # Errors
-    /// When P or H is zero.
+    /// If P or H is zero.
     pub fn causal_lm(n_virtual: usize, hidden: usize) -> Result<Self, FormatError> {
         if n_virtual == 0 || hidden == 0 {
             return Err(FormatError::Empty { origin: Origin::Memory, n_virtual, width: hidden });
@@ -172,11 +173,11 @@ impl AdapterConfig {
         })
     }
 
-    /// The description of `n_virtual` (P) positions of learned keys and values for a decoder of `n_layers` (L) layers with
-    /// `kv_heads` (K) key/value heads, whose keys have `kv_width` (K·D) numbers.
+    /// The configuration for `n_virtual` (P) positions of learned keys and values for a decoder of `n_layers` (L) layers
+    /// with `kv_heads` (K) key/value heads, whose keys have `kv_width` (K·D) numbers.
     ///
     /// # Errors
-    /// When a size is zero.
+    /// If a size is zero.
     pub fn causal_lm_prefix(
         n_virtual: usize,
         n_layers: usize,
@@ -200,10 +201,10 @@ impl AdapterConfig {
         })
     }
 
-    /// Reads the bytes of an `adapter_config.json`; `path` is where they came from, for messages.
+    /// Parses an `adapter_config.json`; `path` is its location, for messages.
     ///
     /// # Errors
-    /// When they are not JSON, are for another kind of adapter or task, or lack a size.
+    /// If they are not JSON, are for another kind of adapter or task, or lack a size.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, FormatError> {
         let json = |source| FormatError::Json { path: path.to_owned(), source };
         let kind: Kind = serde_json::from_slice(bytes).map_err(json)?;
@@ -245,12 +246,12 @@ impl AdapterConfig {
 
     /// The bytes of an `adapter_config.json`, as PEFT 0.21 writes it.
     ///
-    /// It always says PROMPT_TUNING or PREFIX_TUNING, and one copy of the rows: that is what lies beside it, however it was
-    /// trained. It always says RANDOM init, since PEFT would otherwise load a tokenizer to make rows that it then
-    /// overwrites.
+    /// The type is always PROMPT_TUNING or PREFIX_TUNING, with one copy of the rows: that is what is stored next to it,
+    /// however it was trained. The init is always RANDOM, since PEFT would otherwise load a tokenizer to make rows that it
+    /// then overwrites.
     ///
     /// # Errors
-    /// When serde_json refuses, which it has no reason to.
+    /// If serde_json fails, which should never happen.
     pub fn to_json(&self) -> Result<Vec<u8>, FormatError> {
         let is_prefix = self.method() == Method::Prefix;
         let null = (!is_prefix).then_some(None);
@@ -297,18 +298,18 @@ impl AdapterConfig {
         self.peft_type.method()
     }
 
-    /// The numbers of a stored row, W: H, or for a KV prefix L·2·K·D.
+    /// The numbers per stored row, W: H, or for a KV prefix L·2·K·D.
     pub fn width(&self) -> usize {
         row_width(self.peft_type, self.token_dim, self.n_layers)
     }
 
-    /// How many rows the tensors must have: P, or 2P where PEFT also stores rows for a decoder that it never uses.
+    /// The expected number of rows in the tensors: P, or 2P if PEFT also stores rows for a decoder that it never uses.
     pub(crate) fn n_stored(&self) -> Option<usize> {
         self.n_virtual.checked_mul(self.n_submodules)
     }
 }
 
-/// The numbers of a stored row; as many as there can be where a file claims more.
+/// The numbers per stored row, saturating if a file claims too many.
 fn row_width(peft_type: PeftType, token_dim: usize, n_layers: Option<usize>) -> usize {
     match peft_type.method() {
         Method::Prompt => token_dim,
@@ -316,7 +317,7 @@ fn row_width(peft_type: PeftType, token_dim: usize, n_layers: Option<usize>) -> 
     }
 }
 
-/// The type and task, if they are among those that can be used.
+/// The type and task, if they are supported.
 fn known_kind(kind: &Kind, path: &Path) -> Result<(PeftType, Option<PeftTask>), FormatError> {
     let path = || PathBuf::from(path);
     let peft_type = match kind.peft_type.as_deref() {

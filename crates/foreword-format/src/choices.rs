@@ -1,24 +1,24 @@
-//! The closed choices of a run, each with the names by which task files, command lines and passports know them.
+//! The closed choices of a run, each with its names in task files, on command lines and in passports.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
-/// A name that is not one of a choice's names.
+/// An unknown name of a choice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {setting} {value:?}, expected one of: {expected}")]
 #[non_exhaustive]
 pub struct UnknownName {
-    /// What is being set.
+    /// The setting.
     pub setting: &'static str,
-    /// What was given.
+    /// The given value.
     pub value: String,
-    /// The names there are.
+    /// The valid names.
     pub expected: String,
 }
 
-/// A closed choice whose variants have kebab-case names: one table gives the names, parsing, printing and serde.
+/// A closed choice whose variants have kebab-case names: one table defines the names, parsing, printing and serde.
 macro_rules! named_choice {
     ($(#[$doc:meta])* $name:ident, $setting:literal, { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -26,7 +26,7 @@ macro_rules! named_choice {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// Every choice, in the order in which they are listed to people.
+            /// Every choice, in display order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The choice's name in task files, on the command line and in prompt directories.
@@ -70,19 +70,19 @@ macro_rules! named_choice {
 }
 
 named_choice!(
-    /// What is learned: to choose a label, or to write a text.
+    /// The kind of task: classification or generation.
     TaskKind, "kind", {
         /// A text gets one of a few labels.
         Classification = "classification",
-        /// A text gets another text.
+        /// A text gets an output text.
         Generation = "generation",
     }
 );
 
 named_choice!(
-    /// What the loss of a label is.
+    /// The loss of a label.
     Objective, "objective", {
-        /// Softmax over the candidates' log-likelihoods.
+        /// Cross-entropy over the labels: softmax over the candidates' log-likelihoods.
         Label = "label",
         /// Cross-entropy over the whole vocabulary, mean over the batch's label tokens.
         Lm = "lm",
@@ -90,7 +90,7 @@ named_choice!(
 );
 
 named_choice!(
-    /// Where the soft prompt stands.
+    /// The position of the soft prompt.
     Placement, "placement", {
         /// `[soft][BOS][text]`, the layout of PEFT.
         Front = "front",
@@ -98,7 +98,7 @@ named_choice!(
         AfterBos = "after-bos",
         /// At the beginning of a chat's system message.
         System = "system",
-        /// After the template's tail, right before the label.
+        /// After the end of the template, directly before the label.
         Suffix = "suffix",
     }
 );
@@ -106,7 +106,7 @@ named_choice!(
 named_choice!(
     /// How a label or target is joined to the text before it.
     Joining, "joining", {
-        /// Its tokens are those of the whole text, split behind the text before it; a label that another one continues ends
+        /// Its tokens are those of the whole text, split after the text before it; a label that another one continues ends
         /// where it ends.
         Whole = "whole",
         /// It is tokenised on its own, as earlier versions did.
@@ -115,29 +115,29 @@ named_choice!(
 );
 
 named_choice!(
-    /// What is learned in front of a frozen model.
+    /// What is learned for a frozen model.
     Method, "method", {
         /// Rows of its input (Lester et al. 2021).
         Prompt = "prompt",
-        /// Keys and values of every layer (Li & Liang 2021), without a network that makes them.
+        /// Keys and values of every layer (Li & Liang 2021), without a network that generates them.
         Prefix = "prefix",
     }
 );
 
 named_choice!(
-    /// How the learning rate goes after the warm-up.
+    /// The learning-rate schedule after the warm-up.
     Schedule, "schedule", {
-        /// It stays.
+        /// Constant.
         Constant = "constant",
-        /// It falls along a line.
+        /// Linear decay.
         Linear = "linear",
-        /// It falls along half a cosine.
+        /// Cosine decay.
         Cosine = "cosine",
     }
 );
 
 named_choice!(
-    /// Which soft prompt of a run is written.
+    /// The soft prompt of a run to keep.
     Keep, "keep", {
         /// The one with the best evaluation on dev.
         Best = "best",
@@ -147,13 +147,13 @@ named_choice!(
 );
 
 named_choice!(
-    /// How the probabilities of labels are corrected.
+    /// The calibration of label probabilities.
     CalibrationMethod, "calibration", {
-        /// All log-likelihoods are divided by one number, fitted on labelled examples (Guo et al. 2017).
+        /// Divides all log-likelihoods by one number, fitted on labelled examples (Guo et al. 2017).
         Temperature = "temperature",
-        /// What the labels have for texts without content is divided out (Zhao et al. 2021).
+        /// Divides out the label probabilities on content-free inputs (Zhao et al. 2021).
         ContentFree = "content-free",
-        /// The labels' mean log-likelihoods over a batch of texts are taken off (Zhou et al. 2023).
+        /// Subtracts the labels' mean log-likelihoods over a batch of texts (Zhou et al. 2023).
         Batch = "batch",
     }
 );

@@ -1,8 +1,8 @@
-//! Digests: the one spelling, `sha256:<hex>`, by which files, tables and data sets are named.
+//! Digests in a single spelling, `sha256:<hex>`, which identify files, tables and data sets.
 
 use sha2::{Digest as _, Sha256};
 
-/// What every digest begins with.
+/// The prefix of every digest.
 const PREFIX: &str = "sha256:";
 
 /// The digest of `bytes`, as `sha256:` and 64 lower-case hexadecimal digits.
@@ -17,30 +17,30 @@ pub fn sha256(bytes: &[u8]) -> String {
     digest.finish()
 }
 
-/// Whether `text` is spelled as [`sha256`] spells a digest.
+/// Whether `text` has the form of a digest of [`sha256`].
 pub fn is_sha256(text: &str) -> bool {
     text.strip_prefix(PREFIX)
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
-/// A digest taken piece by piece: the pieces' borders do not matter.
+/// An incremental digest: the boundaries of the pieces do not matter.
 #[derive(Debug, Clone, Default)]
 pub struct Digest {
     state: Sha256,
 }
 
 impl Digest {
-    /// The digest of nothing yet.
+    /// An empty digest.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds `bytes` to what has been digested.
+    /// Adds `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
     }
 
-    /// The digest of all that was added, spelled as [`sha256`] spells it.
+    /// The digest of everything added, in the form of [`sha256`].
     pub fn finish(self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::from(PREFIX);

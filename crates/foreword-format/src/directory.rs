@@ -1,4 +1,5 @@
-//! The three files together: read and cross-checked, and replaced so that no mixture is ever taken for a prompt.
+//! The three files of a prompt: reads and cross-checks them, and replaces them so that no mixture is ever accepted as a
+//! prompt.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -13,42 +14,42 @@ use crate::soft_prompt::SoftPrompt;
 use crate::tensors::{MAX_TENSORS_BYTES, StoredRows};
 use crate::whole::{SetAside, Staged, sync_directory};
 
-/// PEFT's description of the prompt.
+/// PEFT's configuration of the prompt.
 pub const ADAPTER_FILE: &str = "adapter_config.json";
 /// The learned rows.
 pub const TENSORS_FILE: &str = "adapter_model.safetensors";
 /// The passport.
 pub const PASSPORT_FILE: &str = "foreword.json";
-/// What PEFT wrote before safetensors. Read by [`crate::foreign`] alone.
+/// PEFT's format before safetensors. Only [`crate::foreign`] reads it.
 pub const PICKLE_FILE: &str = "adapter_model.bin";
-/// Where a run keeps its checkpoint while it goes on. It may stand in a directory that is otherwise empty.
+/// The directory of a run's checkpoint while it is unfinished. It may exist in an otherwise empty directory.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
 
 /// The files of a prompt.
 const FILES: [&str; 3] = [TENSORS_FILE, ADAPTER_FILE, PASSPORT_FILE];
-/// The most bytes of a JSON file that are read.
+/// Maximum size of a JSON file in bytes.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// A prompt directory in memory.
 ///
-/// Without a passport it came straight from PEFT, and means placement "front". With one, the PEFT file may be absent:
-/// only a prompt that PEFT would place where we do has one.
+/// Without a passport it comes directly from PEFT and has the placement "front". With one, the PEFT file may be absent: it
+/// exists only if PEFT would place the prompt as we do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptDirectory {
-    /// What was learned, `[P, W]`.
+    /// The learned numbers, `[P, W]`.
     pub rows: SoftPrompt,
-    /// What PEFT knows about them.
+    /// PEFT's configuration of them.
     pub adapter: Option<AdapterConfig>,
-    /// What Foreword knows about them.
+    /// Foreword's metadata of them.
     pub passport: Option<Passport>,
 }
 
-/// What [`PromptDirectory::write`] does where there is something already.
+/// What [`PromptDirectory::write`] does if something exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overwrite {
     /// Returns [`FormatError::Exists`].
     Refuse,
-    /// Replaces the prompt, once the new one is completely on disk.
+    /// Replaces the prompt once the new one is completely on disk.
     Replace,
 }
 
@@ -56,7 +57,7 @@ impl PromptDirectory {
     /// Reads and checks a prompt directory, from Foreword or from PEFT.
     ///
     /// # Errors
-    /// When a file is missing, damaged or of another kind, when the files do not belong together, and when the tensors
+    /// If a file is missing, damaged or of another kind, if the files do not belong together, and if the tensors
     /// were changed after the passport was written.
     pub fn read(dir: &Path) -> Result<Self, FormatError> {
         if !dir.is_dir() {
@@ -89,29 +90,29 @@ impl PromptDirectory {
         Ok(read)
     }
 
-    /// Writes the prompt to `dir`, which is made with its parents where it does not exist.
+    /// Writes the prompt to `dir`, which is created with its parents if it does not exist.
     ///
-    /// The digest of the tensors in the passport is computed here. An adapter read from PEFT is written as
-    /// [`AdapterConfig::to_json`] says.
+    /// Computes the digest of the tensors in the passport. An adapter read from PEFT is written as described in
+    /// [`AdapterConfig::to_json`].
     ///
-    /// All files are first written under temporary names and flushed to disk. Only then are they moved to their places,
-    /// in an order that leaves, wherever it is cut off, the old prompt, the new one, or something that
-    /// [`PromptDirectory::read`] refuses, but never a mixture that it takes for a prompt:
+    /// All files are first written under temporary names and flushed to disk. Only then are they moved into place, in an
+    /// order that leaves, whenever it is interrupted, the old prompt, the new one, or something that
+    /// [`PromptDirectory::read`] refuses, but never a mixture that it accepts as a prompt:
     ///
-    /// 1. the old `adapter_config.json` is moved aside: what remains is the old prompt if it had a passport, and
-    ///    otherwise tensors that nothing describes, which are refused;
-    /// 2. the old tensors are moved aside: without tensors it is refused;
+    /// 1. the old `adapter_config.json` is moved aside: the rest is the old prompt if it had a passport, and otherwise
+    ///    tensors without a description, which are refused;
+    /// 2. the old tensors are moved aside: without tensors the directory is refused;
     /// 3. the new tensors are moved in: an old passport does not have their digest, so they are refused;
     /// 4. the new `adapter_config.json` is moved in, if there is one: still refused if there is an old passport, and
     ///    otherwise the new rows as PEFT reads them;
     /// 5. the passport is moved in, or the old one removed: the new prompt.
     ///
-    /// If a step fails (rather than the machine), a full disk for instance, those before it are taken back: the old
-    /// prompt is there again, and nothing is left in a directory that had none of the files before.
+    /// If a step fails while the machine keeps running, for instance because the disk is full, the steps before it are
+    /// undone: the old prompt is back, and a directory that had none of the files before is left without any.
     ///
     /// # Errors
-    /// When the parts do not belong together, when there is something in `dir` and `overwrite` is
-    /// [`Overwrite::Refuse`], and when the disk refuses.
+    /// If the parts do not belong together, if `dir` is not empty and `overwrite` is
+    /// [`Overwrite::Refuse`], and if the disk fails.
     pub fn write(&self, dir: &Path, overwrite: Overwrite) -> Result<(), FormatError> {
         let contents = self.contents(dir)?;
         match overwrite {
@@ -139,7 +140,7 @@ impl PromptDirectory {
         written
     }
 
-    /// The bytes of the three files.
+    /// The contents of the three files.
     fn contents(&self, dir: &Path) -> Result<Contents, FormatError> {
         self.check(dir)?;
         let tensors = self.rows.to_safetensors()?;
@@ -160,7 +161,7 @@ impl PromptDirectory {
         }
     }
 
-    /// Whether the parts belong together.
+    /// Checks that the parts belong together.
     fn check(&self, dir: &Path) -> Result<(), FormatError> {
         let tensors = (TENSORS_FILE, self.rows.n_virtual(), self.rows.width());
         let adapter = self.adapter.as_ref().map(|a| (ADAPTER_FILE, a.n_virtual(), a.width()));
@@ -185,11 +186,11 @@ impl PromptDirectory {
     }
 }
 
-/// Whether a prompt can be written to `dir` with [`Overwrite::Refuse`]: nothing is there, or an empty directory, or one
-/// with no more than the checkpoint of a run. To be asked before training rather than after.
+/// Checks that [`Overwrite::Refuse`] can write a prompt to `dir`: it does not exist, is empty, or contains only the
+/// checkpoint of a run. To be called before training.
 ///
 /// # Errors
-/// [`FormatError::Exists`] with the first entry by name; [`FormatError::NotADirectory`] when there is a file.
+/// [`FormatError::Exists`] with the first entry by name; [`FormatError::NotADirectory`] if it is a file.
 pub fn check_vacant(dir: &Path) -> Result<(), FormatError> {
     let io = |source| FormatError::Io { action: "list", path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
@@ -217,7 +218,7 @@ pub fn check_vacant(dir: &Path) -> Result<(), FormatError> {
     }
 }
 
-/// Whether each file could be moved over what is in its place. Asked before anything is touched.
+/// Checks that each file could be replaced, before anything is changed.
 fn check_replaceable(dir: &Path) -> Result<(), FormatError> {
     if dir.exists() && !dir.is_dir() {
         return Err(FormatError::NotADirectory { path: dir.to_owned() });
@@ -231,7 +232,7 @@ fn check_replaceable(dir: &Path) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// Whether two files say the same.
+/// Checks that two files agree.
 fn agree(
     quantity: &'static str,
     dir: &Path,
@@ -251,13 +252,13 @@ fn agree(
     })
 }
 
-/// Whether the tensors have as many rows as PEFT would have stored.
+/// Checks that the tensors have as many rows as PEFT would have stored.
 fn check_stored(adapter: &AdapterConfig, n_rows: usize, dir: &Path) -> Result<(), FormatError> {
     let stored = adapter.n_stored().unwrap_or(usize::MAX);
     agree("stored rows", dir, (ADAPTER_FILE, stored), (TENSORS_FILE, n_rows))
 }
 
-/// Reads and parses a JSON file, if there is one.
+/// Reads and parses a JSON file, if it exists.
 fn read_json<T>(
     path: &Path,
     parse: impl FnOnce(&[u8], &Path) -> Result<T, FormatError>,
@@ -272,7 +273,7 @@ fn read_json<T>(
     parse(&bytes, path).map(Some)
 }
 
-/// Reads the tensors of the directory, sizes checked.
+/// Reads the tensors of the directory, and checks their sizes.
 fn read_tensors(dir: &Path) -> Result<StoredRows, FormatError> {
     let path = dir.join(TENSORS_FILE);
     match open(&path, MAX_TENSORS_BYTES)? {
@@ -288,10 +289,10 @@ fn read_tensors(dir: &Path) -> Result<StoredRows, FormatError> {
     }
 }
 
-/// Opens a file and says how many bytes it has, if it exists.
+/// Opens a file and returns its size, if it exists.
 fn open(path: &Path, limit: u64) -> Result<Option<(File, u64)>, FormatError> {
     let io = |source| FormatError::Io { action: "open", path: path.to_owned(), source };
-    // Asked before opening: opening a pipe would wait for its other end.
+    // Checked before opening: opening a pipe would wait for its other end.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -307,14 +308,14 @@ fn open(path: &Path, limit: u64) -> Result<Option<(File, u64)>, FormatError> {
     Ok(Some((file, metadata.len())))
 }
 
-/// The bytes of the files of a prompt.
+/// The contents of the files of a prompt.
 struct Contents {
     tensors: Vec<u8>,
     adapter: Option<Vec<u8>>,
     passport: Option<Vec<u8>>,
 }
 
-/// The steps by which a prompt is replaced, in their order. [`PromptDirectory::write`] says why.
+/// The steps of replacing a prompt, in order. [`PromptDirectory::write`] explains why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     SetAdapterAside,
@@ -329,7 +330,7 @@ impl Step {
         [Self::SetAdapterAside, Self::SetTensorsAside, Self::Tensors, Self::Adapter, Self::Passport];
 }
 
-/// New files on disk under temporary names, on their way to their places.
+/// New files on disk under temporary names, to be moved into place.
 struct Replacement {
     dir: PathBuf,
     tensors: Option<Staged>,
@@ -337,12 +338,12 @@ struct Replacement {
     passport: Option<Staged>,
     old_adapter: Option<SetAside>,
     old_tensors: Option<SetAside>,
-    /// New files that are in their places.
+    /// New files already in place.
     installed: Vec<&'static str>,
 }
 
 impl Replacement {
-    /// Writes everything under temporary names.
+    /// Writes all files under temporary names.
     fn stage(dir: &Path, contents: &Contents) -> Result<Self, FormatError> {
         let stage = |file, bytes: &[u8]| Staged::write(&dir.join(file), bytes);
         Ok(Self {
@@ -356,7 +357,7 @@ impl Replacement {
         })
     }
 
-    /// Takes all steps. If one fails, those before it are taken back.
+    /// Takes all steps. If one fails, undoes those before it.
     fn finish(mut self) -> Result<(), FormatError> {
         let finished = Step::ALL.into_iter().try_for_each(|step| self.take(step));
         if finished.is_err() {
@@ -365,7 +366,7 @@ impl Replacement {
         finished
     }
 
-    /// Takes one step, and makes it last before the next.
+    /// Takes one step and makes it durable before the next.
     fn take(&mut self, step: Step) -> Result<(), FormatError> {
         let place = |file| self.dir.join(file);
         match step {
@@ -392,8 +393,8 @@ impl Replacement {
         Ok(())
     }
 
-    /// Takes the new files away and puts the old ones back, the tensors before what describes them: cut off, this too
-    /// leaves something that is refused. The old passport, whose step is the last, is still in its place.
+    /// Removes the new files and restores the old ones, the tensors before their description: if interrupted, this too
+    /// leaves something that is refused. The old passport is still in place, since its step is the last.
     fn undo(self) {
         for file in self.installed.iter().rev() {
             let _ = fs::remove_file(self.dir.join(file)); // the first error is the one to tell
@@ -405,7 +406,7 @@ impl Replacement {
     }
 }
 
-/// Removes a file, if there is one.
+/// Removes a file, if it exists.
 fn remove(path: &Path) -> Result<(), FormatError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a prompt directory, each with where it is and what to do.
+//! Errors of prompt directories, each with its location and a remedy.
 
 use std::fmt;
 use std::io;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use crate::{Method, Placement};
 
-/// Where rows came from, for messages.
+/// The origin of rows, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// They were given by the caller.
+    /// Given by the caller.
     Memory,
-    /// They were read from this file.
+    /// Read from this file.
     File(PathBuf),
 }
 
@@ -24,22 +24,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is wrong with a prompt directory, or why it could not be written.
+/// An error in a prompt directory, or in writing one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The operating system refused.
+    /// The operating system failed.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
 
-    /// The path of a prompt directory leads to nothing, or to something else.
+    /// The path of a prompt directory does not exist, or is not a directory.
     #[error("{path} is not a directory; give the directory that holds adapter_model.safetensors")]
     NotADirectory {
         /// The path given.
@@ -54,10 +54,10 @@ pub enum FormatError {
     /// The directory has no tensors.
     #[error("{path} does not exist; a prompt directory holds its learned rows there")]
     NoTensors {
-        /// Where the tensors should be.
+        /// The expected path of the tensors.
         path: PathBuf,
     },
-    /// The tensors stand alone: nothing says what they are.
+    /// The tensors have no description.
     #[error(
         "{dir} has neither adapter_config.json nor foreword.json, so nothing says what its tensors are; \
          copy the one that was written with them"
@@ -66,7 +66,7 @@ pub enum FormatError {
         /// The prompt directory.
         dir: PathBuf,
     },
-    /// The tensors are a pickle, which can run code when read.
+    /// The tensors are a pickle, which can execute code when loaded.
     #[error(
         "{path} is a pickle, which could run code: `foreword import` makes a prompt directory of it and runs nothing"
     )]
@@ -74,7 +74,7 @@ pub enum FormatError {
         /// The pickle.
         path: PathBuf,
     },
-    /// A file is larger than such a file can be.
+    /// A file exceeds the size limit.
     #[error(
         "{path} has {bytes} bytes, more than the {limit} that such a file can have; is it the right file?"
     )]
@@ -83,15 +83,15 @@ pub enum FormatError {
         path: PathBuf,
         /// Its size.
         bytes: u64,
-        /// The most that is read.
+        /// The limit.
         limit: u64,
     },
-    /// A JSON file is not JSON, or lacks a field, or has one of the wrong type.
+    /// A JSON file is not valid, lacks a field, or has one of the wrong type.
     #[error("{path} cannot be understood; write it again or take it from a fresh copy of the prompt")]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The error, with line and column.
         source: serde_json::Error,
     },
     /// A JSON file could not be produced.
@@ -99,17 +99,17 @@ pub enum FormatError {
     EncodeJson {
         /// The name of the file.
         file: &'static str,
-        /// What serde said.
+        /// The error from serde.
         source: serde_json::Error,
     },
     /// The tensors could not be serialised.
     #[error("the prompt rows cannot be written as safetensors")]
     EncodeTensors {
-        /// What the safetensors library said.
+        /// The error from safetensors.
         source: safetensors::SafeTensorError,
     },
 
-    /// An adapter of another kind.
+    /// An unsupported kind of adapter.
     #[error(
         "{path} is a {found} adapter; only PROMPT_TUNING, P_TUNING and PREFIX_TUNING are read as they are, \
          whose learned rows stand before the embedded text"
@@ -120,7 +120,7 @@ pub enum FormatError {
         /// Its `peft_type`, or a word for its absence.
         found: String,
     },
-    /// A prompt for another kind of model.
+    /// A prompt for an unsupported kind of model.
     #[error(
         "{path} has task_type {found}; only CAUSAL_LM, SEQ_2_SEQ_LM and null are supported, \
          because other tasks also train a head that is not part of the prompt"
@@ -131,7 +131,7 @@ pub enum FormatError {
         /// Its `task_type`.
         found: String,
     },
-    /// A PEFT field that must be there is not.
+    /// A required PEFT field is missing.
     #[error("{path} has no {field}; PEFT writes it for every prompt, so save the prompt again")]
     MissingField {
         /// The adapter_config.json.
@@ -139,7 +139,7 @@ pub enum FormatError {
         /// The field.
         field: &'static str,
     },
-    /// PEFT's count of copies of the prompt is neither one nor two.
+    /// PEFT's number of copies of the prompt is neither one nor two.
     #[error("{path} has num_transformer_submodules {found}; 1 or 2 was expected")]
     Submodules {
         /// The adapter_config.json.
@@ -148,14 +148,16 @@ pub enum FormatError {
         found: usize,
     },
 
-    /// The safetensors file ends before its header does.
-    #[error("{origin} has {bytes} bytes, too few for a safetensors header of {header}; the file is cut off")]
+    /// The safetensors file ends inside its header.
+    #[error(
+        "{origin} has {bytes} bytes, too few for a safetensors header of {header}; the file is truncated"
+    )]
     Truncated {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// How many there are.
+        /// Their number.
         bytes: u64,
-        /// What the header needs, with the eight bytes of its length.
+        /// The size of the header, including the eight bytes of its length.
         header: u64,
     },
     /// The safetensors header claims to be larger than that of any prompt.
@@ -164,60 +166,60 @@ pub enum FormatError {
          is it a safetensors file?"
     )]
     HeaderTooLarge {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// The length claimed.
+        /// The claimed length.
         claimed: u64,
-        /// The most that is read.
+        /// The limit.
         limit: u64,
     },
-    /// The safetensors header is not a valid one.
+    /// The safetensors header is not valid.
     #[error("{origin} has an invalid safetensors header; the file is damaged or of another kind")]
     Header {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// What is wrong with it.
+        /// The error.
         source: serde_json::Error,
     },
-    /// The tensors do not have the size that the header gives them.
+    /// The size of the tensors differs from the header.
     #[error(
         "{origin} has {found} bytes of tensors where its header announces {announced}; the file is damaged"
     )]
     DataLength {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// What the header says.
+        /// The size in the header.
         announced: u64,
-        /// What follows the header.
+        /// The actual size after the header.
         found: u64,
     },
-    /// There is no soft prompt in the safetensors file.
+    /// The safetensors file has no soft prompt.
     #[error("{origin} has no tensor prompt_embeddings but {found:?}; it is not a soft prompt")]
     NoPromptTensor {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// The names of the first few tensors that it has.
+        /// The names of its first few tensors.
         found: Vec<String>,
     },
-    /// There are other tensors beside the soft prompt.
+    /// There are other tensors besides the soft prompt.
     #[error(
-        "{origin} has a tensor {name} beside prompt_embeddings: a part of the model was trained too, \
+        "{origin} has a tensor {name} besides prompt_embeddings: a part of the model was trained too, \
          and the prompt alone would not give the same answers"
     )]
     ExtraTensor {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
         /// The other tensor.
         name: String,
     },
-    /// The soft prompt has a type that is not read.
+    /// The soft prompt has an unsupported type.
     #[error(
         "{origin} has prompt_embeddings as {found}; F32, F16 and BF16 are read, so convert it to one of them"
     )]
     Dtype {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// The type found.
+        /// The type.
         found: String,
     },
     /// The soft prompt is not a matrix.
@@ -225,32 +227,32 @@ pub enum FormatError {
         "{origin} has prompt_embeddings of shape {shape:?}; a matrix [virtual tokens, numbers of each] was expected"
     )]
     Rank {
-        /// Where the bytes came from.
+        /// The origin of the bytes.
         origin: Origin,
-        /// The shape found.
+        /// The shape.
         shape: Vec<usize>,
     },
 
     /// A soft prompt without rows or without columns.
     #[error("{origin} has {n_virtual} virtual tokens of {width} numbers; neither may be zero")]
     Empty {
-        /// Where the numbers came from.
+        /// The origin of the numbers.
         origin: Origin,
         /// The number of virtual tokens.
         n_virtual: usize,
-        /// The numbers of each.
+        /// The numbers per virtual token.
         width: usize,
     },
-    /// The values do not fill the matrix.
+    /// The number of values does not match the shape.
     #[error("{origin}: {values} values cannot be {n_virtual} virtual tokens of {width} numbers")]
     ValueCount {
-        /// Where the values came from.
+        /// The origin of the values.
         origin: Origin,
-        /// How many there are.
+        /// Their number.
         values: usize,
         /// The number of virtual tokens.
         n_virtual: usize,
-        /// The numbers of each.
+        /// The numbers per virtual token.
         width: usize,
     },
     /// A learned value is NaN or infinite.
@@ -258,7 +260,7 @@ pub enum FormatError {
         "{origin}: row {row}, column {column} of the prompt is {value}; a run that diverged cannot be used"
     )]
     NotFinite {
-        /// Where the values came from.
+        /// The origin of the values.
         origin: Origin,
         /// The row, from 0.
         row: usize,
@@ -267,24 +269,24 @@ pub enum FormatError {
         /// The value.
         value: f32,
     },
-    /// Two files of a directory say different things about its shape.
+    /// Two files of a directory disagree on its shape.
     #[error(
         "{one} says {quantity} {one_value}, but {other} says {other_value}; the files do not belong together"
     )]
     Disagree {
-        /// What they differ on.
+        /// The quantity in question.
         quantity: &'static str,
         /// One file.
         one: PathBuf,
-        /// What it says.
+        /// Its value.
         one_value: usize,
         /// The other file.
         other: PathBuf,
-        /// What that says.
+        /// Its value.
         other_value: usize,
     },
 
-    /// The passport is of a version that is not known here.
+    /// The passport has an unsupported version.
     #[error(
         "{path} has format version {found}; this version of foreword reads {supported}, so use a newer one"
     )]
@@ -293,10 +295,10 @@ pub enum FormatError {
         path: PathBuf,
         /// Its version.
         found: u64,
-        /// The version that is read.
+        /// The supported version.
         supported: u64,
     },
-    /// The tensors are not those that the passport was written for.
+    /// The tensors do not match the passport.
     #[error(
         "{path} was changed after its foreword.json was written (now {found}, then {recorded}); \
          restore the file, train again, or delete foreword.json to use the rows as PEFT would"
@@ -309,14 +311,14 @@ pub enum FormatError {
         /// The digest of the file.
         found: String,
     },
-    /// A digest in the passport is not spelled as one.
+    /// A digest in the passport is malformed.
     #[error("{path} has {field} {found:?}; sha256: and 64 hexadecimal digits were expected")]
     DigestSpelling {
         /// The passport.
         path: PathBuf,
         /// The field.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         found: String,
     },
     /// A number in the passport is NaN or infinite.
@@ -324,7 +326,7 @@ pub enum FormatError {
     NotANumber {
         /// The passport.
         path: PathBuf,
-        /// Where in the passport.
+        /// The location in the passport.
         field: String,
         /// The value.
         value: f64,
@@ -334,7 +336,7 @@ pub enum FormatError {
     Zero {
         /// The passport.
         path: PathBuf,
-        /// Where in the passport.
+        /// The location in the passport.
         field: &'static str,
     },
     /// A classification without labels.
@@ -345,7 +347,7 @@ pub enum FormatError {
         /// The passport.
         path: PathBuf,
     },
-    /// A temperature that nothing can be divided by.
+    /// A temperature that can't be divided by.
     #[error("{path}: calibration.temperature is {temperature}; a number above 0 was expected")]
     Temperature {
         /// The passport.
@@ -353,23 +355,23 @@ pub enum FormatError {
         /// The value.
         temperature: f64,
     },
-    /// A calibration for other labels.
+    /// A calibration with other labels.
     #[error("{path}: calibration.offsets must have one number for each label of task.labels, and no other")]
     CalibrationLabels {
         /// The passport.
         path: PathBuf,
     },
-    /// The best step comes after the last.
+    /// The best step is after the last one.
     #[error("{path}: training.best_step is {best_step}, after the last of {steps} steps")]
     BestStep {
         /// The passport.
         path: PathBuf,
         /// The step of the prompt that was kept.
         best_step: u64,
-        /// How many there were.
+        /// The number of steps.
         steps: u64,
     },
-    /// PEFT's file stands beside a prompt that PEFT would place wrongly.
+    /// PEFT's file exists for a prompt that PEFT would place wrongly.
     #[error(
         "{dir}: the prompt's placement is {placement}, but adapter_config.json makes PEFT place it at the front; \
          a prompt with this placement has no adapter_config.json"
@@ -386,18 +388,18 @@ pub enum FormatError {
     OtherMethod {
         /// The prompt directory.
         dir: PathBuf,
-        /// What PEFT's file says.
+        /// The method in PEFT's file.
         one: Method,
-        /// What the passport says.
+        /// The method in the passport.
         other: Method,
     },
 
-    /// There is something already where the prompt should be written.
+    /// Something already exists at the path of the prompt.
     #[error("{dir} already has {entry} in it; pass --force to replace the prompt there, or another --out")]
     Exists {
         /// The prompt directory.
         dir: PathBuf,
-        /// The first thing found in it.
+        /// The first entry found in it.
         entry: String,
     },
 }

@@ -1,4 +1,5 @@
-//! Prompts of other tools, made into ours: PEFT's other methods, `.npy` arrays, and torch files, of which nothing is run.
+//! Imports prompts from other tools: PEFT's other methods, `.npy` arrays, and torch files, without executing any code in
+//! them.
 
 mod npy;
 mod peft;
@@ -18,111 +19,111 @@ use crate::tensors::MAX_TENSORS_BYTES;
 
 pub use npy::to_npy;
 
-/// Why a prompt of another tool can't be imported.
+/// Why a prompt from another tool can't be imported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForeignError {
-    /// The operating system refused.
+    /// The operating system failed.
     #[error("cannot read {path}: {source}", path = path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file larger than any prompt.
+    /// The file is larger than any prompt.
     #[error("{path} has {bytes} bytes, more than the {MAX_TENSORS_BYTES} that are read: it is no prompt", path = path.display())]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its length.
         bytes: u64,
     },
-    /// Neither of the formats.
+    /// Not a supported format.
     #[error(
         "{path} is nothing that can be imported: give a directory of PEFT's, an .npy file, or a torch file (.pt, .bin)",
         path = path.display()
     )]
     Unknown {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
     },
-    /// A torch file of before 1.6, a bare pickle.
+    /// A torch file from before version 1.6: a bare pickle.
     #[error(
         "{path} is a bare pickle, as torch wrote before version 1.6, and is not read: load it where you trust it and save it \
          again with torch.save, or with numpy.save",
         path = path.display()
     )]
     Legacy {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// A damaged or strange file.
+    /// The file is damaged or unsupported.
     #[error("{path}: {reason}", path = path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A pickle that asks for more than tensors.
+    /// A pickle that refers to more than tensors.
     #[error(
         "{path} asks for {name}, which a file of tensors has no need of; it was not run, and the file is not read",
         path = path.display()
     )]
     Refused {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it asks for.
+        /// The name that it refers to.
         name: String,
     },
-    /// Not one matrix.
+    /// Not a single matrix.
     #[error(
         "{path} holds {found}: the prompt is the tensor prompt_embeddings, or the only matrix there is",
         path = path.display()
     )]
     NoPrompt {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Tensors with their shapes.
+        /// The tensors with their shapes.
         found: String,
     },
-    /// A prompt of several tasks.
+    /// A prompt for several tasks, without a choice.
     #[error("{path} is a prompt of {n} tasks: choose one with --task 0 to --task {last}", path = path.display(), last = n - 1)]
     WhichTask {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
-        /// How many.
+        /// Number of tasks.
         n: usize,
     },
-    /// A task of a prompt that has none.
+    /// A task index for a prompt without several tasks.
     #[error("{path} is the prompt of one task: leave out --task", path = path.display())]
     NoTasks {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
     },
-    /// A prompt directory, or rows that are none.
+    /// An error in a prompt directory or in the rows.
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
-/// A prompt of another tool.
+/// A prompt from another tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Foreign {
     /// Its rows, `[P, W]`.
     pub rows: SoftPrompt,
-    /// What PEFT is told of them.
+    /// PEFT's configuration for them.
     pub adapter: AdapterConfig,
-    /// What it was, in a word or two.
+    /// The original format, in a word or two.
     pub format: String,
-    /// What was left out, and what can't be known, each in a sentence.
+    /// What was dropped and what can't be known, each as a sentence.
     pub notes: Vec<String>,
 }
 
-/// Reads a prompt of another tool; `task` is which of several tasks (from 0), where the prompt has several.
+/// Reads a prompt from another tool; `task` is the index of the task (from 0) if the prompt has several.
 ///
 /// # Errors
-/// If it is of no format that is known, is damaged, or asks for anything but numbers.
+/// If its format is unknown, it is damaged, or it refers to anything but numbers.
 pub fn import(path: &Path, task: Option<usize>) -> Result<Foreign, ForeignError> {
     if path.is_dir() {
         return peft::read(path, task);
@@ -149,7 +150,7 @@ pub fn import(path: &Path, task: Option<usize>) -> Result<Foreign, ForeignError>
     Ok(Foreign { rows, adapter, format: format.to_owned(), notes })
 }
 
-/// The prompt in the bytes of a torch file, as [`import`] finds it: for those who have no file.
+/// The prompt in the bytes of a torch file, as found by [`import`].
 ///
 /// # Errors
 /// As [`import`].
@@ -166,7 +167,7 @@ pub fn from_npy(bytes: &[u8]) -> Result<SoftPrompt, ForeignError> {
     npy::read(bytes, Path::new("the npy file"))
 }
 
-/// Numbers under a name.
+/// Named numbers.
 #[derive(Clone, Debug, PartialEq)]
 struct Tensor {
     name: String,
@@ -182,7 +183,7 @@ impl Tensor {
     }
 }
 
-/// The one matrix that is a prompt, and what is said of the others.
+/// The one matrix that is a prompt, with notes on the others.
 fn prompt(mut tensors: Vec<Tensor>, path: &Path) -> Result<(SoftPrompt, Vec<String>), ForeignError> {
     let named = tensors.iter().position(|tensor| tensor.name == "prompt_embeddings");
     let is_matrix = |tensor: &Tensor| tensor.shape.len() == 2;
@@ -213,7 +214,7 @@ fn damaged(path: &Path, reason: impl Into<String>) -> ForeignError {
     ForeignError::Damaged { path: path.to_owned(), reason: reason.into() }
 }
 
-/// A whole file, no longer than a prompt can be.
+/// Reads a whole file, up to the maximum size of a prompt.
 fn read(path: &Path) -> Result<Vec<u8>, ForeignError> {
     let io = |source| ForeignError::Io { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(io)?;

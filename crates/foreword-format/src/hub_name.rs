@@ -1,9 +1,9 @@
-//! Names of models on the Hugging Face hub, as they are asked for and recorded.
+//! Names of models on the Hugging Face hub, as requested and recorded.
 
 use std::fmt;
 
-/// `org/name`, with `@revision` where one is meant, and with the path of a `.gguf` file where the repository holds several
-/// models: `org/name/file.gguf@revision`.
+/// `org/name`, optionally with `@revision`, and with the path of a `.gguf` file if the repository has several models:
+/// `org/name/file.gguf@revision`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubName {
     repository: String,
@@ -12,7 +12,7 @@ pub struct HubName {
 }
 
 impl HubName {
-    /// The name in `text`; nothing where it is no such name, but a path, for instance.
+    /// Parses a name; `None` if it is not one, but for instance a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (path, revision) = match text.split_once('@') {
             Some((path, revision)) => (path, Some(revision)),
@@ -32,7 +32,7 @@ impl HubName {
         })
     }
 
-    /// The same repository at another revision; nothing where that can be none.
+    /// The same repository at another revision; `None` if that is not valid.
     #[must_use]
     pub fn at(self, revision: &str) -> Option<Self> {
         is_relative(revision).then(|| Self { revision: Some(revision.to_owned()), ..self })
@@ -43,12 +43,12 @@ impl HubName {
         &self.repository
     }
 
-    /// The `.gguf` file in the repository, where one is named.
+    /// The `.gguf` file in the repository, if there is one in the name.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// The branch, tag or commit, where one is named.
+    /// The branch, tag or commit, if there is one in the name.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
@@ -69,7 +69,7 @@ impl fmt::Display for HubName {
 
 const GGUF: &str = ".gguf";
 
-/// Whether an owner or a repository can be called so.
+/// Whether it is a valid name of an owner or a repository.
 fn is_part(part: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -81,7 +81,7 @@ fn is_part(part: &str) -> bool {
         && !part.contains("--")
 }
 
-/// Whether `path` stays below where it begins and has nothing in it that a file system or a URL takes otherwise.
+/// Whether `path` stays below its root and contains nothing special to a file system or a URL.
 fn is_relative(path: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '/' | '=' | '#');
     path.len() <= 512

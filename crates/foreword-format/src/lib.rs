@@ -1,14 +1,14 @@
-//! The prompt directory: read, validate and write soft prompts, as PEFT does and with a passport.
+//! The prompt directory: reads, validates and writes soft prompts, in PEFT's format and with a passport (metadata).
 //!
 //! ```text
-//! adapter_config.json          what PEFT needs to load the prompt; only where PEFT would compute the same
+//! adapter_config.json          PEFT's configuration; only if PEFT would compute the same
 //! adapter_model.safetensors    `prompt_embeddings` [P, H] F32
-//! foreword.json                the passport: which model, tokenizer and template the prompt belongs to
+//! foreword.json                the passport (metadata): model, tokenizer and template of the prompt
 //! ```
 //!
-//! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole of it. Readers trust nothing: names, sizes,
-//! shapes and finiteness are checked before memory is taken, and pickles are read by [`foreign`] alone, which runs nothing. Files are written whole or
-//! not at all, and the same input gives the same bytes.
+//! [`PromptDirectory::read`] and [`PromptDirectory::write`] are the whole interface. Readers trust nothing: names, sizes,
+//! shapes and finiteness are checked before memory is allocated, and only [`foreign`] reads pickles, without executing
+//! them. Files are written completely or not at all, and the same input gives the same bytes.
 //!
 //! ```
 //! use foreword_format::{AdapterConfig, Overwrite, PromptDirectory, SoftPrompt};

@@ -1,5 +1,5 @@
-//! `foreword.json`, the passport: which model, tokenizer and template a prompt belongs to, how it was trained and how
-//! well it does. No times, durations or paths: the same run writes the same bytes.
+//! `foreword.json`, the passport (metadata) of a prompt: its model, tokenizer and template, its training and its scores. It
+//! has no times, durations or paths: the same run writes the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::choices::{CalibrationMethod, Joining, Method, Objective, Placement, T
 use crate::digest::is_sha256;
 use crate::error::FormatError;
 
-/// The version of the passport that is written and read.
+/// The supported version of the passport.
 pub const FORMAT_VERSION: u64 = 1;
-/// The file's name, for messages without a path.
+/// The file name, for messages without a path.
 const FILE: &str = "foreword.json";
 
-/// A prompt's passport. [`crate::PromptDirectory`] checks it when it is read and when it is written.
+/// A prompt's passport. [`crate::PromptDirectory`] checks it on reading and on writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Passport {
@@ -24,24 +24,24 @@ pub struct Passport {
     pub format_version: u64,
     /// The version of Foreword that trained the prompt.
     pub foreword_version: String,
-    /// The digest of `adapter_model.safetensors`. Computed when the directory is written, whatever stands here.
+    /// The digest of `adapter_model.safetensors`. It is computed when the directory is written; the value here is ignored.
     pub tensors_digest: String,
-    /// The model that the prompt belongs to.
+    /// The model of the prompt.
     pub base_model: BaseModel,
     /// The digest of the tokenizer.
     pub tokenizer_digest: String,
-    /// What the prompt does.
+    /// Its task.
     pub task: TaskRecord,
-    /// How it was trained.
+    /// Its training.
     pub training: TrainingRecord,
     /// By split ("dev", "test") and by baseline ("dev.bare", "test.bare", "test.majority"): each metric's value.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
-    /// How the probabilities of its labels are corrected, where that was fitted.
+    /// The calibration of the label probabilities, if one was fitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationRecord>,
 }
 
-/// What makes a label's log-likelihood ℓ into (ℓ + offset) / temperature, whose softmax are the probabilities.
+/// Maps a label's log-likelihood ℓ to (ℓ + offset) / temperature; the probabilities are the softmax of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationRecord {
@@ -49,7 +49,7 @@ pub struct CalibrationRecord {
     pub method: CalibrationMethod,
     /// Above 0.
     pub temperature: f64,
-    /// By label: one for each of the task's.
+    /// One per label of the task.
     pub offsets: BTreeMap<String, f64>,
 }
 
@@ -57,118 +57,118 @@ pub struct CalibrationRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseModel {
-    /// The name by which it was asked for.
+    /// The name it was opened by.
     pub name: String,
-    /// Its canonical Spec. Objects in it are written in the order of their keys.
+    /// Its canonical Spec. Objects in it are ordered by key.
     pub spec: Value,
     /// Its embedding table.
     pub embeddings: EmbeddingFingerprint,
 }
 
-/// What tells an embedding table from another.
+/// Identifies an embedding table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingFingerprint {
-    /// The type in which the table was stored.
+    /// The stored type of the table.
     pub dtype: String,
     /// The digest of the table rounded to bf16: the same for a model and its bf16 copy.
     pub digest: String,
-    /// A few numbers computed from the table that stay close when it is stored in another type.
+    /// A few numbers computed from the table that stay close if it is stored in another type.
     pub sketch: Vec<f32>,
 }
 
-/// What a prompt does: how fields become text, and what the text is followed by.
+/// The task of a prompt: how fields become text, and what follows the text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRecord {
-    /// Whether labels are scored or text is generated.
+    /// Classification or generation.
     pub kind: TaskKind,
-    /// The template, with `{field}` slots; in a chat, that of the user's message.
+    /// The template, with `{field}` slots; in a chat, the template of the user message.
     pub template: String,
-    /// The chat that it stands in, where it does: the model's own chat template.
+    /// The chat around it, if there is one: the model's own chat template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<ChatRecord>,
-    /// Label to the string that stands for it. Empty for generation.
+    /// Map from label to its text. Empty for generation.
     pub labels: BTreeMap<String, String>,
-    /// What stood in the data for labels under other names, to those names: "0" to "negative".
+    /// Map from label values in the data to label names, where they differ: "0" to "negative".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub label_names: BTreeMap<String, String>,
-    /// How labels or targets are joined to the text. Passports of earlier versions do not say it: they mean `apart`.
+    /// How labels or targets are joined to the text. It is absent in passports of earlier versions, which mean `apart`.
     #[serde(default = "apart")]
     pub joining: Joining,
-    /// Where the virtual tokens stand.
+    /// The placement of the virtual tokens.
     pub placement: Placement,
-    /// What the loss was.
+    /// The loss.
     pub objective: Objective,
-    /// The most tokens of template, text and label, without the virtual tokens.
+    /// Maximum number of tokens of template, text and label, without virtual tokens.
     pub max_length: usize,
-    /// The field that held the text, where there was one.
+    /// The text field, if there was one.
     pub text_field: Option<String>,
-    /// The field that held the label, for classification.
+    /// The label field, for classification.
     pub label_field: Option<String>,
-    /// The field that held the target, for generation.
+    /// The target field, for generation.
     pub target_field: Option<String>,
 }
 
-/// A model's chat template, and what it wrote around every message.
+/// A model's chat template, and the text that it wrote around every message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChatRecord {
     /// The digest of the template's text.
     pub template_digest: String,
-    /// The system message, where one was given.
+    /// The system message, if there was one.
     pub system: Option<String>,
     /// The text before a message.
     pub before: String,
-    /// The text after it, up to the answer.
+    /// The text after it, up to the reply.
     pub after: String,
 }
 
-/// How a prompt was trained.
+/// The training of a prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRecord {
-    /// What was learned. Earlier passports say "prompt-tuning" for "prompt".
+    /// What was learned. Earlier passports have "prompt-tuning" for "prompt".
     #[serde(deserialize_with = "method")]
     pub method: Method,
     /// The number of virtual tokens, P.
     pub n_virtual: usize,
-    /// The numbers of a row, W: the hidden size H, or for a KV prefix L·2·K·D.
+    /// The numbers per row, W: the hidden size H, or for a KV prefix L·2·K·D.
     #[serde(alias = "hidden")]
     pub width: usize,
-    /// How the rows began.
+    /// The init of the rows.
     pub init: String,
-    /// The seed.
+    /// The random seed.
     pub seed: u64,
-    /// All other settings, by name. Objects in them are written in the order of their keys.
+    /// All other settings, by name. Objects in them are ordered by key.
     pub settings: BTreeMap<String, Value>,
-    /// The number of steps taken.
+    /// The number of steps.
     pub steps: u64,
-    /// The step after which the rows were kept.
+    /// The step of the kept rows.
     pub best_step: u64,
     /// By split, the data used.
     pub data: BTreeMap<String, DataRecord>,
 }
 
-/// A data set that was used.
+/// The record of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecord {
-    /// The digest of its examples as they were used: texts and labels or targets. In passports without `file_digest` it is
-    /// that of the file.
+    /// The digest of its examples in use: texts and labels or targets. In passports without `file_digest` it is the digest
+    /// of the file.
     pub digest: String,
-    /// The digest of the file that they were in.
+    /// The digest of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_digest: Option<String>,
-    /// How many there were.
+    /// The number of examples.
     pub examples: u64,
 }
 
 impl Passport {
-    /// Reads the bytes of a `foreword.json`; `path` is where they came from, for messages.
+    /// Parses a `foreword.json`; `path` is its location, for messages.
     ///
     /// # Errors
-    /// When they are not JSON, are of another version, lack a field or have an unknown one, or contradict themselves.
+    /// If they are not JSON, have another version, lack a field or have an unknown one, or are inconsistent.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, FormatError> {
         // The version first: a later one may have other fields, and "unknown field" would not say why.
         #[derive(Deserialize)]
@@ -187,7 +187,7 @@ impl Passport {
     /// The bytes of a `foreword.json` for tensors with this digest. Equal passports give equal bytes.
     ///
     /// # Errors
-    /// When the passport contradicts itself or holds a number that JSON has not.
+    /// If the passport is inconsistent or contains a number that is not finite.
     pub fn to_json(&self, tensors_digest: &str) -> Result<Vec<u8>, FormatError> {
         self.check(Path::new(FILE))?;
         check_digest("tensors_digest", tensors_digest, Path::new(FILE))?;
@@ -201,7 +201,7 @@ impl Passport {
         Ok(bytes)
     }
 
-    /// Whether the passport is one that could have been written, apart from the digest of the tensors.
+    /// Checks that the passport is consistent, except for the digest of the tensors.
     fn check(&self, path: &Path) -> Result<(), FormatError> {
         check_version(self.format_version, path)?;
         check_digest("base_model.embeddings.digest", &self.base_model.embeddings.digest, path)?;
@@ -235,7 +235,7 @@ impl Passport {
         Ok(())
     }
 
-    /// Whether all numbers are numbers: serde_json would write another as null, which cannot be read back.
+    /// Checks that all numbers are finite: serde_json would write others as null, which can't be read back.
     fn check_numbers(&self, path: &Path) -> Result<(), FormatError> {
         let metrics = self.metrics.iter().flat_map(|(split, metrics)| {
             metrics.iter().map(move |(name, &value)| (["metrics", split, name].join("."), value))
@@ -253,7 +253,7 @@ impl Passport {
         }
     }
 
-    /// Whether a calibration is one for these labels.
+    /// Checks that a calibration has these labels.
     fn check_calibration(&self, path: &Path) -> Result<(), FormatError> {
         let Some(calibration) = &self.calibration else { return Ok(()) };
         if calibration.temperature <= 0.0 {
@@ -267,18 +267,18 @@ impl Passport {
     }
 }
 
-/// How earlier versions joined labels and targets to texts.
+/// The joining of labels and targets in earlier versions.
 fn apart() -> Joining {
     Joining::Apart
 }
 
-/// A method by its name, now or earlier.
+/// A method by its current or earlier name.
 fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.strip_suffix("-tuning").unwrap_or(&name).parse().map_err(serde::de::Error::custom)
 }
 
-/// Whether the version is the one that is read.
+/// Checks that the version is supported.
 fn check_version(found: u64, path: &Path) -> Result<(), FormatError> {
     if found == FORMAT_VERSION {
         Ok(())
@@ -287,7 +287,7 @@ fn check_version(found: u64, path: &Path) -> Result<(), FormatError> {
     }
 }
 
-/// Whether `found` is spelled as a digest.
+/// Checks that `found` is a digest.
 fn check_digest(field: &'static str, found: &str, path: &Path) -> Result<(), FormatError> {
     if is_sha256(found) {
         Ok(())

@@ -1,8 +1,8 @@
-//! The learned rows: a [P, W] matrix of finite f32 numbers, the one thing that training makes.
+//! The learned rows: a [P, W] matrix of finite f32 numbers, the only thing that training produces.
 
 use crate::error::{FormatError, Origin};
 
-/// What was learned, `[P, W]` row by row: never empty, all finite. W is the model's hidden size H for a soft prompt, and
+/// The learned numbers, `[P, W]` row by row: never empty, all finite. W is the model's hidden size H for a soft prompt, and
 /// L·2·K·D for a KV prefix: layer by layer the keys of all heads, then the values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftPrompt {
@@ -15,12 +15,12 @@ impl SoftPrompt {
     /// Takes `values` `[P, W]` row by row, with P = `n_virtual` and W = `width`.
     ///
     /// # Errors
-    /// When P or W is zero, when there are not P × W values, and when one is NaN or infinite (with its row and column).
+    /// If P or W is zero, if there are not P × W values, and if one is NaN or infinite (with its row and column).
     pub fn new(values: Vec<f32>, n_virtual: usize, width: usize) -> Result<Self, FormatError> {
         Self::from_origin(values, n_virtual, width, &Origin::Memory)
     }
 
-    /// As [`SoftPrompt::new`], for values that came from `origin`.
+    /// As [`SoftPrompt::new`], for values from `origin`.
     pub(crate) fn from_origin(
         values: Vec<f32>,
         n_virtual: usize,
@@ -51,12 +51,12 @@ impl SoftPrompt {
         self.n_virtual
     }
 
-    /// The numbers of a row, W.
+    /// The numbers per row, W.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Row `row_idx`, `[W]`, or nothing if there is no such row.
+    /// Row `row_idx`, `[W]`, or `None` if there is no such row.
     pub fn row(&self, row_idx: usize) -> Option<&[f32]> {
         self.values.chunks_exact(self.width).nth(row_idx)
     }

@@ -1,4 +1,4 @@
-//! `adapter_model.safetensors`: one tensor, `prompt_embeddings`, read with every size checked first and written as PEFT
+//! `adapter_model.safetensors`: one tensor, `prompt_embeddings`, read with all sizes checked first and written as PEFT
 //! does.
 
 use std::collections::HashMap;
@@ -11,16 +11,16 @@ use crate::digest::Digest;
 use crate::error::{FormatError, Origin};
 use crate::soft_prompt::SoftPrompt;
 
-/// The name PEFT gives the soft prompt.
+/// PEFT's name of the soft prompt.
 const TENSOR: &str = "prompt_embeddings";
-/// The most bytes of tensors that are read: 2,000 virtual tokens of a hidden size of 100,000 are below it.
+/// Maximum size of the tensors in bytes; enough for 2,000 virtual tokens of a hidden size of 100,000.
 pub(crate) const MAX_TENSORS_BYTES: u64 = 1 << 30;
-/// The most bytes of header that are read; that of a soft prompt has about a hundred.
+/// Maximum size of the header in bytes; that of a soft prompt has about a hundred.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The length of the header's length.
+/// The size of the header's length.
 const LENGTH_BYTES: u64 = 8;
 
-/// A soft prompt as it lies in its file: sizes checked, values not yet looked at.
+/// A soft prompt as stored: sizes checked, values not yet.
 pub(crate) struct StoredRows {
     dtype: Dtype,
     n_rows: usize,
@@ -31,7 +31,7 @@ pub(crate) struct StoredRows {
 }
 
 impl StoredRows {
-    /// Reads a safetensors file of `bytes` bytes. No more memory is taken than the file has bytes.
+    /// Reads a safetensors file of `bytes` bytes. Allocates no more memory than the size of the file.
     pub(crate) fn read(reader: &mut impl Read, bytes: u64, origin: Origin) -> Result<Self, FormatError> {
         let mut digest = Digest::new();
         let header = read_header(reader, bytes, &origin, &mut digest)?;
@@ -69,7 +69,7 @@ impl StoredRows {
         &self.digest
     }
 
-    /// How many rows the file has.
+    /// The number of rows in the file.
     pub(crate) fn n_rows(&self) -> usize {
         self.n_rows
     }
@@ -90,7 +90,7 @@ impl SoftPrompt {
     /// Reads the bytes of an `adapter_model.safetensors`. F16 and BF16 become f32.
     ///
     /// # Errors
-    /// When the bytes are not a safetensors file that holds `prompt_embeddings` [P, W] of finite numbers and nothing else.
+    /// If the bytes are not a safetensors file with `prompt_embeddings` [P, W] of finite numbers and nothing else.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = bytes;
         let stored = StoredRows::read(&mut reader, bytes.len() as u64, Origin::Memory)?;
@@ -101,7 +101,7 @@ impl SoftPrompt {
     /// The bytes of an `adapter_model.safetensors`: `prompt_embeddings` [P, W] F32. Equal rows give equal bytes.
     ///
     /// # Errors
-    /// When the safetensors library refuses, which it has no reason to.
+    /// If the safetensors library fails, which should never happen.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, FormatError> {
         let encode = |source| FormatError::EncodeTensors { source };
         let body: Vec<u8> = self.values().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -113,7 +113,7 @@ impl SoftPrompt {
     }
 }
 
-/// Reads the header's length and the header, and adds both to the digest.
+/// Reads the header and its length, and adds both to the digest.
 fn read_header(
     reader: &mut impl Read,
     bytes: u64,
@@ -140,14 +140,14 @@ fn read_header(
     Ok(text)
 }
 
-/// The next `count` bytes; fewer are an error.
+/// Reads the next `count` bytes; fewer are an error.
 fn read_exactly(reader: &mut impl Read, count: u64, origin: &Origin) -> Result<Vec<u8>, FormatError> {
     let mut bytes = Vec::new();
     let read = reader.take(count).read_to_end(&mut bytes).map_err(|source| read_error(origin, source))?;
     if read as u64 == count { Ok(bytes) } else { Err(read_error(origin, ErrorKind::UnexpectedEof.into())) }
 }
 
-/// A failed read, of a file or (never) of memory.
+/// A failed read, from a file or (never) from memory.
 fn read_error(origin: &Origin, source: std::io::Error) -> FormatError {
     let path = match origin {
         Origin::File(path) => path.clone(),

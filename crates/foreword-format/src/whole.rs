@@ -1,4 +1,4 @@
-//! Files written whole or not at all: a temporary file beside the place, flushed to disk, then renamed.
+//! Atomic file writes: a temporary file next to the target, flushed to disk, then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -8,10 +8,10 @@ use tempfile::TempPath;
 
 use crate::error::FormatError;
 
-/// Writes `bytes` to `path` so that it holds either all of them or what it held before, even if the machine stops.
+/// Writes `bytes` to `path` so that it contains either all of them or its previous contents, even if the machine stops.
 ///
 /// # Errors
-/// When the directory does not exist, cannot be written or is full. Nothing is left behind then.
+/// If the directory does not exist, can't be written or is full. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     let staged = Staged::write(path, bytes)?;
     staged.install()?;
@@ -19,10 +19,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// Has `write` write a file at `path`, of any size, that holds either all of it or what it held before.
+/// Writes a file of any size at `path` through `write`, so that it contains either all of it or its previous contents.
 ///
 /// # Errors
-/// What `write` says; and when the directory does not exist, cannot be written or is full. Nothing is left behind then.
+/// The errors of `write`; and if the directory does not exist, can't be written or is full. Nothing is left behind then.
 pub fn write_whole_by<T, E: From<FormatError>>(
     path: &Path,
     write: impl FnOnce(&mut dyn io::Write) -> Result<T, E>,
@@ -39,7 +39,7 @@ pub fn write_whole_by<T, E: From<FormatError>>(
     Ok(done)
 }
 
-/// A file written in full under a temporary name beside its place. Dropped, it is gone.
+/// A complete file under a temporary name next to its target. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct Staged {
     temp: TempPath,
@@ -47,7 +47,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// Writes `bytes` beside `target` and waits until they are on disk.
+    /// Writes `bytes` next to `target` and waits until they are on disk.
     pub(crate) fn write(target: &Path, bytes: &[u8]) -> Result<Self, FormatError> {
         let write = || -> io::Result<TempPath> {
             let mut temp = temporary_beside(target)?;
@@ -61,7 +61,7 @@ impl Staged {
         Ok(Self { temp, target: target.to_owned() })
     }
 
-    /// Moves the file to its place, over what was there.
+    /// Moves the file into place, replacing what was there.
     pub(crate) fn install(self) -> Result<(), FormatError> {
         let Self { temp, target } = self;
         temp.persist(&target).map_err(|failed| FormatError::Io {
@@ -71,14 +71,14 @@ impl Staged {
         })
     }
 
-    /// Leaves the temporary file as a process that is killed would.
+    /// Leaves the temporary file, as a killed process would.
     #[cfg(test)]
     pub(crate) fn abandon(self) {
         self.temp.keep().unwrap();
     }
 }
 
-/// A file moved out of its place. Dropped, it is gone; restored, it is back.
+/// A file moved aside. Dropping it removes the file; restoring it moves it back.
 #[derive(Debug)]
 pub(crate) struct SetAside {
     temp: TempPath,
@@ -86,7 +86,7 @@ pub(crate) struct SetAside {
 }
 
 impl SetAside {
-    /// Moves the file at `target` aside, if there is one.
+    /// Moves the file at `target` aside, if it exists.
     pub(crate) fn take(target: &Path) -> Result<Option<Self>, FormatError> {
         let move_aside = || -> io::Result<Option<TempPath>> {
             let temp = temporary_beside(target)?.into_temp_path();
@@ -104,21 +104,22 @@ impl SetAside {
         Ok(temp.map(|temp| Self { temp, target: target.to_owned() }))
     }
 
-    /// Moves the file back. If even that fails it is kept under its temporary name rather than lost.
+    /// Moves the file back. If that fails, it is kept under its temporary name rather than lost.
     pub(crate) fn restore(self) {
         if let Err(failed) = self.temp.persist(&self.target) {
             let _ = failed.path.keep();
         }
     }
 
-    /// Leaves the file where it is, as a process that is killed would.
+    /// Leaves the file where it is, as a killed process would.
     #[cfg(test)]
     pub(crate) fn abandon(self) {
         self.temp.keep().unwrap();
     }
 }
 
-/// Makes renames in `dir` last. Best effort: not every file system can, and the files themselves are on disk already.
+/// Makes renames in `dir` durable. Best effort: not every file system supports it, and the files themselves are already on
+/// disk.
 pub(crate) fn sync_directory(dir: &Path) {
     if cfg!(unix)
         && let Ok(dir) = File::open(dir)
@@ -127,7 +128,7 @@ pub(crate) fn sync_directory(dir: &Path) {
     }
 }
 
-/// The directory that `path` lies in.
+/// The directory of `path`.
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -135,7 +136,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// An empty file beside `target`, with the permissions of any new file: a prompt is made to be passed on.
+/// An empty file next to `target`, with the permissions of any new file: a prompt is made to be shared.
 fn temporary_beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".foreword-").suffix(".tmp");

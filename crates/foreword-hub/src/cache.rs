@@ -1,10 +1,10 @@
-//! The standard cache on disk, as Python's huggingface_hub lays it out:
+//! The standard cache on disk, with the layout of Python's huggingface_hub:
 //!
 //! ```text
 //! models--org--name/blobs/<etag>                 the contents
 //! models--org--name/snapshots/<commit>/<file>    links to them
-//! models--org--name/refs/<revision>              the commit that a branch or tag stood for
-//! models--org--name/.no_exist/<commit>/<file>    what the commit is known not to have
+//! models--org--name/refs/<revision>              the last known commit of a branch or tag
+//! models--org--name/.no_exist/<commit>/<file>    marks a file that the commit does not have
 //! .locks/models--org--name/<etag>.lock           held while a blob is written
 //! ```
 
@@ -28,25 +28,25 @@ pub(crate) struct Repository {
     locks: PathBuf,
 }
 
-/// What can be had of a model without the hub.
+/// What the cache has of a model.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The snapshot's directory, or the named file in it.
+    /// The directory of the snapshot, or the named file in it.
     pub(crate) path: PathBuf,
     /// The commit.
     pub(crate) commit: String,
-    /// Nothing is missing that the hub might have.
+    /// Whether the cache has everything that the hub might have.
     pub(crate) is_all: bool,
 }
 
 impl Repository {
-    /// That of `name` in `cache`.
+    /// The repository of `name` in `cache`.
     pub(crate) fn of(cache: &Path, name: &HubName) -> Self {
         let folder = format!("{PREFIX}{}", name.repository().replace('/', "--"));
         Self { dir: cache.join(&folder), locks: cache.join(".locks").join(folder) }
     }
 
-    /// The commit that `revision` stood for when it was last asked for.
+    /// The commit of `revision` at the last request.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -55,13 +55,13 @@ impl Repository {
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Remembers it.
+    /// Stores the commit of `revision`.
     pub(crate) fn point(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         if is_commit(revision) || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
         }
         let path = self.dir.join("refs").join(revision);
-        // A name of this write alone: other processes and threads may be writing the same.
+        // A unique name for this write: other processes and threads may be writing the same file.
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
         let beside = self.dir.join("refs").join(format!("{revision}.{process}-{write}.incomplete"));
@@ -82,7 +82,7 @@ impl Repository {
         self.dir.join("blobs").join(etag)
     }
 
-    /// The model at `commit`, where all of it is here.
+    /// The model at `commit`, if all of it is cached.
     pub(crate) fn found(&self, commit: &str, file: Option<&str>) -> Option<Found> {
         let snapshot = self.snapshot(commit);
         let has = |name: &str| snapshot.join(name).is_file();
@@ -105,7 +105,7 @@ impl Repository {
         Some(Found { path: snapshot, commit: commit.to_owned(), is_all })
     }
 
-    /// Remembers that `commit` has no `file`, where the cache can be written to: it only saves a question.
+    /// Stores that `commit` has no `file`, if the cache is writable: it only saves a request.
     pub(crate) fn note_absent(&self, commit: &str, file: &str) {
         let path = self.dir.join(".no_exist").join(commit).join(file);
         if !path.exists() && make_parent(&path).is_ok() {
@@ -113,7 +113,7 @@ impl Repository {
         }
     }
 
-    /// Makes `file` of `commit` be the blob `etag`.
+    /// Links `file` of `commit` to the blob `etag`.
     pub(crate) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
         let path = self.snapshot(commit).join(file);
         if path.is_file() {
@@ -121,7 +121,7 @@ impl Repository {
         }
         make_parent(&path)?;
         if path.symlink_metadata().is_ok() {
-            // Its blob was taken away.
+            // Its blob was removed.
             fs::remove_file(&path).map_err(|source| HubError::Io {
                 action: "write",
                 path: path.clone(),
@@ -131,9 +131,9 @@ impl Repository {
         let up = "../".repeat(Path::new(file).components().count() + 1);
         let made = symlink(&PathBuf::from(format!("{up}blobs/{etag}")), &path);
         match made {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            // A file system without links: the file itself stands there, as Python has it.
+            // A file system without links: the file itself is stored there, as in Python.
             Err(_) => fs::rename(self.blob(etag), &path).map_err(|source| HubError::Io {
                 action: "write",
                 path,
@@ -143,7 +143,7 @@ impl Repository {
         }
     }
 
-    /// A lock on a blob, held until it is dropped; `wait` is told where somebody else has it.
+    /// A lock on a blob, held until it is dropped; calls `wait` if another process holds it.
     pub(crate) fn lock(&self, etag: &str, wait: impl FnOnce()) -> Result<File, HubError> {
         let path = self.locks.join(format!("{etag}.lock"));
         make_parent(&path)?;
@@ -154,7 +154,7 @@ impl Repository {
                     wait();
                     file.lock()?;
                 }
-                // Where there are no locks there is nobody to wait for.
+                // Without locks there is nothing to wait for.
                 Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
                     return Err(error);
                 }
@@ -185,17 +185,17 @@ pub(crate) fn make_parent(path: &Path) -> Result<(), HubError> {
     })
 }
 
-/// Whether this is the full name of a commit.
+/// Whether this is a full commit hash.
 pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// A commit of a repository in the cache, whole or not.
+/// A commit of a repository in the cache, complete or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {
     /// `org/name`.
     pub repository: String,
-    /// The branch or tag that stood for it when it was last asked for; `main` before others.
+    /// The branch or tag that pointed to it at the last request; `main` before others.
     pub revision: Option<String>,
     /// The commit.
     pub commit: String,
@@ -203,7 +203,7 @@ pub struct Cached {
     pub path: PathBuf,
 }
 
-/// All models in the cache, in the order of their names. What is no cache holds none.
+/// All models in the cache, in the order of their names; empty if it is not a cache.
 #[must_use]
 pub fn cached(cache: &Path) -> Vec<Cached> {
     let mut all = Vec::new();
@@ -228,7 +228,7 @@ pub fn cached(cache: &Path) -> Vec<Cached> {
     all
 }
 
-/// Names in a directory, in their order.
+/// Names in a directory, in order.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -1,4 +1,4 @@
-//! One file, from the hub to the cache: resumed, checked, and only then called by its name.
+//! Downloads one file from the hub to the cache: resumed, verified, and only then given its final name.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,19 +11,19 @@ use crate::cache::{Repository, make_parent};
 use crate::error::HubError;
 use crate::http::{About, Client, Stated, text};
 
-/// Tries in a row that bring nothing.
+/// Maximum number of successive attempts without progress.
 const TRIES: u32 = 5;
-/// Bytes that are read at a time.
+/// Read size in bytes.
 const PIECE: usize = 1 << 17;
 
-/// A file to be fetched.
+/// A file to download.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// Its path in the repository.
     pub(crate) file: String,
-    /// Where it is.
+    /// Its URL.
     pub(crate) url: String,
-    /// What is said of it.
+    /// What the hub states about it.
     pub(crate) stated: Stated,
 }
 
@@ -39,7 +39,7 @@ impl Wanted {
         }
     }
 
-    /// Has its contents in the cache; `arrived` is told how much of it is there, as that grows.
+    /// Downloads its contents to the cache; `arrived` receives the growing number of bytes.
     pub(crate) fn fetch(
         &self,
         client: &Client<'_>,
@@ -49,7 +49,7 @@ impl Wanted {
     ) -> Result<(), HubError> {
         let blob = repository.blob(&self.stated.etag);
         let _lock = repository.lock(&self.stated.etag, wait)?;
-        // Whoever had the lock may have fetched it.
+        // The previous holder of the lock may have downloaded it.
         if blob.is_file() {
             arrived(self.stated.size);
             return Ok(());
@@ -60,7 +60,7 @@ impl Wanted {
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&part);
         let mut out = opened.map_err(|source| io("write")(&part, source))?;
         if self.stated.sha256().is_none() {
-            // What lies here could not be told from something else.
+            // The partial file could not be told from another one.
             self.begin_again(&mut out, &part)?;
         }
         let mut was_here = out.metadata().is_ok_and(|metadata| metadata.len() > 0);
@@ -68,7 +68,7 @@ impl Wanted {
             let whole = self.complete(client, about, (&mut out, &part), arrived);
             match whole.and_then(|()| self.check(&mut out, &part)) {
                 Ok(()) => break,
-                // What lay here was of something else.
+                // The partial file was of another version.
                 Err(HubError::Digest { .. }) if was_here => {
                     self.begin_again(&mut out, &part)?;
                     was_here = false;
@@ -86,7 +86,7 @@ impl Wanted {
         fs::rename(&part, &blob).map_err(|source| io("write")(&blob, source))
     }
 
-    /// All of it, by as many tries as that takes.
+    /// Downloads all of it, with as many attempts as needed.
     fn complete(
         &self,
         client: &Client<'_>,
@@ -117,7 +117,7 @@ impl Wanted {
         Ok(())
     }
 
-    /// More of it, until it ends or breaks off.
+    /// Downloads more of it, until it ends or the connection breaks.
     fn go_on(
         &self,
         client: &Client<'_>,
@@ -136,7 +136,7 @@ impl Wanted {
             range.strip_prefix("bytes ").is_some_and(|range| range.starts_with(&format!("{at}-")))
         };
         if !begins {
-            // The hub does not go on in the middle.
+            // The hub does not support ranges.
             let was_middle = *at > 0;
             *at = self.begin_again(out, part)?;
             if response.status().as_u16() != 200 {
@@ -177,13 +177,13 @@ impl Wanted {
         HubError::Answer { url: self.url.clone(), detail }
     }
 
-    /// Forgets what is there.
+    /// Discards what is on disk.
     fn begin_again(&self, out: &mut File, part: &Path) -> Result<u64, HubError> {
         out.set_len(0).map_err(|source| HubError::Io { action: "write", path: part.to_owned(), source })?;
         Ok(0)
     }
 
-    /// Whether the bytes on disk are those that are stated.
+    /// Verifies the bytes on disk.
     fn check(&self, out: &mut File, part: &Path) -> Result<(), HubError> {
         let Some(stated) = self.stated.sha256() else { return Ok(()) };
         let read = |source| HubError::Io { action: "read", path: part.to_owned(), source };
@@ -204,11 +204,11 @@ impl Wanted {
     }
 }
 
-/// Why no more comes.
+/// Why a download stopped.
 enum Broken {
-    /// The connection, which may be better the next time.
+    /// The connection broke; another attempt may succeed.
     Off(String),
-    /// Something that will be the same again.
+    /// A permanent error.
     For(HubError),
 }
 
@@ -218,7 +218,7 @@ impl From<HubError> for Broken {
     }
 }
 
-/// Where a blob lies while it is not whole; Python's name for it.
+/// The path of an incomplete blob; Python uses the same name.
 fn beside(blob: &Path) -> std::path::PathBuf {
     let mut name = blob.as_os_str().to_owned();
     name.push(".incomplete");

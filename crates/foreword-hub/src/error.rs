@@ -1,27 +1,27 @@
-//! What can go wrong between a model's name and its files.
+//! Errors between a model's name and its files.
 
 use std::path::PathBuf;
 
 use foreword_backbone::BackboneError;
 
-/// Why a model isn't there.
+/// Why a model is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// A variable of the environment holds what it can't.
+    /// An environment variable has an invalid value.
     #[error("{variable} is {found}, {expected}")]
     Setting {
         /// Its name.
         variable: &'static str,
-        /// What it holds.
+        /// Its value.
         found: String,
-        /// What would be understood.
+        /// The valid values.
         expected: String,
     },
-    /// Nothing says where the cache is.
+    /// The cache directory is unknown.
     #[error("nothing says where models from the Hugging Face hub are kept")]
     NoHome,
-    /// There is no such repository, or none that may be known of.
+    /// The repository does not exist, or is not visible.
     #[error("{endpoint} has no model repository {repository}, or it is private")]
     NoRepository {
         /// `org/name`.
@@ -29,17 +29,17 @@ pub enum HubError {
         /// The hub.
         endpoint: String,
     },
-    /// There is no such revision.
+    /// The revision does not exist.
     #[error("the repository {repository} at {endpoint} has no revision {revision}")]
     NoRevision {
         /// `org/name`.
         repository: String,
         /// The hub.
         endpoint: String,
-        /// What was asked for.
+        /// The requested revision.
         revision: String,
     },
-    /// The repository wants its licence accepted.
+    /// The repository requires its licence to be accepted.
     #[error("the repository {repository} is gated: its files are only for those who were granted access")]
     Gated {
         /// `org/name`.
@@ -47,17 +47,17 @@ pub enum HubError {
         /// The hub.
         endpoint: String,
     },
-    /// The hub does not know the token, or does not let it in.
+    /// The hub does not know the token, or denies it access.
     #[error("{endpoint} refuses the token (status {status}){said}")]
     Token {
         /// The hub.
         endpoint: String,
         /// 401 or 403.
         status: u16,
-        /// The hub's words, after a colon.
+        /// The hub's message, after a colon.
         said: String,
     },
-    /// The hub may not be asked, and the cache does not have all.
+    /// The hub must not be contacted, and the cache is incomplete.
     #[error("HF_HUB_OFFLINE is set, and the cache {cache} does not hold all of {name}", cache = .cache.display())]
     NotCached {
         /// The model.
@@ -65,7 +65,7 @@ pub enum HubError {
         /// The cache.
         cache: PathBuf,
     },
-    /// The repository has no weights that are read.
+    /// The repository has no supported weights.
     #[error(
         "the repository {repository} has no model.safetensors and no model.safetensors.index.json{instead}"
     )]
@@ -74,101 +74,101 @@ pub enum HubError {
         repository: String,
         /// What it has instead, after a semicolon.
         instead: String,
-        /// What to do.
+        /// The hint.
         hint: String,
     },
-    /// The repository lacks another file.
+    /// The repository lacks another required file.
     #[error("the repository {repository} has no {file}")]
     NoFile {
         /// `org/name`.
         repository: String,
         /// The file.
         file: String,
-        /// What to do.
+        /// The hint.
         hint: String,
     },
-    /// The index of the shards is not understood.
+    /// The index of the shards is invalid.
     #[error("the repository {repository}")]
     Index {
         /// `org/name`.
         repository: String,
-        /// Why.
+        /// The reason.
         source: BackboneError,
     },
-    /// No answer.
+    /// No response.
     #[error("cannot reach {url} ({why})")]
     Unreachable {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the network said.
+        /// The network's error.
         why: String,
     },
-    /// The hub has trouble.
+    /// The hub reports an error.
     #[error("{url} answers with status {status}{said}")]
     Status {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The status.
         status: u16,
-        /// The hub's words, after a colon.
+        /// The hub's message, after a colon.
         said: String,
     },
-    /// An answer that makes no sense.
+    /// An invalid response.
     #[error("the answer of {url} is not understood: {detail}")]
     Answer {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         detail: String,
     },
-    /// A download that broke off, again and again.
+    /// A download that broke off repeatedly.
     #[error("the download of {file} broke off after {at} of {size} bytes ({why})")]
     Cut {
         /// The file.
         file: String,
-        /// Bytes that are there.
+        /// Bytes on disk.
         at: u64,
-        /// Bytes that it should have.
+        /// Expected number of bytes.
         size: u64,
-        /// What the network said last.
+        /// The network's last error.
         why: String,
     },
-    /// More or fewer bytes than stated.
+    /// The size differs from the stated one.
     #[error("{file} should have {stated} bytes, but {url} sends {sent}")]
     Size {
         /// The file.
         file: String,
-        /// From where.
+        /// Its URL.
         url: String,
-        /// Bytes that it should have.
+        /// The stated size.
         stated: u64,
-        /// Bytes that would come.
+        /// The size that would be sent.
         sent: u64,
     },
-    /// Other bytes than stated.
+    /// The digest differs from the stated one.
     #[error("{file} is not what the hub states: its SHA-256 is {found}, which should be {stated}")]
     Digest {
         /// The file.
         file: String,
-        /// What it should be.
+        /// The stated digest.
         stated: String,
-        /// What it is.
+        /// The actual digest.
         found: String,
     },
-    /// The disk.
+    /// A disk error.
     #[error("cannot {action} {path}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl HubError {
-    /// Whether something else should have been asked for or set: no fault of the network or the disk.
+    /// Whether a different name or setting would fix it: not an error of the network or the disk.
     #[must_use]
     pub fn is_given(&self) -> bool {
         match self {
@@ -192,13 +192,13 @@ impl HubError {
         }
     }
 
-    /// Whether the hub could not be asked: what the cache has may do instead.
+    /// Whether the hub could not be reached, so the cache may be used instead.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Status { .. } | Self::Answer { .. })
     }
 
-    /// What to do.
+    /// A hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {

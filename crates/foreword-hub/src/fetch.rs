@@ -1,4 +1,4 @@
-//! From a name to files: what the cache has, what the hub has, and the difference.
+//! From a name to files: combines the cache and the hub.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use crate::http::{About, Client, Listing};
 use crate::settings::Settings;
 use crate::wanted::{self, OPTIONAL, REQUIRED, Weights};
 
-/// The branch that is meant where none is named.
+/// The default branch.
 const MAIN: &str = "main";
 
 /// A model's files on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// The directory with its files, or the `.gguf` file that was named.
+    /// The directory with its files, or the named `.gguf` file.
     pub path: PathBuf,
     /// The commit.
     pub commit: String,
@@ -31,55 +31,55 @@ impl From<Found> for Fetched {
     }
 }
 
-/// What happens while a model is fetched.
+/// An event during a download.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The hub can't be asked; what the cache has is taken.
+    /// The hub is unreachable; the cached model is used.
     Unreachable {
-        /// Why.
+        /// The reason.
         why: &'a HubError,
-        /// What is taken.
+        /// The commit used.
         commit: &'a str,
     },
-    /// Files begin to come.
+    /// Downloads begin.
     Begin {
-        /// How many.
+        /// Number of files.
         files: usize,
-        /// Their bytes.
+        /// Total size in bytes.
         bytes: u64,
-        /// Those of them that are here already.
+        /// Bytes already on disk.
         here: u64,
     },
-    /// Some of it has come.
+    /// More bytes have arrived.
     Arrived {
-        /// Bytes that are here.
+        /// Bytes on disk.
         bytes: u64,
     },
-    /// Another process fetches this file; it is waited for.
+    /// Another process is downloading this file; waiting for it.
     Waiting {
         /// The file.
         file: &'a str,
     },
-    /// All is here.
+    /// Everything is on disk.
     End,
 }
 
-/// The model as it is in the cache, without asking the hub.
+/// The model from the cache, without contacting the hub.
 #[must_use]
 pub fn find(settings: &Settings, name: &HubName) -> Option<Fetched> {
     Some(in_cache(&Repository::of(&settings.cache, name), name)?.into())
 }
 
-/// What the cache has of a model, where it has all of it.
+/// The cached model, if it is complete.
 fn in_cache(repository: &Repository, name: &HubName) -> Option<Found> {
     repository.found(&repository.commit(name.revision().unwrap_or(MAIN))?, name.file())
 }
 
-/// Has the model on this machine: from the cache, and what is missing there or has changed from the hub.
+/// Makes the model available on this machine: from the cache, and from the hub if it is missing there or has changed.
 ///
 /// # Errors
-/// If there is no such model, it may not be had, it is none that can be read, or the network or the disk fails.
+/// If there is no such model, access is denied, it is not supported, or the network or the disk fails.
 pub fn fetch(
     settings: &Settings,
     name: &HubName,
@@ -135,12 +135,12 @@ impl Fetcher<'_> {
                 self.repository.note_absent(commit, file);
             }
         }
-        // Only now: whoever asks for the branch finds all of it.
+        // Only now: the branch must not point to an incomplete commit.
         self.repository.point(self.about.revision, commit)?;
         Ok(Fetched { path, commit: commit.clone() })
     }
 
-    /// The files that are needed. Shards are named by their index, which is fetched for that.
+    /// The required files. Shards are named in their index, which is downloaded first.
     fn names(&self, listing: &Listing, listen: &mut dyn FnMut(Event<'_>)) -> Result<Vec<String>, HubError> {
         let weights = wanted::weights(self.about.repository, &listing.files)?;
         let is_there = |name: &&str| listing.files.iter().any(|file| file == name);
@@ -168,7 +168,7 @@ impl Fetcher<'_> {
         Ok(names)
     }
 
-    /// Has all these files in the snapshot.
+    /// Puts all these files into the snapshot.
     fn all(&self, commit: &str, names: &[String], listen: &mut dyn FnMut(Event<'_>)) -> Result<(), HubError> {
         let snapshot = self.repository.snapshot(commit);
         let mut missing = Vec::new();

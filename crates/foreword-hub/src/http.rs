@@ -1,4 +1,4 @@
-//! Questions to the hub and its answers. The token goes to the endpoint and nowhere else.
+//! HTTP requests to the hub. The token is sent to the endpoint and nowhere else.
 
 use std::thread;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::cache::is_commit;
 use crate::error::HubError;
 use crate::settings::Settings;
 
-/// Redirections of one question.
+/// Maximum number of redirects per request.
 const MOST_REDIRECTS: usize = 10;
-/// Tries of a question that a hub in trouble gets.
+/// Maximum number of attempts while the hub reports errors.
 const TRIES: u32 = 3;
-/// Bytes of the list of a repository's files.
+/// Maximum size in bytes of the list of a repository's files.
 const LARGEST_LIST: u64 = 64 << 20;
 
-/// Asks the hub.
+/// Sends requests to the hub.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
 }
 
-/// What a revision of a repository is.
+/// A revision of a repository.
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// Its commit.
@@ -35,24 +35,24 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<String>,
 }
 
-/// What the hub says of a file before it sends it.
+/// The hub's metadata of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stated {
-    /// The name of its contents: their SHA-256 for a large file, git's digest for a small one.
+    /// The name of its contents: the SHA-256 for a large file, git's digest for a small one.
     pub(crate) etag: String,
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
 }
 
 impl Stated {
-    /// The SHA-256 of the contents, where that is stated.
+    /// The SHA-256 of the contents, if stated.
     pub(crate) fn sha256(&self) -> Option<&str> {
         let is_sha256 = self.etag.len() == 64 && self.etag.bytes().all(|b| b.is_ascii_hexdigit());
         is_sha256.then_some(self.etag.as_str())
     }
 }
 
-/// What is asked for, for the words of a refusal.
+/// The subject of a request, for error messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About<'a> {
     pub(crate) repository: &'a str,
@@ -65,7 +65,7 @@ impl<'a> Client<'a> {
         let agent = Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)
-            // Each is looked at first: the token must not travel, and the hub's headers stand on the way.
+            // Each redirect is checked first: the token must not be forwarded, and the hub's headers are on the way.
             .max_redirects(0)
             .user_agent(concat!("foreword/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(Duration::from_secs(10)))
@@ -77,12 +77,12 @@ impl<'a> Client<'a> {
         Self { agent, settings }
     }
 
-    /// How long to wait before try `n`, from 1.
+    /// Waiting time before attempt `n`, from 1.
     pub(crate) fn patience(&self, n: u32) -> Duration {
         self.settings.patience * 2u32.saturating_pow(n.saturating_sub(1)).min(16)
     }
 
-    /// The commit and the files of a revision.
+    /// Requests the commit and the files of a revision.
     pub(crate) fn listing(&self, about: About<'_>) -> Result<Listing, HubError> {
         #[derive(Deserialize)]
         struct Model {
@@ -104,18 +104,18 @@ impl<'a> Client<'a> {
         if !is_commit(&model.sha) {
             return Err(answer(format!("`sha` is {:?}, which is no commit", model.sha)));
         }
-        // Names that would do something to a terminal are nobody's.
+        // Names with control characters are not valid.
         let names = model.siblings.into_iter().map(|file| file.rfilename);
         let files = names.filter(|name| !name.contains(char::is_control)).collect();
         Ok(Listing { commit: model.sha, files })
     }
 
-    /// Where a file of a commit is.
+    /// The URL of a file of a commit.
     pub(crate) fn address(&self, about: About<'_>, commit: &str, file: &str) -> String {
         format!("{}/{}/resolve/{commit}/{}", self.settings.endpoint, about.repository, escaped(file))
     }
 
-    /// What the hub says of a file.
+    /// Requests the metadata of a file.
     pub(crate) fn stated(&self, url: &str, about: About<'_>) -> Result<Stated, HubError> {
         let is_enough = |headers: &HeaderMap| linked(headers).is_some();
         let response = self.patiently(|| self.follow(&Method::HEAD, url, None, about, is_enough))?;
@@ -126,7 +126,7 @@ impl<'a> Client<'a> {
             .or_else(plain)
             .ok_or_else(|| answer("it does not state the file's size and ETag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
-        // It becomes the name of a file.
+        // It becomes a file name.
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if etag.is_empty() || etag.len() > 128 || !etag.bytes().all(is_plain) {
             return Err(answer(&format!("its ETag is {etag:?}")));
@@ -134,12 +134,12 @@ impl<'a> Client<'a> {
         Ok(Stated { etag: etag.to_owned(), size })
     }
 
-    /// The file from byte `from` on, as far as the hub does that; the status says.
+    /// Requests the file from byte `from` on, if the hub supports it; the status says.
     pub(crate) fn bytes(&self, url: &str, from: u64, about: About<'_>) -> Result<Response<Body>, HubError> {
         self.follow(&Method::GET, url, (from > 0).then_some(from), about, |_| false)
     }
 
-    /// Asks again where the hub is in trouble.
+    /// Repeats a request while the hub reports errors.
     fn patiently<T>(&self, ask: impl Fn() -> Result<T, HubError>) -> Result<T, HubError> {
         let mut tries = 1;
         loop {
@@ -151,8 +151,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// An answer at the end of all redirections, or the one that leads elsewhere and has enough in its headers. Refusals are
-    /// errors.
+    /// The response after all redirects, or a redirect whose headers already suffice. Refusals are errors.
     fn follow(
         &self,
         method: &Method,
@@ -176,7 +175,7 @@ impl<'a> Client<'a> {
             }
             let location = text(response.headers(), "location")
                 .ok_or_else(|| answer(format!("status {} without a Location", status.as_u16())))?;
-            // The hub leads to itself by a path, and elsewhere by a whole address.
+            // The hub redirects to itself by path, and elsewhere by a full URL.
             let is_path = location.starts_with('/') && !location.starts_with("//");
             if !is_path && is_enough(response.headers()) {
                 return Ok(response);
@@ -214,7 +213,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Why the hub gives nothing.
+    /// The error for a refused request.
     fn refusal(&self, at: &Uri, response: &Response<Body>, about: About<'_>) -> HubError {
         let (status, headers) = (response.status().as_u16(), response.headers());
         let code = text(headers, "x-error-code").unwrap_or_default();
@@ -226,7 +225,7 @@ impl<'a> Client<'a> {
                 HubError::NoRevision { repository, endpoint, revision: about.revision.to_owned() }
             }
             (_, "RepoNotFound") | (404, "") => HubError::NoRepository { repository, endpoint },
-            // So the hub answers who shows no token and asks for what there isn't, or what is private.
+            // The hub's response without a token to a request for something missing or private.
             (401, _) if self.settings.token.is_none() => HubError::NoRepository { repository, endpoint },
             (401 | 403, _) if self.settings.token.is_some() => HubError::Token { endpoint, status, said },
             (403, _) => HubError::Gated { repository, endpoint },
@@ -235,12 +234,12 @@ impl<'a> Client<'a> {
     }
 }
 
-/// What stands in a header.
+/// The value of a header.
 pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
-/// What a redirection to the store of large files says of them.
+/// The metadata in a redirect to the store of large files.
 fn linked(headers: &HeaderMap) -> Option<(String, u64)> {
     let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"))?;
     Some((etag, text(headers, "x-linked-size")?.parse().ok()?))
@@ -262,12 +261,12 @@ fn origin(uri: &Uri) -> String {
     format!("{scheme}://{}:{port}", uri.host().unwrap_or_default().to_lowercase())
 }
 
-/// An address without its query, which may be a signature that opens the file to anybody.
+/// A URL without its query, which may be a signature that gives anyone access to the file.
 fn without_query(uri: &Uri) -> String {
     uri.to_string().split('?').next().unwrap_or_default().to_owned()
 }
 
-/// A path as it stands in a URL.
+/// Escapes a path for a URL.
 fn escaped(path: &str) -> String {
     let mut escaped = String::with_capacity(path.len());
     for b in path.bytes() {

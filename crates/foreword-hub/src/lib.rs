@@ -1,8 +1,8 @@
-//! Models from the Hugging Face hub: `org/name` becomes a directory on this machine.
+//! Models from the Hugging Face hub: makes `org/name` available as a local directory.
 //!
-//! Files lie in the standard cache, as Python's huggingface_hub lays it out, so that what one has fetched the other finds.
-//! Only what Foreword reads is fetched; it is checked by size, and by SHA-256 where the hub states that, before it gets its
-//! name. Nothing is printed: what happens is told as [`Event`]s.
+//! Files are stored in the standard cache, with the layout of Python's huggingface_hub, so the two share their downloads.
+//! Only the files that Foreword reads are downloaded; each is checked by size, and by SHA-256 if the hub states it, before
+//! it gets its final name. Nothing is printed: progress is reported as [`Event`]s.
 
 mod cache;
 mod download;

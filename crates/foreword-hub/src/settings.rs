@@ -1,4 +1,4 @@
-//! What the environment says, in the variables that Python's huggingface_hub reads.
+//! Settings from the environment variables of Python's huggingface_hub.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,33 +8,33 @@ use std::time::Duration;
 
 use crate::error::HubError;
 
-/// The hub, unless `HF_ENDPOINT` names another.
+/// The default hub, overridden by `HF_ENDPOINT`.
 const HUB: &str = "https://huggingface.co";
 
-/// Where the hub and its cache are, and how the hub is asked.
+/// The locations of the hub and its cache, and how to access the hub.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The hub's address, without a slash at its end.
+    /// The URL of the hub, without a trailing slash.
     pub endpoint: String,
     /// The directory of the cache.
     pub cache: PathBuf,
-    /// Who asks.
+    /// The access token.
     pub token: Option<Token>,
-    /// Never ask the hub.
+    /// Never contact the hub.
     pub offline: bool,
-    /// How long to wait before a second try; twice as long before each later one.
+    /// Waiting time before the second attempt; doubled before each later one.
     pub patience: Duration,
 }
 
-/// A token, which is shown to the hub and to nobody else.
+/// A token, which is sent to the hub and nowhere else.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// A token as the hub gives it.
+    /// Parses a token.
     ///
     /// # Errors
-    /// If it has characters that no token has; `origin` is where it comes from.
+    /// If it has characters that no token has; `origin` is its source.
     pub fn new(token: &str, origin: &'static str) -> Result<Self, HubError> {
         let token = token.trim();
         if token.chars().all(|c| c.is_ascii_graphic()) {
@@ -44,7 +44,7 @@ impl Token {
         Err(HubError::Setting { variable: origin, found: "something else".to_owned(), expected })
     }
 
-    /// The value of the header that shows it.
+    /// The value of the authorisation header.
     pub(crate) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
@@ -56,16 +56,16 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The directory of the cache that the environment names; `None` where it names none: neither `HF_HOME` nor `HOME` is set.
+/// The cache directory from the environment; `None` if neither `HF_HOME` nor `HOME` is set.
 #[must_use]
 pub fn cache_dir() -> Option<PathBuf> {
     Place::from_variables(&|name| std::env::var_os(name)).cache()
 }
 
-/// Directories, as the environment names them.
+/// Directories from the environment.
 struct Place<'a> {
     get: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The user's own.
+    /// The user's home directory.
     user: Option<PathBuf>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Place<'a> {
         Self { user, ..place }
     }
 
-    /// A variable that is not empty.
+    /// The value of a variable, if it is not empty.
     fn get(&self, name: &str) -> Option<OsString> {
         (self.get)(name).filter(|value| !value.is_empty())
     }
@@ -85,7 +85,7 @@ impl<'a> Place<'a> {
         self.get(name).map(|value| expanded(Path::new(&value), self.user.as_deref()))
     }
 
-    /// Where huggingface_hub keeps everything.
+    /// The base directory of huggingface_hub.
     fn home(&self) -> Option<PathBuf> {
         let of_caches = || self.path("XDG_CACHE_HOME").map(|caches| caches.join("huggingface"));
         let of_user = || self.user.as_ref().map(|user| user.join(".cache/huggingface"));
@@ -99,15 +99,15 @@ impl<'a> Place<'a> {
 }
 
 impl Settings {
-    /// The environment's.
+    /// The settings from the environment.
     ///
     /// # Errors
-    /// If a variable holds what it can't, or the file with the token can't be read.
+    /// If a variable has an invalid value, or the file with the token can't be read.
     pub fn from_env() -> Result<Self, HubError> {
         Self::from_variables(&|name| std::env::var_os(name))
     }
 
-    /// The same from variables that are looked up with `get`.
+    /// As [`Settings::from_env`], with variables looked up by `get`.
     ///
     /// # Errors
     /// As [`Settings::from_env`].
@@ -135,18 +135,18 @@ impl Settings {
     }
 }
 
-/// The token in a file, where there is one.
+/// The token in a file, if it exists.
 fn stored(path: &Path) -> Result<Option<Token>, HubError> {
     match std::fs::read_to_string(path) {
         Ok(token) if token.trim().is_empty() => Ok(None),
         Ok(token) => Token::new(&token, "the token file").map(Some),
-        // A home that is no directory, such as /dev/null, holds no token either.
+        // A home that is not a directory, such as /dev/null, contains no token either.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(source) => Err(HubError::Io { action: "read", path: path.to_owned(), source }),
     }
 }
 
-/// The path with the user's directory for a `~` at its beginning.
+/// The path with a leading `~` replaced by the user's home directory.
 fn expanded(path: &Path, user: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user) {
         (Ok(below), Some(user)) => user.join(below),

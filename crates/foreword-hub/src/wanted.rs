@@ -1,4 +1,4 @@
-//! Which files of a repository are wanted: those that are read, in the one format that is read.
+//! Selects the files of a repository to download: those that Foreword reads, in the one format that it reads.
 
 use foreword_backbone::files::{
     ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS_MAP, TOKENIZER,
@@ -8,23 +8,23 @@ use foreword_format::HubName;
 
 use crate::error::HubError;
 
-/// What a model can't do without, beside its weights.
+/// Required files besides the weights.
 pub(crate) const REQUIRED: [&str; 2] = [CONFIG, TOKENIZER];
-/// What is taken where it is there.
+/// Optional files.
 pub(crate) const OPTIONAL: [&str; 5] =
     [GENERATION_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, CHAT_TEMPLATE];
 
-/// Where the weights are.
+/// The location of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weights {
     /// In one file.
     Whole,
-    /// In shards, which the index names.
+    /// In shards, listed in the index.
     Shards,
 }
 
 impl Weights {
-    /// The file that is or names them.
+    /// The file with the weights or with the index.
     pub(crate) fn file(self) -> &'static str {
         match self {
             Self::Whole => WEIGHTS,
@@ -33,7 +33,7 @@ impl Weights {
     }
 }
 
-/// Where the weights are among the files of a repository that has all that is needed.
+/// The location of the weights in a repository, if all required files exist.
 pub(crate) fn weights(repository: &str, files: &[String]) -> Result<Weights, HubError> {
     let has = |name: &str| files.iter().any(|file| file == name);
     let no_file = |file: &str, hint: &str| HubError::NoFile {
@@ -66,7 +66,7 @@ pub(crate) fn weights(repository: &str, files: &[String]) -> Result<Weights, Hub
     Ok(weights)
 }
 
-/// Whether a named `.gguf` file is there.
+/// Checks that a named `.gguf` file exists.
 pub(crate) fn gguf(name: &HubName, file: &str, files: &[String]) -> Result<(), HubError> {
     if files.iter().any(|there| there == file) {
         return Ok(());

@@ -1,13 +1,15 @@
-//! What computes: prompts in their place, examples below them, their scores and gradients, and texts.
+//! The computation: prompts as prefixes, the examples below them, scores, gradients and generation.
 //!
-//! - [`prefix`]: a prompt in its place as keys and values that every example below it sees, owned and shared; [`compile`] turns a
-//!   soft prompt into the KV prefix that it is.
-//! - [`batch`]: examples below prompts in one forward pass, and the gradients that come back; `blocks`: the keys and values that
-//!   such a pass reads, each with the target of its gradient; [`frozen_texts`] keeps those of texts that never change.
-//! - [`loss`]: which numbers a loss reads from an example's rows, and what it sends back.
-//! - [`pass`] and [`reduce`]: loss and gradient of a step, summed in an order that budgets, threads and machines do not change.
-//! - [`score`]: how likely labels and targets are.
-//! - [`kv_pool`], [`generator`], [`sampling`], [`generate`]: texts that are written, requests coming and going, each as if alone.
+//! - [`prefix`]: a placed prompt as keys and values that all examples below it attend to, owned and shared; [`compile`]
+//!   converts a soft prompt to the equivalent KV prefix.
+//! - [`batch`]: examples below prompts in one forward pass, and their gradients; `blocks`: the keys and values that such a
+//!   pass reads, each with the target of its gradient; [`frozen_texts`] caches those of texts that never change.
+//! - [`loss`]: the numbers that a loss reads from an example's rows, and the gradients that it returns.
+//! - [`pass`] and [`reduce`]: loss and gradient of a step, summed in an order that does not depend on budgets, threads and
+//!   machines.
+//! - [`score`]: the likelihood of labels and targets.
+//! - [`kv_pool`], [`generator`], [`sampling`], [`generate`]: generation with requests that come and go, each computed as if
+//!   alone.
 
 pub mod batch;
 pub(crate) mod blocks;

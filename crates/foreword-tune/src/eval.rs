@@ -1,4 +1,4 @@
-//! How good a prompt is: metrics, and the calibration of labels' probabilities.
+//! Evaluation: metrics, and the calibration of label probabilities.
 
 pub mod calibration;
 pub mod metrics;

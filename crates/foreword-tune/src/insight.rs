@@ -1,4 +1,4 @@
-//! What a prompt does and what is in it, and what costs no training: demonstrations and instructions before a template.
+//! Insight into prompts, and baselines without training: in-context examples and instructions.
 
 pub mod demonstrations;
 pub mod explain;

@@ -1,15 +1,15 @@
-//! Soft prompt tuning: what is learned, from what, and how.
+//! Soft prompt tuning: tasks, training, evaluation and generation.
 //!
-//! | folder | what is inside |
+//! | module | contents |
 //! |---|---|
 //! | [`settings`] | the choices, the task file, the flags |
 //! | [`task`] | a [`Task`]: how texts, labels and targets become tokens |
-//! | [`engine`] | what computes: prompts in their place, batches below them, losses and gradients, texts |
-//! | [`train`](mod@train) | the loop: init, candidates, optimizer, state, checkpoints, memory, the record of a run |
-//! | [`eval`] | metrics, and the calibration of probabilities |
-//! | [`insight`] | what a prompt does and what is in it, and baselines without tuning |
+//! | [`engine`] | the computation: prompts as prefixes, batches below them, losses, gradients, generation |
+//! | [`train`](mod@train) | the training loop: init, candidates, optimizer, state, checkpoints, memory, the record of a run |
+//! | [`eval`] | metrics, and calibration |
+//! | [`insight`] | explains and inspects prompts; baselines without tuning |
 //!
-//! Nothing here prints, reads arguments or draws on any randomness but the seed.
+//! This library does not print, read arguments, or use any randomness but the seed.
 
 pub mod engine;
 pub mod eval;

@@ -1,4 +1,4 @@
-//! What a run can be set to: the closed choices of a task file and of the command line, each with its names.
+//! The settings of a run: the choices of a task file and of the command line, each with its names.
 
 #[cfg(feature = "clap")]
 pub mod flags;
@@ -15,62 +15,62 @@ pub use foreword_format::{
     CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind,
 };
 
-/// A setting that is not one of its choices.
+/// An invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
-    /// A learning rate that is neither "auto" nor a positive number.
+    /// The learning rate is neither "auto" nor a positive number.
     #[error("the learning rate {value:?} is neither \"auto\" nor a number above 0, nor a share like 3%")]
     LearningRate {
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// A warm-up that is neither a number of steps nor a share.
+    /// The warm-up is neither a number of steps nor a share.
     #[error("the warm-up {value:?} is neither a whole number of steps nor a share of them from 0 to below 1")]
     Warmup {
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// A size in bytes that is none.
+    /// Not a size in bytes.
     #[error("the size {value:?} is not a number of bytes like 500MB, 2GB or 1.5GiB")]
     Size {
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// A number of candidates that is none.
+    /// Not a number of candidates.
     #[error("the candidates {value:?} are neither \"auto\" nor a whole number from 1 to {most}")]
     Candidates {
-        /// What was given.
+        /// The given value.
         value: String,
-        /// The most there may be.
+        /// The maximum.
         most: usize,
     },
-    /// An init that is none of the forms there are.
+    /// Not a form of init.
     #[error(
         "unknown init {value:?}, expected text:SOME TEXT, labels, vocab, random, demonstrations or from:DIR"
     )]
     Init {
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// An init form without what belongs after its colon.
+    /// An init without a value after its colon.
     #[error("the init {form:?} needs {missing} after the colon")]
     InitEmpty {
         /// `text:` or `from:`.
         form: &'static str,
-        /// What should stand there.
+        /// The missing value.
         missing: &'static str,
     },
 }
 
-/// How far a step goes.
+/// The learning rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LearningRate {
     /// A share of the scale of the learned rows that fits most models.
     Auto,
     /// This share, above 0, of the scale of the learned rows.
     Share(f64),
-    /// This number, above 0, per coordinate as PEFT counts it.
+    /// This value, above 0, per coordinate as in PEFT.
     Value(f64),
 }
 
@@ -122,12 +122,12 @@ impl<'de> Deserialize<'de> for LearningRate {
     }
 }
 
-/// How long the learning rate rises at the beginning.
+/// The length of the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Warmup {
-    /// For this many steps.
+    /// This many steps.
     Steps(u64),
-    /// For this share of the run's steps, above 0 and below 1.
+    /// This share of the run's steps, above 0 and below 1.
     Share(f64),
 }
 
@@ -206,17 +206,17 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// How many ways to learn are tried at once.
+/// Number of candidates to train at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CandidateCount {
-    /// As many as there are sensible ways.
+    /// As many as there are sensible settings.
     Auto,
     /// This many, at least 1.
     Of(usize),
 }
 
 impl CandidateCount {
-    /// In numbers.
+    /// The number.
     #[must_use]
     pub fn n(self) -> usize {
         match self {
@@ -256,16 +256,16 @@ impl<'de> Deserialize<'de> for CandidateCount {
     }
 }
 
-/// What the soft prompt's rows are before the first step.
+/// The initial rows of the soft prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Init {
     /// The embeddings of this text's tokens.
     Text(String),
     /// The embeddings of the labels' tokens.
     Labels,
-    /// The embeddings of tokens drawn from the vocabulary.
+    /// The embeddings of tokens sampled from the vocabulary.
     Vocab,
-    /// Random rows of the scale of the embedding table.
+    /// Random rows with the scale of the embedding table.
     Random,
     /// Training examples with their labels.
     Demonstrations,
@@ -314,7 +314,7 @@ impl<'de> Deserialize<'de> for Init {
     }
 }
 
-/// Reads a string through `FromStr`, or a number.
+/// Parses a string through `FromStr`, or a number.
 struct ParsedOrNumber<T> {
     expected: &'static str,
     from_number: fn(f64) -> Result<T, SettingError>,

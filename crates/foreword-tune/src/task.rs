@@ -1,4 +1,4 @@
-//! What is asked of a model, all but the soft prompt: how a text becomes tokens, and which labels there are.
+//! A task, without the soft prompt: how a text becomes tokens, and which labels there are.
 
 pub mod chat;
 pub(crate) mod continuation_set;
@@ -27,73 +27,73 @@ use crate::verbalizer::{Verbalizer, VerbalizerError};
 
 pub use foreword_data::truth::GroundTruth;
 
-/// Why a task can't be done.
+/// Errors of a task.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// The data.
+    /// An error in the data.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A context.
+    /// An error in a context.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// A label.
+    /// An error in a label.
     #[error(transparent)]
     Verbalizer(#[from] VerbalizerError),
-    /// The chat template.
+    /// An error in the chat template.
     #[error(transparent)]
     Chat(#[from] ChatError),
-    /// The model.
+    /// An error of the model.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    /// A text can't be gone on with.
+    /// A text can't be continued.
     #[error(transparent)]
     Admit(#[from] AdmitError),
-    /// `after-bos` with a tokenizer that puts nothing in front.
+    /// `after-bos` with a tokenizer that adds no BOS.
     #[error(
         "placement after-bos needs a tokenizer that puts a BOS token in front of a text, which this one does not; use \
          front or suffix"
     )]
     NoBos,
-    /// `after-bos` in a chat whose template writes none.
+    /// `after-bos` in a chat whose template writes no BOS.
     #[error(
         "placement after-bos needs a BOS token in front of a text, and the model's chat template writes none; use front, \
          system or suffix"
     )]
     NoChatBos,
-    /// `system` outside of a chat.
+    /// `system` outside a chat.
     #[error(
         "the placement system is one in a chat's system message: take the model's chat template with --template chat"
     )]
     NoChat,
-    /// A KV prefix right before the label.
+    /// A KV prefix directly before the label.
     #[error(
         "a KV prefix has no row from which a label could be read, so it can't have the placement suffix; use front or \
          after-bos, or the method prompt"
     )]
     PrefixAtEnd,
-    /// A text of nothing but what stands before the KV prefix.
+    /// A text of only the tokens before the KV prefix.
     #[error(
-        "a text is empty, and so is the template around it: nothing stands below a KV prefix after the BOS; use the \
+        "a text is empty, and so is the template around it: no token follows a KV prefix after the BOS; use the \
          placement front, or a template"
     )]
     NothingBelow,
-    /// A target needs an end.
+    /// No end token for targets.
     #[error(
         "the model names no end token (eos_token_id in config.json), so nothing says where a generated text ends; add it \
          to the model's config.json"
     )]
     NoEndToken,
-    /// Labels are asked of a task that has none.
+    /// The task has no labels.
     #[error("the task is to generate texts: it has no labels")]
     NoLabels,
-    /// A score that is no number.
+    /// A score is not finite.
     #[error("the model's score of example {example} is not a finite number: its weights may be damaged")]
     NotFinite {
-        /// Which one, from 1.
+        /// The number of the example, from 1.
         example: usize,
     },
-    /// The soft prompt leaves no room for a text.
+    /// The soft prompt leaves no space for a text.
     #[error("{n_virtual} virtual tokens do not fit into the model's context of {context}; use fewer")]
     PromptTooLong {
         /// P.
@@ -106,30 +106,30 @@ pub enum TaskError {
 /// A task.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// The text around the fields; in a chat, that of the user's message.
+    /// The text around the fields; in a chat, the template of the user message.
     pub template: Template,
-    /// The model's chat template around that, where the task is a chat.
+    /// The model's chat template around it, if the task is a chat.
     pub chat: Option<Chat>,
-    /// The field that `{text}` means; guessed where it is not stated.
+    /// The field for `{text}`; guessed if not set.
     pub text_field: Option<String>,
     /// What follows the template.
     pub goal: Goal,
-    /// How that is joined to the text: [`Joining::Whole`], but for prompts that earlier versions trained.
+    /// How it is joined to the text: [`Joining::Whole`], except for prompts trained by earlier versions.
     pub joining: Joining,
-    /// What is learned.
+    /// What is learned: a soft prompt or a KV prefix.
     pub method: Method,
-    /// Where it stands.
+    /// Its placement.
     pub placement: Placement,
-    /// The most tokens of template, text and label or target, without virtual tokens.
+    /// Maximum number of tokens of template, text and label or target, without virtual tokens.
     pub max_length: usize,
 }
 
-/// What a task is to come to.
+/// The output of a task.
 #[derive(Clone, Debug)]
 pub enum Goal {
-    /// One of the same labels for every example.
+    /// One label of a fixed set for every example.
     Classification(Classification),
-    /// A text, each example's own.
+    /// A text for each example.
     Generation(Generation),
 }
 
@@ -147,14 +147,14 @@ impl Goal {
 /// A choice among labels.
 #[derive(Clone, Debug)]
 pub struct Classification {
-    /// The labels and their strings.
+    /// The labels and their texts.
     pub verbalizer: Verbalizer,
-    /// What the loss is.
+    /// The loss.
     pub objective: Objective,
 }
 
-/// The writing of a text. Its loss is the full-vocabulary cross-entropy of the target's tokens and of the end token, the mean
-/// over a batch's tokens.
+/// Generation of a text. Its loss is the full-vocabulary cross-entropy of the target's tokens and of the end token,
+/// averaged over a batch's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
     /// The token that ends every target.
@@ -162,10 +162,10 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// With the token that ends an answer in a chat, or the model's own end token.
+    /// Uses the token that ends an answer in a chat, or the model's own end token.
     ///
     /// # Errors
-    /// If the model names none.
+    /// If the model has no end token.
     pub fn of<B: Backend>(model: &Model<B>, chat: Option<&Chat>) -> Result<Self, TaskError> {
         let end =
             chat.and_then(Chat::end).or(model.end_tokens.first().copied()).ok_or(TaskError::NoEndToken)?;
@@ -173,18 +173,18 @@ impl Generation {
     }
 }
 
-/// A data set in tokens.
+/// A tokenised data set.
 #[derive(Clone, Debug)]
 pub struct Examples {
-    /// Every context, `[T]` tokens of its own.
+    /// Every context, of `[T]` tokens.
     pub contexts: Vec<Vec<Token>>,
-    /// What is to follow each.
+    /// The label or target of each.
     pub truths: GroundTruth,
-    /// The labels' tokens behind contexts behind which they are not the usual ones, by example.
+    /// The label tokens after contexts where they differ from the usual ones, by example.
     pub unusual: BTreeMap<usize, Continuations>,
-    /// How many were cut to fit.
+    /// Number of truncated texts.
     pub n_cut: usize,
-    /// Seconds that tokenising took.
+    /// Seconds of tokenisation.
     pub seconds: f64,
 }
 
@@ -195,7 +195,7 @@ impl Examples {
         self.contexts.len()
     }
 
-    /// The labels, by example; none where there are none.
+    /// The labels, by example; empty for generation.
     #[must_use]
     pub fn labels(&self) -> &[usize] {
         match &self.truths {
@@ -206,10 +206,10 @@ impl Examples {
 }
 
 impl Task {
-    /// `max_length`, or what the model's context leaves beside `n_virtual` rows.
+    /// `max_length`, or the space that the model's context leaves next to `n_virtual` rows.
     ///
     /// # Errors
-    /// If that is nothing.
+    /// If there is no space.
     pub fn max_tokens<B: Backend>(&self, model: &Model<B>, n_virtual: usize) -> Result<usize, TaskError> {
         let context = model.backbone.spec().context;
         match context.checked_sub(n_virtual) {
@@ -218,7 +218,7 @@ impl Task {
         }
     }
 
-    /// What its loss is.
+    /// Its objective.
     #[must_use]
     pub fn objective(&self) -> Objective {
         match &self.goal {
@@ -227,10 +227,10 @@ impl Task {
         }
     }
 
-    /// The choice that the task is.
+    /// The task as a classification.
     ///
     /// # Errors
-    /// If it is to generate texts.
+    /// If it is a generation.
     pub fn classification(&self) -> Result<&Classification, TaskError> {
         match &self.goal {
             Goal::Classification(to) => Ok(to),
@@ -238,16 +238,16 @@ impl Task {
         }
     }
 
-    /// The labels and their strings, where it has labels.
+    /// The labels and their texts, for classification.
     #[must_use]
     pub fn verbalizer(&self) -> Option<&Verbalizer> {
         self.classification().ok().map(|to| &to.verbalizer)
     }
 
-    /// A data set in tokens, with its labels or targets where `truth_field` says where they are.
+    /// Tokenises a data set, with its labels or targets if `truth_field` is given.
     ///
     /// # Errors
-    /// If a field is missing, a label is unknown, or a context does not fit beside its label or target.
+    /// If a field is missing, a label is unknown, or a context does not fit next to its label or target.
     pub fn examples<B: Backend>(
         &self,
         model: &Model<B>,
@@ -269,10 +269,10 @@ impl Task {
         Ok(Examples { seconds: start.elapsed().as_secs_f64(), ..examples })
     }
 
-    /// A data set in tokens for the model to go on with, with room for `reserve` tokens more.
+    /// Tokenises a data set for generation, with space for `reserve` more tokens.
     ///
     /// # Errors
-    /// If a field is missing, or a context does not fit beside what it must leave room for.
+    /// If a field is missing, or a context does not fit next to the reserved tokens.
     pub fn opened<B: Backend>(
         &self,
         model: &Model<B>,
@@ -292,7 +292,7 @@ impl Task {
         })
     }
 
-    /// How its texts and what follows them become tokens.
+    /// How its texts, labels and targets become tokens.
     #[must_use]
     pub fn joiner<'a, B: Backend>(&'a self, model: &'a Model<B>) -> Joiner<'a> {
         Joiner { tokenizer: &model.tokenizer, chat: self.chat.as_ref(), joining: self.joining }
@@ -313,7 +313,7 @@ impl Task {
         })
     }
 
-    /// Texts with the labels behind them.
+    /// Tokenises texts followed by labels.
     fn labelled<B: Backend>(
         &self,
         model: &Model<B>,
@@ -347,7 +347,7 @@ impl Task {
         Ok(Examples { contexts, truths, unusual, n_cut, seconds: 0.0 })
     }
 
-    /// Rows that the labels or the target of an example take beside its context.
+    /// Number of rows for the labels or the target of an example, next to its context.
     #[must_use]
     pub fn n_leaf_rows(&self, examples: &Examples, example: usize) -> usize {
         let continuations = match (&examples.truths, self.verbalizer()) {
@@ -358,8 +358,8 @@ impl Task {
         continuations.iter().map(|tokens| tokens.len().saturating_sub(1)).sum()
     }
 
-    /// Whether a space is put between the template and a target, as between words: where [`takes_space`] says so and the target does
-    /// not begin with white space. A chat template says itself whether it puts one there.
+    /// Whether a space goes between the template and a target, as between words: if [`takes_space`] requires it and the
+    /// target does not begin with whitespace. A chat template decides itself.
     #[must_use]
     pub fn is_spaced(&self, target: &str) -> bool {
         let after_words = match &self.chat {
@@ -370,13 +370,13 @@ impl Task {
         after_words && !target.starts_with(char::is_whitespace)
     }
 
-    /// Whether a space at the template's end is left to the text that the model writes.
+    /// Whether a space at the end of the template is left for the model to generate.
     pub(crate) fn leaves_space(&self) -> bool {
         self.joining == Joining::Whole && self.template.source().ends_with(' ')
     }
 
-    /// Whether labels or targets have other tokens, or labels other ends, than where they are joined as [`Joining::Whole`]
-    /// says: a prompt of an earlier version is used as it was trained, and would be trained otherwise now.
+    /// Whether labels or targets have other tokens, or labels other ends, than with [`Joining::Whole`]: a prompt of an
+    /// earlier version is used as it was trained, but would be trained differently now.
     ///
     /// # Errors
     /// If a text can't be tokenised.
@@ -401,7 +401,7 @@ impl Task {
         }
     }
 
-    /// Texts with their targets behind them, the end token last.
+    /// Tokenises texts followed by their targets, with the end token last.
     fn targeted<B: Backend>(
         &self,
         model: &Model<B>,
@@ -429,10 +429,10 @@ impl Task {
         Ok(Examples { contexts, truths, unusual: BTreeMap::new(), n_cut, seconds: 0.0 })
     }
 
-    /// What stands above these examples; without virtual tokens, the bare model, nothing has to be placed.
+    /// The shared prefix of these examples; without virtual tokens, for the bare model, there is nothing to place.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give.
+    /// If the placement needs a BOS that the tokenizer does not add.
     pub fn shared_prefix<'m, B: Backend>(
         &self,
         model: &'m Model<B>,
@@ -442,7 +442,7 @@ impl Task {
         self.shared_prefix_of(model, &examples.contexts, n_virtual)
     }
 
-    /// The same for these contexts.
+    /// As [`Task::shared_prefix`], for these contexts.
     pub(crate) fn shared_prefix_of<'m, B: Backend>(
         &self,
         model: &'m Model<B>,
@@ -475,14 +475,14 @@ impl Task {
         Ok(SharedPrefix::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
     }
 
-    /// The tokens that all texts begin with and that learned rows may stand after: the BOS, or under the placement system all
-    /// that a chat template writes before the system message.
+    /// The tokens at the beginning of all texts that learned rows may follow: the BOS, or with the placement system
+    /// everything that a chat template writes before the system message.
     #[must_use]
     pub fn leading<'a, B: Backend>(&'a self, model: &'a Model<B>) -> &'a [Token] {
         self.chat.as_ref().map_or(model.tokenizer.leading(), Chat::leading)
     }
 
-    /// The tokens that stand before the learned rows in all texts.
+    /// The tokens before the learned rows in all texts.
     #[must_use]
     pub fn above<'a, B: Backend>(&'a self, model: &'a Model<B>) -> &'a [Token] {
         match self.placement {
@@ -498,11 +498,11 @@ impl Task {
     }
 }
 
-/// A text's tokens, and what follows them.
+/// A text's tokens, and what follows it.
 type Joined<T> = (Vec<Token>, T);
 
-/// Every text and what follows it, in tokens, within the room that there is; and how many texts were cut. `reserve`: the tokens
-/// that are likely to follow a row's text. Where more do, its text is cut once more.
+/// Tokenises every text and what follows it, within the available space; returns the number of truncated texts too.
+/// `reserve`: the expected number of tokens after a row's text. If there are more, its text is truncated once more.
 fn joined<T: Send>(
     encoder: &Encoder<'_>,
     dataset: &Dataset,

@@ -1,5 +1,5 @@
-//! The loop that learns soft prompts, one or several at once. It tells what happens as events; it never prints and never
-//! touches the disk.
+//! The training loop for one or several soft prompts. It reports progress as events; it never prints and never touches the
+//! disk.
 
 pub mod candidates;
 pub mod checkpoint;
@@ -35,62 +35,63 @@ use crate::task_file::TrainTable;
 
 use learner::{Dev, Learner};
 
-/// Where a soft prompt stands if nothing else is said: where PEFT can use it too.
+/// Default placement: the one that PEFT supports.
 pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
-/// What is learned if nothing else is said.
+/// Default method.
 pub const DEFAULT_METHOD: Method = Method::Prompt;
-/// What the loss of a label is if nothing else is said: the choice among the labels, which is what is asked for.
+/// Default loss of a label: the cross-entropy over the labels, which matches the task.
 pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
-/// Rows of a soft prompt where nothing else is said: 20 to 50 is where more rows stop helping (Lester et al. 2021).
+/// Default number of rows of a soft prompt: beyond 20 to 50, more rows stop helping (Lester et al. 2021).
 pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
-/// Tokens of template, text and label or target where nothing else is said.
+/// Default maximum number of tokens of template, text and label or target.
 pub const DEFAULT_MAX_LENGTH: usize = 512;
-/// Tokens computed at a time where nothing else is said: enough rows to keep the products busy, few enough for the
-/// activations of one micro-batch to stay small.
+/// Default number of tokens computed at a time: enough rows to keep the matrix products busy, few enough to keep the
+/// activations of one micro-batch small.
 pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
-/// Examples per update where nothing else is said and there are enough.
+/// Default batch size, if there are enough examples.
 pub const DEFAULT_BATCH_SIZE: usize = 32;
-/// Evaluations of a run where their distance is not given.
+/// Default number of evaluations in a run.
 const EVALUATIONS: u64 = 10;
 
-/// How a run learns. The defaults are the ones that the command line shows.
+/// The training configuration. Its defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// Updates.
+    /// Number of updates.
     pub steps: u64,
     /// Examples per update.
     pub batch_size: usize,
-    /// Peak of the learning rate.
+    /// Peak learning rate.
     pub learning_rate: LearningRate,
-    /// How it goes after the warm-up.
+    /// Learning-rate schedule after the warm-up.
     pub schedule: Schedule,
-    /// How long it rises.
+    /// Length of the warm-up.
     pub warmup: Warmup,
-    /// Longest gradient norm; 0: any.
+    /// Maximum gradient norm; 0: no clipping.
     pub max_grad_norm: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Another order of the examples in each epoch.
+    /// Shuffle the examples in each epoch.
     pub shuffle: bool,
-    /// Steps between evaluations on dev; 0: only at the end. `None`: about ten evaluations a run.
+    /// Steps between evaluations on dev; 0: only at the end. `None`: about ten evaluations per run.
     pub eval_every: Option<u64>,
-    /// Evaluations in a row without a better one after which the run stops; 0: never.
+    /// Stop after this many evaluations in a row without improvement; 0: never.
     pub patience: u64,
-    /// Which rows are the outcome.
+    /// The rows to keep.
     pub keep: Keep,
-    /// Seed of the order of examples.
+    /// Random seed for the order of examples.
     pub seed: u64,
-    /// What keeps a soft prompt from fitting the training examples alone.
+    /// Regularisation against overfitting.
     pub regularizers: Regularizers,
-    /// Training examples that a KV prefix began as: each does not see itself in it.
+    /// Training examples in the init of a KV prefix: each is masked for itself.
     pub demonstrations: Vec<Demonstration>,
-    /// Room for what the model makes of texts that stand before the learned rows.
+    /// Cache budget for texts before the learned rows.
     pub cache_budget: CacheBudget,
-    /// How many of several candidates learn to the end; the others leave by halves.
+    /// Number of candidates trained to the end; successive halving stops the others.
     pub survivors: usize,
-    /// Most tokens computed at a time.
+    /// Maximum number of tokens computed at a time.
     pub micro_batch_tokens: usize,
-    /// Compute activations a second time in the backward pass instead of keeping them: a third slower, in less memory.
+    /// Activation checkpointing: recompute activations in the backward pass instead of saving them. A third slower, with
+    /// less memory.
     pub recompute: bool,
 }
 
@@ -102,7 +103,8 @@ impl Default for TrainConfig {
 }
 
 impl From<&TrainTable> for TrainConfig {
-    /// The settings, or their defaults. Where no batch size is set it depends on the examples: see [`default_batch_size`].
+    /// The settings, or their defaults. The default batch size depends on the number of examples: see
+    /// [`default_batch_size`].
     fn from(table: &TrainTable) -> Self {
         Self {
             steps: table.steps(),
@@ -133,7 +135,7 @@ impl From<&TrainTable> for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The learning rate in numbers, for rows of this [`scale`].
+    /// The learning rate as a number, for rows of this [`scale`].
     #[must_use]
     pub fn peak_rate(&self, method: Method, scale: f64) -> f64 {
         peak(self.learning_rate, method, scale)
@@ -146,16 +148,16 @@ impl TrainConfig {
         Budget { tokens: self.micro_batch_tokens, save }
     }
 
-    /// Whether dev is to be evaluated now: at the beginning, since the init is what the run must beat, every so many
-    /// steps, and at the end.
+    /// Whether to evaluate dev now: at the beginning, since the run must beat the init, at regular intervals, and at the
+    /// end.
     fn evaluates(&self, step: u64) -> bool {
         let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
         step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every))
     }
 }
 
-/// Examples per update for so many to learn from, where nothing else is said: a quarter of them, at least 8, at most
-/// [`DEFAULT_BATCH_SIZE`]. Of 32 examples, 8 at a time were seen to reach the loss of 32 at a time, at a quarter of the work.
+/// Default batch size for this many training examples: a quarter of them, at least 8, at most [`DEFAULT_BATCH_SIZE`]. With
+/// 32 examples, batches of 8 reached the loss of batches of 32, at a quarter of the work.
 ///
 /// ```
 /// # use foreword_tune::train::default_batch_size;
@@ -166,28 +168,28 @@ pub fn default_batch_size(n_train: usize) -> usize {
     (n_train / 4).clamp(8, DEFAULT_BATCH_SIZE).min(n_train).max(1)
 }
 
-/// What happens during a run. Each event brings the state, for whoever keeps checkpoints.
+/// An event of a run. Each event includes the training state, for checkpoints.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// An update was made.
+    /// An update.
     Step {
         /// The candidate's number, from 0.
         candidate: usize,
-        /// Its numbers.
+        /// Its statistics.
         made: StepStats,
-        /// The run so far.
+        /// The state of the run.
         state: &'a TrainState,
     },
-    /// Dev was evaluated; step 0 is the init.
+    /// An evaluation on dev; step 0 is the init.
     Eval {
         /// The candidate's number, from 0.
         candidate: usize,
-        /// Updates made so far.
+        /// Number of updates so far.
         step: u64,
-        /// Scores.
+        /// The scores.
         evaluation: &'a Evaluation,
-        /// No earlier evaluation was better.
+        /// Whether it is the best evaluation so far.
         best: bool,
         /// The run so far.
         state: &'a TrainState,
@@ -196,17 +198,17 @@ pub enum Event<'a> {
     Left {
         /// The candidate's number, from 0.
         candidate: usize,
-        /// Updates it made.
+        /// Its number of updates.
         step: u64,
-        /// Why.
+        /// The reason.
         ended: StopReason,
     },
 }
 
-/// An update in numbers.
+/// The statistics of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepStats {
-    /// From 1.
+    /// The step, from 1.
     pub step: u64,
     /// Loss of the batch before the update.
     pub loss: f64,
@@ -214,7 +216,7 @@ pub struct StepStats {
     pub learning_rate: f64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Examples per second of the whole step, tokenising included.
+    /// Examples per second of the whole step, including tokenisation.
     pub examples_per_second: f64,
 }
 
@@ -222,9 +224,9 @@ pub struct StepStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// All steps were made.
+    /// All steps are done.
     Finished,
-    /// Dev did not get better any more.
+    /// Dev no longer improved.
     EarlyStopped,
     /// Other candidates were better.
     Dropped,
@@ -237,38 +239,38 @@ pub enum StopReason {
     },
 }
 
-/// What a run gives.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The rows to keep, `[P, H]`: always finite.
+    /// The rows to keep, `[P, H]`; always finite.
     pub soft_prompt: SoftPrompt,
-    /// Updates made.
+    /// Number of updates.
     pub steps: u64,
-    /// Updates after which the kept rows stood.
+    /// The step of the kept rows.
     pub best_step: u64,
     /// Why it ended.
     pub ended: StopReason,
-    /// The lowest loss on dev, where there was one.
+    /// The lowest loss on dev, if there is a dev set.
     pub dev_loss: Option<f64>,
 }
 
-/// What a run of several candidates gives.
+/// The result of a run with several candidates.
 #[derive(Clone, Debug)]
 pub struct Population {
-    /// Of each candidate, in their order.
+    /// The outcome of each candidate, in order.
     pub outcomes: Vec<Outcome>,
-    /// The candidates that did not leave, best first; never empty.
+    /// The candidates trained to the end, best first; never empty.
     pub survivors: Vec<usize>,
 }
 
-/// Why a run could not go on.
+/// Why training failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// Nothing to learn from.
+    /// There are no training examples.
     #[error("there are no training examples")]
     NoExamples,
-    /// Examples without a label or target can't be learned from.
+    /// Some training examples have no label or target.
     #[error("{examples} examples have {truths} labels or targets: each needs one")]
     GroundTruth {
         /// Number of examples.
@@ -276,36 +278,36 @@ pub enum TrainError {
         /// Number of labels or targets.
         truths: usize,
     },
-    /// Several candidates and nothing to choose among them by.
-    #[error("{candidates} candidates can't be told apart without dev examples")]
+    /// Several candidates without a dev set to select on.
+    #[error("{candidates} candidates can't be compared without dev examples")]
     NoDev {
-        /// How many there are.
+        /// Number of candidates.
         candidates: usize,
     },
-    /// No file for the contexts that are kept.
+    /// The file of cached contexts could not be created.
     #[error("cannot keep contexts on disk: {source}")]
     Contexts {
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Another machine of a run over several.
+    /// Another machine of a distributed run failed.
     #[error("cannot exchange the sums of a step with the other machines: {source}")]
     Exchange {
-        /// What went wrong.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A setting that makes no run.
+    /// An invalid setting.
     #[error("{setting} must be {expected}")]
     Setting {
         /// The setting.
         setting: &'static str,
-        /// What it may be.
+        /// The valid values.
         expected: &'static str,
     },
-    /// The task or the model.
+    /// An error of the task or the model.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The rows.
+    /// An error in the rows.
     #[error(transparent)]
     SoftPrompt(#[from] FormatError),
 }
@@ -316,8 +318,8 @@ impl From<foreword_backbone::BackboneError> for TrainError {
     }
 }
 
-/// The scale of learned rows, on which a learning rate that is a share is counted: the RMS of the embedding table, or of
-/// the keys and values that a KV prefix begins with.
+/// The scale of learned rows, to which relative learning rates refer: the RMS of the embedding table, or of the initial
+/// keys and values of a KV prefix.
 #[must_use]
 pub fn scale<B: Backend>(model: &Model<B>, method: Method, start: &[f32]) -> f64 {
     match method {
@@ -329,8 +331,8 @@ pub fn scale<B: Backend>(model: &Model<B>, method: Method, start: &[f32]) -> f64
     }
 }
 
-/// The share of the [`scale`] that `auto` is. Adam's steps are about the learning rate per coordinate, so one share fits models
-/// of any scale. A KV prefix has many more numbers, and overfits at the rate of a soft prompt.
+/// The share of the [`scale`] that `auto` stands for. Adam's steps are about the learning rate per coordinate, so one share
+/// fits models of any scale. A KV prefix has many more numbers, and overfits at the rate of a soft prompt.
 #[must_use]
 pub const fn learning_rate_share(method: Method) -> f64 {
     match method {
@@ -339,7 +341,7 @@ pub const fn learning_rate_share(method: Method) -> f64 {
     }
 }
 
-/// A learning rate in numbers, for rows of this scale.
+/// The learning rate as a number, for rows of this scale.
 fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
     match rate {
         LearningRate::Auto => learning_rate_share(method) * scale,
@@ -348,12 +350,13 @@ fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
     }
 }
 
-/// Learns: goes on from `start` (the init, or a [`TrainState`] of the same run), takes batches of `train`, keeps what is best
-/// on `dev`. Better is a lower loss: on a small dev set it says more than the accuracy, which moves in steps of one
-/// example. Without dev examples the last rows are kept. The init itself is evaluated too and may win.
+/// Trains a soft prompt: continues from `start` (the init, or a [`TrainState`] of the same run), draws batches from
+/// `train`, and keeps the best rows on `dev`. Better means a lower loss: on a small dev set it says more than the accuracy,
+/// which moves in steps of one example. Without dev examples the last rows are kept. The init itself is evaluated too and
+/// may win.
 ///
 /// # Errors
-/// If there is nothing to learn from, or the model can't take the examples.
+/// If there are no training examples, or the model does not support them.
 pub fn train<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -366,9 +369,9 @@ pub fn train<B: Backend>(
     Ok(population.outcomes.swap_remove(population.survivors[0]))
 }
 
-/// Learns all candidates of `start` at once, as roots of one forest, each as if it were alone. By successive halving
-/// (Jamieson & Talwalkar 2016) the worse half on dev leaves, the first time early and each time after twice as many steps,
-/// until `config.survivors` are left.
+/// Trains all candidates of `start` at once, as roots of one forest, each as if it were alone. Successive halving (Jamieson
+/// & Talwalkar 2016) drops the worse half on dev, the first time early and then each time after twice as many steps, until
+/// `config.survivors` are left.
 ///
 /// # Errors
 /// As [`train`], and if there are several candidates without dev examples.
@@ -383,8 +386,8 @@ pub fn train_all<B: Backend>(
     train_across(&Alone, (model, task), (train, dev), start, config, on_event)
 }
 
-/// The same on several machines, each of which calls this with the same arguments but for `reduce`, its own part in the sums of
-/// every step. Evaluations are made by each for itself. All give the outcome that one machine gives, to the bit.
+/// As [`train_all`], on several machines. Each calls this with the same arguments except `reduce`, its own part in the sums
+/// of every step, and runs every evaluation itself. All produce the result of a single machine, to the bit.
 ///
 /// # Errors
 /// As [`train_all`], and if sums can't be exchanged.
@@ -411,7 +414,7 @@ pub fn train_across<B: Backend>(
         shared_prefix.cache_frozen_texts(&room).map_err(|source| TrainError::Contexts { source })
     };
     let (dev_prefix, shared_prefix) = (dev.map(&shared_prefix).transpose()?, shared_prefix(train)?);
-    // A batch holds no example twice.
+    // A batch contains no example twice.
     let batch_size = config.batch_size.min(train.n());
     let seeds: Vec<u64> = state.runs.iter().map(|run| run.seed.unwrap_or(config.seed)).collect();
     let orders = seeds

@@ -177,7 +177,7 @@ impl Comparison {
 /// Evaluates all rows.
 ///
 /// # Errors
-/// If something can't be computed.
+/// If a computation fails.
 pub fn compare(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Comparison> {
     Ok(Comparison::of(setup, rows::all(setup, observer)?))
 }

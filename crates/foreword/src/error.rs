@@ -237,7 +237,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     if is_user {
         return Some(ErrorKind::User);
     }
-    // These wrap others, some of which are not the user's: the wrapped one decides.
+    // These wrap other errors, some of which are not the user's: the wrapped one decides.
     let wraps = cause.is::<InitError>()
         || cause.is::<CompileError>()
         || cause.is::<RecordError>()

@@ -32,7 +32,7 @@ pub struct CompiledPrompt {
 /// Writes the model's keys and values for the soft prompt in `prompt` as a KV prefix.
 ///
 /// # Errors
-/// If it is none, its model can't be found, or it stands below the texts.
+/// If it is not a soft prompt, its model can't be found, or its placement is suffix.
 pub fn compile_prompt(
     prompt: &Path,
     model: Option<&str>,
@@ -58,7 +58,7 @@ pub fn compile_prompt(
     let others = other_members(prompt).len();
     if others > 0 {
         observer.warn(&format!(
-            "the prompt leads an ensemble: it is compiled alone, without the {others} below it"
+            "the prompt leads an ensemble: only it is compiled, without the {others} below it"
         ));
     }
     let compiled = compiled(directory, &model)?;
@@ -145,8 +145,8 @@ fn alone(stated: &TaskFile, foreign: Foreign, observer: &dyn Observer) -> Result
     }
     if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
         observer.warn(&format!(
-            "the prompt was made for an encoder-decoder model{}, which Foreword does not run: its rows are kept, and no \
-             decoder knows what they mean",
+            "the prompt was made for an encoder-decoder model{}, which Foreword does not run: its rows are kept, but \
+             they mean nothing to a decoder",
             foreign.adapter.base_model.as_ref().map_or(String::new(), |name| format!(", {name}"))
         ));
     }
@@ -203,7 +203,7 @@ pub struct Neighbours {
 /// Compares the prompt in a directory with those in others; skips the prompt itself.
 ///
 /// # Errors
-/// If nothing says which model it was made for.
+/// If its model is not recorded.
 pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
     let one = read(prompt)?;
     let Some(passport) = &one.passport else {
@@ -221,7 +221,7 @@ pub fn neighbours(prompt: &Path, others: &[PathBuf]) -> Result<Neighbours> {
             Err(why) => not_comparable.push((path.clone(), why)),
         }
     }
-    // The earlier of equals stays first.
+    // On a tie, the earlier one stays first.
     near.sort_by(|a, b| b.2.pooled.total_cmp(&a.2.pooled));
     Ok(Neighbours { model: passport.base_model.name.clone(), near, not_comparable })
 }

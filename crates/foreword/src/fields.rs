@@ -69,8 +69,8 @@ impl Fields {
             TaskKind::Generation => ("target", "--target-field"),
         };
         let guessed = match (self.template_guessed, self.guessed) {
-            (true, _) => format!(" (guessed; --template and {flag} say otherwise)"),
-            (false, true) => format!(" (guessed; --text-field and {flag} say otherwise)"),
+            (true, _) => format!(" (guessed; override with --template and {flag})"),
+            (false, true) => format!(" (guessed; override with --text-field and {flag})"),
             (false, false) => String::new(),
         };
         format!("{texts}, {truth} {:?}{guessed}", self.truth)

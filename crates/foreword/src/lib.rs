@@ -32,12 +32,12 @@
 //! # }
 //! ```
 //!
-//! | type | what it is |
+//! | type | purpose |
 //! |---|---|
-//! | [`Model`] | a frozen model, opened by its name, on a device |
-//! | [`RunPlan`] and [`Run`] | a run, resolved and checked; its events and its result; [`Cancel`] stops it from any thread |
+//! | [`Model`] | a frozen model, opened by name on a device |
+//! | [`RunPlan`] and [`Run`] | a resolved and checked run, with its events and its result; [`Cancel`] stops it from any thread |
 //! | [`LoadedPrompt`] | a prompt with its model and its task: classifies, scores, generates, evaluates |
-//! | [`Notice`] and [`Error`] | what the library says: remarks and warnings for an [`Observer`], errors with a [hint](Error::hint) |
+//! | [`Notice`] and [`Error`] | remarks and warnings for an [`Observer`]; errors with a [hint](Error::hint) |
 //!
 //! | module | what is inside |
 //! |---|---|

@@ -67,7 +67,7 @@ impl Model {
     /// Face hub, which is downloaded to the standard cache.
     ///
     /// # Errors
-    /// If there is no such model, it can't be downloaded, or it is of a kind that can't be computed.
+    /// If there is no such model, it can't be downloaded, or it is not supported.
     pub fn open(name: &str) -> Result<Self> {
         Self::open_with(name, &Resources::default(), &())
     }

@@ -18,7 +18,7 @@ const DEEPEST: usize = 6;
 /// All models, and whether each is supported. Reads only configurations and headers.
 ///
 /// # Errors
-/// If `dir` is no directory.
+/// If `dir` is not a directory.
 pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     let files = bundled();
     let mut models = vec![ModelLine::of(files.name.clone(), "bundled", (None, None), ModelInfo::of(&files))];
@@ -28,7 +28,7 @@ pub fn models(dir: Option<&Path>) -> Result<Vec<ModelLine>> {
     let Some(dir) = dir else { return Ok(models) };
     if !dir.is_dir() {
         return Err(UserError::new(format!("{} is not a directory", dir.display()))
-            .hint("give a directory below which models lie, or none")
+            .hint("give a directory with models below it, or none")
             .into());
     }
     models.extend(below(dir).iter().map(|path| {

@@ -163,7 +163,7 @@ impl dyn Observer + '_ {
     /// Details, computed only if the observer wants them.
     ///
     /// # Errors
-    /// Those of the computation.
+    /// The errors of the computation.
     pub fn detail(&self, details: impl FnOnce() -> Result<Vec<(&'static str, String)>>) -> Result<()> {
         if self.wants_details() {
             for (topic, text) in details()? {

@@ -451,7 +451,7 @@ fn drawn(
 pub fn settings(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
     let (has_limit, has_shots) = (flags.data.limit.is_some(), flags.data.shots.is_some());
     let mut file = merged(input, flags)?;
-    // A flag wins over what the task file says of the same thing.
+    // A flag overrides the same setting in the task file.
     if has_limit {
         file.data.shots = None;
     }

@@ -84,7 +84,7 @@ impl LoadedPrompt {
     /// Opens a prompt directory with its model.
     ///
     /// # Errors
-    /// If there is no such prompt, or its model is not the one that it names or can't be found by its name.
+    /// If there is no such prompt, or its model can't be found by name or differs from the recorded one.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         OpenRequest::new(dir.as_ref(), &TaskFile::default(), &Resources::default()).open(None, &())
     }
@@ -166,7 +166,7 @@ impl LoadedPrompt {
     /// Generates a text for each text, in order.
     ///
     /// # Errors
-    /// If a text does not fit into the model's context beside the new tokens.
+    /// If a text does not fit into the model's context next to the new tokens.
     pub fn generate<S: AsRef<str>>(&self, texts: &[S], config: &GenerateConfig) -> Result<Vec<Generated>> {
         let data = Dataset::from_texts(texts.iter().map(|text| text.as_ref().to_owned()).collect())?;
         let prompt = self.as_texts();
@@ -178,7 +178,7 @@ impl LoadedPrompt {
     /// number of new tokens of each.
     ///
     /// # Errors
-    /// If the model gives no numbers.
+    /// If the model's output is not finite.
     pub fn generate_from(
         &self,
         openings: (&Examples, usize),
@@ -192,7 +192,7 @@ impl LoadedPrompt {
     /// Evaluates the prompt on a data set with the label or target field `truth`.
     ///
     /// # Errors
-    /// If a field is missing, or a label is none of the task's.
+    /// If a field is missing, or the task does not have a label.
     pub fn evaluate(&self, data: &Dataset, truth: &str) -> Result<Evaluation> {
         let examples = self.task.examples(&self.model, self.n_virtual(), data, Some(data.require(truth)?))?;
         Ok(self.task.judge(&self.scores(&examples, &mut |_| {})?, &examples))

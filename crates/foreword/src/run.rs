@@ -136,7 +136,7 @@ impl Run {
     /// Trains, evaluates and writes the prompt directory. A diverged or cancelled run writes its best prompt too.
     ///
     /// # Errors
-    /// If it was cancelled before the first step, or something can't be computed or written.
+    /// If it was cancelled before the first step, or a computation or a write fails.
     pub fn start(&self, on_event: &mut dyn FnMut(&Event)) -> Result<RunResult> {
         self.start_with(on_event, &())
     }
@@ -420,7 +420,7 @@ fn write(
     for (member, (outcome, &candidate)) in members.iter().zip(&population.survivors).enumerate() {
         let how = &plan.candidates[candidate].how;
         let config = TrainConfig { learning_rate: how.learning_rate, seed: how.seed, ..plan.config.clone() };
-        // The measured one is the first, which stands for all where it stands alone.
+        // The first one was measured; alone, it stands for all.
         let run = record_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
         let out = member_dir(&place.out, member);
         record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;

@@ -93,8 +93,7 @@ fn fetch(settings: &Settings, hub: &HubName, observer: &dyn Observer) -> Result<
             "the hub could not be asked ({why}); {hub} is taken as it is in the cache, commit {commit}"
         )),
         Event::Begin { files, bytes: all, here } => {
-            let rest =
-                if here > 0 { format!(", {} of them here already", bytes(here)) } else { String::new() };
+            let rest = if here > 0 { format!(", {} already on disk", bytes(here)) } else { String::new() };
             let files = if files == 1 { "one file".to_owned() } else { format!("{files} files") };
             observer
                 .tell("fetching", format!("{hub} from {}: {files}, {}{rest}", settings.endpoint, bytes(all)));
@@ -102,12 +101,12 @@ fn fetch(settings: &Settings, hub: &HubName, observer: &dyn Observer) -> Result<
         }
         Event::Arrived { bytes } => observer.progress(Progress::Fetched { here: bytes }),
         Event::Waiting { file } => {
-            observer.tell("fetching", format!("waiting for another process, which fetches {file}"));
+            observer.tell("fetching", format!("waiting for another process that is downloading {file}"));
         }
         Event::End => observer.progress(Progress::FetchEnd),
         _ => {}
     });
-    // Also where it failed.
+    // After a failure too.
     observer.progress(Progress::FetchEnd);
     Ok(fetched?)
 }

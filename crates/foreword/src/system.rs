@@ -19,7 +19,7 @@ pub fn free_bytes() -> Option<u64> {
 /// Minor page faults so far, if the system reports them.
 pub fn page_faults() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold anything; the count is the eighth field after it.
+    // The name in parentheses may contain anything; the count is the eighth field after it.
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(7)?.parse().ok()
 }

@@ -67,7 +67,7 @@ impl Verdict {
                 let metrics = metrics.get(&format!("{split}.{name}"))?;
                 Some((name, *metrics.get("accuracy")?, metrics.get("p_value").copied()))
             });
-            // The first of equals.
+            // The first one on a tie.
             let best = baselines.reduce(|best, other| if other.1 > best.1 { other } else { best });
             let (baseline, of_baseline, p_value) = best?;
             let interval = wilson((accuracy * n as f64).round() as u64, n);

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
 use crate::texts::Texts;
 
-/// What stands in the place of a label that is not given.
+/// The text printed instead of a withheld label.
 const ABSTAINED: &str = "abstained";
 
 /// Runs the verb.
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
     }
     if let Some(least) = least {
         printer.say(&format!(
-            "abstained from {} of {} texts, of which no label has {} or more",
+            "abstained from {} of {} texts: no label has a probability of {} or more",
             count(n_abstained),
             count(n as u64),
             percent(least)
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// `abstains`: whether a label may be missing.
+/// `abstains`: whether labels may be withheld.
 fn answer(
     (shown, data, row): (&ExampleText, &Dataset, usize),
     prediction: &Prediction,

@@ -1,4 +1,4 @@
-//! `foreword compare`: tuned prompts beside what costs no training, on the same examples.
+//! `foreword compare`: tuned prompts and untrained baselines, on the same examples.
 
 mod render;
 

@@ -1,4 +1,4 @@
-//! `foreword compile`: turns a soft prompt into the keys and values that its model makes of it.
+//! `foreword compile`: converts a soft prompt to the keys and values that its model computes from it.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &CompileArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Next to the soft prompt.
+/// The directory next to the soft prompt.
 fn default_out(prompt: &Path) -> PathBuf {
     let name = prompt.file_name().unwrap_or_default().to_string_lossy();
     prompt.with_file_name(format!("{name}-prefix"))

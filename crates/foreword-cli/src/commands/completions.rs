@@ -1,4 +1,4 @@
-//! `foreword completions`: what a shell needs to complete this command line.
+//! `foreword completions`: a completion script for a shell.
 
 use foreword::Result;
 

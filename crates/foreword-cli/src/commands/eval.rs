@@ -1,4 +1,4 @@
-//! `foreword eval`: how good a prompt is on examples whose label or target is known.
+//! `foreword eval`: evaluates a prompt on examples with known labels or targets.
 
 use foreword::display::{count, interval, percent};
 use foreword::events::{Report, TextReport};
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Flags about probabilities need labels, and a place for what is stored; checked before any work is done.
+/// Checks, before any work, that calibration flags have labels, and that a calibration can be stored.
 fn check_calibration(args: &EvalArgs, prompt: &LoadedPrompt) -> Result<()> {
     let asked = args.calibration.calibrate.is_some() || args.calibration.abstain_below.is_some();
     if asked && prompt.task.verbalizer().is_none() {
@@ -54,7 +54,7 @@ fn check_calibration(args: &EvalArgs, prompt: &LoadedPrompt) -> Result<()> {
     if args.save_calibration { calibration::check_save(prompt, &args.source.prompt) } else { Ok(()) }
 }
 
-/// Shows the scores of labels.
+/// Prints the scores of a classification.
 fn labelled(
     args: &EvalArgs,
     prompt: &LoadedPrompt,
@@ -90,7 +90,7 @@ fn labelled(
     Ok(())
 }
 
-/// Writes a text for every example, and shows how near the targets they are.
+/// Generates a text for every example, and prints the scores against the targets.
 fn generated(
     args: &EvalArgs,
     prompt: &LoadedPrompt,
@@ -117,14 +117,14 @@ fn answered_in_words(least: f64, answered: Answered) -> String {
     let right = match answered.accuracy() {
         Some(accuracy) => {
             let interval = interval(wilson(answered.n_right, answered.n_answered));
-            format!("{} of them rightly (95 % interval {interval})", percent(accuracy))
+            format!("{} of them correct (95 % interval {interval})", percent(accuracy))
         }
         None => "so nothing can be said of them".to_owned(),
     };
     format!("answered {n} of {of} ({coverage}), where a label has {} or more; {right}", percent(least))
 }
 
-/// True labels down, given labels across.
+/// The confusion matrix: true labels in rows, predicted labels in columns.
 fn confusion(labels_given: &Confusion, labels: &Verbalizer) -> Table {
     let given = labels.names().iter().map(|name| format!("given {name}"));
     let mut table = Table::new(std::iter::once(String::new()).chain(given));

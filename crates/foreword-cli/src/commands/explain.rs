@@ -1,4 +1,4 @@
-//! `foreword explain`: the mathematics of prompt tuning on one text, with a prompt's real values.
+//! `foreword explain`: the mathematics of prompt tuning on one text, with the real values of a prompt.
 
 mod page;
 mod story;
@@ -90,8 +90,8 @@ pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where the page goes: a file that can be written there, checked before any work is done. One that is there is replaced,
-/// through a link too, but not one of the prompt's or the model's.
+/// The output path of the page, checked before any work: it must be writable. An existing file is replaced, also through a
+/// link, unless it belongs to the prompt or the model.
 fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
     let unwritable = |why: &str| UserError::new(format!("cannot write --html {}: {why}", path.display()));
     let path = if path.exists() {
@@ -120,7 +120,7 @@ fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The label that is taken for the true one.
+/// The true label: as set, or the default.
 fn truth(args: &ExplainArgs, labels: &Verbalizer) -> Result<usize> {
     let Some(name) = &args.label else { return Ok(labels.n() - 1) };
     labels.index(name).ok_or_else(|| {
@@ -130,7 +130,7 @@ fn truth(args: &ExplainArgs, labels: &Verbalizer) -> Result<usize> {
     })
 }
 
-/// What the prompt began as, or a sentence of ours where that is not recorded or is gone.
+/// The init of the prompt, or a sentence of ours if it is not recorded or no longer available.
 fn init(ready: &LoadedPrompt, labels: &Verbalizer, source: &SourceArgs) -> Result<(Began, SoftPrompt)> {
     let recorded = PromptDirectory::read(&source.prompt)?.passport.map(|passport| passport.training);
     let seed = recorded.as_ref().map_or(0, |training| training.seed);

@@ -1,4 +1,4 @@
-//! `foreword export`: writes a prompt for other tools.
+//! `foreword export`: exports a prompt for other tools.
 
 use foreword::Result;
 use foreword::format::foreign::to_npy;

@@ -1,4 +1,4 @@
-//! `foreword generate`: a text after each text, token by token.
+//! `foreword generate`: generates a text for each text, token by token.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
     }
 }
 
-/// How long texts may be and what ends them; the likeliest token is taken.
+/// The length limit and the stop strings; greedy decoding.
 pub(crate) fn new_tokens(args: &NewTokensArgs) -> GenerateConfig {
     let stop = args.stop.iter().map(|stop| stop.0.clone()).collect();
     GenerateConfig { max_new_tokens: args.max_new_tokens, stop, ..GenerateConfig::default() }
@@ -62,16 +62,16 @@ fn sampling(args: &SamplingArgs) -> Sampling {
     }
 }
 
-/// Shows texts in their order, whichever is whole first.
+/// Prints texts in order, whichever finishes first.
 struct Writer<'a> {
     data: &'a Dataset,
-    /// What stands for an example.
+    /// How to show an example.
     shown: &'a ExampleText,
-    /// There is one text only.
+    /// Whether there is only one text.
     one: bool,
-    /// The text to be told next.
+    /// The next text to print.
     next: usize,
-    /// Texts that were whole before their turn.
+    /// Texts that finished before their turn.
     early: BTreeMap<usize, Generated>,
     n_done: u64,
     error: Option<Error>,
@@ -84,7 +84,7 @@ impl Writer<'_> {
             Event::Done { example, generated } => self.done(example, generated, printer),
         };
         match told {
-            // Whoever read has seen enough.
+            // The reader has seen enough.
             Ok(()) if printer.is_closed() => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -115,7 +115,7 @@ impl Writer<'_> {
                 tokens: tokens.len(),
                 finish_reason: finish_reason.as_str(),
             })?,
-            // The text itself was told as it grew.
+            // The text itself was printed as it grew.
             Answers::Text if self.one && printer.streams() => printer.piece("\n")?,
             Answers::Text if self.one => printer.answer(text)?,
             Answers::Text => printer.answer(&in_a_line(text))?,

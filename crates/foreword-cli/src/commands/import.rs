@@ -1,4 +1,4 @@
-//! `foreword import`: makes a prompt of another tool into a prompt directory.
+//! `foreword import`: converts a prompt from another tool to a prompt directory.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ImportArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// In the current directory: the name of what was read, with -prompt.
+/// The default directory: the name of the input with -prompt, in the current directory.
 fn default_out(path: &Path) -> PathBuf {
     let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
     PathBuf::from(format!("{}-prompt", stem.unwrap_or_default().to_string_lossy()))

@@ -1,4 +1,4 @@
-//! `foreword inspect`: what is in a prompt directory, and where its rows lie among the model's own.
+//! `foreword inspect`: the contents of a prompt directory, and its rows compared with the model's vocabulary.
 
 use crate::command_line::quoted_path;
 use foreword::Result;
@@ -24,9 +24,9 @@ use foreword::prompt::{describe, recorded_name};
 use foreword::source::files_at_hand;
 use foreword::verdict::imported_from;
 
-/// Labels beyond which a table has a column for the nearest one only.
+/// Maximum number of labels with a column each; beyond it, one column names the nearest label.
 const MOST_COLUMNS: usize = 4;
-/// Settings that are told, in this order.
+/// The settings to print, in this order.
 const SETTINGS: [&str; 8] = [
     "batch_size",
     "learning_rate",
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
         }
         _ => None,
     };
-    // Keys and values lie in no space with the vocabulary.
+    // Keys and values are not in the space of the vocabulary.
     let model = model.filter(|_| directory.method() == Method::Prompt);
     let inspection = model.as_ref().map(|model| {
         let began = began(model, &directory, labels.as_ref());
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
             }
         }
         None if directory.method() == Method::Prefix => printer.answer(
-            "\nIts keys and values belong to the layers of the model; they can't be set beside its vocabulary.",
+            "\nIts keys and values belong to the layers of the model; they can't be compared with its vocabulary.",
         )?,
         None => printer.answer(
             "\nThe model is not at hand; with --model DIR, its rows are set beside the model's vocabulary.",
@@ -90,9 +90,9 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The model that is given, or the prompt's own where that is at hand.
+/// The given model, or the prompt's own if it is available locally.
 fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model>> {
-    // Where nobody says what to compute on.
+    // If no device is set.
     let (device, dtype) = (Device::Cpu, ComputeDtype::F32);
     let resources = Resources { device, dtype, on_this_thread: true, ..Resources::default() };
     let model = if let Some(given) = &args.model {
@@ -109,18 +109,18 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
             }
             Ok(Some(model))
         }
-        // Another model of the bundled one's name, which nobody asked for.
+        // Another model with the bundled one's name, which was not requested.
         Err(_) if args.model.is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What the rows began as, where the passport lets it be made again.
+/// The initial rows, if the passport allows them to be recreated.
 fn began(model: &Model, directory: &PromptDirectory, labels: Option<&Verbalizer>) -> Option<SoftPrompt> {
     let training = &directory.passport.as_ref()?.training;
     let init: Init = training.init.parse().ok()?;
     if let Init::From(_) = init {
-        // A name without its place.
+        // A name without its location.
         return None;
     }
     Sources::of(model, labels).soft_prompt(&init, directory.rows.n_virtual(), training.seed).ok()
@@ -132,7 +132,7 @@ fn heading(args: &InspectArgs, directory: &PromptDirectory) -> String {
     format!("{}: a {what} of {p} virtual tokens × {w} numbers\n", args.prompt.display())
 }
 
-/// The passport in words.
+/// Prints the passport.
 fn facts(passport: &Passport) -> String {
     let Passport { task, training, .. } = passport;
     let field = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} in {name:?}"));
@@ -211,7 +211,7 @@ fn model_in_words(passport: &Passport) -> String {
 
 fn place(placement: Placement, kind: TaskKind) -> String {
     match placement {
-        Placement::Front => "stands before all, as PEFT has it".to_owned(),
+        Placement::Front => "stands before everything, as in PEFT".to_owned(),
         Placement::AfterBos => "stands after the BOS token".to_owned(),
         Placement::System => "stands at the beginning of the system message".to_owned(),
         Placement::Suffix => format!("stands between the template's end and the {}", truth(kind)),
@@ -226,12 +226,12 @@ fn loss(objective: Objective, kind: TaskKind) -> &'static str {
     }
 }
 
-/// What stands around a message.
+/// The text around a message.
 fn written(chat: &ChatRecord) -> String {
     format!("in the model's chat template: {:?}", format!("{}{{message}}{}", chat.before, chat.after))
 }
 
-/// What follows the template.
+/// The word for what follows the template.
 fn truth(kind: TaskKind) -> &'static str {
     match kind {
         TaskKind::Classification => "label",
@@ -264,7 +264,7 @@ fn settings(passport: &Passport) -> String {
     named.collect::<Vec<_>>().join(", ")
 }
 
-/// How the probabilities of its labels are corrected.
+/// The calibration of the label probabilities.
 fn corrected(calibration: &CalibrationRecord) -> String {
     let offsets = calibration.offsets.iter().map(|(name, offset)| format!("{name} {offset:+.3}"));
     let offsets = offsets.collect::<Vec<_>>().join(", ");
@@ -274,7 +274,7 @@ fn corrected(calibration: &CalibrationRecord) -> String {
     )
 }
 
-/// What PEFT can do with a directory that has a passport.
+/// How PEFT can use a directory with a passport.
 fn peft(args: &InspectArgs, directory: &PromptDirectory) -> String {
     let placement = directory.passport.as_ref().map(|passport| passport.task.placement);
     let is = match (&directory.adapter, placement) {
@@ -290,7 +290,7 @@ fn peft(args: &InspectArgs, directory: &PromptDirectory) -> String {
     line("PEFT", &is)
 }
 
-/// A directory that PEFT wrote.
+/// Describes a directory written by PEFT.
 fn without_passport(args: &InspectArgs, directory: &PromptDirectory) -> String {
     let Some(adapter) = &directory.adapter else { return String::new() };
     let model = adapter.base_model.as_deref().unwrap_or("not named");
@@ -308,7 +308,7 @@ fn without_passport(args: &InspectArgs, directory: &PromptDirectory) -> String {
     .join("\n")
 }
 
-/// The rows beside the vocabulary.
+/// Compares the rows with the vocabulary.
 fn beside(model: &str, inspection: &Inspection, labels: Option<&Verbalizer>) -> String {
     let names = labels.map_or(&[][..], Verbalizer::names);
     let n_nearest = inspection.rows.iter().map(|row| row.nearest.len()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `foreword man`: the manual pages, from the one table that the help is from.
+//! `foreword man`: man pages, generated from the same definitions as the help.
 
 use clap_mangen::Man;
 use foreword::Result;
@@ -12,7 +12,7 @@ use foreword::{Error, UserError};
 /// Runs the verb.
 pub(crate) fn run(args: &ManArgs, printer: &Printer) -> Result<Exit> {
     let mut command = args::build_command();
-    // Gives the verbs their full names.
+    // Sets the full names of the verbs.
     command.build();
     let page = match &args.verb {
         None => command,

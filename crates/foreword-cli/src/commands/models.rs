@@ -1,4 +1,4 @@
-//! `foreword models`: which models are here, and which of them can be used.
+//! `foreword models`: lists the available models and whether each is supported.
 
 use foreword::Result;
 use foreword::display::{bytes, in_a_line, rough};

@@ -1,4 +1,4 @@
-//! `foreword quantise`: a model as a GGUF file.
+//! `foreword quantise`: writes a model as a GGUF file.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
     }
     check_file(&args.file, args.force)?;
     let files = source::files(&args.source, printer)?;
-    // The file that is written has the tokenizer whole: what is doubtful in it can't be seen there any more.
+    // The written file includes the tokenizer; problems in it can't be seen there any more.
     for notice in &files.notices {
         printer.warn(&notice.to_string());
     }
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The answer.
+/// Prints the result.
 fn show(args: &QuantiseArgs, written: &GgufSummary, printer: &Printer) -> Result<()> {
     printer.json(&Quantised {
         out: args.file.display().to_string(),

@@ -1,4 +1,4 @@
-//! `foreword quickstart`: the bundled task on the bundled model, from nothing to an answer.
+//! `foreword quickstart`: trains the bundled model on the bundled task and classifies a text.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use crate::printer::Printer;
 use crate::report;
 use crate::run::run_plan;
 
-/// Where the prompt is written if nobody says.
+/// The default output directory.
 pub(crate) const OUT: &str = "sentiment-prompt";
-/// The article's plain case, [p ; E(x)] without p: nothing around the text.
+/// The plain case, [p ; E(x)] without p: nothing around the text.
 const TEXT_ALONE: &str = "{text}";
-/// A text that is in none of the data.
+/// A text that occurs in none of the data.
 pub(crate) const TEXT: &str = "The movie was fantastic.";
 
 /// All settings of the run.

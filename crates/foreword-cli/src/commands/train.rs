@@ -1,4 +1,4 @@
-//! `foreword train`: trains a soft prompt and shows the result.
+//! `foreword train`: trains a soft prompt and prints the result.
 
 mod few_shot;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
     ended.exit()
 }
 
-/// Suggests what to do with the prompt.
+/// Suggests how to use the prompt.
 fn next_steps(file: &TaskFile, plan: &RunPlan, result: &RunResult, printer: &Printer) {
     let (program, mut flags) = (program(), report::flags_of(plan));
     let out = plan.place.out.display();
@@ -72,7 +72,7 @@ fn next_steps(file: &TaskFile, plan: &RunPlan, result: &RunResult, printer: &Pri
     }
 }
 
-/// The file that `--log` names.
+/// The file of `--log`.
 fn log(args: &TrainArgs, file: &TaskFile, place: &Place) -> Result<Option<Log>> {
     let Some(log) = &args.log else { return Ok(None) };
     let inputs = [&args.input, &file.data.train, &file.data.dev, &file.data.test];
@@ -80,7 +80,7 @@ fn log(args: &TrainArgs, file: &TaskFile, place: &Place) -> Result<Option<Log>> 
     Log::create(log, args.place.resume).map(Some)
 }
 
-/// A log must not take the place of what the run reads or of what it writes.
+/// Refuses a log file that would overwrite an input or an output of the run.
 fn refuse_overwriting<'a>(log: &Path, inputs: impl Iterator<Item = &'a PathBuf>, out: &Path) -> Result<()> {
     let log_dir = real(log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     let is_input = inputs.into_iter().any(|input| log.exists() && real(input) == real(log));

@@ -1,4 +1,4 @@
-//! Bytes on their way: a bar on a terminal, and else a line now and then.
+//! Progress of a download: a bar on a terminal, otherwise a line from time to time.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{Conversation, Printer};
 use foreword::display::bytes;
 
-/// Between two lines.
+/// Time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// A transfer that is told of until it is dropped.
+/// A transfer, reported until it is dropped.
 #[derive(Debug)]
 pub(super) struct Transfer {
     bar: Option<ProgressBar>,
     all: u64,
-    /// What was here before it began.
+    /// Bytes on disk before it began.
     before: u64,
     began: Instant,
     told: Instant,
 }
 
 impl Printer {
-    /// Begins to tell of so many bytes, some of which are here.
+    /// Begins to report a transfer of `all` bytes, some of which are on disk.
     pub(super) fn begin_transfer(&self, all: u64, here: u64) -> Transfer {
         let bar = (self.conversation == Conversation::Bars).then(|| {
             let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr_with_hz(10));
@@ -38,7 +38,7 @@ impl Printer {
 }
 
 impl Transfer {
-    /// So many are here now; the line that says so where there is no bar and one is due.
+    /// Updates the number of bytes on disk; returns a line to print if there is no bar and a line is due.
     pub(super) fn arrived(&mut self, here: u64) -> Option<String> {
         let told = || line(here, self.all, self.before, self.began.elapsed());
         if let Some(bar) = &self.bar {
@@ -60,7 +60,7 @@ impl Drop for Transfer {
     }
 }
 
-/// What is here of all, and how long the rest takes at the rate until now.
+/// The bytes on disk of the total, and the remaining time at the rate so far.
 fn line(here: u64, all: u64, before: u64, since: Duration) -> String {
     let rate = here.saturating_sub(before) as f64 / since.as_secs_f64().max(1e-3);
     let left = if rate > 0.0 { all.saturating_sub(here) as f64 / rate } else { f64::INFINITY };

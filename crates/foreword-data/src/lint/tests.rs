@@ -1,4 +1,4 @@
-//! Each finding: what it counts, what it leaves alone, and what it says.
+//! Tests of each finding: what it counts, what it ignores, and its message.
 
 use super::*;
 use std::path::Path;

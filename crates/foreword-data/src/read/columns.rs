@@ -1,4 +1,4 @@
-//! Parquet: columns of texts, numbers and truth values; what else there is matters only if it is used.
+//! Parquet: columns of texts, numbers and booleans; other types are an error only if they are used.
 
 mod pages;
 
@@ -14,16 +14,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Stack of the reader's thread. The crate reads a schema of nested groups by recursion, and a level of it is hardly more
-/// than five bytes of the footer: by the measure of those the stack grows, up to a limit.
+/// Stack size of the reader's thread. The parquet crate reads a schema of nested groups recursively, and each level takes
+/// at least about five bytes of the footer: the stack grows with its size, up to a limit.
 const STACK_BYTES: usize = 2 << 20;
 const STACK_PER_FOOTER_BYTE: usize = 512;
 const MOST_STACK_BYTES: usize = 1 << 30;
 
-/// Reads all rows. A row's line is its number, from 1. `most`: the most bytes that the rows may take.
+/// Reads all rows. A row's line is its number, from 1. `most`: maximum number of bytes of the rows.
 ///
-/// The parquet crate panics over some damaged files (a changed byte in a page's header can be enough): on a thread of
-/// its own that is an error too.
+/// The parquet crate panics on some damaged files (one changed byte in a page header can be enough): on a thread of its
+/// own, that becomes an error too.
 pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(READER_THREAD.to_owned()).stack_size(stack_for(bytes));
@@ -40,9 +40,9 @@ pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataE
     })
 }
 
-/// Bytes of stack that are enough for the schema, however nested. Those not touched take no memory.
+/// A stack size that is enough for the schema, however nested. Untouched pages take no memory.
 fn stack_for(bytes: &[u8]) -> usize {
-    // A file ends with the length of its footer and a mark.
+    // A file ends with the length of its footer and a magic number.
     let length = bytes.len().checked_sub(8).and_then(|at| bytes[at..].first_chunk::<4>());
     let footer = length.map_or(0, |&length| u32::from_le_bytes(length) as usize).min(bytes.len());
     STACK_BYTES.saturating_add(STACK_PER_FOOTER_BYTE.saturating_mul(footer)).min(MOST_STACK_BYTES)
@@ -85,8 +85,8 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     Ok(Table { fields, rows, about: About { class_names, ..About::default() } })
 }
 
-/// The names of classes that Hugging Face `datasets` writes beside the columns: under the key "huggingface" an object in
-/// which `info.features.FIELD` has the `_type` "ClassLabel" and `names`. What is of another shape says nothing.
+/// The class names that Hugging Face `datasets` stores next to the columns: under the key "huggingface", an object in which
+/// `info.features.FIELD` has the `_type` "ClassLabel" and `names`. Other shapes are ignored.
 fn class_names(reader: &SerializedFileReader<Bytes>, fields: &[String]) -> BTreeMap<FieldIdx, Vec<String>> {
     let metadata = reader.metadata().file_metadata().key_value_metadata();
     let value = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
@@ -107,18 +107,18 @@ fn class_names(reader: &SerializedFileReader<Bytes>, fields: &[String]) -> BTree
     fields.iter().enumerate().filter_map(of).collect()
 }
 
-/// What of a schema is read.
+/// The readable part of a schema.
 struct Flat {
-    /// A row without its values.
+    /// A row without values.
     empty: Vec<(FieldIdx, Cell)>,
-    /// The places of the flat columns in it.
+    /// The positions of the flat columns in it.
     at: Vec<usize>,
-    /// A schema of these columns alone.
+    /// A schema of only these columns.
     projection: Type,
 }
 
 impl Flat {
-    /// What is nested can't be used and is not read: a few bytes can stand for a list of millions.
+    /// Nested columns can't be used and are not read: a few bytes can represent a list of millions.
     fn of(schema: &Type) -> Result<Self, ParquetError> {
         let (mut empty, mut at, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for (i, field) in schema.get_fields().iter().enumerate() {
@@ -141,7 +141,7 @@ impl Flat {
     }
 }
 
-/// What a cell takes. Also one without a text takes some: a few bytes of a file can stand for millions of nulls.
+/// The memory of a cell. A cell without text counts too: a few bytes of a file can represent millions of nulls.
 fn n_bytes_of(cell: &Cell) -> u64 {
     let text = match cell {
         Cell::Text(text) => text.len(),
@@ -158,7 +158,7 @@ fn cell(field: Field) -> Cell {
             Ok(text) => Cell::Text(text.to_owned()),
             Err(_) => Cell::Nested("bytes that are no text"),
         },
-        // By its shortest text: 0.1 in single precision is no other number.
+        // In its shortest form, so that 0.1 in single precision stays 0.1.
         Field::Float(value) => number(value.to_string().parse().unwrap_or_else(|_| value.into())),
         Field::Double(value) => number(value),
         Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::Nested("an object"),
@@ -324,8 +324,8 @@ mod tests {
         }
     }
 
-    /// A file of one page of one text, whose header says that it has `size` (as Thrift writes it) bytes when unpacked and is
-    /// packed as `codec`.
+    /// A file with one page of one text, whose header gives `size` (in Thrift's encoding) as its decompressed size and
+    /// `codec` as its compression.
     fn one_page(size: &[u8], codec: u8) -> Vec<u8> {
         // The page: its header (`size` unpacked, five bytes packed, one value, plain), the text's length, the text.
         let rest = [0x15, 10, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0, 1, 0, 0, 0, b'a'];

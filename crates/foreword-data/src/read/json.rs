@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 
-/// One object per line; blank lines are passed over. Lines may end as on old Macintoshes, with carriage returns alone.
+/// One object per line; skips blank lines. Lines may end with carriage returns alone, as on old Macintoshes.
 pub(super) fn parse_lines(text: &str, path: &Path) -> Result<Table, DataError> {
     let mut table = Builder::default();
     let end = if text.contains('\n') { '\n' } else { '\r' };
@@ -31,7 +31,7 @@ pub(super) fn parse_array(text: &str, path: &Path) -> Result<Table, DataError> {
     }
     let is_wrapped = cursor.eat(b'{');
     if is_wrapped {
-        // A file of one object per line also begins with a brace: whatever this is, say what is wanted.
+        // A file with one object per line also begins with a brace; the error states the expected format.
         let key: Option<String> = if cursor.peek() == Some(b'"') { cursor.value().ok() } else { None };
         if key.as_deref() != Some("data") || !cursor.eat(b':') {
             return Err(cursor.shape_error());
@@ -55,7 +55,7 @@ pub(super) fn parse_array(text: &str, path: &Path) -> Result<Table, DataError> {
     if cursor.peek().is_some() { Err(cursor.shape_error()) } else { Ok(table.finish()) }
 }
 
-/// A place in a JSON text, between two of its tokens. The values themselves are serde_json's.
+/// A position in a JSON text, between two tokens. serde_json reads the values themselves.
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
@@ -64,7 +64,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// The byte that the next token begins with.
+    /// The first byte of the next token.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text[self.at..];
         let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len();
@@ -110,14 +110,14 @@ impl Cursor<'_> {
     }
 }
 
-/// A reader's error at its place in the file; `text`, which was read, began at this line and column.
+/// A parser's error at its position in the file; `text`, the input of the parser, begins at this line and column.
 fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column): (u64, usize)) -> DataError {
     let whole = error.to_string();
     let mut reason = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
     let lines_on = error.line().saturating_sub(1);
     let wrong = text.split('\n').nth(lines_on).unwrap_or("");
     let not_json = ["NaN", "-Infinity", "Infinity", "None", "True", "False", "nan"];
-    // The reader stops at the first letter that is wrong, in the word or at its beginning.
+    // The parser stops at the first wrong letter, in the word or at its beginning.
     let from = |n: usize| wrong.get(error.column().checked_sub(1 + n)?..);
     let is_at = |word: &&&str| (0..word.len()).any(|n| from(n).is_some_and(|rest| rest.starts_with(**word)));
     if let Some(word) = not_json.iter().find(is_at) {
@@ -127,13 +127,13 @@ fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column)
     DataError::Json { place: place(path, line + lines_on as u64), column, reason }
 }
 
-/// Collects rows whose objects may have different keys.
+/// Collects rows from objects with different keys.
 #[derive(Default)]
 struct Builder {
     fields: Vec<String>,
     idx_of: HashMap<String, FieldIdx>,
     rows: Vec<Row>,
-    /// Fields with a whole number that has no decimals, and with one that has.
+    /// Fields with a whole number without decimals, and fields with one with decimals.
     plain: BTreeSet<FieldIdx>,
     with_decimals: BTreeSet<FieldIdx>,
 }
@@ -169,10 +169,10 @@ impl Builder {
     }
 }
 
-/// One example as it stands in the file, keys that are there twice included.
+/// One example as in the file, including duplicate keys.
 struct Object(Vec<(String, Value)>);
 
-/// A value, and how it was written if it is a number.
+/// A value, and how it is written if it is a number.
 struct Value {
     cell: Cell,
     form: Form,
@@ -184,7 +184,7 @@ enum Form {
     Whole,
     /// As 1.0.
     WholeWithDecimals,
-    /// A broken number, or none.
+    /// A fractional number, or no number.
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! Packed files: gzip and Zstandard archives to the bytes in them, up to a limit.
+//! Compressed files: decompresses gzip and Zstandard archives up to a limit.
 
 use super::super::DataError;
 use flate2::read::MultiGzDecoder;
@@ -8,23 +8,23 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The most bytes that any archive may hold.
+/// Maximum decompressed size of any archive in bytes.
 const MOST_BYTES: u64 = 4 << 30;
-/// How much larger than itself an archive may be when it is unpacked: a small damaged or hostile file must not fill the
-/// memory. Gzip can't do more; Zstandard can, but not with text.
+/// Maximum ratio of decompressed to compressed size: a small damaged or malicious file must not fill the memory. Gzip can't
+/// exceed it; Zstandard can, but not with text.
 const MOST_TIMES: u64 = 1000;
-/// Bytes that even the smallest archive may hold.
+/// The decompressed size in bytes that even the smallest archive is allowed.
 const LEAST_MOST: u64 = 8 << 20;
 
-/// The largest window of a Zstandard frame: what the `zstd` program takes without being told to take more.
+/// Maximum window of a Zstandard frame: the default limit of the `zstd` program.
 const MOST_WINDOW_BYTES: u64 = 128 << 20;
 
-/// The most bytes that an archive of `n_bytes` bytes may hold.
+/// Maximum decompressed size of an archive of `n_bytes` bytes.
 pub(super) fn most_of(n_bytes: usize) -> u64 {
     MOST_TIMES.saturating_mul(n_bytes as u64).saturating_add(LEAST_MOST).min(MOST_BYTES)
 }
 
-/// How a file is packed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     Plain,
@@ -33,7 +33,7 @@ pub(super) enum Packing {
 }
 
 impl Packing {
-    /// By the last part of a file's name, in lower case.
+    /// Determines it from the last part of a file name, in lower case.
     pub(super) fn of_ending(ending: &str) -> Self {
         match ending {
             "gz" => Self::Gzip,
@@ -42,7 +42,7 @@ impl Packing {
         }
     }
 
-    /// By the bytes that every such archive begins with.
+    /// Determines it from the first bytes of the archive.
     pub(super) fn of_content(bytes: &[u8]) -> Self {
         match bytes {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -60,7 +60,7 @@ impl Packing {
     }
 }
 
-/// The bytes in an archive, of which there may be `most`; those of a plain file are they themselves.
+/// The decompressed bytes, at most `most`; a plain file is returned as it is.
 pub(super) fn unpack<'a>(
     bytes: &'a [u8],
     packing: Packing,
@@ -87,13 +87,13 @@ pub(super) fn unpack<'a>(
     }
 }
 
-/// Reads all there is, or one byte more than there may be.
+/// Reads everything, or one byte more than the limit.
 fn read_up_to(from: impl Read, most: u64, unpacked: &mut Vec<u8>) -> io::Result<()> {
     let left = (most + 1).saturating_sub(unpacked.len() as u64);
     from.take(left).read_to_end(unpacked).map(drop)
 }
 
-/// A Zstandard file is a row of frames; some only hold what a program noted beside the content.
+/// A Zstandard file is a sequence of frames; some contain only a program's metadata.
 fn read_frames(mut bytes: &[u8], most: u64, unpacked: &mut Vec<u8>) -> io::Result<()> {
     while !bytes.is_empty() && unpacked.len() as u64 <= most {
         let mut decoder = FrameDecoder::new();

@@ -1,17 +1,16 @@
-//! CSV and TSV: what the csv crate reads, held against the text, with the line of everything that is wrong. By itself the
-//! crate takes a quote that never closes and text after a closing quote as they come, and one stray mark then swallows
-//! rows without a word.
+//! CSV and TSV: the output of the csv crate, checked against the text, with the line of every error. The crate alone
+//! accepts an unclosed quote and text after a closing quote, so that one stray quotation mark can silently swallow rows.
 
 use super::super::{Cell, DataError, Row};
 use super::{Table, n_newlines, place};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// What stands between two cells.
+/// The separator of cells.
 struct Separator {
     mark: char,
     name: &'static str,
-    /// What a header that looks like one field may have been separated by instead.
+    /// Other possible separators if a header looks like a single field.
     mistaken_for: &'static [(char, &'static str)],
 }
 
@@ -21,15 +20,15 @@ const COMMA: Separator =
 const TAB: Separator =
     Separator { mark: '\t', name: "tabs", mistaken_for: &[(',', "comma"), (';', "semicolon")] };
 
-/// `.csv`: a cell that begins with a quotation mark is a quoted one.
+/// `.csv`: a cell that begins with a quotation mark is quoted.
 pub(super) fn parse_csv(text: &str, path: &Path) -> Result<Table, DataError> {
     parse(text, &COMMA, true, path)
 }
 
-/// `.tsv`, which has two dialects. Programs quote as in CSV the cells that hold quotation marks, tabs or newlines; in files
-/// made by hand, and in many published data sets, a quotation mark is just one. A file is of the first kind if all of it
-/// can be read so and no cell looks like the end of one row and the beginning of the next. Otherwise a line is a row,
-/// and only marks that enclose a whole cell are taken off.
+/// `.tsv`, which has two dialects. Programs quote cells with quotation marks, tabs or newlines, as in CSV; in files made by
+/// hand, and in many published data sets, a quotation mark is an ordinary character. A file is read as the first kind if
+/// all of it is valid and no cell looks like the end of one row and the beginning of the next. Otherwise a line is a row,
+/// and only quotation marks around a whole cell are removed.
 pub(super) fn parse_tsv(text: &str, path: &Path) -> Result<Table, DataError> {
     let literal = || parse(text, &TAB, false, path);
     match parse(text, &TAB, true, path) {
@@ -39,7 +38,7 @@ pub(super) fn parse_tsv(text: &str, path: &Path) -> Result<Table, DataError> {
     }
 }
 
-/// A header with the names of the fields, then rows. Blank lines are passed over.
+/// A header with the field names, then rows. Skips blank lines.
 fn parse(text: &str, separator: &Separator, quoting: bool, path: &Path) -> Result<Table, DataError> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(separator.mark as u8)
@@ -73,7 +72,7 @@ fn parse(text: &str, separator: &Separator, quoting: bool, path: &Path) -> Resul
     Ok(Table::new(fields, rows))
 }
 
-/// Whether each cell is written either as it is or wholly in quotation marks, with those inside it doubled.
+/// Whether each cell is either plain or completely quoted, with inner quotation marks doubled.
 fn is_strict(written: &str, cells: &csv::StringRecord, separator: char) -> bool {
     let mut rest = written;
     let mut all = cells.iter().map(|cell| {
@@ -85,13 +84,13 @@ fn is_strict(written: &str, cells: &csv::StringRecord, separator: char) -> bool 
     !written.contains('"') || all.all(|cell| cell.is_some()) && rest.trim_matches(['\r', '\n']).is_empty()
 }
 
-/// Whether a cell has both a tab and the end of a line in it.
+/// Whether a cell contains both a tab and a line end.
 fn spans_rows(row: &Row) -> bool {
     let spans = |text: &str| text.contains('\t') && text.contains(['\n', '\r']);
     row.cells.iter().any(|(_, cell)| matches!(cell, Cell::Text(text) if spans(text)))
 }
 
-/// A cell without the quotation marks around it, if it is a properly quoted one.
+/// A cell without its quotation marks, if it is properly quoted.
 fn unquoted(cell: &str) -> String {
     let inner = cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"'));
     match inner.filter(|inner| !inner.replace("\"\"", "").contains('"')) {

@@ -1,4 +1,4 @@
-//! What is read when replacing a prompt is cut off after each of its steps.
+//! Tests of what is read if the replacement of a prompt is interrupted after each of its steps.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
     }
 }
 
-/// The three kinds of prompt directory: straight from PEFT, for PEFT too, and with a placement that PEFT has not.
+/// The three kinds of prompt directory: directly from PEFT, also for PEFT, and with a placement that PEFT does not support.
 fn kinds(value: f32, name: &str) -> [PromptDirectory; 3] {
     let rows = SoftPrompt::new(vec![value; 8], 2, 4).unwrap();
     let mut adapter = AdapterConfig::causal_lm(2, 4).unwrap();
@@ -68,7 +68,7 @@ fn kinds(value: f32, name: &str) -> [PromptDirectory; 3] {
     ]
 }
 
-/// Begins to replace what is in `dir` by `new` and is killed after `n_steps`.
+/// Begins to replace the prompt in `dir` by `new`, and is killed after `n_steps`.
 fn replace_until(new: &PromptDirectory, dir: &Path, n_steps: usize) {
     let mut replacement = Replacement::stage(dir, &new.contents(dir).unwrap()).unwrap();
     for step in Step::ALL.into_iter().take(n_steps) {

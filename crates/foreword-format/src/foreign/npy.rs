@@ -1,4 +1,4 @@
-//! NumPy's `.npy`: a matrix of numbers with a line in front that says so.
+//! NumPy's `.npy`: a matrix of numbers with a one-line header.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use half::f16;
 use super::{ForeignError, damaged};
 use crate::soft_prompt::SoftPrompt;
 
-/// What every such file begins with.
+/// The magic bytes.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
-/// The most bytes of a header.
+/// Maximum size of a header in bytes.
 const MOST_HEADER: usize = 1 << 16;
-/// The numbers begin at a multiple of this.
+/// The alignment of the numbers.
 const ALIGNED: usize = 64;
 
-/// The bytes of a prompt as `.npy`: `[P, W]`, single precision, row after row.
+/// A prompt as `.npy`: `[P, W]`, single precision, row by row.
 pub fn to_npy(rows: &SoftPrompt) -> Vec<u8> {
     let shape = format!("({}, {})", rows.n_virtual(), rows.width());
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
@@ -29,9 +29,9 @@ pub fn to_npy(rows: &SoftPrompt) -> Vec<u8> {
     bytes
 }
 
-/// Reads one: a matrix of whichever floating-point numbers, row after row.
+/// Reads a matrix of any floating-point type, row by row.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<SoftPrompt, ForeignError> {
-    let cut = || damaged(path, "the .npy file is cut off");
+    let cut = || damaged(path, "the .npy file is truncated");
     let rest = &bytes[MAGIC.len().min(bytes.len())..];
     let (length, start) = match rest.first() {
         Some(1) => (rest.get(2..4).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]]))), 4),
@@ -68,7 +68,7 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<SoftPrompt, ForeignError
     Ok(SoftPrompt::new(values, n_virtual, width)?)
 }
 
-/// Type and shape out of the header, a Python dictionary of three entries.
+/// Reads type and shape from the header, a Python dictionary with three entries.
 fn described(header: &str) -> Result<(&str, usize, usize), String> {
     let after = |key: &str| {
         let at = header.find(&format!("'{key}':")).ok_or_else(|| format!("the .npy header has no {key}"))?;

@@ -1,4 +1,4 @@
-//! Directories of PEFT whose prompt is not written as ours: other methods, and files of before safetensors.
+//! PEFT directories in formats other than ours: other methods, and files from before safetensors.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::adapter::{AdapterConfig, PeftTask};
 use crate::directory::{PICKLE_FILE, PromptDirectory, TENSORS_FILE};
 use crate::soft_prompt::SoftPrompt;
 
-/// What is read of `adapter_config.json` where its type is none of ours.
+/// The fields read from `adapter_config.json` if its type is not one of ours.
 #[derive(Deserialize)]
 struct Config {
     peft_type: Option<String>,
@@ -39,7 +39,7 @@ pub(super) fn read(dir: &Path, task: Option<usize>) -> Result<Foreign, ForeignEr
         let adapter = adapter.ok_or_else(|| ForeignError::Unknown { path: dir.to_owned() })?;
         return Ok(Foreign { rows, adapter, format, notes: Vec::new() });
     }
-    // What has rows of keys and values was never written otherwise than as safetensors with the sizes that it needs.
+    // Prompts with rows of keys and values have only ever been written as safetensors with the required sizes.
     if matches!(kind.as_str(), "PREFIX_TUNING" | "CARTRIDGE") {
         return Err(damaged(&dir.join(PICKLE_FILE), "a KV prefix is read from safetensors only"));
     }
@@ -65,7 +65,7 @@ pub(super) fn read(dir: &Path, task: Option<usize>) -> Result<Foreign, ForeignEr
     Ok(Foreign { rows, adapter, format, notes })
 }
 
-/// One task's prompt of MPT: the shared rows ∘ (columns · rows) of the task.
+/// The prompt of one MPT task: the shared rows ∘ (columns · rows) of the task.
 fn of_task(tensors: &[Tensor], path: &Path, task: Option<usize>) -> Result<SoftPrompt, ForeignError> {
     let named = |name: &str| {
         let tensor = tensors.iter().find(|tensor| tensor.name == name);
@@ -75,7 +75,7 @@ fn of_task(tensors: &[Tensor], path: &Path, task: Option<usize>) -> Result<SoftP
         (named("prompt_embeddings")?, named("prefix_task_cols")?, named("prefix_task_rows")?);
     let (&[p, h], &[n, p2, r], &[n2, r2, h2]) = (&shared.shape[..], &columns.shape[..], &rows.shape[..])
     else {
-        return Err(damaged(path, "its three tensors have not 2, 3 and 3 dimensions"));
+        return Err(damaged(path, "its three tensors do not have 2, 3 and 3 dimensions"));
     };
     if (p, h, n, r) != (p2, h2, n2, r2) || n == 0 || r == 0 {
         let shapes = [shared, columns, rows].map(Tensor::described).join(", ");
@@ -95,7 +95,7 @@ fn of_task(tensors: &[Tensor], path: &Path, task: Option<usize>) -> Result<SoftP
     Ok(SoftPrompt::new(values, p, h)?)
 }
 
-/// All tensors of a safetensors file. Those of whole numbers have none of them.
+/// All tensors of a safetensors file. Integer tensors are returned without numbers.
 fn safetensors(bytes: &[u8], path: &Path) -> Result<Vec<Tensor>, ForeignError> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|error| damaged(path, format!("no safetensors: {error}")))?;

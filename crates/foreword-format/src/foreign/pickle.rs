@@ -1,21 +1,21 @@
-//! The few instructions of pickle that a file of tensors is written with, read without doing anything they could ask for.
+//! The few pickle instructions in files of tensors, interpreted without executing any code.
 //!
-//! A pickle is a program for a stack machine that can import and call whatever it names. Here every name but those of the
-//! table below ends the reading, and what the table's names stand for is data, not code. Each instruction makes at most one
-//! node, so that no more memory is taken than a fixed number of bytes for each of the file's. (candle-core has such a reader
-//! too; it comes with a tensor library, and takes the sizes that a file states on trust.)
+//! A pickle is a program for a stack machine that can import and call anything by name. Here, any name outside the table
+//! below ends the reading, and the names in the table stand for data, not code. Each instruction makes at most one node, so
+//! memory use is limited to a fixed number of bytes per byte of the file. (candle-core has such a reader too; it requires a
+//! tensor library, and trusts the sizes in the file.)
 
 use std::collections::HashMap;
 
-/// The instruction that every pickle of torch begins with.
+/// The first instruction of every torch pickle.
 pub(super) const PROTO: u8 = 0x80;
-/// The most bytes of pickle; a prompt's has some hundreds.
+/// Maximum size of a pickle in bytes; that of a prompt has a few hundred.
 const MOST_BYTES: usize = 1 << 20;
 
-/// A place in the arena of nodes.
+/// An index into the arena of nodes.
 pub(super) type Id = usize;
 
-/// What a pickle can be about.
+/// A value in a pickle.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     None,
@@ -27,7 +27,7 @@ pub(super) enum Node {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Known(Known),
-    /// Numbers of a type in the archive's entry `key`.
+    /// Numbers of a type in entry `key` of the archive.
     Storage {
         kind: Kind,
         key: String,
@@ -42,7 +42,7 @@ pub(super) enum Node {
     },
 }
 
-/// What may be named.
+/// The allowed names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Known {
     OrderedDict,
@@ -51,14 +51,14 @@ pub(super) enum Known {
     Storage(Kind),
 }
 
-/// What numbers a storage holds.
+/// The type of numbers in a storage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     F16,
     Bf16,
     F32,
     F64,
-    /// Whole numbers, by their width in bytes: no prompt, but they may lie beside one.
+    /// Integers, by their width in bytes: not a prompt, but possibly next to one.
     Whole(usize),
 }
 
@@ -78,16 +78,16 @@ const KNOWN: [(&str, &str, Known); 13] = [
     ("torch", "LongStorage", Known::Storage(Kind::Whole(8))),
 ];
 
-/// Why a pickle is not read.
+/// Why reading stopped.
 #[derive(Debug, PartialEq)]
 pub(super) enum Stopped {
-    /// It names something else.
+    /// It refers to another name.
     Refused(String),
-    /// It is damaged, or has an instruction of which tensors have no need.
+    /// It is damaged, or has an instruction that tensors do not need.
     Damaged(String),
 }
 
-/// The nodes of a pickle, and which of them is its value.
+/// The nodes of a pickle, and the index of its value.
 pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Node>, Id), Stopped> {
     if bytes.len() > MOST_BYTES {
         let n = bytes.len();
@@ -120,7 +120,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// One instruction; the value where it is the last.
+    /// Executes one instruction; returns the value if it is the last.
     fn step(&mut self) -> Result<Option<Id>, Stopped> {
         let at = self.at;
         let code = self.take(1)?[0];
@@ -129,7 +129,7 @@ impl Machine<'_> {
                 2..=5 => {}
                 other => return Err(self.wrong(format!("pickle protocol {other} is not known"))),
             },
-            // FRAME: how long the next part is.
+            // FRAME: the length of the next part.
             0x95 => _ = self.take(8)?,
             b'(' => self.marks.push(self.stack.len()),
             b'.' => return self.pop().map(Some),
@@ -184,7 +184,7 @@ impl Machine<'_> {
         Ok(taken)
     }
 
-    /// A number of up to eight bytes, the lowest first.
+    /// A little-endian number of up to eight bytes.
     fn number(&mut self, n: usize) -> Result<u64, Stopped> {
         Ok(self.take(n)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
@@ -204,7 +204,7 @@ impl Machine<'_> {
         self.stack.push(self.nodes.len() - 1);
     }
 
-    /// The top of the stack, above the last mark.
+    /// Pops the top of the stack, above the last mark.
     fn pop(&mut self) -> Result<Id, Stopped> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.pop() {
@@ -213,7 +213,7 @@ impl Machine<'_> {
         }
     }
 
-    /// All that stands above the last mark, which goes.
+    /// Pops everything above the last mark, and the mark.
     fn above_mark(&mut self) -> Result<Vec<Id>, Stopped> {
         let mark = self.marks.pop().ok_or_else(|| self.wrong("there is no mark"))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
@@ -297,7 +297,7 @@ impl Machine<'_> {
 
     fn recall(&mut self, code: u8) -> Result<(), Stopped> {
         let slot = self.number(if code == b'h' { 1 } else { 4 })? as u32;
-        let id = self.memo.get(&slot).copied().ok_or_else(|| self.wrong("nothing is remembered there"))?;
+        let id = self.memo.get(&slot).copied().ok_or_else(|| self.wrong("there is no such memo entry"))?;
         self.stack.push(id);
         Ok(())
     }
@@ -335,7 +335,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A call of what is known: it makes a node.
+    /// A call of an allowed name: makes a node.
     fn reduce(&mut self) -> Result<(), Stopped> {
         let (arguments, callee) = (self.pop()?, self.pop()?);
         let items = self.items(arguments)?.to_vec();
@@ -354,17 +354,17 @@ impl Machine<'_> {
                 let (shape, strides) = (self.as_sizes(&shape)?, self.as_sizes(&strides)?);
                 self.push(Node::Tensor { storage, offset, shape, strides });
             }
-            _ => return Err(self.wrong("a call that makes no tensor and no dictionary")),
+            _ => return Err(self.wrong("a call that makes neither a tensor nor a dictionary")),
         }
         Ok(())
     }
 
-    /// What is said of an object beside its contents: nothing that matters of a dictionary.
+    /// The state of an object besides its contents: irrelevant for a dictionary.
     fn build(&mut self) -> Result<(), Stopped> {
         self.pop()?;
         match self.stack.last().map(|&id| &self.nodes[id]) {
             Some(Node::Dict(_)) => Ok(()),
-            _ => Err(self.wrong("a state for what has none")),
+            _ => Err(self.wrong("a state for an object without one")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Prompts as torch, NumPy and PEFT wrote them, and files that were made to do harm.
+//! Tests with prompts written by torch, NumPy and PEFT, and with malicious files.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ fn message(path: &Path, task: Option<usize>) -> String {
     import(path, task).unwrap_err().to_string()
 }
 
-/// The rows that most of the files hold.
+/// The rows in most of the files.
 fn rows() -> Vec<f32> {
     (0..96).map(|i| i as f32 / 16.0 - 2.0).collect()
 }
@@ -115,7 +115,7 @@ fn prompts_that_others_released_are_read_where_they_are() {
     }
 }
 
-/// What a pickle of these instructions comes to.
+/// The result of a pickle with these instructions.
 fn run(program: &[u8]) -> Result<(Vec<Node>, usize), Stopped> {
     pickle::read(&[&[0x80, 2], program].concat())
 }
@@ -188,7 +188,7 @@ fn damaged_pickles_are_errors() {
     assert!(matches!(pickle::read(&vec![0x80; (1 << 20) + 1]), Err(Stopped::Damaged(_))));
 }
 
-/// An archive of torch's with this pickle and these numbers.
+/// A torch archive with this pickle and these numbers.
 fn archive(program: &[u8], numbers: &[u8]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (name, body) in [("x/data.pkl", program), ("x/data/0", numbers)] {
@@ -209,7 +209,7 @@ fn archive(program: &[u8], numbers: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A tensor of f32 in `n` stated numbers, with this shape and these strides, each one byte.
+/// A tensor of f32 with `n` declared numbers, this shape and these strides, each one byte.
 fn tensor(n: u8, shape: [u8; 2], strides: [u8; 2], numbers: usize) -> Result<SoftPrompt, String> {
     let [a, b] = shape;
     let [c, d] = strides;

@@ -1,4 +1,4 @@
-//! Files of `torch.save`, since version 1.6 an archive of a pickle and of the numbers beside it.
+//! Files of `torch.save`: since version 1.6, an archive with a pickle and its numbers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,18 +8,18 @@ use half::{bf16, f16};
 use super::pickle::{self, Id, Kind, Node, Stopped};
 use super::{ForeignError, Tensor, damaged, zip};
 
-/// The most tensors, and the deepest that they may lie in dictionaries.
+/// Maximum number of tensors, and their maximum depth in dictionaries.
 const MOST_TENSORS: usize = 1_000;
 const DEEPEST: usize = 8;
-/// The most dictionary entries that are looked at: a pickle can name one dictionary often.
+/// Maximum number of dictionary entries visited: a pickle can refer to one dictionary many times.
 const MOST_ENTRIES: usize = 100_000;
 
-/// All tensors of a file, with the names that lead to them. Those of whole numbers have none of them.
+/// All tensors of a file, with their paths. Integer tensors are returned without numbers.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Tensor>, ForeignError> {
     let entries = zip::entries(bytes).map_err(|reason| damaged(path, reason))?;
     let found = entries.iter().find_map(|(name, bytes)| Some((name.strip_suffix("data.pkl")?, *bytes)));
     let (root, program) =
-        found.ok_or_else(|| damaged(path, "an archive without data.pkl, which torch's have"))?;
+        found.ok_or_else(|| damaged(path, "an archive without data.pkl, so not from torch"))?;
     if entries.get(format!("{root}byteorder").as_str()).is_some_and(|order| *order == b"big") {
         return Err(damaged(path, "numbers whose highest byte comes first are not read"));
     }
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Tensor>, ForeignErro
     found.tensors.into_iter().map(tensor).collect()
 }
 
-/// The tensors of a pickle, by way of its dictionaries and lists.
+/// The tensors of a pickle, found in its dictionaries and lists.
 struct Found<'n> {
     nodes: &'n [Node],
     tensors: Vec<(String, Id)>,
@@ -76,7 +76,8 @@ impl Found<'_> {
     }
 }
 
-/// A tensor's shape and numbers. All tensors together have no more than the file has bytes: `room` says what is left.
+/// A tensor's shape and numbers. All tensors together have at most as many numbers as the file has bytes: `room` is the
+/// remainder.
 fn numbers(
     nodes: &[Node],
     id: Id,

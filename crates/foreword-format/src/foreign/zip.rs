@@ -1,26 +1,26 @@
-//! As much of ZIP as torch writes: entries that are stored as they are, found by the directory at the file's end.
+//! The subset of ZIP that torch writes: uncompressed entries, found through the directory at the end of the file.
 
 use std::collections::BTreeMap;
 
-/// The most entries that are looked at.
+/// Maximum number of entries to look at.
 const MOST_ENTRIES: usize = 10_000;
 const END: &[u8] = b"PK\x05\x06";
 const END_BYTES: usize = 22;
-/// The longest comment that may follow the end.
+/// Maximum length of the comment at the end.
 const MOST_COMMENT: usize = 0xffff;
 const ENTRY: &[u8] = b"PK\x01\x02";
 const ENTRY_BYTES: usize = 46;
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_BYTES: usize = 30;
 
-/// Whether bytes begin as an archive does.
+/// Whether the bytes begin like an archive.
 pub(super) fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(LOCAL)
 }
 
 /// The entries of an archive by name.
 pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String> {
-    let cut = || "the archive is cut off or damaged".to_owned();
+    let cut = || "the archive is truncated or damaged".to_owned();
     let last = bytes.len().checked_sub(END_BYTES).ok_or_else(cut)?;
     let first = last.saturating_sub(MOST_COMMENT);
     let end = (first..=last).rev().find(|&at| bytes[at..].starts_with(END)).ok_or_else(cut)?;
@@ -47,7 +47,7 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, &[u8]>, String> {
     Ok(entries)
 }
 
-/// The bytes of the entry whose own head is at `local`.
+/// The bytes of the entry whose local header is at `local`.
 fn contents(bytes: &[u8], local: usize, size: usize) -> Option<&[u8]> {
     let head = bytes.get(local..local.checked_add(LOCAL_BYTES)?).filter(|head| head.starts_with(LOCAL))?;
     let start = local + LOCAL_BYTES + half(head, 26)? + half(head, 28)?;

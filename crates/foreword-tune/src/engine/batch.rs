@@ -1,4 +1,4 @@
-//! Examples below prompts, packed without padding: one forward pass, what is read from it, and the gradients that come back.
+//! Examples below prompts, packed without padding: one forward pass, the numbers read from it, and the gradients.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,26 +11,26 @@ use super::blocks::Blocks;
 use super::loss::{Numbers, Reads};
 use super::prefix::{Place, PrefixState, embed};
 
-/// A context below a prompt, and the token sequences that may follow it.
+/// A context below a prompt, and its possible continuations.
 #[derive(Clone, Copy, Debug)]
 pub struct Example<'a> {
-    /// Index of the prompt it stands below.
+    /// Index of its prompt.
     pub prompt: usize,
-    /// Virtual tokens that it does not see.
+    /// Virtual tokens that are masked for it.
     pub masked: MaskedSpan,
-    /// All tokens of the context, those included that it shares with others.
+    /// All tokens of the context, including those shared with other contexts.
     pub context: &'a [Token],
-    /// Candidate continuations, each of at least one token, and behind them what some of these would go on to.
+    /// Candidate continuations, each of at least one token, followed by extensions of some of them.
     pub continuations: &'a [&'a [Token]],
-    /// For each continuation behind the candidates, the candidate that it extends by one token: see
-    /// [`crate::continuations`]. Empty where all are candidates.
+    /// For each extension, the candidate that it extends by one token: see [`crate::continuations`]. Empty without
+    /// extensions.
     pub extended: &'a [usize],
-    /// Index of the true candidate, where the example is learned from.
+    /// Index of the true candidate, for training examples.
     pub truth: usize,
 }
 
 impl<'a> Example<'a> {
-    /// A context with nothing below it.
+    /// A context without continuations.
     #[must_use]
     pub fn of(prompt: usize, context: &'a [Token]) -> Self {
         let masked = MaskedSpan::NONE;
@@ -38,54 +38,54 @@ impl<'a> Example<'a> {
     }
 }
 
-/// Consecutive positions of a KV prefix that an example does not see: its own demonstration, where that is among them. The
-/// others stay where they are.
+/// Consecutive positions of a KV prefix that are masked for an example: its own demonstration, if the prefix contains it.
+/// The other positions do not move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MaskedSpan {
-    /// The first.
+    /// The first position.
     pub first: usize,
-    /// How many.
+    /// Number of positions.
     pub n: usize,
 }
 
 impl MaskedSpan {
-    /// It sees all.
+    /// Nothing is masked.
     pub const NONE: Self = Self { first: 0, n: 0 };
 }
 
 /// How much of a step is in memory at a time. It changes no bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// At most so many tokens of examples are computed at a time, single examples excepted.
+    /// Maximum number of example tokens computed at a time; a single longer example is allowed.
     pub tokens: usize,
-    /// What is kept of their activations between the forward and the backward pass.
+    /// The activations saved between the forward and the backward pass.
     pub save: Save,
 }
 
 impl From<usize> for Budget {
-    /// So many tokens, all of whose activations are kept.
+    /// This number of tokens, with all activations saved.
     fn from(tokens: usize) -> Self {
         Self { tokens, save: Save::All }
     }
 }
 
-/// An example in its place.
+/// An example with its place below a prefix.
 pub(crate) struct Item<'e, B: Backend> {
     prefix: PrefixState<B>,
     context: &'e [Token],
     continuations: &'e [&'e [Token]],
     pub(crate) place: Place<B>,
-    /// Whose sums it belongs to, counted from the first group of its call.
+    /// Its group, counted from the first group of the call.
     pub(crate) group: usize,
 }
 
 impl<'e, B: Backend> Item<'e, B> {
-    /// A context alone.
+    /// A context without continuations.
     pub(crate) fn new(prefix: &PrefixState<B>, context: &'e [Token], place: Place<B>) -> Self {
         Self { prefix: prefix.clone(), context, continuations: &[], place, group: 0 }
     }
 
-    /// One of the examples that the prefixes were made for, with the continuations that are computed below it.
+    /// An example of the prefixes' own data, with the continuations to compute below it.
     ///
     /// # Panics
     /// If it can't stand below its prefix.
@@ -100,7 +100,7 @@ impl<'e, B: Backend> Item<'e, B> {
         Self { continuations, ..Self::new(prefix, example.context, place) }
     }
 
-    /// The tokens that are computed for it.
+    /// Number of tokens to compute for it.
     pub(crate) fn cost(&self) -> usize {
         let own = if self.place.has_prompt { self.prefix.n_virtual() } else { 0 };
         self.context.len() - self.place.n_held + own + self.n_leaf_rows()
@@ -111,7 +111,7 @@ impl<'e, B: Backend> Item<'e, B> {
     }
 }
 
-/// Consecutive examples that fit the budget together by the tokens that they cost, at least one each.
+/// Splits consecutive examples into micro-batches that fit the budget by their cost in tokens, at least one example each.
 pub(crate) fn micro_batches(costs: impl Iterator<Item = usize>, budget: usize) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     let (mut start, mut end, mut used) = (0, 0, 0);
@@ -131,22 +131,22 @@ pub(crate) fn micro_batches(costs: impl Iterator<Item = usize>, budget: usize) -
 pub(crate) struct Batch<'b, 'g, B: Backend> {
     backbone: &'b Backbone<B>,
     blocks: Blocks<'g, B>,
-    /// A segment for each example, followed by the leaves of its continuations.
+    /// A segment per example, followed by the leaves of its continuations.
     forest: Forest,
     texts: Option<FrozenTexts<B>>,
-    /// Learned rows among the forest's.
+    /// The learned rows in the forest.
     learned: Vec<usize>,
-    /// The examples that have such, and how many numbers.
+    /// The examples with a copy of the learned rows, and its size in numbers.
     own: Vec<(usize, usize)>,
     pub(crate) output: Output<B>,
-    /// Per example, its segment.
+    /// The segment of each example.
     segments: Vec<usize>,
-    /// Per example, the index among the wanted rows of its context's last row; then their number.
+    /// For each example, the output row of its context's last token; then the total number of output rows.
     wanted: Vec<usize>,
 }
 
 impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
-    /// Runs the model over the items. `blocks` are the context blocks that have gradients.
+    /// Runs the model on the items. `blocks` are the context blocks with gradients.
     pub(crate) fn new(
         backbone: &'b Backbone<B>,
         items: &[Item<'_, B>],
@@ -196,7 +196,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         Ok(Self { backbone, blocks, forest, texts, learned, own, output, segments, wanted: last })
     }
 
-    /// Numbers of all examples, as each asks.
+    /// The numbers that each example reads.
     pub(crate) fn read(&self, reads: &[Reads]) -> Vec<Numbers> {
         let (backend, head) = (self.backbone.backend(), self.backbone.head());
         let (pairs, summed) = self.wanted_reads(reads);
@@ -210,7 +210,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         reads.iter().map(numbers).collect()
     }
 
-    /// What all examples read, by wanted row.
+    /// What all examples read, by output row.
     fn wanted_reads(&self, reads: &[Reads]) -> (Vec<(usize, Token)>, Vec<usize>) {
         let (mut pairs, mut summed) = (Vec::new(), Vec::new());
         for (reads, &first) in reads.iter().zip(&self.wanted) {
@@ -220,7 +220,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         (pairs, summed)
     }
 
-    /// Adds the gradients that flow back into the blocks; returns those of the examples' own copies of the prompts.
+    /// Adds the gradients with respect to the blocks; returns those of the examples' own copies of the prompts.
     pub(crate) fn backward(
         mut self,
         reads: &[Reads],
@@ -248,7 +248,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         self.own.iter().map(|&(example, n)| (example, values.by_ref().take(n).collect())).collect()
     }
 
-    /// The gradient of the wanted hidden rows.
+    /// The gradient of the hidden output rows.
     fn d_hidden(&self, reads: &[Reads], numbers: &[Numbers], d: &[Numbers]) -> B::Rows {
         let (backend, head) = (self.backbone.backend(), self.backbone.head());
         let (pairs, summed) = self.wanted_reads(reads);
@@ -271,7 +271,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         d_hidden
     }
 
-    /// The keys and values of an example's context that were computed for it: blocks and rows, in the order of its path.
+    /// The computed keys and values of an example's context: blocks and rows, in the order of its path.
     pub(crate) fn computed(&self, example: usize) -> impl Iterator<Item = (&KeyValues<B>, Range<usize>)> {
         let text = self.texts.as_ref().map(|texts| (&*texts.block, texts.rows[example].clone()));
         let own = self.forest.segments()[self.segments[example]].rows();
@@ -279,14 +279,14 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
     }
 }
 
-/// Keys and values of the texts that stand before the learned rows, each once, and the rows of each example's.
+/// Keys and values of the texts before the learned rows, each once, and the rows of each example's.
 struct FrozenTexts<B: Backend> {
     block: Arc<KeyValues<B>>,
     rows: Vec<Range<usize>>,
 }
 
 impl<B: Backend> FrozenTexts<B> {
-    /// Those before the prompts of some examples, where there are any. What was kept is not computed.
+    /// The texts before the prompts of some examples, if there are any. Cached ones are not recomputed.
     fn before(backbone: &Backbone<B>, items: &[Item<'_, B>]) -> Result<Option<Self>, BackboneError> {
         let text = |item: &Item<'_, B>| item.place.n_held..item.place.n_text;
         if items.iter().all(|item| text(item).is_empty()) {
@@ -294,7 +294,7 @@ impl<B: Backend> FrozenTexts<B> {
         }
         let (mut forest, mut blocks) = (Forest::new(), Blocks::new());
         let (mut tokens, mut kept, mut n_kept) = (Vec::new(), Vec::new(), 0);
-        // Where a text begins: among those that were kept, or among those to be computed.
+        // The start of a text: among the cached ones, or among those to compute.
         let mut places: HashMap<(usize, &[Token]), (bool, usize)> = HashMap::new();
         let (mut order, mut fresh) = (Vec::new(), Vec::new());
         for item in items {

@@ -1,4 +1,4 @@
-//! The blocks of keys and values that one call reads, each with the target of its gradient.
+//! The blocks of keys and values that a call reads, each with the target of its gradient.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -27,23 +27,23 @@ impl<B: Backend> Piece<B> {
         self.part(0..n)
     }
 
-    /// Some of its rows, which stay at their positions.
+    /// A range of its rows, which keep their positions.
     pub(crate) fn part(&self, part: Range<usize>) -> Self {
         let rows = self.rows.start + part.start..self.rows.start + part.end;
         Self { block: Arc::clone(&self.block), rows, position: self.position + part.start }
     }
 
-    /// The position after its last row's.
+    /// The position after its last row.
     pub(crate) fn end(&self) -> usize {
         self.position + self.rows.len()
     }
 }
 
-/// The context blocks of a call. One with learned rows is listed once for each group of examples, since each group has a gradient
-/// of its own; the others are listed once, when a path first names them.
+/// The context blocks of a call. A block with learned rows is listed once per group of examples, since each group has its
+/// own gradient; other blocks are listed once, when a path first names them.
 pub(crate) struct Blocks<'g, B: Backend> {
     blocks: Vec<Block<'g, B>>,
-    /// Where a block is listed, by its address, and for a learned one by its group.
+    /// The index of a block by its address and, if it is learned, its group.
     places: HashMap<(usize, Option<usize>), usize>,
 }
 
@@ -68,7 +68,7 @@ impl<'g, B: Backend> Blocks<'g, B> {
         self.blocks.push(Block { values: Arc::clone(block), gradient: Some(gradient) });
     }
 
-    /// Where a block is listed for a group, from now on if it was not before.
+    /// The index of a block for a group; lists it if it is new.
     pub(crate) fn index(&mut self, block: &Arc<KeyValues<B>>, group: usize) -> usize {
         if let Some(&learned) = self.places.get(&(address(block), Some(group))) {
             return learned;
@@ -79,7 +79,7 @@ impl<'g, B: Backend> Blocks<'g, B> {
         })
     }
 
-    /// A path as the examples of a group see it.
+    /// The spans of a path for the examples of a group.
     pub(crate) fn spans(&mut self, path: &[Piece<B>], group: usize) -> Vec<Span> {
         let span = |piece: &Piece<B>| {
             let source = Source::Context(self.index(&piece.block, group));
@@ -93,7 +93,7 @@ impl<'g, B: Backend> Blocks<'g, B> {
         self.blocks.iter().map(|block| &*block.values).collect()
     }
 
-    /// The blocks, and their gradients' targets.
+    /// The blocks and the targets of their gradients.
     pub(crate) fn with_gradients(&mut self) -> (Vec<&KeyValues<B>>, Vec<Option<&mut KeyValues<B>>>) {
         let blocks = self.blocks.iter_mut();
         blocks.map(|Block { values, gradient }| (&**values, gradient.as_deref_mut())).unzip()

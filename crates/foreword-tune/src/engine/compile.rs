@@ -1,4 +1,4 @@
-//! From soft prompts to KV prefixes: what a model makes of learned rows, kept so that it need not be made again.
+//! Converts soft prompts to KV prefixes: computes the keys and values of the learned rows once and stores them.
 
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_backbone::{BackboneError, Model, Save};
@@ -11,36 +11,36 @@ use crate::settings::{Method, Placement};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// Rows that stand in each example see its text.
+    /// With placement suffix, the rows attend to the text of each example.
     #[error(
         "a soft prompt with the placement suffix stands below each text, so its keys and values are other ones for each; \
          only the placements front and after-bos can be compiled"
     )]
     Suffix,
-    /// Rows in a system message stand below tokens that the chat says.
-    #[error("a soft prompt with the placement system can be compiled only with the chat that it stands in")]
+    /// Rows in a system message come after tokens of the chat template.
+    #[error("a soft prompt with the placement system can be compiled only with its chat")]
     System,
-    /// Rows of another width.
+    /// The widths differ.
     #[error("the soft prompt has rows of width {found}, but the model's have width {expected}")]
     Width {
-        /// The soft prompt's.
+        /// The width of the soft prompt.
         found: usize,
-        /// The model's.
+        /// The width of the model.
         expected: usize,
     },
-    /// The model.
+    /// The model failed.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    /// The numbers that the model makes.
+    /// The computed numbers are not valid.
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
-/// The keys and values that a model makes of a soft prompt `[P, H]` in its place: a KV prefix `[P, L·2·K·D]` that scores
-/// every text with the same bits, and costs no computing of its own.
+/// The model's keys and values for a placed soft prompt `[P, H]`: a KV prefix `[P, L·2·K·D]` that gives every text the same
+/// score, to the bit, and costs no computation.
 ///
 /// # Errors
-/// If the soft prompt stands below the texts, has another width, or is longer than the model's context.
+/// If the placement is suffix, the width differs, or the soft prompt is longer than the model's context.
 pub fn compile<B: Backend>(
     model: &Model<B>,
     placement: Placement,
@@ -54,10 +54,10 @@ pub fn compile<B: Backend>(
     }
 }
 
-/// The same for a soft prompt that stands below these tokens, which all texts begin with ([`Task::above`]).
+/// As [`compile`], for a soft prompt after these tokens, with which all texts begin ([`Task::above`]).
 ///
 /// # Errors
-/// If it has another width, or is longer than the model's context.
+/// If its width differs, or it is longer than the model's context.
 ///
 /// [`Task::above`]: crate::task::Task::above
 pub fn compile_below<B: Backend>(
@@ -70,7 +70,7 @@ pub fn compile_below<B: Backend>(
     if expected != found {
         return Err(CompileError::Width { found, expected });
     }
-    // Nothing is shared but what stands before it.
+    // Only the tokens before it are shared.
     let place = (Method::Prompt, Placement::AfterBos);
     let shared = SharedPrefix::new(backbone, place, leading.len(), [leading])?;
     let prefilled = shared.prefill(&[rows.values()], Save::None)?;

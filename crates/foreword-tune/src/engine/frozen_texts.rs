@@ -1,5 +1,5 @@
-//! Keys and values of frozen contexts, kept: a text that stands before the learned rows never changes, so what the model makes
-//! of it is computed once per run.
+//! A cache of keys and values for frozen contexts: a text before the learned rows never changes, so its keys and values are
+//! computed once per run.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use foreword_backbone::kernels::{Element, Token};
 
-/// How much room there is for contexts that are kept. Those for which there is none are computed each time.
+/// The cache size. Contexts that do not fit are recomputed each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheBudget {
     /// Bytes of memory.
     pub memory: u64,
-    /// A directory for a temporary file with those that memory does not take.
+    /// A directory for a temporary file with the contexts that do not fit into memory.
     pub dir: Option<PathBuf>,
 }
 
-/// The room of a run, which its caches share.
+/// The budget of a run, shared by its caches.
 #[derive(Clone, Debug, Default)]
 pub struct SharedBudget {
     left: Arc<AtomicU64>,
@@ -33,7 +33,7 @@ impl From<&CacheBudget> for SharedBudget {
 }
 
 impl SharedBudget {
-    /// Takes so many bytes, if they are there.
+    /// Reserves this number of bytes, if available.
     fn take(&self, bytes: u64) -> bool {
         let less = |left: u64| left.checked_sub(bytes);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
@@ -52,18 +52,18 @@ pub(crate) struct FrozenTextCache<E> {
 #[derive(Debug)]
 enum Kept<E> {
     InMemory(Vec<E>),
-    /// So many numbers from this byte of the file on.
+    /// This many numbers from this byte of the file on.
     OnDisk(u64, usize),
 }
 
 impl<E: Element> FrozenTextCache<E> {
-    /// Nothing yet, with this room; a temporary file where a directory is given.
+    /// An empty cache with this budget; uses a temporary file if a directory is set.
     pub(crate) fn new(room: &SharedBudget) -> io::Result<Self> {
         let file = room.dir.as_ref().map(tempfile::tempfile_in).transpose()?;
         Ok(Self { room: room.clone(), kept: HashMap::new(), file, file_bytes: 0 })
     }
 
-    /// The numbers of a context, if they were kept and can be read.
+    /// The numbers of a context, if they are cached and readable.
     pub(crate) fn get(&mut self, context: &[Token]) -> Option<Vec<E>> {
         match self.kept.get(context)? {
             Kept::InMemory(values) => Some(values.clone()),
@@ -72,7 +72,7 @@ impl<E: Element> FrozenTextCache<E> {
                 let mut bytes = vec![0; n * size_of::<f32>()];
                 let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
                 if read.is_err() {
-                    // What can't be read is computed again, and not looked for a second time.
+                    // An unreadable entry is recomputed, and not looked up a second time.
                     self.kept.remove(context);
                     return None;
                 }
@@ -82,7 +82,7 @@ impl<E: Element> FrozenTextCache<E> {
         }
     }
 
-    /// Keeps a context, where there is room.
+    /// Caches a context, if the budget allows.
     pub(crate) fn keep(&mut self, context: &[Token], values: &[E]) {
         if self.room.take(size_of_val(values) as u64) {
             self.kept.insert(context.to_vec(), Kept::InMemory(values.to_vec()));
@@ -96,14 +96,14 @@ impl<E: Element> FrozenTextCache<E> {
                 self.file_bytes += bytes.len() as u64;
                 self.kept.insert(context.to_vec(), Kept::OnDisk(at, values.len()));
             } else {
-                // A full disk: the rest is computed each time.
+                // A full disk: the rest is recomputed each time.
                 self.room.dir = None;
                 self.file_bytes = at;
             }
         }
     }
 
-    /// How many contexts are kept, in memory and on disk.
+    /// Number of cached contexts, in memory and on disk.
     #[cfg(test)]
     fn n_kept(&self) -> (usize, usize) {
         let on_disk = self.kept.values().filter(|kept| matches!(kept, Kept::OnDisk(..))).count();

@@ -1,6 +1,6 @@
-//! Texts that a task's model writes, many at a time.
+//! Batched generation with a task's model.
 //!
-//! Which token is drawn depends on the seed and on the text's own place among the examples, not on its batch mates.
+//! The tokens drawn for a text depend on the seed and on the text's own index, not on the rest of its batch.
 
 use std::ops::ControlFlow;
 
@@ -15,38 +15,38 @@ use crate::data::Dataset;
 use crate::encode::EncodeError;
 use crate::task::{Examples, Goal, Task, TaskError};
 
-/// New tokens of a text where nothing else is said and the model's context leaves as much.
+/// Default maximum number of new tokens, if the model's context allows it.
 pub const DEFAULT_MAX_NEW_TOKENS: usize = 128;
-/// Texts that are written at a time, at most.
+/// Maximum number of texts generated at a time.
 const MOST_TEXTS: usize = 64;
 
-/// How texts are written.
+/// Settings of generation.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct GenerateConfig {
-    /// The most tokens of a text; `None`: [`DEFAULT_MAX_NEW_TOKENS`], or half of what the model's context and the task's
-    /// `max_length` leave, where that is less.
+    /// Maximum number of new tokens per text; `None`: [`DEFAULT_MAX_NEW_TOKENS`], or half of the space left by the model's
+    /// context and the task's `max_length`, whichever is less.
     pub max_new_tokens: Option<usize>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Strings that end a text; they are not part of it. An empty one ends nothing.
+    /// Strings that end a text and are not part of it. An empty string is ignored.
     pub stop: Vec<String>,
-    /// Tell of texts as they grow, and not only when they are whole.
+    /// Send events as texts grow, not only when they are complete.
     pub stream: bool,
 }
 
-/// What happens while texts are written.
+/// An event of generation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// More of a text is certain.
+    /// More of a text is final.
     More {
-        /// Which text.
+        /// The index of the text.
         example: usize,
-        /// What comes after all that was told of it before.
+        /// The continuation of the earlier pieces.
         text: &'a str,
     },
-    /// A text is whole.
+    /// A text is complete.
     Done {
-        /// Which text.
+        /// The index of the text.
         example: usize,
         /// The text.
         generated: &'a Generated,
@@ -54,7 +54,7 @@ pub enum Event<'a> {
 }
 
 impl Task {
-    /// A data set in tokens, with room for new ones, and how many of them there is room for: see
+    /// Tokenises a data set with space for new tokens; returns their maximum number: see
     /// [`GenerateConfig::max_new_tokens`].
     ///
     /// # Errors
@@ -72,13 +72,13 @@ impl Task {
         Ok((examples, most))
     }
 
-    /// Writes a text after every context, in the order of the examples, each of at most `most` tokens; text i draws from stream i of
-    /// the seed. No `prompt` is the bare model. Where `on_event` breaks it ends early, with the texts before the first that is
-    /// not whole.
+    /// Generates a text after every context, in the order of the examples, each of at most `most` tokens; text i draws from
+    /// stream i of the seed. Without a `prompt`, uses the bare model. If `on_event` breaks, ends early with the texts
+    /// before the first incomplete one.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give, a path is longer than the model's context, or the
-    /// model gives no numbers.
+    /// If the placement needs a BOS that the tokenizer does not add, a path is longer than the model's context, or the
+    /// output of the model is not finite.
     pub fn generate<B: Backend>(
         &self,
         model: &Model<B>,

@@ -1,8 +1,8 @@
-//! Texts that a model writes, as requests that come and go: one token after another, each computed once, all requests' in one
-//! forward pass without padding.
+//! Generation by requests that come and go: one token at a time, each computed once, with all requests in one forward pass
+//! without padding.
 //!
-//! A request brings its own prompt, in its own place, and its own settings. Its rows depend only on the rows above them, and its draws
-//! only on its own seed, so it gives what it gives alone, to the bit, whatever comes and goes beside it.
+//! A request brings its own prompt, placement and settings. Its rows depend only on the rows above them, and its samples
+//! only on its own seed, so its result is the same, to the bit, as if it ran alone.
 
 use std::collections::VecDeque;
 
@@ -16,49 +16,49 @@ use super::kv_pool::{KvPool, Lease, PoolError};
 use super::prefix::{Place, PlaceError, PrefixState};
 use super::sampling::{LogProbs, Sampler, Sampling};
 
-/// How much a generator does at a time.
+/// Limits of a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most requests that are written at a time; the others wait.
+    /// Maximum number of running requests; the others wait.
     pub n_running: usize,
-    /// The most tokens of new requests that are computed in a step, single requests excepted.
+    /// Maximum number of prefill tokens computed in a step; a single longer request is allowed.
     pub n_prefill_tokens: usize,
-    /// The most bytes of keys and values that requests hold.
+    /// Maximum size of the requests' keys and values, in bytes.
     pub kv_bytes: u64,
 }
 
-/// A text to be written.
+/// A request to generate a text.
 pub struct Request<B: Backend> {
-    /// The prompt in its place, or the bare model.
+    /// The placed prompt, or the bare model.
     pub prefix: PrefixState<B>,
-    /// All tokens that the text goes on from, those of the prefix included.
+    /// All tokens to continue, including those of the prefix.
     pub context: Vec<Token>,
-    /// The most tokens to write; fewer where the model's context ends before.
+    /// Maximum number of new tokens; fewer if the model's context ends before.
     pub max_tokens: usize,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Which of the seed's streams of random numbers it draws from, so that requests of one seed differ.
+    /// The stream of random numbers of the seed, so that requests with the same seed differ.
     pub stream: u64,
-    /// Strings that end the text; they are not part of it. An empty one ends nothing.
+    /// Strings that end the text and are not part of it. An empty string is ignored.
     pub stop: Vec<String>,
-    /// A token that ends the text, beside those of the model.
+    /// A token that ends the text, in addition to the model's end tokens.
     pub end: Option<Token>,
-    /// The text begins with a space that is not part of it.
+    /// Whether the text begins with a space that is not part of it.
     pub is_spaced: bool,
-    /// What is told while it is written.
+    /// What to report during generation.
     pub tell: Tell,
 }
 
-/// What is told of a request while it is written. That it is done is always told.
+/// What to report of a request during generation. Completion is always reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tell {
-    /// Its text, as it grows.
+    /// The text as it grows.
     pub text: bool,
-    /// Its tokens with their log-probabilities, and those of so many of the likeliest tokens.
+    /// The tokens with their log-probabilities, and this number of the most likely tokens.
     pub log_probs: Option<usize>,
 }
 
-/// A request's name, never used twice by a generator.
+/// The id of a request; a generator never uses an id twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
 
@@ -66,10 +66,10 @@ pub struct RequestId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdmitError {
-    /// It does not stand below its prefix.
+    /// Its context does not match its prefix.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// It leaves no room for a token.
+    /// It leaves no space for a new token.
     #[error("the prompt and the text take {positions} positions, and the model has {context}")]
     TooLong {
         /// Positions up to the first new token.
@@ -85,9 +85,9 @@ pub enum AdmitError {
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// By an end token, or one of the stop strings.
+    /// An end token or a stop string.
     Stop,
-    /// By its length.
+    /// The length limit.
     Length,
 }
 
@@ -102,49 +102,49 @@ impl FinishReason {
     }
 }
 
-/// A text that was written.
+/// A generated text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
     /// Its tokens, without the end token.
     pub tokens: Vec<Token>,
-    /// The text, cut before a stop string.
+    /// The text, truncated before a stop string.
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
 }
 
-/// Why a text could not be written to its end.
+/// Why a text could not be completed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// Logits that are no numbers.
+    /// Logits that are not finite.
     #[error("the model's logits are not finite numbers: its weights or the prompt may be damaged")]
     NotFinite,
-    /// Tokens that are no text.
+    /// Tokens that do not decode to text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// What happens to a request.
+/// An event of a request.
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// A token was taken, the end token included; told where log-probabilities are asked for.
+    /// A token was sampled, including the end token; sent if log-probabilities are requested.
     Token {
         /// The token.
         token: Token,
-        /// What the model says of it.
+        /// Its log-probabilities.
         log_probs: LogProbs,
     },
-    /// More of its text is certain.
+    /// More of its text is final.
     Text(&'a str),
-    /// It is whole.
+    /// It is complete.
     Done(Generated),
-    /// It ended early.
+    /// It failed.
     Failed(RequestError),
 }
 
-/// Writes the texts of requests. Requests are admitted and cancelled between steps; each step takes one token for every request that
-/// is being written.
+/// Generates the texts of requests. Requests are admitted and cancelled between steps; each step samples one token for
+/// every running request.
 pub struct Generator<'m, B: Backend> {
     model: &'m Model<B>,
     limits: Limits,
@@ -154,46 +154,46 @@ pub struct Generator<'m, B: Backend> {
     next: u64,
 }
 
-/// A request that was not begun.
+/// A request that has not started.
 struct Waiting<B: Backend> {
     id: RequestId,
     request: Request<B>,
     place: Place<B>,
-    /// Rows that are computed before its first token, and all that it will need.
+    /// Rows to prefill before its first token, and its total memory.
     n_prefill: usize,
     n_rows: usize,
 }
 
 impl<'m, B: Backend> Generator<'m, B> {
-    /// Without any requests.
+    /// A generator without requests.
     #[must_use]
     pub fn new(model: &'m Model<B>, limits: Limits) -> Self {
         let pool = KvPool::new(&model.backbone, limits.kv_bytes);
         Self { model, limits, pool, waiting: VecDeque::new(), running: Vec::new(), next: 0 }
     }
 
-    /// The keys and values of its requests.
+    /// The pool of keys and values.
     #[must_use]
     pub fn pool(&self) -> &KvPool<B> {
         &self.pool
     }
 
-    /// Requests that wait for their turn or for memory.
+    /// Number of requests that wait for their turn or for memory.
     #[must_use]
     pub fn n_waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Requests that are being written.
+    /// Number of running requests.
     #[must_use]
     pub fn n_running(&self) -> usize {
         self.running.len()
     }
 
-    /// Takes a request, which begins in the next step in which there is room, after those that wait already.
+    /// Admits a request. It starts in the next step with enough space, after those that already wait.
     ///
     /// # Errors
-    /// If there will never be room, or it can't stand below its prefix.
+    /// If it can never fit, or does not match its prefix.
     pub fn admit(&mut self, mut request: Request<B>) -> Result<RequestId, AdmitError> {
         let place = request.prefix.place(&request.context, MaskedSpan::NONE)?;
         let n_prefill = Item::new(&request.prefix, &request.context, place.clone()).cost();
@@ -212,7 +212,7 @@ impl<'m, B: Backend> Generator<'m, B> {
         Ok(id)
     }
 
-    /// Ends a request at once and frees its memory; whether there was such a request.
+    /// Ends a request immediately and frees its memory; returns whether it existed.
     pub fn cancel(&mut self, id: RequestId) -> bool {
         let n = self.waiting.len();
         self.waiting.retain(|waiting| waiting.id != id);
@@ -224,11 +224,11 @@ impl<'m, B: Backend> Generator<'m, B> {
         self.waiting.len() < n || running.is_some()
     }
 
-    /// Begins requests that wait, as far as there is room, and takes the next token of all that are being written. Whether there is
-    /// more to do.
+    /// Starts waiting requests as far as space permits, and samples the next token of all running ones. Returns whether
+    /// there is more to do.
     ///
     /// # Errors
-    /// If the model can't be run.
+    /// If the model fails.
     pub fn step(&mut self, on_output: &mut dyn FnMut(RequestId, Output<'_>)) -> Result<bool, BackboneError> {
         let mut logits = self.next_logits()?;
         let begun = self.begin(&mut logits)?;
@@ -252,7 +252,7 @@ impl<'m, B: Backend> Generator<'m, B> {
         Ok(!self.running.is_empty() || !self.waiting.is_empty())
     }
 
-    /// The logits after every text's newest token, `[N, V]`. Remembers their keys and values.
+    /// The logits after every text's newest token, `[N, V]`. Stores their keys and values.
     fn next_logits(&mut self) -> Result<Vec<B::Element>, BackboneError> {
         let newest: Vec<Token> = self.running.iter().filter_map(|text| text.tokens.last().copied()).collect();
         if newest.is_empty() {
@@ -275,7 +275,7 @@ impl<'m, B: Backend> Generator<'m, B> {
         Ok(backbone.logits(&output.hidden))
     }
 
-    /// Begins as many of the requests that wait as there is room for, and adds their logits.
+    /// Starts as many waiting requests as fit, and adds their logits.
     fn begin(&mut self, logits: &mut Vec<B::Element>) -> Result<Vec<Text>, BackboneError> {
         let Self { model, limits, pool, waiting, running, .. } = self;
         let backbone = &model.backbone;
@@ -317,10 +317,10 @@ impl<'m, B: Backend> Generator<'m, B> {
     }
 }
 
-/// A text that is being written.
+/// A running text.
 struct Text {
     id: RequestId,
-    /// Where its keys and values lie.
+    /// The location of its keys and values.
     lease: Lease,
     sampler: Sampler,
     max_tokens: usize,
@@ -329,9 +329,9 @@ struct Text {
     is_spaced: bool,
     tell: Tell,
     tokens: Vec<Token>,
-    /// The text so far, where somebody wants to know.
+    /// The text so far, if requested.
     written: String,
-    /// Bytes of it that were told.
+    /// Bytes of it already reported.
     n_told: usize,
     finish_reason: Option<FinishReason>,
 }
@@ -356,7 +356,7 @@ impl Text {
         }
     }
 
-    /// Takes the token that these logits, `[V]`, lead to; the text, if it ends there.
+    /// Samples a token from these logits, `[V]`; returns the text if it ends there.
     fn go_on<B: Backend>(
         &mut self,
         model: &Model<B>,
@@ -381,12 +381,12 @@ impl Text {
         Ok(Some(Generated { tokens, text, finish_reason }))
     }
 
-    /// Whether the text is decoded after every token, and not only at its end.
+    /// Whether the text is decoded after every token, not only at its end.
     fn follows(&self) -> bool {
         self.tell.text || !self.stop.is_empty()
     }
 
-    /// Adds a token, and sees whether the text ends there.
+    /// Appends a token, and checks whether the text ends there.
     fn take<B: Backend>(&mut self, model: &Model<B>, token: Token) -> Result<(), TokenizerError> {
         if model.end_tokens.contains(&token) || self.end == Some(token) {
             self.finish_reason = Some(FinishReason::Stop);
@@ -415,7 +415,7 @@ impl Text {
         })
     }
 
-    /// What has become certain since the last time.
+    /// The newly final part of the text.
     fn more(&mut self) -> Option<&str> {
         let end = if self.finish_reason.is_some() {
             self.written.len()
@@ -428,7 +428,7 @@ impl Text {
     }
 }
 
-/// How many bytes of a growing text are certain: all but the beginning of a character or of a stop string at its end.
+/// The number of final bytes of a growing text: all but the beginning of a character or of a stop string at its end.
 fn n_certain(written: &str, stop: &[String]) -> usize {
     let text = written.trim_end_matches('\u{fffd}');
     let begun = |stop: &String| {

@@ -1,4 +1,4 @@
-//! Memory for keys and values, within a limit: blocks with stable ids that requests share and give back.
+//! A memory pool for keys and values with a size limit: blocks with stable ids that requests share and release.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,31 +9,31 @@ use foreword_backbone::{Backbone, KeyValues};
 
 use super::blocks::Piece;
 
-/// Rows of a page, the block that a request's own keys and values are written into.
+/// Rows of a page: the block for a request's own keys and values.
 pub const PAGE_ROWS: usize = 32;
 
-/// A block of a pool, as long as somebody holds it.
+/// A block of a pool, valid as long as it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockId(usize);
 
-/// Why a pool gives no room.
+/// Why an allocation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// Not even if it were empty.
+    /// It is larger than the whole pool.
     #[error("{needed} bytes of keys and values are needed, more than the limit of {limit}")]
     TooLarge {
-        /// Bytes that were asked for.
+        /// Bytes requested.
         needed: u64,
-        /// The most there may be.
+        /// The limit of the pool.
         limit: u64,
     },
-    /// Not before others have given back.
+    /// The pool is full until others release memory.
     #[error("{needed} bytes of keys and values are needed, and {free} are free")]
     Full {
-        /// Bytes that were asked for.
+        /// Bytes requested.
         needed: u64,
-        /// Bytes that nobody holds.
+        /// Bytes free.
         free: u64,
     },
 }
@@ -44,12 +44,12 @@ pub struct KvPool<B: Backend> {
     vacant: Vec<usize>,
     /// The shared blocks, by address.
     shared: HashMap<usize, BlockId>,
-    /// Pages that nobody holds.
+    /// Unused pages.
     spare: Vec<KeyValues<B>>,
-    /// Bytes of a row.
+    /// Bytes per row.
     row_bytes: u64,
     limit: u64,
-    /// Bytes that leases may come to hold.
+    /// Bytes reserved by leases.
     leased: u64,
 }
 
@@ -59,25 +59,25 @@ struct Block<B: Backend> {
 }
 
 enum Held<B: Backend> {
-    /// One request's.
+    /// Owned by one request.
     Page(KeyValues<B>),
-    /// A prefix's, which lives as long as somebody holds that.
+    /// Owned by a prefix, and alive as long as someone holds it.
     Shared(Arc<KeyValues<B>>),
 }
 
-/// What a request holds of a pool: the blocks of its prefix, and pages for rows of its own. It must be given back with
-/// `KvPool::release`.
+/// A request's share of a pool: the blocks of its prefix, and pages for its own rows. It must be released with
+/// [`KvPool::release`].
 pub struct Lease {
     shared: Vec<BlockId>,
     pages: Vec<BlockId>,
-    /// Pages that it may come to hold.
+    /// Number of reserved pages.
     n_pages: usize,
     /// Its path: block, rows, and position of the first row.
     path: Vec<(BlockId, Range<usize>, usize)>,
 }
 
 impl<B: Backend> KvPool<B> {
-    /// An empty one for a model; what requests hold of it takes at most `limit` bytes.
+    /// An empty pool for a model, with at most `limit` bytes.
     #[must_use]
     pub fn new(backbone: &Backbone<B>, limit: u64) -> Self {
         let row_bytes = (backbone.spec().cache_width() * size_of::<f32>()) as u64;
@@ -85,20 +85,20 @@ impl<B: Backend> KvPool<B> {
         Self { blocks, vacant, shared, spare, row_bytes, limit, leased: 0 }
     }
 
-    /// Bytes that leases may come to hold; never more than the limit.
+    /// Bytes reserved by leases; never more than the limit.
     #[must_use]
     pub fn leased_bytes(&self) -> u64 {
         self.leased
     }
 
-    /// Bytes of all blocks, those that nobody holds included; never more than the limit.
+    /// Bytes of all blocks, including unused ones; never more than the limit.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let rows: usize = self.blocks.iter().flatten().map(|block| block.values().n_rows()).sum();
         (rows + self.spare.len() * PAGE_ROWS) as u64 * self.row_bytes
     }
 
-    /// Blocks that somebody holds.
+    /// Number of blocks in use.
     #[must_use]
     pub fn n_blocks(&self) -> usize {
         self.blocks.iter().flatten().count()
@@ -108,10 +108,10 @@ impl<B: Backend> KvPool<B> {
         PAGE_ROWS as u64 * self.row_bytes
     }
 
-    /// Sees whether so many rows below a path would fit if nobody held anything.
+    /// Checks that this number of rows below a path would fit into an empty pool.
     ///
     /// # Errors
-    /// If not.
+    /// If they would not.
     pub(crate) fn check(&self, path: &[Piece<B>], n_rows: usize) -> Result<(), PoolError> {
         let shared: usize = path.iter().map(|piece| piece.block.n_rows()).sum();
         let rows = (shared + n_rows.next_multiple_of(PAGE_ROWS)) as u64;
@@ -119,10 +119,10 @@ impl<B: Backend> KvPool<B> {
         if needed > limit { Err(PoolError::TooLarge { needed, limit }) } else { Ok(()) }
     }
 
-    /// Room for `n_rows` rows below a path in shared blocks.
+    /// Leases space for `n_rows` rows below a path in shared blocks.
     ///
     /// # Errors
-    /// If that takes more than is left.
+    /// If there is not enough space left.
     pub(crate) fn lease(&mut self, path: &[Piece<B>], n_rows: usize) -> Result<Lease, PoolError> {
         let n_pages = n_rows.div_ceil(PAGE_ROWS);
         let mut fresh: Vec<&Arc<KeyValues<B>>> = Vec::new();
@@ -139,7 +139,7 @@ impl<B: Backend> KvPool<B> {
             return Err(PoolError::Full { needed, free });
         }
         self.leased += needed;
-        // Pages that nobody holds make room for blocks of another size.
+        // Unused pages make space for blocks of another size.
         let most_spare = (self.limit - self.leased) / self.page_bytes() + n_pages as u64;
         self.spare.truncate(usize::try_from(most_spare).unwrap_or(usize::MAX));
 
@@ -176,7 +176,7 @@ impl<B: Backend> KvPool<B> {
         }
     }
 
-    /// Writes rows behind a lease's path.
+    /// Appends rows to a lease's path.
     ///
     /// # Panics
     /// If they are more than it was given room for.
@@ -216,7 +216,7 @@ impl<B: Backend> KvPool<B> {
         }
     }
 
-    /// Takes a lease back, with all that it alone held.
+    /// Releases a lease and everything that only it held.
     pub(crate) fn release(&mut self, lease: Lease) {
         let Lease { shared, pages, n_pages, .. } = lease;
         self.leased -= n_pages as u64 * self.page_bytes();
@@ -239,7 +239,7 @@ impl<B: Backend> KvPool<B> {
         }
     }
 
-    /// The blocks that some leases name, as the context of one call, and their paths in it.
+    /// The blocks of some leases, as the context of one call, and the paths of the leases in it.
     pub(crate) fn context<'l>(
         &self,
         leases: impl Iterator<Item = &'l Lease>,

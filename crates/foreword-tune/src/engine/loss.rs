@@ -1,4 +1,5 @@
-//! What a loss reads from the rows of an example, and what it sends back. The forward and backward pass know nothing else of it.
+//! What a loss reads from the rows of an example, and the gradients that it returns. The forward and backward pass need to
+//! know nothing else about it.
 
 use std::borrow::Cow;
 
@@ -8,13 +9,13 @@ use super::batch::Example;
 use crate::continuations::{ended, ended_gradient};
 use crate::settings::Objective;
 
-/// The numbers that are read from an example's rows. Row 0 is the last of its context, from which its first token is predicted; the
-/// rows of its continuations' tokens follow, continuation after continuation, without the last token of each.
+/// The numbers read from an example's rows. Row 0 is the last row of the context, which predicts the first token; the rows
+/// of the continuations' tokens follow, continuation by continuation, without the last token of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// (row, token): the token's logit there.
+    /// (row, token): the token's logit in that row.
     pub logits: Vec<(usize, Token)>,
-    /// Rows whose log-sum-exp over the vocabulary is read, ascending.
+    /// Rows to read the log-sum-exp over the vocabulary of, ascending.
     pub log_sums: Vec<usize>,
 }
 
@@ -29,13 +30,13 @@ pub struct Numbers {
 
 /// The loss of one example.
 pub trait Loss {
-    /// The token sequences that are computed below the context, each of at least one token.
+    /// The token sequences to compute below the context, each of at least one token.
     fn continuations(&self) -> &[&[Token]];
     /// What it reads.
     fn reads(&self) -> Reads;
-    /// For how many terms it counts in the mean over a batch.
+    /// Number of terms in the mean over a batch.
     fn n_terms(&self) -> usize;
-    /// The sum of its terms, and the gradient of that.
+    /// The sum of its terms, and its gradient.
     fn loss(&self, numbers: &Numbers) -> (f64, Numbers);
 }
 
@@ -50,7 +51,7 @@ pub fn of<'a>(objective: Objective, example: &Example<'a>) -> Box<dyn Loss + 'a>
     }
 }
 
-/// The cross-entropy of the choice among the candidates, one term.
+/// The cross-entropy over the candidates: one term.
 struct LabelLoss<'a> {
     candidates: Sequences<'a>,
     truth: usize,
@@ -80,7 +81,7 @@ impl Loss for LabelLoss<'_> {
     }
 }
 
-/// The cross-entropy of the true continuation's tokens, a term each.
+/// The cross-entropy of the tokens of the true continuation: one term each.
 struct LmLoss<'a>(Sequences<'a>);
 
 impl Loss for LmLoss<'_> {
@@ -105,7 +106,7 @@ impl Loss for LmLoss<'_> {
 pub(crate) struct Sequences<'a> {
     pub(crate) tokens: Cow<'a, [&'a [Token]]>,
     extended: Cow<'a, [usize]>,
-    /// Without it, the log-sum-exp of the context's last row is left out, which all sequences share.
+    /// If not set, the log-sum-exp of the context's last row, which all sequences share, is omitted.
     normalised: bool,
 }
 
@@ -115,7 +116,7 @@ impl<'a> Sequences<'a> {
         Self { tokens: example.continuations.into(), extended: example.extended.into(), normalised }
     }
 
-    /// The true continuation, and what it would go on to.
+    /// The true continuation and its extensions.
     fn of_truth(example: &Example<'a>) -> Self {
         let &Example { continuations, extended, truth, .. } = example;
         let longer = &continuations[continuations.len() - extended.len()..];
@@ -158,7 +159,7 @@ impl<'a> Sequences<'a> {
         ended(self.all_scores(numbers), &self.extended)
     }
 
-    /// The gradient with respect to the numbers, from that with respect to the candidates' scores.
+    /// The gradient with respect to the numbers, given that with respect to the candidates' scores.
     fn gradient(&self, numbers: &Numbers, d: Vec<f64>) -> Numbers {
         let d = ended_gradient(&self.all_scores(numbers), &self.extended, d);
         let mut gradient = Numbers::default();

@@ -1,7 +1,7 @@
 //! Loss and gradient of prompts over their examples.
 //!
-//! Examples are packed into micro-batches by a budget of tokens. Whatever the budget, each number comes out with the same
-//! bits: an example's rows depend only on the rows above them, and every sum runs in the order that [`super::reduce`] says.
+//! Examples are packed into micro-batches within a token budget. The budget changes no bit of the result: an example's rows
+//! depend only on the rows above them, and every sum runs in the order defined in [`super::reduce`].
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ pub struct Step<E> {
     pub gradient: Vec<E>,
 }
 
-/// Loss and gradient of each prompt, `[P, W]` row after row, over its examples.
+/// Loss and gradient of each prompt, `[P, W]` row by row, over its examples.
 ///
 /// # Errors
 /// If a path is longer than the model's context.
@@ -40,7 +40,8 @@ pub fn loss_and_gradient<B: Backend>(
     Ok(Pass::new(shared_prefix, prompts, &examples, (budget.into(), &Alone))?.finish(None))
 }
 
-/// The forward and backward pass of a step below its prompts: what is left are sums over groups of examples, see [`super::reduce`].
+/// The forward and backward pass of a step below its prompts. It produces sums over groups of examples: see
+/// [`super::reduce`].
 pub struct Pass<'b, B: Backend> {
     backbone: &'b Backbone<B>,
     prefilled: Prefilled<B>,
@@ -49,7 +50,7 @@ pub struct Pass<'b, B: Backend> {
     partial: Vec<PartialSum<B>>,
 }
 
-/// An example in its place, with its loss.
+/// A placed example with its loss.
 struct Weighed<'e, B: Backend> {
     prompt: usize,
     loss: &'e dyn Loss,
@@ -57,8 +58,8 @@ struct Weighed<'e, B: Backend> {
 }
 
 impl<'b, B: Backend> Pass<'b, B> {
-    /// Computes the groups that `reduce` wants computed here. The loss of a prompt is the mean over the terms of all its
-    /// examples, here or elsewhere.
+    /// Computes the groups that `reduce` assigns to this machine. The loss of a prompt is the mean over the terms of all
+    /// its examples, on all machines.
     ///
     /// # Errors
     /// If a path is longer than the model's context.
@@ -120,12 +121,12 @@ impl<'b, B: Backend> Pass<'b, B> {
         Ok(Self { backbone, prefilled, own, partial: tree.into_nodes() })
     }
 
-    /// The sums of the groups that were computed here, to be exchanged.
+    /// Takes the sums of the groups computed here, for the exchange.
     pub fn take_partial(&mut self) -> Vec<PartialSum<B>> {
         std::mem::take(&mut self.partial)
     }
 
-    /// Loss and gradient of each prompt from the sums of all groups, in their order; `None`: those of this pass are all.
+    /// Loss and gradient of each prompt from the sums of all groups, in order; `None`: this pass computed them all.
     pub fn finish(self, all: Option<Vec<PartialSum<B>>>) -> Vec<Step<B::Element>> {
         let Self { backbone, prefilled, own, partial } = self;
         let sums = Tree::total(backbone.backend(), all.unwrap_or(partial));
@@ -133,7 +134,7 @@ impl<'b, B: Backend> Pass<'b, B> {
     }
 }
 
-/// All examples, group after group: within one by prompt, and in their order.
+/// All examples by group; within a group by prompt, in order.
 fn grouped<'e, B: Backend>(
     prefilled: &Prefilled<B>,
     examples: &'e [(Example<'e>, Box<dyn Loss + 'e>)],

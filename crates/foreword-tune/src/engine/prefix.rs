@@ -1,4 +1,4 @@
-//! A prompt in its place: keys and values that every example below it sees, computed once.
+//! A placed prompt: keys and values that all examples below it attend to, computed once.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +16,10 @@ use super::reduce::Sums;
 use crate::settings::{Method, Placement};
 use crate::task::{Goal, Task, TaskError};
 
-/// What stands for the fields where the tokens that a template guarantees are looked for.
+/// Values for the fields, to find the tokens that a template guarantees.
 const PROBES: [&str; 4] = ["a", "Z", "7", "?"];
 
-/// Where a prompt is placed, and the tokens that texts begin with.
+/// The placement of a prompt, and the tokens at the beginning of all texts.
 ///
 /// | placement | frozen, once | prefilled, once per prompt | each example |
 /// |---|---|---|---|
@@ -28,17 +28,17 @@ const PROBES: [&str; 4] = ["a", "Z", "7", "?"];
 /// | system | `[tokens before the system message]` | `[soft][other shared tokens]` | rest of its context |
 /// | suffix | `[shared tokens]` | | rest of its context (frozen), `[soft]` |
 ///
-/// A context that shares fewer tokens sees only those. One that is nothing but the leading tokens has its own copy of the soft
-/// prompt below them.
+/// A context that shares fewer tokens attends only to those. A context that consists of the leading tokens alone has its
+/// own copy of the soft prompt below them.
 ///
-/// A KV prefix stands where the table has `[soft]`, as keys and values that are there without being computed; its gradient
-/// is theirs. It can't stand in an example of its own: it has no row from which a next token could be read.
+/// A KV prefix takes the place of `[soft]` in the table, as keys and values that need no computation; its gradient is
+/// theirs. It can't be part of an example: it has no row to predict a next token from.
 #[derive(Clone, Debug)]
 struct Layout {
     method: Method,
     placement: Placement,
     shared: Vec<Token>,
-    /// How many of them are frozen: they stand before the prompt.
+    /// Number of frozen tokens before the prompt.
     n_before: usize,
 }
 
@@ -59,13 +59,13 @@ impl Layout {
         Self { method, placement, shared, n_before }
     }
 
-    /// The tokens below the prompt.
+    /// The tokens after the prompt.
     fn fixed(&self) -> &[Token] {
         &self.shared[self.n_before..]
     }
 }
 
-/// The longest beginning that all contexts share, leaving each at least its last token.
+/// The longest common beginning of all contexts that leaves each at least its last token.
 fn shared_beginning(contexts: &[&[Token]]) -> Vec<Token> {
     let Some((first, contexts)) = contexts.split_first() else { return Vec::new() };
     let mut shared = &first[..first.len().saturating_sub(1)];
@@ -82,19 +82,19 @@ fn n_same(one: &[Token], other: &[Token]) -> usize {
 
 type Texts<B> = Arc<Mutex<FrozenTextCache<<B as Backend>::Element>>>;
 
-/// The frozen part of what all examples share. A scorer or a step prefills prompts in it.
+/// The frozen part that all examples share. A scorer or a step prefills prompts in it.
 pub struct SharedPrefix<'a, B: Backend> {
     backbone: &'a Backbone<B>,
     layout: Arc<Layout>,
     frozen: Option<Piece<B>>,
-    /// Frozen texts of the examples, where they are kept.
+    /// Cached frozen texts of the examples, if enabled.
     texts: Option<Texts<B>>,
 }
 
 impl<'a, B: Backend> SharedPrefix<'a, B> {
-    /// That of all `contexts`, each with at least one token, for what is learned by a method and stands in its place. `n_leading`
-    /// is the number of tokens after which the placements `after-bos` and `system` put it: those that the tokenizer puts in
-    /// front (the BOS), or a chat template.
+    /// The shared prefix of all `contexts`, each with at least one token, for this method and placement. `n_leading` is the
+    /// number of tokens before the learned rows with the placements `after-bos` and `system`: those that the tokenizer adds
+    /// (the BOS), or those of a chat template.
     ///
     /// # Errors
     /// If the shared tokens are longer than the model's context.
@@ -119,10 +119,10 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         Ok(Self { backbone, layout, frozen, texts: None })
     }
 
-    /// Keeps what the model makes of texts before the learned rows, as far as there is room, so that it is computed once.
+    /// Caches the keys and values of texts before the learned rows, within the budget, so that they are computed once.
     ///
     /// # Errors
-    /// If no file can be made in the room's directory.
+    /// If no file can be created in the directory of the budget.
     pub fn cache_frozen_texts(mut self, room: &SharedBudget) -> io::Result<Self> {
         if self.layout.placement == Placement::Suffix {
             self.texts = Some(Arc::new(Mutex::new(FrozenTextCache::new(room)?)));
@@ -130,28 +130,28 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         Ok(self)
     }
 
-    /// The backbone below.
+    /// The backbone.
     pub(crate) fn backbone(&self) -> &'a Backbone<B> {
         self.backbone
     }
 
-    /// Tokens of every context that are computed once for all of them.
+    /// Number of tokens of every context that are computed once for all.
     #[must_use]
     pub fn n_shared(&self) -> usize {
         self.layout.shared.len()
     }
 
-    /// A prompt in its place, or the bare model.
+    /// A placed prompt, or the bare model.
     ///
     /// # Errors
-    /// If it and what follows it are longer than the model's context.
+    /// If it and the tokens after it are longer than the model's context.
     pub fn prefix(&self, prompt: Option<&SoftPrompt>) -> Result<PrefixState<B>, BackboneError> {
         let rows = prompt.map_or(&[][..], SoftPrompt::values);
         Ok(self.prefill(&[rows], Save::None)?.prefixes.swap_remove(0))
     }
 
-    /// Computes prompts in their place, `[P, W]` row after row. P = 0, the bare model, has no rows to place and so belongs to the
-    /// placement front. `tape` keeps what the gradient needs.
+    /// Computes placed prompts, `[P, W]` row by row. P = 0, the bare model, has no rows to place and so requires the
+    /// placement front. `tape` saves what the gradient needs.
     pub(crate) fn prefill(&self, prompts: &[&[f32]], tape: Save) -> Result<Prefilled<B>, BackboneError> {
         let (backbone, layout) = (self.backbone, &self.layout);
         assert!(
@@ -216,7 +216,7 @@ fn key_values<B: Backend>(backbone: &Backbone<B>, values: &[f32]) -> KeyValues<B
     KeyValues::from_values(backend, spec.layers, spec.attention.kv_width(), &values)
 }
 
-/// Embedded tokens with learned rows written over those at `learned`.
+/// Embedded tokens, with the rows at `learned` replaced by learned rows.
 pub(super) fn embed<B: Backend>(
     backbone: &Backbone<B>,
     tokens: &[Token],
@@ -232,7 +232,7 @@ pub(super) fn embed<B: Backend>(
     rows
 }
 
-/// W, the numbers of a row that a method learns.
+/// W, the numbers per row that a method learns.
 pub(crate) fn row_width(spec: &Spec, method: Method) -> usize {
     match method {
         Method::Prompt => spec.hidden,
@@ -240,8 +240,8 @@ pub(crate) fn row_width(spec: &Spec, method: Method) -> usize {
     }
 }
 
-/// One prompt in its place, or the bare model: what an example below it sees, whose keys and values are computed, and what it must
-/// compute itself. It is shared, not copied, when cloned; it holds no borrow, so requests can keep it as long as they run.
+/// One placed prompt, or the bare model: what an example below it attends to, with computed keys and values, and what the
+/// example must compute itself. Cloning shares it; it borrows nothing, so requests can hold it as long as they run.
 pub struct PrefixState<B: Backend>(Arc<Inner<B>>);
 
 struct Inner<B: Backend> {
@@ -250,7 +250,7 @@ struct Inner<B: Backend> {
     /// The tokens before the prompt.
     frozen: Option<Piece<B>>,
     kv_prefix: Option<Piece<B>>,
-    /// The soft prompt, unless it stands below the texts, and the shared tokens behind it or behind a KV prefix.
+    /// The soft prompt, unless it follows the texts, and the shared tokens after it or after a KV prefix.
     prefilled: Option<Piece<B>>,
     /// P.
     n_virtual: usize,
@@ -264,15 +264,15 @@ impl<B: Backend> Clone for PrefixState<B> {
     }
 }
 
-/// Where an example stands below a prefix.
+/// The place of an example below a prefix.
 pub(crate) struct Place<B: Backend> {
-    /// What it sees of the prefix.
+    /// The part of the prefix that it attends to.
     pub(crate) path: Vec<Piece<B>>,
-    /// Where its rows begin, where that is not at the path's end: rows of it are masked.
+    /// The position of its first row, if that is not the end of the path because some of its rows are masked.
     pub(crate) position: Option<usize>,
-    /// How many tokens of its context the path holds.
+    /// Number of tokens of its context that the path holds.
     pub(crate) n_held: usize,
-    /// The tokens of its context up to this one are computed first, without the prompt: it stands below them.
+    /// The tokens of its context up to this one are computed first, without the prompt, which follows them.
     pub(crate) n_text: usize,
     /// Whether its own copy of the soft prompt follows.
     pub(crate) has_prompt: bool,
@@ -284,14 +284,14 @@ impl<B: Backend> Clone for Place<B> {
     }
 }
 
-/// Why a context can't stand below a prefix.
+/// Why a context does not match a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    /// It begins otherwise.
+    /// It begins with other tokens.
     #[error("the text does not begin with the tokens that stand before the prompt")]
     Beginning,
-    /// It is nothing but what stands before a KV prefix.
+    /// It ends before a KV prefix.
     #[error("nothing of the text stands below the KV prefix")]
     NothingBelow,
 }
@@ -303,14 +303,14 @@ impl<B: Backend> PrefixState<B> {
         self.0.n_virtual
     }
 
-    /// The soft prompt, `[P, H]`, as an example's own copy has it.
+    /// The soft prompt, `[P, H]`, for an example's own copy.
     pub(crate) fn rows(&self) -> &[f32] {
         &self.0.rows
     }
 
-    /// The frozen texts that are kept.
+    /// The cached frozen texts.
     pub(crate) fn texts(&self) -> Option<MutexGuard<'_, FrozenTextCache<B::Element>>> {
-        // Another thread that panicked has ended the run anyhow.
+        // If another thread panicked, the run has ended anyway.
         self.0.texts.as_ref().map(|texts| texts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -319,7 +319,7 @@ impl<B: Backend> PrefixState<B> {
         self.0.prefilled.as_ref().map_or_else(Vec::new, |piece| piece.block.values(backend))
     }
 
-    /// Where a context stands.
+    /// The place of a context.
     ///
     /// # Panics
     /// If rows are masked that are not a KV prefix's: rows below them would have seen them.
@@ -343,7 +343,7 @@ impl<B: Backend> PrefixState<B> {
         }
         if masked.n > 0 {
             assert!(kv_prefix.is_some(), "only positions of a KV prefix can be masked");
-            // The shared tokens have seen what this one must not.
+            // The shared tokens attended to rows that are masked here.
             let position = kv_prefix.as_ref().map(Piece::end);
             for part in [0..masked.first, masked.first + masked.n..*n_virtual] {
                 path.extend(kv_prefix.iter().map(|piece| piece.part(part.clone())));
@@ -359,11 +359,11 @@ impl<B: Backend> PrefixState<B> {
 }
 
 impl Task {
-    /// A prompt in this task's template, or the bare model: with it, the tokens are computed that all texts in the template begin
-    /// with. Texts of any number can stand below it.
+    /// A prompt in this task's template, or the bare model, with the computed tokens that all texts in the template begin
+    /// with. Any number of texts can follow it.
     ///
     /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not give, a text can't be tokenised, or it is longer than the model's
+    /// If the placement needs a BOS that the tokenizer does not add, a text can't be tokenised, or it is longer than the model's
     /// context.
     pub fn prefix<B: Backend>(
         &self,
@@ -382,7 +382,7 @@ impl Task {
     }
 }
 
-/// Prompts in their place, and what their gradient needs.
+/// Placed prompts, and what their gradient needs.
 pub(crate) struct Prefilled<B: Backend> {
     pub(crate) prefixes: Vec<PrefixState<B>>,
     /// P · W of each.
@@ -396,12 +396,12 @@ pub(crate) struct Prefilled<B: Backend> {
 }
 
 impl<B: Backend> Prefilled<B> {
-    /// Blocks with a gradient: KV prefixes, and what was prefilled.
+    /// Blocks with a gradient: KV prefixes and prefilled prompts.
     fn learned(&self) -> impl Iterator<Item = &Arc<KeyValues<B>>> {
         self.kv_prefixes.iter().chain(&self.prefilled)
     }
 
-    /// The context blocks of groups of examples, with the targets of their gradients.
+    /// The context blocks for groups of examples, with the targets of their gradients.
     pub(crate) fn blocks<'g>(&self, groups: impl Iterator<Item = &'g mut Sums<B>>) -> Blocks<'g, B> {
         let mut blocks = Blocks::new();
         for (group, sums) in groups.enumerate() {
@@ -412,7 +412,7 @@ impl<B: Backend> Prefilled<B> {
         blocks
     }
 
-    /// Sums of no examples yet; `own`: some examples have their own copies of the soft prompts.
+    /// Zero sums; `own`: some examples have their own copies of the soft prompts.
     pub(crate) fn zero_sums(&self, backbone: &Backbone<B>, own: bool) -> Sums<B> {
         let zero = |&size: &usize| vec![B::Element::default(); if own { size } else { 0 }];
         Sums {
@@ -422,7 +422,7 @@ impl<B: Backend> Prefilled<B> {
         }
     }
 
-    /// From the sums over all examples to the loss and gradient of each prompt. Needs the tape.
+    /// Loss and gradient of each prompt from the sums over all examples. Needs the tape.
     pub(crate) fn backward(&self, backbone: &Backbone<B>, sums: Sums<B>) -> Vec<Step<B::Element>> {
         let Sums { losses, rows, key_values } = sums;
         let mut key_values = key_values.into_iter();

@@ -1,10 +1,10 @@
-//! Sums over a step's examples, in an order that does not depend on who computes them.
+//! Sums over a step's examples, in an order that does not depend on the machines that compute them.
 //!
-//! The examples of each prompt are cut into *groups* of [`GROUP`] in their order. A group's sums start from zero and run in the
-//! order of its examples; groups are added along a fixed binary tree, in which group `i` of level `l` holds the groups
-//! `i · 2^l .. (i + 1) · 2^l` and is the sum of its two halves, left plus right. Where the number of groups is no power of two,
-//! what is missing on the right is left out. So groups can be computed in any order, in one call or in many, on one machine or on
-//! several, and the total has the same bits.
+//! The examples of each prompt are divided in order into *groups* of [`GROUP`]. A group's sums start from zero and run in
+//! the order of its examples; groups are added along a fixed binary tree, in which node `i` of level `l` holds the groups
+//! `i · 2^l .. (i + 1) · 2^l` and is the sum of its two halves, left plus right. If the number of groups is not a power of
+//! two, the missing right halves are omitted. So groups can be computed in any order, in one call or in many, on one
+//! machine or on several, and the total has the same bits.
 
 use std::io;
 use std::ops::Range;
@@ -12,17 +12,18 @@ use std::ops::Range;
 use foreword_backbone::KeyValues;
 use foreword_backbone::kernels::Backend;
 
-/// Consecutive examples of a prompt whose sums form a group.
+/// Number of consecutive examples of a prompt in a group.
 pub const GROUP: usize = 8;
 
-/// Sums over some examples: of their loss, and of the gradients that go back into the prompts.
+/// Sums over some examples: their losses, and the gradients with respect to the prompts.
 pub struct Sums<B: Backend> {
-    /// The loss, by prompt: each example's part of the mean over the whole batch.
+    /// The loss by prompt: each example's share of the mean over the whole batch.
     pub losses: Vec<f64>,
-    /// By prompt, the gradient `[P, W]` of learned rows of which each example has its own copy; empty for the others.
+    /// By prompt, the gradient `[P, W]` of learned rows with a copy in each example; empty for the others.
     pub rows: Vec<Vec<B::Element>>,
-    /// Gradients of the blocks of keys and values that all examples see, each per layer `[n, 2·K·D]`: of all KV prefixes, and of
-    /// all prefilled prompts with the tokens that all examples share, n being the rows of all prompts together.
+    /// Gradients of the blocks of keys and values that all examples attend to, each per layer `[n, 2·K·D]`: of all KV
+    /// prefixes, and of all prefilled prompts with the tokens that all examples share, where n is the number of rows of all
+    /// prompts together.
     pub key_values: Vec<KeyValues<B>>,
 }
 
@@ -34,7 +35,7 @@ impl<B: Backend> Clone for Sums<B> {
 }
 
 impl<B: Backend> Sums<B> {
-    /// Adds `right`, number by number.
+    /// Adds `right` element by element.
     fn add(&mut self, backend: &B, right: &Self) {
         self.losses.iter_mut().zip(&right.losses).for_each(|(sum, loss)| *sum += loss);
         for (into, from) in self.rows.iter_mut().zip(&right.rows) {
@@ -56,27 +57,27 @@ pub struct PartialSum<B: Backend> {
     pub sums: Sums<B>,
 }
 
-/// Who computes which groups of a step, and how their sums come together.
+/// Defines which machine computes which groups of a step, and how the sums are combined.
 ///
-/// Every machine holds the same model, data, settings and prompts, draws the same batch and weighs its examples by the mean over
-/// the *whole* batch. It computes its [`groups`](Self::groups), a range of their numbers, and forms every node of the tree that
-/// lies in that range. [`exchange`](Self::exchange) is given these nodes, in the order of their groups, and must return the nodes
-/// of all machines in that order, to the bit. Each then adds the rest of the tree and goes back through the prompts by itself, so
-/// all have the same prompts after the step. A step exchanges at most 2·log₂(n) nodes per machine, each with the numbers of
-/// [`Sums`]: their shapes follow from the prompts, and [`KeyValues::values`] and [`KeyValues::from_values`] turn keys and values
-/// into numbers and back.
+/// Every machine holds the same model, data, settings and prompts, draws the same batch, and weights its examples by the
+/// mean over the *whole* batch. It computes its [`groups`](Self::groups), a range of indices, and forms every node of the
+/// tree inside that range. [`exchange`](Self::exchange) receives these nodes in the order of their groups, and must return
+/// the nodes of all machines in that order, to the bit. Each machine then adds the rest of the tree and runs the backward
+/// pass through the prompts itself, so all have the same prompts after the step. A step exchanges at most 2·log₂(n) nodes
+/// per machine, each with the numbers of [`Sums`]: their shapes follow from the prompts, and [`KeyValues::values`] and
+/// [`KeyValues::from_values`] convert keys and values to numbers and back.
 pub trait Reduce<B: Backend> {
-    /// The groups, of `n`, that are computed here. Together those of all machines are all groups, each once.
+    /// The groups, out of `n`, that this machine computes. The machines together cover each group exactly once.
     fn groups(&self, n: usize) -> Range<usize>;
 
-    /// From this machine's nodes to those of all machines.
+    /// Exchanges this machine's nodes for those of all machines.
     ///
     /// # Errors
-    /// If a machine does not answer.
+    /// If a machine does not respond.
     fn exchange(&self, partial: Vec<PartialSum<B>>) -> io::Result<Vec<PartialSum<B>>>;
 }
 
-/// One machine: it computes all groups, and exchanges nothing.
+/// A single machine: computes all groups and exchanges nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 
@@ -90,7 +91,7 @@ impl<B: Backend> Reduce<B> for Alone {
     }
 }
 
-/// The sums of consecutive groups, of which it holds as few nodes as it can.
+/// The sums of consecutive groups, in as few nodes as possible.
 pub(crate) struct Tree<B: Backend> {
     nodes: Vec<PartialSum<B>>,
 }
@@ -100,7 +101,7 @@ impl<B: Backend> Tree<B> {
         Self { nodes: Vec::new() }
     }
 
-    /// Takes the node after all others.
+    /// Appends a node.
     pub(crate) fn push(&mut self, backend: &B, mut node: PartialSum<B>) {
         while let Some(left) = self.nodes.pop_if(|left| {
             left.level == node.level && left.index.is_multiple_of(2) && left.index + 1 == node.index
@@ -115,11 +116,11 @@ impl<B: Backend> Tree<B> {
         self.nodes
     }
 
-    /// The sum of all groups; `None` of none.
+    /// The sum of all groups; `None` if there are none.
     pub(crate) fn total(backend: &B, nodes: Vec<PartialSum<B>>) -> Option<Sums<B>> {
         let mut tree = Self::new();
         nodes.into_iter().for_each(|node| tree.push(backend, node));
-        // What is left has ever lower levels.
+        // The remaining nodes have decreasing levels.
         let total = tree.nodes.into_iter().rev().reduce(|right, left| joined(backend, left, &right));
         total.map(|node| node.sums)
     }
@@ -146,7 +147,7 @@ mod tests {
         let cpu = Cpu::new(1).unwrap();
         let value = |index: usize| 1.0 / (index as f64 + 3.0);
         for n in 1..40_usize {
-            // The tree as it is defined: halves of a power of two, without what is missing.
+            // The tree by its definition: halves of a power of two, without the missing ones.
             fn sum(range: Range<usize>, n: usize, value: &dyn Fn(usize) -> f64) -> Option<f64> {
                 if range.start >= n {
                     return None;

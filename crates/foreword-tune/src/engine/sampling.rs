@@ -1,4 +1,4 @@
-//! How the next token is chosen.
+//! Sampling of the next token.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -10,51 +10,52 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use super::loss::log_sum_exp;
 
-/// How the next token is chosen.
+/// How the next token is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it; 0: the likeliest token is taken, the first of equals.
+    /// Divides the logits; 0: greedy decoding, the first token on a tie.
     pub temperature: f64,
-    /// Only so many of the likeliest tokens are drawn from; 0: all.
+    /// Sample only from this many of the most likely tokens; 0: from all.
     pub top_k: usize,
-    /// Only the likeliest tokens are drawn from whose probabilities together reach this share (Holtzman et al. 2020); 1: all.
+    /// Sample only from the most likely tokens whose cumulative probability reaches this share (Holtzman et al. 2020); 1:
+    /// from all.
     pub top_p: f64,
-    /// The logit of a token that stands in the text or was written already is divided by it where positive, and
-    /// multiplied where negative (Keskar et al. 2019); 1: none is.
+    /// The logit of a token that already occurred, in the context or in the new text, is divided by this if positive, and
+    /// multiplied by it if negative (Keskar et al. 2019); 1: no penalty.
     pub repetition_penalty: f64,
-    /// Random seed; the same seed draws the same tokens.
+    /// Random seed; the same seed samples the same tokens.
     pub seed: u64,
 }
 
 impl Default for Sampling {
-    /// The likeliest token, always.
+    /// Greedy decoding.
     fn default() -> Self {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
     }
 }
 
-/// Draws the tokens of one text.
+/// Samples the tokens of one text.
 pub(crate) struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
-    /// Tokens of the context and of the text.
+    /// Tokens of the context and of the new text.
     seen: BTreeSet<Token>,
 }
 
 impl Sampler {
-    /// For a text after a context, by the seed's random numbers of stream `stream`.
+    /// A sampler for a text after a context, with the random numbers of the seed's stream `stream`.
     pub(crate) fn new(sampling: Sampling, stream: u64, context: &[Token]) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
         rng.set_stream(stream);
         Self { sampling, rng, seen: context.iter().copied().collect() }
     }
 
-    /// A token was written.
+    /// Records a new token.
     pub(crate) fn see(&mut self, token: Token) {
         self.seen.insert(token);
     }
 
-    /// The next token by these logits, `[V]`; `None` where they are no numbers.
+    /// Samples a token from these logits, `[V]`; `None` if they are not finite.
     pub(crate) fn draw<E: Element>(&mut self, logits: &[E]) -> Option<Token> {
         let sampling = &self.sampling;
         let mut logits: Vec<f64> = logits.iter().map(|logit| logit.as_f64()).collect();
@@ -74,19 +75,19 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return Some(super::score::best(&logits) as Token);
         }
-        // 53 random bits, as many as a number below 1 has.
+        // 53 random bits, the precision of a number below 1.
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         Some(sample(&logits, sampling, uniform))
     }
 }
 
-/// The token at `uniform`, from 0 to below 1, of the distribution that temperature, top-k and top-p, in this order, leave.
+/// The token at `uniform` in [0, 1) of the distribution after temperature, top-k and top-p, in this order.
 fn sample(logits: &[f64], sampling: &Sampling, uniform: f64) -> Token {
     if sampling.top_k > 0 {
         let candidates = top_k(logits, sampling.top_k);
         return draw(&candidates, logits, sampling, uniform);
     }
-    // The likeliest tokens decide nearly always.
+    // The most likely tokens nearly always decide.
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weight = |token: usize| ((logits[token] - largest) / sampling.temperature).exp();
     let total: f64 = (0..logits.len()).map(weight).sum();
@@ -105,15 +106,15 @@ fn sample(logits: &[f64], sampling: &Sampling, uniform: f64) -> Token {
     draw(&order, logits, sampling, uniform)
 }
 
-/// How many of the likeliest tokens are tried first.
+/// Number of most likely tokens to try first.
 const FIRST_TOKENS: usize = 64;
 
-/// Likelier tokens first, of equals the first.
+/// Orders tokens from most to least likely; on a tie, the first comes first.
 fn likelier(logits: &[f64]) -> impl Fn(&usize, &usize) -> Ordering {
     |a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b))
 }
 
-/// The `k` likeliest tokens, likeliest first; what is as likely as the last of them stays as well.
+/// The `k` most likely tokens in descending order; ties with the last one are kept.
 fn top_k(logits: &[f64], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     let (_, &mut last, _) = order.select_nth_unstable_by(k.min(logits.len()) - 1, likelier(logits));
@@ -122,7 +123,7 @@ fn top_k(logits: &[f64], k: usize) -> Vec<usize> {
     order
 }
 
-/// Draws from candidates, the likeliest first.
+/// Samples from candidates in descending order of likelihood.
 fn draw(candidates: &[usize], logits: &[f64], sampling: &Sampling, uniform: f64) -> Token {
     let largest = logits[candidates[0]];
     let weights: Vec<f64> =
@@ -142,8 +143,9 @@ fn draw(candidates: &[usize], logits: &[f64], sampling: &Sampling, uniform: f64)
     candidates[drawn.unwrap_or(kept - 1)] as Token
 }
 
-/// What [`draw`] draws from all `n` tokens, seen from the largest weights alone: `total` is the sum of all weights in another order.
-/// `None` where the weights that are seen do not decide, or a decision is so close that the order of the sum could change it.
+/// The result of [`draw`] over all `n` tokens, computed from the largest weights alone: `total` is the sum of all weights
+/// in another order. `None` if these weights do not decide, or if a decision is so close that the order of summation could
+/// change it.
 fn draw_early(weights: &[f64], (total, n): (f64, usize), sampling: &Sampling, uniform: f64) -> Option<usize> {
     // Two orders of a sum of n numbers differ by less than n · 2⁻⁵² of it; the sums below add fewer roundings than that.
     let error = total * n as f64 * 2.0_f64.powi(-50);
@@ -167,22 +169,22 @@ fn draw_early(weights: &[f64], (total, n): (f64, usize), sampling: &Sampling, un
     });
     match drawn {
         Some(drawn) => (error_left == 0.0 || left < -error_left).then_some(drawn),
-        // All of them are seen.
+        // All tokens are considered.
         None => (error_left == 0.0).then(|| weights_kept.len() - 1),
     }
 }
 
-/// What the model says of a token, before any setting of the sampling.
+/// The log-probabilities of a token, before any sampling setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogProbs {
-    /// The log-probability of the token that was taken, in nats.
+    /// The log-probability of the sampled token, in nats.
     pub taken: f64,
-    /// The likeliest tokens with theirs, likeliest first.
+    /// The most likely tokens with theirs, in descending order.
     pub top: Vec<(Token, f64)>,
 }
 
 impl LogProbs {
-    /// Of these logits, `[V]`.
+    /// The log-probabilities from these logits, `[V]`.
     pub(crate) fn of<E: Element>(logits: &[E], taken: Token, n_top: usize) -> Self {
         let logits: Vec<f64> = logits.iter().map(|logit| logit.as_f64()).collect();
         let log_sum = log_sum_exp(&logits);
@@ -238,7 +240,7 @@ mod tests {
         assert!(LogProbs::of(&logits, 0, 0).top.is_empty());
     }
 
-    /// As it is defined: by sorting all tokens.
+    /// The definition: sorts all tokens.
     fn by_sorting(logits: &[f64], sampling: &Sampling, uniform: f64) -> Token {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
@@ -263,7 +265,7 @@ mod tests {
             let logits: Vec<f64> = (0..n)
                 .map(|_| {
                     let logit = 20.0 * random() - 10.0;
-                    // With steps there are ties.
+                    // Rounded values produce ties.
                     if steps > 0.0 { (logit / steps).round() * steps } else { logit }
                 })
                 .collect();

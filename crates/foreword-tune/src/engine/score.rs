@@ -1,4 +1,4 @@
-//! How likely a task's labels or targets are below a prompt or several, and what that comes to.
+//! The likelihood of a task's labels or targets below one or several prompts, and the resulting evaluation.
 
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Backbone, BackboneError, Model, Save};
@@ -13,10 +13,10 @@ use crate::metrics::{Confusion, Evaluation};
 use crate::settings::Objective;
 use crate::task::{Examples, Task, TaskError};
 
-/// Examples between two reports of progress.
+/// Number of examples between two progress reports.
 const REPORT_EVERY: usize = 256;
 
-/// Prompts in their place, to score any number of examples below them.
+/// Placed prompts that can score any number of examples.
 pub struct Scorer<'b, B: Backend> {
     backbone: &'b Backbone<B>,
     prefixes: Vec<PrefixState<B>>,
@@ -24,11 +24,11 @@ pub struct Scorer<'b, B: Backend> {
 }
 
 impl<'b, B: Backend> Scorer<'b, B> {
-    /// Prefills prompts, each `[P, W]` row after row; an empty one is the bare model. At most `budget` tokens are
-    /// computed at a time, single examples excepted.
+    /// Prefills prompts, each `[P, W]` row by row; an empty one is the bare model. At most `budget` tokens are computed at
+    /// a time; a single longer example is allowed.
     ///
     /// # Errors
-    /// If a prompt and what follows it are longer than the model's context.
+    /// If a prompt and the tokens after it are longer than the model's context.
     pub fn new(
         shared_prefix: &SharedPrefix<'b, B>,
         prompts: &[&[f32]],
@@ -38,8 +38,8 @@ impl<'b, B: Backend> Scorer<'b, B> {
         Ok(Self { backbone: shared_prefix.backbone(), prefixes, budget })
     }
 
-    /// log f(continuation | prompt, context) for each example and candidate: sums over the continuation's tokens
-    /// under the softmax over the whole vocabulary, in nats.
+    /// log f(continuation | prompt, context) of each example and candidate: the sum over the continuation's tokens with the
+    /// softmax over the whole vocabulary, in nats.
     ///
     /// # Errors
     /// If a path is longer than the model's context.
@@ -47,8 +47,8 @@ impl<'b, B: Backend> Scorer<'b, B> {
         self.score(examples, true)
     }
 
-    /// The same up to a constant for each example where not `normalised`, which is cheaper: without the log-sum-exp over the
-    /// vocabulary at the context's end, which all its candidates share.
+    /// Unless `normalised`, only up to a constant per example, which is cheaper: without the log-sum-exp over the
+    /// vocabulary at the end of the context, which all candidates share.
     fn score(&self, examples: &[Example<'_>], normalised: bool) -> Result<Vec<Vec<f64>>, BackboneError> {
         let sequences: Vec<_> = examples.iter().map(|example| Sequences::of(example, normalised)).collect();
         let mut all = Vec::with_capacity(examples.len());
@@ -61,7 +61,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
         Ok(all)
     }
 
-    /// Logits of the token after each example's context over the whole vocabulary, `[V]` each.
+    /// Logits over the whole vocabulary for the token after each example's context, `[V]` each.
     ///
     /// # Errors
     /// If a path is longer than the model's context.
@@ -78,7 +78,7 @@ impl<'b, B: Backend> Scorer<'b, B> {
         Ok(all)
     }
 
-    /// Runs the model over the examples, micro-batch after micro-batch.
+    /// Runs the model on the examples, one micro-batch after another.
     fn batches(
         &self,
         examples: &[Example<'_>],
@@ -95,12 +95,13 @@ impl<'b, B: Backend> Scorer<'b, B> {
 }
 
 impl Task {
-    /// log f(label | prompt, text) of every example and label, or of every example's target, under the full softmax, in nats. Without
-    /// prompts, that of the bare model; of several, an ensemble, the mean: a committee whose members weigh the same (Lester et al.
-    /// 2021, section 6, vote instead). `progress` is told how many examples are done, of all members together.
+    /// log f(label | prompt, text) of every example and label, or of every example's target, with the full softmax, in
+    /// nats. Without prompts, uses the bare model; with several, the mean over the ensemble, whose members have equal
+    /// weights (Lester et al. 2021, section 6, vote instead). `progress` receives the number of finished examples over all
+    /// members.
     ///
     /// # Errors
-    /// As [`Task::shared_prefix`], and if the model gives no numbers.
+    /// As [`Task::shared_prefix`], and if the model's output is not finite.
     pub fn log_likelihoods<B: Backend>(
         &self,
         model: &Model<B>,
@@ -112,8 +113,8 @@ impl Task {
         self.score(model, prompts, examples, (budget, true), progress)
     }
 
-    /// What [`Task::judge`] goes by: log-likelihoods, under the objective `label` up to a constant for each example, which is cheaper
-    /// and says as much of the labels' probabilities.
+    /// The scores for [`Task::judge`]: log-likelihoods; under the objective `label` only up to a constant per example,
+    /// which is cheaper and gives the same label probabilities.
     ///
     /// # Errors
     /// As [`Task::log_likelihoods`].
@@ -128,7 +129,7 @@ impl Task {
         self.score(model, prompts, examples, (budget, self.objective() == Objective::Lm), progress)
     }
 
-    /// Loss, and labels where there are any, of examples whose truths are known.
+    /// Evaluates examples with known labels or targets: the loss, and the labels if there are any.
     ///
     /// # Errors
     /// As [`Task::log_likelihoods`].
@@ -143,10 +144,10 @@ impl Task {
         Ok(self.judge(&self.scores(model, prompts, examples, budget, progress)?, examples))
     }
 
-    /// The same from the examples' scores.
+    /// As [`Task::evaluate`], given the scores of the examples.
     #[must_use]
     pub fn judge(&self, scores: &[Vec<f64>], examples: &Examples) -> Evaluation {
-        // None where texts are generated.
+        // `None` for generation.
         let pairs = examples.labels().iter().zip(scores).map(|(&truth, scores)| (truth, best(scores)));
         let pairs: Vec<(usize, usize)> = pairs.collect();
         let right = pairs.iter().map(|(truth, given)| truth == given).collect();
@@ -188,8 +189,8 @@ impl Task {
         Ok(ensemble(&members.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
 
-    /// What [`Task::scores`] gives, below a shared prefix of these examples, of a prompt `[P, W]`; under the full softmax if
-    /// `normalised`.
+    /// The result of [`Task::scores`] for a prompt `[P, W]` below a shared prefix of these examples; with the full softmax
+    /// if `normalised`.
     pub(crate) fn score_below<B: Backend>(
         &self,
         shared_prefix: &SharedPrefix<'_, B>,
@@ -214,21 +215,21 @@ impl Task {
     }
 }
 
-/// Index of the largest score; the first of equals.
+/// Index of the largest score; the first one on a tie.
 #[must_use]
 pub fn best(scores: &[f64]) -> usize {
     let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
     (1..scores.len()).fold(0, better)
 }
 
-/// Softmax of log-likelihoods: the labels' probabilities given that it is one of them.
+/// Softmax of log-likelihoods: the label probabilities, given that one of the labels is true.
 #[must_use]
 pub fn probabilities(log_likelihoods: &[f64]) -> Vec<f64> {
     let log_sum = log_sum_exp(log_likelihoods);
     log_likelihoods.iter().map(|l| (l - log_sum).exp()).collect()
 }
 
-/// Mean cross-entropy of the choice among the labels, in nats; 0 for no examples.
+/// Mean cross-entropy over the labels, in nats; 0 without examples.
 #[must_use]
 pub fn choice_loss(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
     let total: f64 =
@@ -236,7 +237,7 @@ pub fn choice_loss(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
     total / truths.len().max(1) as f64
 }
 
-/// What several classifiers say together: the mean of their log-likelihoods, by example and label. None of none.
+/// The prediction of an ensemble: the mean of the members' log-likelihoods, by example and label. Empty without members.
 #[must_use]
 pub fn ensemble(members: &[&[Vec<f64>]]) -> Vec<Vec<f64>> {
     let Some((first, others)) = members.split_first() else { return Vec::new() };

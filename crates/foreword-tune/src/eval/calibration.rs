@@ -1,7 +1,7 @@
-//! Probabilities that mean what they say: corrections of labels' log-likelihoods, each fitted on scores.
+//! Calibration: corrections of label log-likelihoods, each fitted on scores.
 //!
-//! A model favours some labels before it has read anything, and is surer than it is right. A [`Calibration`] takes the
-//! first off with one number for each label, and the second with a temperature.
+//! A model favours some labels before it has read any text, and is more confident than accurate. A [`Calibration`] corrects
+//! the bias with one offset per label, and the confidence with a temperature.
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::Backend;
@@ -14,23 +14,23 @@ use crate::engine::score::probabilities;
 use crate::task::{Examples, Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
-/// Texts without content (Zhao et al. 2021).
+/// Content-free inputs (Zhao et al. 2021).
 pub const CONTENT_FREE: [&str; 3] = ["N/A", "", "[MASK]"];
-/// Texts below which a batch says little of the labels' means.
+/// A batch with fewer texts says little about the labels' means.
 pub const FEW_TEXTS: usize = 10;
-/// A temperature lies between these: where every example is right, each lower one would be better still.
+/// The range of temperatures: if every example is correct, each lower one would be better still.
 const TEMPERATURES: (f64, f64) = (0.05, 20.0);
-/// Halvings of that range: to the last bit.
+/// Number of bisections of that range, down to the last bit.
 const HALVINGS: usize = 80;
 
-/// Why there is nothing to fit.
+/// Why a calibration can't be fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CalibrationError {
-    /// No example at all.
+    /// There are no examples.
     #[error("there are no texts to fit the calibration on")]
     NoTexts,
-    /// Scores without their truths.
+    /// The numbers of scores and of labels differ.
     #[error("a temperature is fitted on labelled examples, and {texts} texts have {labels} labels")]
     Labels {
         /// Number of texts.
@@ -38,28 +38,28 @@ pub enum CalibrationError {
         /// Number of labels.
         labels: usize,
     },
-    /// One text has nothing to be compared with.
+    /// A single text has nothing to be compared with.
     #[error("a batch of one text says nothing: taken off from itself, it leaves all labels equally likely")]
     OneText,
 }
 
-/// What makes a label's log-likelihood ℓ into (ℓ + offset) / temperature; the softmax of those are the probabilities.
+/// Maps a label's log-likelihood ℓ to (ℓ + offset) / temperature; the probabilities are the softmax of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// How it was fitted.
     pub method: CalibrationMethod,
-    /// Above 0; above 1 it makes answers less sure.
+    /// Above 0; values above 1 lower the confidence.
     pub temperature: f64,
-    /// By label index; together 0, since only their differences matter.
+    /// By label index; they sum to 0, since only their differences matter.
     pub offsets: Vec<f64>,
 }
 
 impl Calibration {
-    /// The temperature of least cross-entropy on labelled examples (Guo et al. 2017). It changes no answer. `scores`: each
-    /// example's log-likelihood by label.
+    /// The temperature with the lowest cross-entropy on labelled examples (Guo et al. 2017). It changes no prediction.
+    /// `scores`: each example's log-likelihood by label.
     ///
     /// # Errors
-    /// If there are no examples, or not a label for each.
+    /// If there are no examples, or the numbers of scores and labels differ.
     pub fn temperature(scores: &[Vec<f64>], truths: &[usize]) -> Result<Self, CalibrationError> {
         if scores.len() != truths.len() {
             return Err(CalibrationError::Labels { texts: scores.len(), labels: truths.len() });
@@ -83,7 +83,7 @@ impl Calibration {
         Ok(Self { method: CalibrationMethod::Temperature, temperature, offsets })
     }
 
-    /// What divides out the labels' mean probabilities for texts without content (Zhao et al. 2021).
+    /// Divides out the labels' mean probabilities on content-free inputs (Zhao et al. 2021).
     ///
     /// # Errors
     /// If there are no texts.
@@ -93,16 +93,15 @@ impl Calibration {
         Ok(Self::of_offsets(CalibrationMethod::ContentFree, offsets.collect()))
     }
 
-    /// What takes off the labels' mean log-likelihoods over a batch of texts, whose labels nobody needs to know (Zhou et al.
-    /// 2023).
+    /// Subtracts the labels' mean log-likelihoods over a batch of texts, which needs no labels (Zhou et al. 2023).
     ///
     /// # Errors
-    /// If there are not at least two texts.
+    /// If there are fewer than two texts.
     pub fn batch(scores: &[Vec<f64>]) -> Result<Self, CalibrationError> {
         if scores.len() == 1 {
             return Err(CalibrationError::OneText);
         }
-        // Among the labels: texts that make all labels unlikely count as much as others.
+        // Normalised over the labels: texts that make all labels unlikely count as much as others.
         let among = |scores: &Vec<f64>| {
             let log_sum = log_sum_exp(scores);
             scores.iter().map(|score| score - log_sum).collect()
@@ -117,7 +116,7 @@ impl Calibration {
         Self { method, temperature: 1.0, offsets: offsets.into_iter().map(|offset| offset - mean).collect() }
     }
 
-    /// The one that a passport holds, for labels of the same names.
+    /// The calibration recorded in a passport, for labels with the same names.
     #[must_use]
     pub fn of_record(record: &CalibrationRecord, labels: &Verbalizer) -> Option<Self> {
         let offsets = labels.names().iter().map(|name| record.offsets.get(name).copied());
@@ -126,14 +125,14 @@ impl Calibration {
         (offsets.len() == record.offsets.len()).then_some(Self { method, temperature, offsets })
     }
 
-    /// What a passport holds of it.
+    /// The record for a passport.
     #[must_use]
     pub fn record(&self, labels: &Verbalizer) -> CalibrationRecord {
         let offsets = labels.names().iter().cloned().zip(self.offsets.iter().copied());
         CalibrationRecord { method: self.method, temperature: self.temperature, offsets: offsets.collect() }
     }
 
-    /// One example's corrected log-likelihoods.
+    /// Applies it to the log-likelihoods of one example.
     #[must_use]
     pub fn apply(&self, scores: &[f64]) -> Vec<f64> {
         scores.iter().zip(&self.offsets).map(|(score, offset)| (score + offset) / self.temperature).collect()
@@ -149,11 +148,10 @@ fn mean(each: &[Vec<f64>]) -> Result<Vec<f64>, CalibrationError> {
     Ok(sums.into_iter().map(|sum: f64| sum / each.len() as f64).collect())
 }
 
-/// The texts without content in the template of a task, each in all of its fields. One that would have no token at all is
-/// left out.
+/// The content-free inputs in the template of a task, with each in all of its fields. Inputs without any token are skipped.
 ///
 /// # Errors
-/// If they don't fit.
+/// If a text does not fit.
 pub fn content_free_examples<B: Backend>(
     task: &Task,
     model: &Model<B>,
@@ -177,7 +175,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Mean cross-entropy of the choice.
+    /// Mean cross-entropy over the labels.
     fn cross_entropy(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
         let one = |(scores, &truth): (&Vec<f64>, &usize)| log_sum_exp(scores) - scores[truth];
         scores.iter().zip(truths).map(one).sum::<f64>() / truths.len() as f64
@@ -212,7 +210,7 @@ mod tests {
         assert_eq!(Calibration::content_free(&[]), Err(CalibrationError::NoTexts));
         assert_eq!(Calibration::batch(&[]), Err(CalibrationError::NoTexts));
         assert_eq!(Calibration::batch(&right[..1]), Err(CalibrationError::OneText));
-        // A label that texts without content never have is not divided by nothing.
+        // A label with zero probability on content-free inputs is not divided by zero.
         let never = Calibration::content_free(&[vec![0.0, -2000.0]]).unwrap();
         assert!(never.offsets.iter().all(|offset| offset.is_finite()));
     }
@@ -240,7 +238,7 @@ mod tests {
             scores in proptest::collection::vec(proptest::collection::vec(-5.0..5.0_f64, 3), 2..20),
             constant in -100.0..100.0_f64,
         ) {
-            // One text without content: all labels are equally likely for it.
+            // One content-free input, for which all labels are equally likely.
             let alone = Calibration::content_free(&scores[..1]).unwrap();
             for p in probabilities(&alone.apply(&scores[0])) {
                 prop_assert!((p - 1.0 / 3.0).abs() < 1e-12);

@@ -1,4 +1,5 @@
-//! How well a task is done: loss; for labels accuracy with its interval, macro F1 and confusion; for texts see [`text`].
+//! Metrics: loss; for classification accuracy with its interval, macro F1 and the confusion matrix; for generation see
+//! [`text`].
 
 pub mod paired;
 pub mod reliability;
@@ -9,28 +10,28 @@ use paired::Paired;
 /// Two-sided 95 % quantile of the normal distribution.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// How well a task is done on a data set.
+/// The evaluation of a task on a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Number of examples.
     pub n: u64,
-    /// Mean loss under the task's objective, in nats: of an example under `label`, of a token under `lm`. Not a number where
-    /// there is none.
+    /// Mean loss under the task's objective, in nats: per example under `label`, per token under `lm`. NaN if there is
+    /// none.
     pub loss: f64,
-    /// Labels given against the true ones; `None` where texts are generated.
+    /// The confusion matrix; `None` for generation.
     pub labels: Option<Confusion>,
-    /// For each example whether its label was given; empty where texts are generated.
+    /// For each example whether its prediction is correct; empty for generation.
     pub right: Vec<bool>,
 }
 
 impl Evaluation {
-    /// Share of right labels, where there are labels.
+    /// Share of correct labels, for classification.
     #[must_use]
     pub fn accuracy(&self) -> Option<f64> {
         self.labels.as_ref().map(Confusion::accuracy)
     }
 
-    /// This one and another on the same examples; `None` where texts are generated.
+    /// Pairs it with another evaluation on the same examples; `None` for generation.
     #[must_use]
     pub fn against(&self, other: &Self) -> Option<Paired> {
         let of = || self.right.iter().copied().zip(other.right.iter().copied());
@@ -39,7 +40,7 @@ impl Evaluation {
 }
 
 impl Evaluation {
-    /// Of always giving the most frequent label of the training data, which has no loss.
+    /// The evaluation of always predicting the most frequent label of the training data, which has no loss.
     #[must_use]
     pub fn of_majority(n_labels: usize, train: &[usize], truths: &[usize]) -> Self {
         let given = majority(n_labels, train);
@@ -49,7 +50,7 @@ impl Evaluation {
     }
 }
 
-/// The most frequent label; the first of equals.
+/// The most frequent label; the first one on a tie.
 #[must_use]
 pub fn majority(n_labels: usize, labels: &[usize]) -> usize {
     let mut counts = vec![0_usize; n_labels];
@@ -57,7 +58,7 @@ pub fn majority(n_labels: usize, labels: &[usize]) -> usize {
     (0..n_labels).rev().max_by_key(|&label| counts[label]).unwrap_or(0)
 }
 
-/// Sample standard deviation; `None` of fewer than two values.
+/// Sample standard deviation; `None` for fewer than two values.
 #[must_use]
 pub fn sample_deviation(values: &[f64]) -> Option<f64> {
     let n = values.len() as f64;
@@ -66,15 +67,15 @@ pub fn sample_deviation(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())
 }
 
-/// Labels given to a data set, against the true ones.
+/// The confusion matrix of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
-    /// `[true label][given label]`, number of examples.
+    /// `[true label][predicted label]`, number of examples.
     pub counts: Vec<Vec<u64>>,
 }
 
 impl Confusion {
-    /// Counts pairs of (true label, given label) of `n_labels` labels.
+    /// Counts pairs of (true label, predicted label) of `n_labels` labels.
     #[must_use]
     pub fn new(n_labels: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut counts = vec![vec![0; n_labels]; n_labels];
@@ -90,13 +91,13 @@ impl Confusion {
         self.counts.iter().flatten().sum()
     }
 
-    /// Number of examples with the right label.
+    /// Number of correct examples.
     #[must_use]
     pub fn n_right(&self) -> u64 {
         self.counts.iter().enumerate().map(|(i, row)| row[i]).sum()
     }
 
-    /// Share of right labels; 0 for no examples.
+    /// Share of correct labels; 0 without examples.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         self.n_right() as f64 / self.n().max(1) as f64
@@ -108,7 +109,7 @@ impl Confusion {
         wilson(self.n_right(), self.n())
     }
 
-    /// Mean over the labels that occur, in truth or as given, of the harmonic mean of precision and recall.
+    /// Mean over the labels that occur, as true or predicted labels, of the harmonic mean of precision and recall.
     #[must_use]
     pub fn macro_f1(&self) -> f64 {
         let scores: Vec<f64> = (0..self.counts.len()).filter_map(|label| self.label(label).f1()).collect();
@@ -126,31 +127,31 @@ impl Confusion {
     }
 }
 
-/// One label against all others.
+/// The counts of one label against all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelCounts {
-    /// Examples that have it.
+    /// Examples with this label.
     pub n: u64,
-    /// Examples that it was given to.
+    /// Examples predicted to have it.
     pub n_given: u64,
-    /// Examples of which both hold.
+    /// Examples for which both hold.
     pub n_right: u64,
 }
 
 impl LabelCounts {
-    /// Share of right ones among those that it was given to, if there are any.
+    /// Share of correct ones among the examples predicted to have it, if there are any.
     #[must_use]
     pub fn precision(&self) -> Option<f64> {
         (self.n_given > 0).then(|| self.n_right as f64 / self.n_given as f64)
     }
 
-    /// Share of those that have it to which it was given, if there are any.
+    /// Share of correct ones among the examples with this label, if there are any.
     #[must_use]
     pub fn recall(&self) -> Option<f64> {
         (self.n > 0).then(|| self.n_right as f64 / self.n as f64)
     }
 
-    /// The harmonic mean of precision and recall, if the label occurs, in truth or as given.
+    /// The harmonic mean of precision and recall, if the label occurs as a true or predicted label.
     #[must_use]
     pub fn f1(&self) -> Option<f64> {
         let total = self.n + self.n_given;
@@ -158,7 +159,7 @@ impl LabelCounts {
     }
 }
 
-/// 95 % interval of a share of `n_right` in `n` (Wilson 1927).
+/// 95 % interval of the share `n_right` of `n` (Wilson 1927).
 #[must_use]
 pub fn wilson(n_right: u64, n: u64) -> (f64, f64) {
     if n == 0 {

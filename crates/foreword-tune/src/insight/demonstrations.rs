@@ -1,5 +1,5 @@
-//! What stands before the template where nothing is tuned: an instruction, or labelled examples to learn from in context
-//! (Brown et al. 2020). Both are text like any other, in a longer template.
+//! Baselines without tuning: an instruction or in-context examples (Brown et al. 2020) before the template. Both are
+//! ordinary text in a longer template.
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::Backend;
@@ -11,33 +11,33 @@ use crate::encode::EncodeError;
 use crate::joint::joint;
 use crate::task::{Task, TaskError};
 
-/// What stands between two demonstrations, and before the text itself.
+/// The separator between two in-context examples, and before the text itself.
 const BETWEEN: &str = "\n\n";
 
-/// The task with an instruction in a line of its own before its template.
+/// The task with an instruction on its own line before the template.
 ///
 #[must_use]
 pub fn instructed(task: &Task, instruction: &str) -> Task {
     Task { template: task.template.after(&format!("{instruction}\n")), ..task.clone() }
 }
 
-/// A task with demonstrations before its template.
+/// A task with in-context examples before its template.
 #[derive(Clone, Debug)]
 pub struct Demonstrated {
-    /// The task; its texts may be as long as without demonstrations.
+    /// The task; its texts may be as long as without in-context examples.
     pub task: Task,
-    /// Demonstrations of each label that has so many examples.
+    /// In-context examples per label, for labels with that many examples.
     pub per_label: usize,
-    /// How many there are.
+    /// Number of in-context examples.
     pub n: usize,
-    /// How many tokens they take.
+    /// Number of their tokens.
     pub n_tokens: usize,
 }
 
-/// Puts up to `per_label` examples of each label before the template, each as it would be asked, with its label's text after
-/// it. They are drawn by `seed`, the same first ones whatever their number. `longest`: the tokens of the longest text in the
-/// task's template with its label, which must fit into the model's context behind them. Nothing where not even one of each
-/// label fits.
+/// Puts up to `per_label` examples of each label before the template, each formatted like the text itself and followed by
+/// its label's text. They are sampled with `seed`; a smaller number is a prefix of a larger one. `longest`: the number of
+/// tokens of the longest text in the task's template with its label, which must fit into the model's context after them.
+/// `None` if not even one example per label fits.
 ///
 /// # Errors
 /// If the task has no labels, or the examples lack a field.

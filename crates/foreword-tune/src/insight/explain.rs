@@ -12,12 +12,12 @@ use crate::engine::score::{Scorer, best, probabilities};
 use crate::settings::{Method, Objective};
 use crate::task::{Examples, Task, TaskError};
 
-/// Most likely next tokens that are shown.
+/// Number of most likely next tokens to show.
 const TOP: usize = 5;
-/// Updates of the small run after which its table has a row.
+/// Updates of the small run that get a row in its table.
 const SHOWN_STEPS: [u64; 6] = [0, 1, 2, 5, 10, 20];
 
-/// One example walked through.
+/// The walk-through of one example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Walkthrough {
     /// Tokens of x in its template, `[T]`, with their texts.
@@ -30,27 +30,27 @@ pub struct Walkthrough {
     pub loss: f64,
     /// ‖∂L/∂pᵢ‖ of each virtual token, `[P]`.
     pub gradient_norms: Vec<f64>,
-    /// One update along the gradient.
+    /// One gradient update.
     pub update: Update,
-    /// The same update again and again, from the init.
+    /// The same update, repeated from the init.
     pub run: Vec<RunRow>,
-    /// What is learned and stored, against fine-tuning.
+    /// What is learned and stored, compared with fine-tuning.
     pub costs: Costs,
 }
 
-/// What the model says next.
+/// The model's prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// The likeliest next tokens with their probabilities in the whole vocabulary.
+    /// The most likely next tokens, with their probabilities in the whole vocabulary.
     pub next: Vec<(String, f64)>,
-    /// log f(label | …), by label index, in nats: sums over the label's tokens under the softmax over the vocabulary.
+    /// log f(label | …), by label index, in nats: the sum over the label's tokens with the softmax over the vocabulary.
     pub log_likelihoods: Vec<f64>,
     /// p(label) by label index: under the objective `label` among the labels, under `lm` in the whole vocabulary.
     pub probabilities: Vec<f64>,
 }
 
 impl Prediction {
-    /// Index of the likeliest label.
+    /// Index of the most likely label.
     #[must_use]
     pub fn label(&self) -> usize {
         best(&self.log_likelihoods)
@@ -62,7 +62,7 @@ impl Prediction {
 pub struct Update {
     /// η.
     pub rate: f64,
-    /// Root mean square of the change of a number of p.
+    /// Root mean square of the change in the numbers of p.
     pub change: f64,
     /// L before.
     pub before: f64,
@@ -70,29 +70,29 @@ pub struct Update {
     pub after: f64,
 }
 
-/// A moment of the small run.
+/// A row of the small run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunRow {
-    /// Updates made.
+    /// Number of updates.
     pub step: u64,
     /// L(p).
     pub loss: f64,
     /// p(y) = e^(−L).
     pub probability: f64,
-    /// ‖p − p₀‖, the way from the init.
+    /// ‖p − p₀‖, the distance from the init.
     pub distance: f64,
 }
 
-/// Prompt tuning set against fine-tuning of the same model with AdamW in single precision.
+/// Prompt tuning compared with fine-tuning of the same model with AdamW in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
-    /// P · H, numbers that prompt tuning learns.
+    /// P · H, the number of parameters that prompt tuning learns.
     pub n_learned: u64,
-    /// Numbers of θ, which fine-tuning learns.
+    /// The number of parameters of θ, which fine-tuning learns.
     pub n_frozen: u64,
     /// Bytes of a soft prompt's rows.
     pub prompt_bytes: u64,
-    /// Bytes of a copy of the model, in its stored format.
+    /// Bytes of a copy of the model in its stored format.
     pub model_bytes: u64,
     /// Bytes of gradient and two moments for the soft prompt.
     pub prompt_optimizer_bytes: u64,
@@ -101,7 +101,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Of `n_learned` numbers for this model.
+    /// The costs of `n_learned` numbers for this model.
     #[must_use]
     pub fn of<B: Backend>(model: &Model<B>, n_learned: usize) -> Self {
         let (n_learned, n_frozen) = (n_learned as u64, model.backbone.spec().n_parameters() as u64);
@@ -116,24 +116,25 @@ impl Costs {
         }
     }
 
-    /// Bytes that fine-tuning holds, activations aside: the weights, their gradient and two moments.
+    /// Bytes for fine-tuning, without activations: the weights, their gradient and two moments.
     #[must_use]
     pub fn fine_tuning_bytes(&self) -> u64 {
         self.model_bytes + self.model_optimizer_bytes
     }
 
-    /// Soft prompts that take no more room than one copy of the model.
+    /// Number of soft prompts that take the space of one copy of the model.
     #[must_use]
     pub fn prompts_per_model(&self) -> u64 {
         self.model_bytes / self.prompt_bytes.max(1)
     }
 }
 
-/// Walks through the one example of `examples` and its true label `truth`, an index of the task's verbalizer. `init` is what
-/// `soft` began as. An update moves the numbers of p by `learning_rate` in the root mean square, as one of Adam's would.
+/// Walks through the single example of `examples` with its true label `truth`, an index of the task's verbalizer. `init` is
+/// the initial value of `soft`. An update changes the numbers of p by `learning_rate` in the root mean square, like an
+/// update of Adam.
 ///
 /// # Errors
-/// If the task has no labels, or the model can't take the example.
+/// If the task has no labels, or the model does not support the example.
 pub fn walk<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -166,7 +167,7 @@ pub fn walk<B: Backend>(
     })
 }
 
-/// The rate of `auto`, for this model.
+/// The value of `auto` for this model.
 #[must_use]
 pub fn default_rate<B: Backend>(model: &Model<B>) -> f64 {
     crate::train::learning_rate_share(Method::Prompt) * model.backbone.embedding_rms()
@@ -211,7 +212,7 @@ impl<B: Backend> One<'_, B> {
         Ok(Prediction { next: next.collect(), log_likelihoods, probabilities })
     }
 
-    /// Gradient descent on this one example.
+    /// Gradient descent on this example.
     fn run(&self, init: &[f32], learning_rate: f64) -> Result<Vec<RunRow>, TaskError> {
         let mut soft = init.to_vec();
         let mut rows = Vec::with_capacity(SHOWN_STEPS.len());

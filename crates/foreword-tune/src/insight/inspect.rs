@@ -1,4 +1,4 @@
-//! What the learned rows look like beside the model's own embeddings: lengths, neighbours, the way from the init.
+//! Compares learned rows with the model's embeddings: norms, nearest tokens, distance from the init.
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Token};
@@ -6,19 +6,19 @@ use foreword_format::SoftPrompt;
 
 use crate::verbalizer::Verbalizer;
 
-/// Nearest tokens of each row, if nobody says how many.
+/// Default number of nearest tokens per row.
 pub const DEFAULT_TOP: usize = 3;
-/// Strands of a sum, so that it runs in lanes.
+/// Number of partial sums, for vectorisation.
 const LANES: usize = 8;
 
-/// A soft prompt beside the embedding table E, `[V, H]`, of its model.
+/// A soft prompt compared with the embedding table E, `[V, H]`, of its model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspection {
     /// Root mean square of ‖eᵥ‖ over the rows of the table.
     pub table_norm: f64,
-    /// Mean cosine between two different rows of p; `None` where there is one only.
+    /// Mean cosine between two different rows of p; `None` for a single row.
     pub mean_cosine: Option<f64>,
-    /// The virtual tokens in their order, `[P]`.
+    /// The virtual tokens, in order, `[P]`.
     pub rows: Vec<InspectedRow>,
 }
 
@@ -27,12 +27,12 @@ pub struct Inspection {
 pub struct InspectedRow {
     /// ‖pᵢ‖.
     pub norm: f64,
-    /// ‖pᵢ‖ over the table's norm: a token of the vocabulary has about 1.
+    /// ‖pᵢ‖ divided by the table's norm; tokens of the vocabulary have about 1.
     pub relative_norm: f64,
-    /// Tokens of the vocabulary with the largest cosine, largest first. They are no reading of the prompt: rows trained
-    /// with cross-entropy leave the vocabulary's scale, and one as good can be found beside any text.
+    /// Tokens of the vocabulary with the largest cosine, in descending order. They do not explain the prompt: rows trained
+    /// with cross-entropy leave the vocabulary's scale, and an equally good one can be found near any text.
     pub nearest: Vec<NearToken>,
-    /// The way from the init, where that is known.
+    /// The drift from the init, if the init is known.
     pub drift: Option<Drift>,
     /// Cosine to the first token of each label, by label index; empty without labels.
     pub labels: Vec<f64>,
@@ -49,19 +49,19 @@ pub struct NearToken {
     pub cosine: f64,
 }
 
-/// The way of a row from where it began.
+/// The drift of a row from its init.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drift {
     /// ‖pᵢ − p₀ᵢ‖.
     pub distance: f64,
     /// Cosine between pᵢ and p₀ᵢ.
     pub cosine: f64,
-    /// Whether the nearest token is the one that the row began as.
+    /// Whether the nearest token is that of the init.
     pub nearest_is_init: bool,
 }
 
-/// Looks at `soft`, which must be of the model's width. `init`: what it began as, where that is known and of the same
-/// shape. The `top` nearest tokens of each row are named. The table is read once, row by row.
+/// Inspects `soft`, which must have the model's width. `init`: its initial value, if known and of the same shape. Lists the
+/// `top` nearest tokens of each row. The table is read once, row by row.
 #[must_use]
 pub fn inspect<B: Backend>(
     model: &Model<B>,
@@ -92,10 +92,10 @@ pub fn inspect<B: Backend>(
     Inspection { table_norm, mean_cosine: mean_cosine(&p, &norms), rows: rows.collect() }
 }
 
-/// What one reading of the table gives.
+/// The result of one pass over the table.
 struct Neighbourhood {
     table_norm: f64,
-    /// Per row of p, the largest cosine first.
+    /// Per row of p, in descending order of cosine.
     nearest: Vec<Vec<NearToken>>,
 }
 
@@ -121,8 +121,8 @@ impl Neighbourhood {
     }
 }
 
-/// Puts a token into its place among the `top` nearest; among equals the earlier stays first. Tables are padded to round
-/// sizes: what has no text is nobody's neighbour.
+/// Inserts a token into the `top` nearest; on a tie, the earlier one stays first. Tables are padded to round sizes, so
+/// tokens without text are skipped.
 fn keep(
     nearest: &mut Vec<NearToken>,
     (token, cosine): (Token, f64),
@@ -164,7 +164,7 @@ fn mean_cosine(p: &[&[f32]], norms: &[f64]) -> Option<f64> {
     (n_pairs > 0).then(|| total / n_pairs as f64)
 }
 
-/// The cosine of two rows with this product and these lengths; 0 where one of them is zero.
+/// The cosine of two rows, given their dot product and norms; 0 if one of them is zero.
 fn cosine(dot: f64, a: f64, b: f64) -> f64 {
     if a > 0.0 && b > 0.0 { dot / (a * b) } else { 0.0 }
 }

@@ -1,18 +1,19 @@
-//! How near two soft prompts of the same model are, which tells something of how near their tasks are (Vu et al. 2022, SPoT).
+//! The similarity of two soft prompts for the same model, which indicates the similarity of their tasks (Vu et al. 2022,
+//! SPoT).
 
 use foreword_format::SoftPrompt;
 
-/// How near two prompts are; 1 is the same direction.
+/// The similarity of two prompts; 1 is the same direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
-    /// Cosine of the two mean rows, which SPoT calls the similarity of average tokens.
+    /// Cosine of the two mean rows, which SPoT calls cosine similarity of average tokens.
     pub pooled: f64,
-    /// Mean cosine of each row and the row of the other prompt that is nearest to it, in both directions: it does not mind
-    /// in which order the rows stand.
+    /// Mean cosine of each row and its nearest row in the other prompt, in both directions, regardless of the order of the
+    /// rows.
     pub matched: f64,
 }
 
-/// Sets two prompts side by side, whatever their numbers of rows. Nothing where their widths differ.
+/// Compares two prompts with any numbers of rows. `None` if their widths differ.
 #[must_use]
 pub fn similarity(one: &SoftPrompt, other: &SoftPrompt) -> Option<Similarity> {
     let (a, b) = (rows(one), rows(other));
@@ -39,7 +40,7 @@ fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
     (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column]).sum::<f64>() / n).collect()
 }
 
-/// 0 where one of them has no direction.
+/// 0 if one of them is zero.
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let lengths = (dot(a, a) * dot(b, b)).sqrt();

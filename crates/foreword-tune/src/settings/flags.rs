@@ -1,8 +1,8 @@
-//! Parsers of command-line values, for the tables of settings that are groups of flags too.
+//! Parsers of command-line values, for the settings tables that are also groups of flags.
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
-/// A closed choice by its names.
+/// One of a fixed set of choices, by name.
 pub fn choice<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Copy + Send + Sync + 'static,
@@ -10,16 +10,16 @@ where
     PossibleValuesParser::new(all.iter().map(|&choice| name(choice))).try_map(|name| name.parse::<T>())
 }
 
-/// A whole number from 1 up.
+/// A whole number of at least 1.
 #[must_use]
 pub fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// A number from 0 up.
+/// A number of at least 0.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not one.
 pub fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
@@ -27,10 +27,10 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A number from 0 to below 1.
+/// A number of at least 0 and below 1.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not one.
 pub fn below_one(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),

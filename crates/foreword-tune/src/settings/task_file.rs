@@ -1,4 +1,4 @@
-//! The task file: a run's settings as TOML, as close to what is written as can be. What is absent is decided later.
+//! The task file: the settings of a run as TOML, parsed without interpretation. Missing values are resolved later.
 
 use crate::settings::{
     CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 #[cfg(feature = "clap")]
 use crate::flags;
 
-/// What can be wrong with a task file.
+/// Errors in a task file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskFileError {
@@ -20,10 +20,10 @@ pub enum TaskFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Not TOML, a key that there is none of, or a value that its key does not take.
+    /// Not TOML, an unknown key, or an invalid value.
     #[error("{path}, line {line}, column {column}: {reason}", path = path.display())]
     Invalid {
         /// The file.
@@ -32,14 +32,14 @@ pub enum TaskFileError {
         line: usize,
         /// The column, in characters from 1.
         column: usize,
-        /// What the TOML reader said.
+        /// The TOML parser's message.
         reason: String,
     },
 }
 
-/// Declares one table of the task file: every key optional, no other key accepted, and `overridden_by` for all. Behind a key may
-/// stand its default, and in brackets its flag: with the feature `clap` the table is then a group of flags, whose help is the
-/// documentation of the keys.
+/// Declares a table of the task file: every key optional, no other key accepted, and `overridden_by` for all. A key may
+/// have a default after it, and a flag before it in brackets: with the feature `clap` the table is then a group of flags,
+/// whose help is the documentation of the keys.
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident {
         $($(#[doc = $field_doc:literal])* $([$($flag:tt)+])? $field:ident: $type:ty $(= $default:expr)?,)+
@@ -56,7 +56,7 @@ macro_rules! table {
         }
 
         impl $name {
-            /// These settings with those of `flags` in their place where there are any.
+            /// These settings, overridden by those set in `flags`.
             #[must_use]
             pub fn overridden_by(self, flags: Self) -> Self {
                 Self { $($field: flags.$field.or(self.$field),)+ }
@@ -82,7 +82,7 @@ macro_rules! table {
     };
 }
 
-/// A task file, or the flags that mirror it.
+/// A task file, or the equivalent flags.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskFile {
@@ -99,49 +99,49 @@ pub struct TaskFile {
 }
 
 table!(
-    /// `[data]`: where the examples are, and which field is what.
+    /// `[data]`: the examples and their fields.
     DataTable {
-        /// The examples to learn from.
+        /// The training examples.
         train: PathBuf,
-        /// The examples to choose by; absent: cut from `train`.
+        /// The development examples; absent: split off `train`.
         dev: PathBuf,
-        /// The examples to report on.
+        /// The test examples.
         test: PathBuf,
-        /// The field that `{text}` in the template means.
+        /// The field for `{text}` in the template.
         text_field: String,
         /// The field with the label, for classification.
         label_field: String,
-        /// From what stands in the label field to the label's name.
+        /// Map from label values in the data to label names.
         label_names: BTreeMap<String, String>,
-        /// The field with the text to write, for generation.
+        /// The field with the target text, for generation.
         target_field: String,
-        /// The most examples to learn from.
+        /// Maximum number of training examples.
         limit: usize,
-        /// Learn from so many examples of each label, drawn by several seeds.
+        /// Few-shot training: this many examples of each label, sampled with several seeds.
         shots: usize,
-        /// Whether doubtful data ends the run.
+        /// Whether suspicious data is an error.
         strict: bool,
     }
 );
 
 table!(
-    /// `[task]`: what is asked of the model.
+    /// `[task]`: the task of the model.
     TaskTable {
         /// Classification or generation.
         kind: TaskKind,
-        /// The text around the fields, up to the label or target; `chat` is the model's own chat template.
+        /// The text around the fields, before the label or target; `chat` is the model's own chat template.
         template: String,
-        /// In a chat, the text around the fields in the user's message.
+        /// In a chat, the template of the user message.
         message: String,
         /// In a chat, the system message.
         system: String,
-        /// From label to the string that stands for it.
+        /// Map from label to its text.
         labels: BTreeMap<String, String>,
-        /// Whether those strings are used exactly as written.
+        /// Whether those texts are used exactly as written.
         exact_labels: bool,
-        /// What the loss of a label is.
+        /// The loss of a label.
         objective: Objective,
-        /// The most tokens of template, text and label, without virtual tokens.
+        /// Maximum number of tokens of template, text and label, without virtual tokens.
         max_length: usize,
     }
 );
@@ -246,15 +246,15 @@ table!(
 );
 
 impl TaskFile {
-    /// Reads a task file. Relative paths in it are relative to its folder; so is `model` where such a path exists or
-    /// where it begins with `./` or `../`, and is a name otherwise.
+    /// Reads a task file. Relative paths in it are relative to its folder. `model` is a path if that path exists or begins
+    /// with `./` or `../`, and a name otherwise.
     pub fn read(path: &Path) -> Result<Self, TaskFileError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| TaskFileError::Io { path: path.to_owned(), source })?;
         Ok(Self::parse(&text, path)?.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
-    /// This file's settings with those of `flags` in their place, key by key, where there are any.
+    /// The settings of this file, overridden key by key by those set in `flags`.
     #[must_use]
     pub fn overridden_by(self, flags: Self) -> Self {
         Self {
@@ -266,7 +266,7 @@ impl TaskFile {
         }
     }
 
-    /// Reads the text of a task file; `path` is for messages, and paths in the text are as they stand.
+    /// Parses the text of a task file; `path` is only used in messages, and paths in the text are not changed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TaskFileError> {
         toml::from_str(text).map_err(|error| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);

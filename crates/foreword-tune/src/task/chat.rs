@@ -1,8 +1,8 @@
-//! Chats: a text as the user's message in the model's own chat template, up to where the assistant would answer.
+//! Chats: a text as the user message in the model's own chat template, up to the assistant's reply.
 //!
-//! The template is rendered as transformers does it (`apply_chat_template` with a generation prompt). What it writes around
-//! the message is the frame, the same for every text; so the tokens of the frame may be special ones, while those of the
-//! message are not, whatever is spelled there.
+//! The template is rendered as in transformers (`apply_chat_template` with a generation prompt). Its output around the
+//! message is the frame, which is the same for every text. So the tokens of the frame may be special tokens, while those of
+//! the message never are, whatever it contains.
 
 mod files;
 mod jinja;
@@ -21,17 +21,17 @@ use files::ChatTemplate;
 pub use jinja::Origin;
 use jinja::{Jinja, Message};
 
-/// Stand in for what a user writes, in order to find where that goes. No template has a reason to touch these characters.
+/// Placeholder for the user message, to find its position. No template has a reason to modify these characters.
 const USER: &str = "\u{f8f0}\u{f8f1}\u{f8f2}";
 const ANSWER: &str = "\u{f8f3}\u{f8f4}\u{f8f5}";
-/// Where learned rows stand in the system message. It is in every rendering, and in no text that becomes tokens.
+/// Placeholder for learned rows in the system message. It is in every rendering, but not in any text that is tokenised.
 const SLOT: &str = "\u{f8f6}\u{f8f7}\u{f8f8}";
 
 /// Why a text can't be put into a chat.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
-    /// A model that is not made for chats.
+    /// The model has no chat template.
     #[error(
         "the model {model} has no chat template, neither chat_template.jinja nor `chat_template` in its \
          tokenizer_config.json: write a template in words (--template '{{text}}\\nLabel:'), or take a model that has one"
@@ -40,84 +40,84 @@ pub enum ChatError {
         /// The model's name.
         model: String,
     },
-    /// A file that is not what it should be.
+    /// An invalid file.
     #[error("{file}: {reason}")]
     File {
         /// The file's name.
         file: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The template is not Jinja, does what can't be done, or refuses the messages.
+    /// The template is not valid Jinja, fails, or rejects the messages.
     #[error("the model's chat template ({origin}){line}: {reason}", line = line.map_or(String::new(), |line| format!(", line {line}")))]
     Template {
-        /// Where it is from.
+        /// Its origin.
         origin: Origin,
-        /// The line, from 1, where it is known.
+        /// The line, from 1, if known.
         line: Option<usize>,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The template has no place for a system message.
+    /// The template does not support a system message.
     #[error(
         "the model's chat template ({origin}) leaves the system message out{reason}: leave out `system` and the placement \
          system, and put what it should say into `message`"
     )]
     NoSystem {
-        /// Where it is from.
+        /// Its origin.
         origin: Origin,
-        /// What it said, as a phrase.
+        /// Its own message, as a phrase.
         reason: String,
     },
-    /// The place of the learned rows is not one place above all texts.
+    /// The learned rows do not have a single position before all texts.
     #[error(
         "the model's chat template ({origin}) writes the system message {where_}, so learned rows can't stand in it: use the \
          placement front, after-bos or suffix"
     )]
     Slot {
-        /// Where it is from.
+        /// Its origin.
         origin: Origin,
-        /// Where the system message is.
+        /// The location of the system message.
         where_: &'static str,
     },
-    /// The message is not written once.
+    /// The message is not written exactly once.
     #[error(
         "the model's chat template ({origin}) writes the user's message {n} times instead of once: write a template in words"
     )]
     Message {
-        /// Where it is from.
+        /// Its origin.
         origin: Origin,
-        /// How often.
+        /// The number of times.
         n: usize,
     },
-    /// A message that is not written as others are.
+    /// The message is not written like others.
     #[error(
         "the model's chat template ({origin}) writes something else around the message {message:?} than around others: \
          write a template in words, or leave the text out"
     )]
     Unlike {
-        /// Where it is from.
+        /// Its origin.
         origin: Origin,
         /// The beginning of the message.
         message: String,
     },
-    /// Another template than a prompt was trained with.
+    /// The template differs from the one that a prompt was trained with.
     #[error(
         "the prompt was trained with another chat template than the model has now: it wrote {recorded:?} and now writes \
          {here:?} around a message; put the model's files back, or take the template as it is now with --template chat"
     )]
     Other {
-        /// What was written around a message.
+        /// The recorded text around a message.
         recorded: String,
-        /// What is written now.
+        /// The current text around a message.
         here: String,
     },
-    /// The tokenizer.
+    /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// The model's chat template with a place for the user's message. Clones share it.
+/// The model's chat template with a placeholder for the user message. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Chat(Arc<Inner>);
 
@@ -126,7 +126,7 @@ struct Inner {
     jinja: Jinja,
     digest: String,
     system: Option<String>,
-    /// With the learned rows in the system message.
+    /// Whether the learned rows are in the system message.
     placement: Placement,
     frame: Frame,
     /// The tokens before the learned rows, under after-bos and system.
@@ -135,22 +135,22 @@ struct Inner {
     end: Option<Token>,
 }
 
-/// What stands around every message.
+/// The text around every message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Frame {
-    /// As it is rendered, with the slot where there is one.
+    /// As rendered, including the placeholder for learned rows if there is one.
     rendered: String,
     before: String,
     after: String,
-    /// Where learned rows stand in `before`.
+    /// The position of learned rows in `before`.
     slot: Option<usize>,
 }
 
 impl Chat {
-    /// The chat template of a model, with a system message where one is given.
+    /// The chat template of a model, with a system message if one is given.
     ///
     /// # Errors
-    /// If the model has none, it can't be read, or it has no place for the message, the system message or the learned rows.
+    /// If the model has none, it can't be read, or it does not support the message, the system message or the learned rows.
     pub fn new<B: Backend>(
         model: &Model<B>,
         system: Option<&str>,
@@ -161,7 +161,7 @@ impl Chat {
         Self::of(found, &model.tokenizer, system, placement)
     }
 
-    /// The same for a template that was found.
+    /// As [`Chat::new`], for a template already found.
     fn of(
         found: ChatTemplate,
         tokenizer: &Tokenizer,
@@ -193,7 +193,7 @@ impl Chat {
     /// The chat that a prompt was trained with.
     ///
     /// # Errors
-    /// As [`Chat::new`], and if the model's template has changed what it writes.
+    /// As [`Chat::new`], and if the output of the model's template has changed.
     pub fn of_record<B: Backend>(
         model: &Model<B>,
         record: &ChatRecord,
@@ -208,7 +208,7 @@ impl Chat {
         Ok(chat)
     }
 
-    /// What a prompt directory keeps of it.
+    /// The record for a prompt directory.
     #[must_use]
     pub fn record(&self) -> ChatRecord {
         let Frame { before, after, .. } = self.0.frame.clone();
@@ -227,42 +227,43 @@ impl Chat {
         self.0.system.as_deref()
     }
 
-    /// What every text becomes, with `{message}` in the place of its own.
+    /// The rendered chat, with `{message}` as a placeholder.
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{}{MESSAGE}{}", self.0.frame.before, self.0.frame.after)
     }
 
-    /// A message in its chat, up to where the assistant would answer.
+    /// A message in its chat, up to the assistant's reply.
     ///
     /// # Errors
-    /// If the template refuses it, or writes something else around it than around others.
+    /// If the template rejects it, or writes other text around it than around other messages.
     pub fn text(&self, message: &str) -> Result<String, ChatError> {
         Ok(self.marked(message)?.text)
     }
 
-    /// Whether the template puts a space before an answer.
+    /// Whether the template puts a space before a reply.
     #[must_use]
     pub fn is_spaced(&self) -> bool {
         self.0.is_spaced
     }
 
-    /// The special token that the template puts after an answer.
+    /// The special token that the template puts after a reply.
     #[must_use]
     pub fn end(&self) -> Option<Token> {
         self.0.end
     }
 
-    /// The tokens before learned rows that stand after the BOS or in the system message.
+    /// The tokens before learned rows after the BOS or in the system message.
     #[must_use]
     pub fn leading(&self) -> &[Token] {
         &self.0.leading
     }
 
-    /// The token that every chat begins with twice, if there is one. Nothing is put before a chat: the template writes its BOS.
+    /// The token that would begin every chat twice, if there is one. Nothing is added before a chat: the template writes
+    /// its own BOS.
     ///
     /// # Errors
-    /// If what is around a message can't be tokenised.
+    /// If the text around a message can't be tokenised.
     pub fn doubled(&self, tokenizer: &Tokenizer) -> Result<Option<Token>, ChatError> {
         let (whole, _) = tokenizer.encode_marked(&self.0.frame.around(""))?;
         Ok(match whole[..] {
@@ -271,12 +272,12 @@ impl Chat {
         })
     }
 
-    /// How many tokens a chat has whose message is `message`, which need not be one that the template takes.
+    /// Number of tokens of a chat with this message, which the template need not accept.
     pub(crate) fn n_tokens(&self, tokenizer: &Tokenizer, message: &str) -> Result<usize, ChatError> {
         Ok(tokenizer.encode_marked(&self.0.frame.around(message))?.0.len())
     }
 
-    /// A message in its chat, with the marks that tokenising needs.
+    /// A message in its chat, with the marks for tokenisation.
     pub(crate) fn marked(&self, message: &str) -> Result<MarkedText, ChatError> {
         let Inner { jinja, system, placement, frame, .. } = &*self.0;
         let messages = opening(system.as_deref(), *placement, message);
@@ -290,10 +291,10 @@ impl Chat {
     }
 }
 
-/// What stands for a message where a frame is shown.
+/// The placeholder for a message when a frame is shown.
 const MESSAGE: &str = "{message}";
 
-/// The messages of a chat in which the user has spoken.
+/// The messages of a chat up to the user message.
 fn opening(system: Option<&str>, placement: Placement, message: &str) -> Vec<Message> {
     let slot = if placement == Placement::System { SLOT } else { "" };
     let system = match (system, slot) {
@@ -336,13 +337,13 @@ impl Frame {
     }
 }
 
-/// Whether the template writes a system message at all.
+/// Checks that the template writes a system message at all.
 fn check_system(jinja: &Jinja) -> Result<(), ChatError> {
     let origin = jinja.origin();
     let rendered = jinja.render(&opening(None, Placement::System, USER), true);
     let with = match rendered {
         Ok(with) => with,
-        // Whether it is the system message that is refused, a chat without one says.
+        // A chat without a system message shows whether the system message is what is rejected.
         Err(error) => match jinja.render(&opening(None, Placement::Front, USER), true) {
             Ok(_) => return Err(ChatError::NoSystem { origin, reason: format!(" ({error})") }),
             Err(_) => return Err(error),
@@ -351,7 +352,7 @@ fn check_system(jinja: &Jinja) -> Result<(), ChatError> {
     if with.contains(SLOT) { Ok(()) } else { Err(ChatError::NoSystem { origin, reason: String::new() }) }
 }
 
-/// Whether the template puts a space before an answer, and the special token after it. Nothing where it has no answers.
+/// Whether the template puts a space before a reply, and the special token after it. `None` if it does not support replies.
 fn answer(
     jinja: &Jinja,
     tokenizer: &Tokenizer,

@@ -1,4 +1,4 @@
-//! A task's examples as the engine takes them: each context with the token sequences whose likelihood counts.
+//! A task's examples as input of the engine: each context with the token sequences to score.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use crate::continuations::Continuations;
 use crate::engine::batch::{Example, MaskedSpan};
 use crate::task::{Examples, Goal, GroundTruth, Task};
 
-/// The continuations of every example whose likelihood counts, and which is the true one.
+/// The continuations to score for every example, and the true one.
 pub(crate) enum ContinuationSet<'a> {
-    /// The labels: their usual tokens, those of the examples that have others, and the true label of each.
+    /// The labels: their usual tokens, the exceptions by example, and the true label of each example.
     Labels { usual: Sequences<'a>, unusual: BTreeMap<usize, Sequences<'a>>, truths: &'a [usize] },
     /// Each example's target.
     Targets(Vec<[&'a [Token]; 1]>),
 }
 
-/// [`Continuations`] as examples take them.
+/// [`Continuations`] in the form that examples need.
 pub(crate) struct Sequences<'a> {
     tokens: Vec<&'a [Token]>,
     extended: &'a [usize],
@@ -30,7 +30,7 @@ impl<'a> From<&'a Continuations> for Sequences<'a> {
 }
 
 impl<'a> ContinuationSet<'a> {
-    /// Those of a task's examples.
+    /// The continuations of a task's examples.
     pub(crate) fn of(task: &'a Task, examples: &'a Examples) -> Self {
         match (&task.goal, &examples.truths) {
             (Goal::Classification(to), _) => Self::Labels {
@@ -45,7 +45,7 @@ impl<'a> ContinuationSet<'a> {
         }
     }
 
-    /// How many examples there are to learn from.
+    /// Number of training examples.
     pub(crate) fn n(&self) -> usize {
         match self {
             Self::Labels { truths, .. } => truths.len(),
@@ -53,7 +53,7 @@ impl<'a> ContinuationSet<'a> {
         }
     }
 
-    /// The token sequences of an example, and which of them extend others.
+    /// The token sequences of an example, and the candidates that some of them extend.
     fn sequences(&self, example: usize) -> (&[&'a [Token]], &'a [usize]) {
         match self {
             Self::Labels { usual, unusual, .. } => {

@@ -1,24 +1,25 @@
 //! The candidate continuations of a text, and the end of a candidate that another one continues.
 //!
-//! Where the tokens of one label begin those of another ("3" and "33"), the likelihood of the shorter one includes that
-//! of the longer one: it could never lose. Its score is then the likelihood that the text goes on with its tokens *and does not
-//! go on to another label*,
+//! If the tokens of one label are the beginning of another's ("3" and "33"), the likelihood of the shorter one includes
+//! that of the longer one, so it could never lose. Its score is therefore the likelihood that the text continues with its
+//! tokens *and does not continue to another label*,
 //!
 //! ```text
 //! log P(a) + log(1 − Σₜ P(t | a)),    t: the tokens with which other labels continue a
 //! ```
 //!
-//! so that the scores of a set of labels are those of events of which at most one happens. Labels that none continues keep
-//! their score. A term of the sum needs no code of its own: P(t | a) = P(a t) / P(a), and `a t` is one continuation more.
+//! so that the scores of a set of labels are those of mutually exclusive events. Labels that no other label continues keep
+//! their score. A term of the sum needs no code of its own: P(t | a) = P(a t) / P(a), and `a t` is just another
+//! continuation.
 
 use std::collections::BTreeSet;
 
 use foreword_backbone::kernels::Token;
 
-/// The least share that is left to a candidate's end: the sum above is computed in single precision.
+/// The minimum share for a candidate's end: the sum above is computed in single precision.
 const LEAST_END: f64 = 1e-6;
 
-/// Candidate continuations of a text, and for those that others continue what they would go on to.
+/// Candidate continuations of a text, and the extensions of those that other candidates continue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Continuations {
     tokens: Vec<Vec<Token>>,
@@ -26,13 +27,13 @@ pub struct Continuations {
 }
 
 impl Continuations {
-    /// These candidates, each ending where its tokens end, whatever the others are.
+    /// Candidates that end where their tokens end, whatever the others are.
     #[must_use]
     pub fn open(candidates: Vec<Vec<Token>>) -> Self {
         Self { tokens: candidates, extended: Vec::new() }
     }
 
-    /// These candidates, of which none goes on to another one.
+    /// Candidates of which none continues to another one.
     #[must_use]
     pub fn ended(candidates: Vec<Vec<Token>>) -> Self {
         let mut more: BTreeSet<(usize, Token)> = BTreeSet::new();
@@ -58,7 +59,7 @@ impl Continuations {
         &self.tokens
     }
 
-    /// For each sequence behind the candidates, the candidate that it extends by one token.
+    /// For each sequence after the candidates, the candidate that it extends by one token.
     #[must_use]
     pub fn extended(&self) -> &[usize] {
         &self.extended
@@ -71,14 +72,14 @@ fn onward(scores: &[f64], extended: &[usize]) -> Vec<f64> {
     extended.iter().zip(longer).map(|(&short, longer)| (longer - scores[short]).exp()).collect()
 }
 
-/// What is left to each candidate's end; 1 where nothing continues it.
+/// The remaining share for each candidate's end; 1 if nothing continues it.
 fn ends(n: usize, onward: &[f64], extended: &[usize]) -> Vec<f64> {
     let mut ends = vec![1.0; n];
     extended.iter().zip(onward).for_each(|(&short, p)| ends[short] -= p);
     ends.into_iter().map(|end| end.max(LEAST_END)).collect()
 }
 
-/// The candidates' scores from those of all token sequences.
+/// The candidates' scores, given those of all token sequences.
 pub(crate) fn ended(mut scores: Vec<f64>, extended: &[usize]) -> Vec<f64> {
     if extended.is_empty() {
         return scores;
@@ -90,7 +91,7 @@ pub(crate) fn ended(mut scores: Vec<f64>, extended: &[usize]) -> Vec<f64> {
     scores
 }
 
-/// The gradient with respect to the scores of all token sequences, from `d`, that with respect to the candidates' scores.
+/// The gradient with respect to the scores of all token sequences, given `d`, that with respect to the candidates' scores.
 pub(crate) fn ended_gradient(scores: &[f64], extended: &[usize], d: Vec<f64>) -> Vec<f64> {
     if extended.is_empty() {
         return d;
@@ -102,7 +103,7 @@ pub(crate) fn ended_gradient(scores: &[f64], extended: &[usize], d: Vec<f64>) ->
         let d = all[short];
         all.push(-d * p / ends[short]);
     }
-    // Of each extension's gradient its candidate has the opposite.
+    // Each candidate gets the negative of its extensions' gradients.
     let n = all.len() - extended.len();
     for (i, &short) in extended.iter().enumerate() {
         all[short] -= all[n + i];
@@ -121,7 +122,7 @@ mod tests {
         };
         let plain = of(&[&[1], &[2, 3]]);
         assert_eq!((plain.tokens().len(), plain.extended()), (2, [].as_slice()));
-        // 1 goes on to 1 2 and 1 3, by two tokens; 1 2 goes on to 1 2 2; two labels continue 1 by the same token.
+        // 1 continues to 1 2 and 1 3, by two tokens; 1 2 continues to 1 2 2; two labels continue 1 by the same token.
         let nested = of(&[&[1], &[1, 2], &[1, 2, 2], &[1, 3]]);
         assert_eq!(nested.candidates().len(), 4);
         assert_eq!(nested.tokens()[4..], [vec![1, 2], vec![1, 3], vec![1, 2, 2]]);
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn ended_scores_are_those_of_events_that_exclude_each_other() {
-        // P(1) = 0.6; behind 1: P(2) = 0.7, P(3) = 0.2, the rest is no label; P(4) = 0.4.
+        // P(1) = 0.6; after 1: P(2) = 0.7, P(3) = 0.2, the rest is not a label; P(4) = 0.4.
         let scores: Vec<f64> = [0.6, 0.42, 0.4, 0.42, 0.12].iter().map(|p: &f64| p.ln()).collect();
         let ended = ended(scores, &[0, 0]);
         for (score, p) in ended.iter().zip([0.06, 0.42, 0.4]) {

@@ -1,4 +1,4 @@
-//! Examples to tokens: each row's fields in the template, tokenised whole, and cut where that is too long.
+//! Tokenises examples: fills each row's fields into the template, tokenises the whole, and truncates it if it is too long.
 
 use crate::chat::ChatError;
 use crate::data::fields::slot_fields;
@@ -7,26 +7,26 @@ use crate::joint::Joiner;
 use crate::template::Template;
 use foreword_backbone::tokenizer::TokenizerError;
 
-/// What can be wrong with examples as texts.
+/// Errors in the texts of examples.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Even with all fields empty there is no room.
+    /// There is no space even with all fields empty.
     #[error(
         "{place}: the template alone takes {n_template} tokens and the label or target after it {reserve}, \
          more than the {max_length} there is room for: give a larger --max-length or a shorter template"
     )]
     TooLong {
-        /// The line of the first example concerned.
+        /// The line of the first such example.
         place: Place,
         /// Tokens of the template with empty fields.
         n_template: usize,
-        /// Tokens kept free for the label or target.
+        /// Tokens reserved for the label or target.
         reserve: usize,
-        /// Tokens of template, text and label that there may be.
+        /// Maximum number of tokens of template, text and label.
         max_length: usize,
     },
-    /// An example without a single token.
+    /// An example without tokens.
     #[error(
         "{place}: no tokens at all, the text is empty and this tokenizer puts none before it: give the template words of its own"
     )]
@@ -34,7 +34,7 @@ pub enum EncodeError {
         /// The line.
         place: Place,
     },
-    /// No token of the text stays as it is when a label or target follows it.
+    /// No token of the text stays the same when a label or target follows it.
     #[error(
         "{place}: the text and what follows it share their first token, and this tokenizer puts none before a text: give \
          the template words of its own"
@@ -50,10 +50,10 @@ pub enum EncodeError {
     NoLabelTokens {
         /// The line.
         place: Place,
-        /// The label's string.
+        /// The label's text.
         string: String,
     },
-    /// A field that the template names could not be read.
+    /// A field of the template could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A text could not be put into its chat.
@@ -64,39 +64,39 @@ pub enum EncodeError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// How examples become tokens.
+/// The settings of the encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder<'a> {
-    /// How texts become tokens.
+    /// How texts are joined and tokenised.
     pub joiner: Joiner<'a>,
     /// The text around the fields.
     pub template: &'a Template,
-    /// The field that `{text}` stands for; guessed where it is not stated.
+    /// The field for `{text}`; guessed if not set.
     pub text_field: Option<&'a str>,
-    /// The most tokens of template, text and label together, without virtual tokens.
+    /// Maximum number of tokens of template, text and label together, without virtual tokens.
     pub max_length: usize,
-    /// Whether the model itself goes on with the texts, instead of scoring labels behind them.
+    /// Whether the model continues the texts itself, instead of scoring labels after them.
     pub opens: bool,
 }
 
-/// One example's context: all its tokens up to the label or target.
+/// The context of one example: all its tokens before the label or target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedText {
-    /// `[T]` token ids, at least one, leading special tokens included.
+    /// `[T]` token ids, at least one, including leading special tokens.
     pub tokens: Vec<u32>,
-    /// The text in the template, as far as it was not cut.
+    /// The text in the template, after truncation.
     pub text: String,
-    /// Whether a field was cut for them to fit.
+    /// Whether a field was truncated.
     pub cut: bool,
 }
 
 impl Encoder<'_> {
-    /// The context of every row, in their order.
+    /// The context of every row, in order.
     ///
-    /// `reserve(row)` is the number of tokens kept free for what follows that row's context: the longest label's, or
-    /// its own target's. A context that leaves less room has its longest field cut from the end, at a character
-    /// boundary, so that one character more would be too long; if even without that field it is too long, the next
-    /// longest is cut too. The template and what follows it are never cut.
+    /// `reserve(row)` is the number of tokens reserved for what follows that row's context: the longest label, or its own
+    /// target. If a context leaves less space, its longest field is truncated from the end, at a character boundary, so
+    /// that one more character would be too long; if it is too long even without that field, the next longest is truncated
+    /// too. The template and what follows it are never truncated.
     pub fn encode(
         &self,
         dataset: &Dataset,
@@ -146,7 +146,7 @@ impl Encoder<'_> {
         if self.opens { self.joiner.openings(texts) } else { self.joiner.contexts(texts) }
     }
 
-    /// Searches all cuts at once, one batch of renderings a round, so that every core has work.
+    /// Searches for all cuts at once, one batch of renderings per round, so that every core has work.
     fn cut(&self, mut cuts: Vec<Cut<'_>>) -> Result<Vec<(usize, String, Vec<u32>)>, EncodeError> {
         let mut done = Vec::with_capacity(cuts.len());
         while !cuts.is_empty() {
@@ -170,28 +170,28 @@ impl Encoder<'_> {
     }
 }
 
-/// How many examples had to be cut.
+/// Number of truncated examples.
 pub fn n_cut(texts: &[EncodedText]) -> usize {
     texts.iter().filter(|text| text.cut).count()
 }
 
-/// The search for how much of a row's longest field fits. Lengths are in bytes and always at character boundaries.
-/// Between the longest length known to fit and the shortest known not to there is at last no boundary left.
+/// The search for how much of a row's longest field fits. Lengths are in bytes and always at character boundaries. The
+/// search ends when there is no boundary between the longest length known to fit and the shortest known not to.
 struct Cut<'d> {
     row: usize,
-    /// Tokens that there is room for.
+    /// The number of tokens available.
     room: usize,
-    /// One value per slot; fields already given up are empty.
+    /// One value per slot; removed fields are empty.
     values: Vec<&'d str>,
-    /// The slot being cut, the one with the most characters.
+    /// The slot to truncate, the one with the most characters.
     slot: usize,
-    /// The longest length seen to fit, with its tokens.
+    /// The longest length known to fit, with its tokens.
     fits: Option<(usize, Vec<u32>)>,
-    /// The shortest length seen not to fit.
+    /// The shortest length known not to fit.
     too_long: usize,
     /// The length to try next.
     next: usize,
-    /// How far from a known length to try while only one side is known, in bytes; doubled each time.
+    /// Distance in bytes from a known length to the next try while only one side is known; doubled each time.
     stride: usize,
 }
 
@@ -202,10 +202,10 @@ impl<'d> Cut<'d> {
         cut
     }
 
-    /// Begins with the field that is longest now, guessing from the share of the tokens that fits.
+    /// Starts with the currently longest field, with a first guess from the share of the tokens that fits.
     fn begin_longest(&mut self, n_tokens: usize) {
         let length = |slot: &usize| self.values[*slot].chars().count();
-        // `max_by_key` gives the last of equals; reversed, the first.
+        // `max_by_key` returns the last one on a tie; reversed, the first.
         self.slot = (0..self.values.len()).rev().max_by_key(length).unwrap_or(0);
         let n_bytes = self.field().len();
         self.too_long = n_bytes;
@@ -218,7 +218,7 @@ impl<'d> Cut<'d> {
         self.values.get(self.slot).copied().unwrap_or("")
     }
 
-    /// The values with the field cut to the length being tried.
+    /// The values with the field truncated to the length to try.
     fn trial(&self) -> Vec<&'d str> {
         let mut values = self.values.clone();
         if let Some(value) = values.get_mut(self.slot) {
@@ -234,7 +234,8 @@ impl<'d> Cut<'d> {
         } else if self.next > 0 {
             self.too_long = self.next;
         } else {
-            // Not even without this field: give it up and cut the next. All fields empty fit, as was checked before.
+            // It does not fit even without this field: remove it and truncate the next. All fields empty fit, as checked
+            // before.
             self.values[self.slot] = "";
             return self.begin_longest(n_tokens);
         }
@@ -248,7 +249,7 @@ impl<'d> Cut<'d> {
         self.next = self.within(target);
     }
 
-    /// The longest length that fits and its tokens, once no other is left to try.
+    /// The longest length that fits and its tokens, once there is nothing left to try.
     fn finished(&mut self) -> Option<(usize, Vec<u32>)> {
         let (fits, _) = self.fits.as_ref()?;
         if self.field().ceil_char_boundary(fits + 1) < self.too_long {
@@ -257,7 +258,7 @@ impl<'d> Cut<'d> {
         self.fits.take()
     }
 
-    /// The boundary at or before `target` that is above what fits and below what does not.
+    /// The boundary at or before `target` that is above the lengths that fit and below those that do not.
     fn within(&self, target: usize) -> usize {
         let field = self.field();
         let lowest = self.fits.as_ref().map_or(0, |(fits, _)| field.ceil_char_boundary(fits + 1));

@@ -1,10 +1,10 @@
-//! Where a text ends and its label or target begins, in tokens.
+//! The boundary between a text and its label or target, in tokens.
 //!
-//! The tokens of a text with its label are those of both as one text, split behind the text: a tokenizer that puts a space
-//! in front of every text, takes the space between two words to the second or joins characters across the seam does what it
-//! does in running text. Tokens on which the text alone and the text with each of its labels agree are the context; all that
-//! comes after them is the label's. (The evaluation harness of EleutherAI splits in the same place, wherever the context alone
-//! has the tokens that it has with the label.)
+//! A text and its label are tokenised together as one text and then split: so a tokenizer that adds a space before every
+//! text, assigns the space between two words to the second or merges characters across the boundary behaves as in running
+//! text. The tokens that the text alone and the text with each of its labels have in common are the context; all later ones
+//! belong to the label. (EleutherAI's evaluation harness splits at the same point whenever the context alone has the same
+//! tokens as with the label.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,35 +18,35 @@ use crate::settings::Joining;
 use crate::template::Template;
 use crate::verbalizer::Verbalizer;
 
-/// How texts and what follows them become tokens.
+/// How texts are joined with what follows them, and tokenised.
 #[derive(Clone, Copy, Debug)]
 pub struct Joiner<'a> {
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// The chat that texts stand in, where there is one.
+    /// The chat around the texts, if there is one.
     pub chat: Option<&'a Chat>,
     /// How labels and targets are joined to texts.
     pub joining: Joining,
 }
 
-/// A text in tokens, with what follows it.
+/// A tokenised text, with what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// `[T]` tokens of the text that all answers leave as they are.
+    /// `[T]` tokens of the text that are the same with every answer.
     pub context: Vec<Token>,
-    /// The tokens of each answer behind those.
+    /// The tokens of each answer after those.
     pub answers: Vec<Vec<Token>>,
 }
 
-/// A text and an answer as one text. Between them there are never two spaces, one of the text's and one of the answer's.
+/// A text and an answer as one text, never with two spaces between them, one from each.
 #[must_use]
 pub fn joint(text: &str, answer: &str) -> String {
     let answer = if text.ends_with(' ') { answer.trim_start_matches(' ') } else { answer };
     format!("{text}{answer}")
 }
 
-/// Whether a word that follows this text stands after a space in running text: not behind white space, an opening bracket or
-/// quotation mark, an equals sign or the like, nor in scripts that put no spaces between words.
+/// Whether a word after this text is preceded by a space in running text: not after whitespace, an opening bracket or
+/// quotation mark, an equals sign or the like, nor in scripts without spaces between words.
 #[must_use]
 pub fn takes_space(before: &str) -> bool {
     match before.chars().next_back() {
@@ -57,14 +57,14 @@ pub fn takes_space(before: &str) -> bool {
     }
 }
 
-/// Whether `after` is a word that is meant to stand after a space behind `before`: "Sentiment:" and "positive".
+/// Whether `after` is a word meant to follow `before` with a space: "Sentiment:" and "positive".
 #[must_use]
 pub fn is_space_meant(before: &str, after: &str) -> bool {
     let is_word = |first: char| first.is_alphanumeric() && !is_unspaced(first);
     takes_space(before) && after.chars().next().is_some_and(is_word)
 }
 
-/// Whether a character is of a script that puts no spaces between words, or of its full-width punctuation.
+/// Whether a character belongs to a script without spaces between words, or to its full-width punctuation.
 fn is_unspaced(character: char) -> bool {
     // Thai and Lao, Burmese, Khmer; Chinese and Japanese with their punctuation; full-width forms.
     let ranges = [
@@ -81,24 +81,24 @@ fn is_unspaced(character: char) -> bool {
     ranges.iter().any(|range| range.contains(&character))
 }
 
-/// Labels' strings as they are meant behind a text, and which of them had to be changed for that.
+/// Label texts adjusted to the text before them, with the changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fitted {
-    /// From label to string.
+    /// Map from label to text.
     pub labels: BTreeMap<String, String>,
-    /// Labels whose string got a space in front.
+    /// Labels whose text gained a leading space.
     pub spaced: Vec<String>,
-    /// Labels whose string lost a space that the text has already.
+    /// Labels whose text lost a space that the template already has.
     pub trimmed: Vec<String>,
 }
 
-/// Puts a space in front of the strings that are meant to have one behind a text of this template, and takes one off where the
-/// template ends in a space already. A chat template says itself whether it puts a space before an answer. Labels that a space
-/// alone tells apart are left as they are.
+/// Adds a leading space to label texts that need one after this template, and removes one if the template already ends in a
+/// space. A chat template decides itself whether a space precedes a reply. Labels that differ only by a space are not
+/// changed.
 #[must_use]
 pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Option<&Chat>) -> Fitted {
     let before = template.sample();
-    // One word among the labels shows how all are meant: "5" and "-1", "good" and ":(".
+    // One word among the labels shows what all of them are: "5" and "-1", "good" and ":(".
     let is_spaced = match chat {
         Some(chat) => chat.is_spaced(),
         None => labels
@@ -122,8 +122,7 @@ pub fn fitted(labels: &BTreeMap<String, String>, template: &Template, chat: Opti
     fitted
 }
 
-/// The BOS token, where the tokenizer puts it before every text and the template begins with it as well: texts would begin with
-/// it twice.
+/// The BOS token, if both the tokenizer and the template put it before every text: texts would begin with it twice.
 ///
 /// # Errors
 /// If the template's own text can't be tokenised.
@@ -133,8 +132,8 @@ pub fn repeated_bos(template: &Template, tokenizer: &Tokenizer) -> Result<Option
     Ok(tokenizer.bos().filter(|&bos| second == Some(bos)))
 }
 
-/// The strings of labels that have none of their own: their names, after a space where the template [takes one](takes_space) or a
-/// chat template puts one.
+/// The default texts of labels without one: their names, after a space if the template [needs one](takes_space) or a chat
+/// template writes one.
 pub fn default_strings<S: AsRef<str>>(
     names: impl IntoIterator<Item = S>,
     template: &Template,
@@ -145,7 +144,7 @@ pub fn default_strings<S: AsRef<str>>(
 }
 
 impl Joiner<'_> {
-    /// The tokens of every text, up to its label or target.
+    /// The tokens of every text, before its label or target.
     pub(crate) fn contexts(&self, texts: &[String]) -> Result<Vec<Vec<Token>>, EncodeError> {
         match self.chat {
             Some(_) => texts.par_iter().map(|text| self.context(text)).collect(),
@@ -153,7 +152,7 @@ impl Joiner<'_> {
         }
     }
 
-    /// The tokens of a text, up to its label or target.
+    /// The tokens of a text, before its label or target.
     pub(crate) fn context(&self, text: &str) -> Result<Vec<Token>, EncodeError> {
         match self.chat {
             Some(chat) => Ok(self.tokenizer.encode_marked(&chat.marked(text)?)?.0),
@@ -166,7 +165,7 @@ impl Joiner<'_> {
         texts.par_iter().map(|text| self.opening(text)).collect()
     }
 
-    /// The tokens of a text that the model itself goes on with. A space at the end belongs to the word that comes.
+    /// The tokens of a text for the model to continue. A space at the end belongs to the next word.
     pub(crate) fn opening(&self, text: &str) -> Result<Vec<Token>, EncodeError> {
         if self.joining == Joining::Apart {
             return self.context(text);
@@ -185,7 +184,7 @@ impl Joiner<'_> {
         }
     }
 
-    /// A text, and each of the labels that may follow it. `context`: the tokens of the text alone.
+    /// A text and each label that may follow it. `context`: the tokens of the text alone.
     ///
     /// # Errors
     /// If a text can't be tokenised or put into its chat.
@@ -208,7 +207,7 @@ impl Joiner<'_> {
         })
     }
 
-    /// A text and its target. `opening`: the tokens of the text that the model goes on with.
+    /// A text and its target. `opening`: the tokens of the text for the model to continue.
     ///
     /// # Errors
     /// If a text can't be tokenised or put into its chat.
@@ -226,7 +225,7 @@ impl Joiner<'_> {
         Ok((whole[..n].to_vec(), whole[n..].to_vec()))
     }
 
-    /// The tokens of an answer on its own, as earlier versions joined it.
+    /// The tokens of an answer on its own, as joined by earlier versions.
     pub(crate) fn apart(&self, answer: &str) -> Result<Vec<Token>, TokenizerError> {
         match self.chat {
             Some(_) => self.tokenizer.encode_verbatim(answer),
@@ -234,7 +233,7 @@ impl Joiner<'_> {
         }
     }
 
-    /// The tokens of the text with each of these answers behind it.
+    /// The tokens of the text followed by each of these answers.
     fn wholes<S: AsRef<str>>(&self, text: &str, answers: &[S]) -> Result<Vec<Vec<Token>>, EncodeError> {
         let Some(chat) = self.chat else {
             let whole = |answer: &S| Ok(self.tokenizer.encode_context(&joint(text, answer.as_ref()))?);
@@ -248,7 +247,7 @@ impl Joiner<'_> {
         answers.iter().map(whole).collect()
     }
 
-    /// How many tokens a text has, which need not be one that a chat template takes.
+    /// Number of tokens of a text, which a chat template need not accept.
     pub(crate) fn n_tokens(&self, text: &str) -> Result<usize, EncodeError> {
         match self.chat {
             Some(chat) => Ok(chat.n_tokens(self.tokenizer, text)?),
@@ -257,7 +256,7 @@ impl Joiner<'_> {
     }
 }
 
-/// How many tokens two sequences have in common at their beginning.
+/// Number of leading tokens that two sequences share.
 fn agreement(one: &[Token], other: &[Token]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }

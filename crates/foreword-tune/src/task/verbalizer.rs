@@ -1,4 +1,4 @@
-//! Verbalizers: which string stands for which label, and its tokens.
+//! Verbalizers: the text of each label, and its tokens.
 
 use crate::continuations::Continuations;
 use crate::data::labels::canonical;
@@ -11,30 +11,30 @@ use foreword_backbone::tokenizer::{Tokenizer, TokenizerError};
 use foreword_data::spelling;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What can be wrong with labels, in themselves or in data.
+/// Errors in labels.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerbalizerError {
-    /// There is nothing to choose between.
+    /// Fewer than two labels.
     #[error("{}, a classification needs at least two labels", match names.as_slice() {
         [] => "no labels".to_owned(),
         names => format!("one class only, {}", listed(names)),
     })]
     TooFew {
-        /// The labels there are.
+        /// The labels.
         names: Vec<String>,
     },
-    /// A label's string has no tokens.
+    /// A label's text has no tokens.
     #[error(
         "the string {string:?} of the label {name:?} gives no tokens, choose another string with --labels"
     )]
     NoTokens {
         /// The label.
         name: String,
-        /// Its string.
+        /// Its text.
         string: String,
     },
-    /// Two labels that the model cannot tell apart.
+    /// Two labels with the same tokens.
     #[error(
         "the labels {first:?} and {second:?} are the same tokens, choose other strings for them with --labels"
     )]
@@ -44,21 +44,21 @@ pub enum VerbalizerError {
         /// A later label.
         second: String,
     },
-    /// A label in the data that there is no string for.
+    /// A label in the data that the task does not have.
     #[error("{place}, field {field:?}: unknown label {value:?}{hint}, the labels are: {known}")]
     UnknownLabel {
         /// The line.
         place: Place,
         /// The label field.
         field: String,
-        /// What stands there.
+        /// The value in the data.
         value: Box<str>,
-        /// "did you mean", where there is a near name.
+        /// "did you mean", if there is a similar name.
         hint: String,
-        /// The labels there are.
+        /// The labels of the task.
         known: String,
     },
-    /// A label field with nothing in it.
+    /// An empty label.
     #[error("{place}: the label field {field:?} is empty, give it a label or take the example out")]
     EmptyLabel {
         /// The line.
@@ -66,10 +66,10 @@ pub enum VerbalizerError {
         /// The label field.
         field: String,
     },
-    /// The data could not be read where a label was wanted.
+    /// The data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A label's string could not be tokenised.
+    /// A label's text could not be tokenised.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A text with a label could not be tokenised or put into its chat.
@@ -77,11 +77,11 @@ pub enum VerbalizerError {
     Encode(#[from] EncodeError),
 }
 
-/// The labels of a classification, in the order of their names, each with the string that stands for it after the
-/// template and the tokens that this string has there.
+/// The labels of a classification, ordered by name, each with its text after the template and the tokens of this text
+/// there.
 ///
-/// One label's tokens may begin with all of another's (" yes" and " yes indeed"): [`Continuations`] says how such labels
-/// are compared. Only equal token sequences are refused.
+/// One label's tokens may be the beginning of another's (" yes" and " yes indeed"): see [`Continuations`] for how such
+/// labels are compared. Only equal token sequences are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verbalizer {
     names: Vec<String>,
@@ -90,16 +90,16 @@ pub struct Verbalizer {
 }
 
 impl Verbalizer {
-    /// Labels whose strings stand right behind a text of any kind. `labels`: from name to string.
+    /// Labels whose texts directly follow any text. `labels`: map from name to text.
     ///
     /// # Errors
-    /// If there are fewer than two, one gives no tokens, or two give the same.
+    /// If there are fewer than two, one has no tokens, or two have the same.
     pub fn new(labels: &BTreeMap<String, String>, tokenizer: &Tokenizer) -> Result<Self, VerbalizerError> {
         let joiner = Joiner { tokenizer, chat: None, joining: Joining::Whole };
         Self::joined(labels, &joiner, SAMPLE)
     }
 
-    /// Labels behind texts in this template, which may be the user's message in a chat.
+    /// Labels after texts in this template, which may be the user message of a chat.
     ///
     /// # Errors
     /// As [`Verbalizer::new`].
@@ -139,12 +139,12 @@ impl Verbalizer {
         Ok(Self { names, strings, usual })
     }
 
-    /// The strings of labels that have none of their own: a space and the label's name.
+    /// The default texts of labels without one: a space and the label's name.
     pub fn default_strings<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> BTreeMap<String, String> {
         Self::spaced_strings(names, true)
     }
 
-    /// The same for a place in front of which there may be no space: a line, or an answer in a chat.
+    /// As [`Verbalizer::default_strings`], but optionally without the space: for a new line, or a reply in a chat.
     pub fn spaced_strings<S: AsRef<str>>(
         names: impl IntoIterator<Item = S>,
         is_spaced: bool,
@@ -156,38 +156,38 @@ impl Verbalizer {
             .collect()
     }
 
-    /// How many labels there are, at least two.
+    /// Number of labels, at least two.
     pub fn n(&self) -> usize {
         self.names.len()
     }
 
-    /// The labels' names, in rising order; a label's index is its place here.
+    /// The label names in ascending order; a label's index is its position here.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The labels' strings, by label index.
+    /// The label texts, by label index.
     pub fn strings(&self) -> &[String] {
         &self.strings
     }
 
-    /// The index of the label of this name.
+    /// The index of the label with this name.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
     }
 
-    /// The tokens of one label's string; none for an index that is too large.
+    /// The tokens of a label's text; empty if the index is too large.
     pub fn tokens(&self, label_idx: usize) -> &[u32] {
         self.usual.candidates().get(label_idx).map_or(&[], Vec::as_slice)
     }
 
-    /// The tokens that the labels have behind most texts; behind some they may be others.
+    /// The label tokens after most texts; after some texts they may differ.
     #[must_use]
     pub fn usual(&self) -> &Continuations {
         &self.usual
     }
 
-    /// The first label that another one continues, with that one: by the tokens that they usually have.
+    /// The first label that another one continues, with that one, by their usual tokens.
     #[must_use]
     pub fn first_continued(&self) -> Option<(&str, &str)> {
         let candidates = self.usual.candidates();
@@ -199,15 +199,15 @@ impl Verbalizer {
         Some((&self.names[short], &self.names[longer]))
     }
 
-    /// The number of tokens of the longest label: what a context must leave room for.
+    /// Number of tokens of the longest label: the space that a context must leave.
     pub fn n_tokens_max(&self) -> usize {
         self.usual.candidates().iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// The label index of every row. A label of ours that no row has is fine; a label of a row that is not ours is an
-    /// error. Space around a label does not count, nor do the decimals of a whole number.
+    /// The label index of every row. A label without rows is fine; a row with an unknown label is an error. Whitespace
+    /// around a label and the decimals of a whole number are ignored.
     pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
-        // Labels that were stated or recorded as "0.0".
+        // Labels set or recorded as "0.0".
         let by_number = |label: &str| self.names.iter().position(|name| canonical(name) == label);
         let index = |row| {
             let value = dataset.text(row, field)?;
@@ -228,7 +228,7 @@ impl Verbalizer {
     }
 }
 
-/// The labels that stand in the data: space around them taken off, and whole numbers without decimals.
+/// The labels in the data, without surrounding whitespace and without the decimals of whole numbers.
 pub fn label_names(dataset: &Dataset, field: FieldIdx) -> Result<BTreeSet<String>, VerbalizerError> {
     let mut names = BTreeSet::new();
     for row in 0..dataset.n() {

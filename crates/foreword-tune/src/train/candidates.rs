@@ -1,41 +1,41 @@
-//! Which ways to learn a run tries at once: what is stated stays, the rest is varied.
+//! The candidates of a run: explicit settings stay, the others are varied.
 
 use crate::settings::{Init, LearningRate, Method};
 
-/// How many candidates `auto` means: one round of what is varied, lengths excepted.
+/// The number of candidates for `auto`: one round of variations, without lengths.
 pub const AUTO: usize = 8;
-/// The most candidates of a run: more learn hardly anything that these do not, and each takes its share of memory.
+/// Maximum number of candidates: more add hardly anything, and each takes its share of memory.
 pub const MOST: usize = 256;
 
-/// A way to begin and to learn.
+/// The init and the training settings of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variation {
-    /// What its rows are at first.
+    /// The init.
     pub init: Init,
-    /// Its learning rate.
+    /// The learning rate.
     pub learning_rate: LearningRate,
     /// P.
     pub n_virtual: usize,
-    /// Seed of its init and of its order of examples.
+    /// Seed of its init and of the order of its examples.
     pub seed: u64,
 }
 
-/// What is stated, or the default, of each; only what is not stated is varied.
+/// The explicit and default settings; only those that are not explicit are varied.
 #[derive(Clone, Debug)]
 pub struct Stated<'a> {
-    /// What is learned, which decides the rates that are tried.
+    /// The method, which determines the learning rates to try.
     pub method: Method,
-    /// The init, where one is stated.
+    /// The explicit init.
     pub init: Option<&'a Init>,
-    /// What it is where none is.
+    /// The default init.
     pub default_init: Init,
-    /// The learning rate, where one is stated.
+    /// The explicit learning rate.
     pub learning_rate: Option<LearningRate>,
-    /// P, where it is stated.
+    /// The explicit P.
     pub n_virtual: Option<usize>,
-    /// What it is where it is not.
+    /// The default P.
     pub default_n_virtual: usize,
-    /// Whether there are labels to begin from.
+    /// Whether the init `labels` is possible.
     pub has_labels: bool,
     /// The seed of the first round.
     pub seed: u64,
@@ -59,7 +59,7 @@ enum Rate {
 }
 
 impl Rate {
-    /// From a third of what `auto` is to five or ten times as much: the span in which runs were seen to be best.
+    /// From a third to five or ten times the rate of `auto`: the range of the best rates observed.
     fn of(self, method: Method) -> LearningRate {
         match (self, method) {
             (Self::Auto, _) => LearningRate::Auto,
@@ -73,7 +73,7 @@ impl Rate {
     }
 }
 
-/// One round: (learning rate, init, whether P is doubled). The first is what a run without candidates does; longer prompts
+/// One round: (learning rate, init, whether P is doubled). The first is that of a run without candidates; longer prompts
 /// come last, since they cost more.
 const ROUND: [(Rate, Begin, bool); 10] = [
     (Rate::Auto, Begin::Default, false),
@@ -88,7 +88,7 @@ const ROUND: [(Rate, Begin, bool); 10] = [
     (Rate::Higher, Begin::Default, true),
 ];
 
-/// The first `n` ways to learn, at most [`MOST`], no two alike: each round has another seed.
+/// The first `n` variations, at most [`MOST`], all different: each round has another seed.
 #[must_use]
 pub fn variations(n: usize, stated: &Stated<'_>) -> Vec<Variation> {
     let mut found: Vec<Variation> = Vec::new();

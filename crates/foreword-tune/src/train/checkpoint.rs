@@ -1,4 +1,4 @@
-//! A run's state as a file: written now and then, read to go on where it stopped, to the bit.
+//! Checkpoints: the state of a run as a file, to resume it with the same result to the bit.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,38 +12,38 @@ use crate::optimizer::AdamW;
 use crate::state::{Best, CandidateState, TrainState};
 use crate::train::StopReason;
 
-/// The one key of the file's metadata; several would not keep their order.
+/// The only key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
-/// Version of the file that is written and read.
+/// The version of the file format.
 const VERSION: u64 = 3;
 
-/// Why a checkpoint can't be gone on from.
+/// Why a run can't resume from a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Not a whole checkpoint.
-    #[error("the checkpoint is damaged or of another version ({detail}); start again without it")]
+    /// The file is damaged.
+    #[error("the checkpoint is damaged or has another version ({detail}); start again without it")]
     Damaged {
-        /// What the reader found.
+        /// The reader's message.
         detail: String,
     },
-    /// The run that it belongs to was set otherwise.
+    /// The run had other settings.
     #[error(
         "the checkpoint belongs to a run with other settings: {differences}; give those again, or start again without it"
     )]
     OtherSettings {
-        /// Each as `steps 400 instead of 800`: the checkpoint's value, then the one given.
+        /// Each as `steps 400 instead of 800`: the checkpoint's value, then the given one.
         differences: String,
     },
-    /// The tensors can't be put together.
+    /// The tensors can't be encoded.
     #[error("the checkpoint can't be encoded: {detail}")]
     Encode {
-        /// What the writer said.
+        /// The writer's message.
         detail: String,
     },
 }
 
-/// What stands beside the tensors.
+/// The metadata next to the tensors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -55,7 +55,7 @@ struct Header {
     settings: BTreeMap<String, Value>,
 }
 
-/// The same of one candidate.
+/// The metadata of one candidate.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CandidateHeader {
@@ -69,20 +69,20 @@ struct CandidateHeader {
     left: Option<(Left, u64)>,
 }
 
-/// Why a candidate left.
+/// Why a candidate stopped.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Left {
     EarlyStopped,
     Dropped,
-    /// In this step.
+    /// It diverged in this step.
     Diverged(u64),
 }
 
-/// The bytes of a checkpoint. `settings` are all that a run is determined by: the same must be given to go on.
+/// Encodes a checkpoint. `settings` determine the run completely: resuming requires the same ones.
 ///
 /// # Errors
-/// If the tensors can't be put together, which no state causes.
+/// If the tensors can't be encoded, which should never happen.
 pub fn encode(state: &TrainState, settings: &BTreeMap<String, Value>) -> Result<Vec<u8>, CheckpointError> {
     let error = |detail: String| CheckpointError::Encode { detail };
     let header = Header {
@@ -142,10 +142,10 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
     }
 }
 
-/// The state that a checkpoint holds.
+/// Decodes a checkpoint.
 ///
 /// # Errors
-/// If it is damaged, or belongs to a run with other settings.
+/// If it is damaged, or is from a run with other settings.
 pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<TrainState, CheckpointError> {
     let parsed = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e.to_string()))?;
@@ -173,7 +173,7 @@ fn damaged(detail: &str) -> CheckpointError {
     CheckpointError::Damaged { detail: detail.to_owned() }
 }
 
-/// Candidate `i` from its header and its tensors.
+/// Candidate `i`, from its header and its tensors.
 fn running(
     parsed: &SafeTensors<'_>,
     i: usize,
@@ -228,7 +228,7 @@ fn running(
     if n > 0 && n.is_multiple_of(width) && alike && scaled { Ok(run) } else { Err(damaged("shapes")) }
 }
 
-/// Settings that differ, as `steps 400 instead of 800`: recorded, then given.
+/// The settings that differ, as `steps 400 instead of 800`: recorded, then given.
 fn differences(recorded: &BTreeMap<String, Value>, given: &BTreeMap<String, Value>) -> Vec<String> {
     let shown = |value: Option<&Value>| -> Cow<'static, str> {
         value.map_or(Cow::Borrowed("nothing"), |value| Cow::Owned(value.to_string()))

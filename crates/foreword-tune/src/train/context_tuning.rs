@@ -1,4 +1,5 @@
-//! Context tuning (Lu et al. 2025): a prompt that begins as demonstrations, examples with their labels, and learns from there.
+//! Context tuning (Lu et al. 2025): a prompt initialised with demonstrations, which are labelled examples, and trained from
+//! there.
 
 use std::ops::Range;
 
@@ -13,10 +14,10 @@ use crate::init::InitError;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};
 
-/// What stands between two demonstrations.
+/// The separator between two demonstrations.
 const BETWEEN: &str = "\n\n";
 
-/// A training example that the prompt began as, and where.
+/// A training example in the init of a prompt, and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demonstration {
     /// Its index among the training examples.
@@ -25,28 +26,28 @@ pub struct Demonstration {
     pub rows: Range<usize>,
 }
 
-/// A prompt of demonstrations.
+/// A prompt made of demonstrations.
 #[derive(Clone, Debug)]
 pub struct DemonstrationPrompt {
-    /// The first rows, `[P, W]`.
+    /// The initial rows, `[P, W]`.
     pub start: SoftPrompt,
-    /// Where each stands.
+    /// The position of each.
     pub demonstrations: Vec<Demonstration>,
 }
 
-/// What an example does not see of a prompt that it is itself in.
+/// The rows of a prompt that are masked for an example in it.
 #[must_use]
 pub fn masked(demonstrations: &[Demonstration], example: usize) -> MaskedSpan {
     let own = demonstrations.iter().find(|demonstration| demonstration.example == example);
     own.map_or(MaskedSpan::NONE, |own| MaskedSpan { first: own.rows.start, n: own.rows.len() })
 }
 
-/// As many whole demonstrations of `examples` as fit into `most` virtual tokens, the labels in turns, drawn by `seed`. At the
-/// front they begin with the model's BOS. For a KV prefix each is read on its own, at its place, so that no keys or values but
-/// its own know of it; rows are embeddings.
+/// As many whole demonstrations from `examples` as fit into `most` virtual tokens, alternating between labels, sampled with
+/// `seed`. At the front they begin with the model's BOS. For a KV prefix each is processed on its own, at its position, so
+/// that only its own keys and values depend on it; the rows of a soft prompt are embeddings.
 ///
 /// # Errors
-/// If the task has no labels, the prompt would stand below the texts, or not even one demonstration fits.
+/// If the task has no labels, the placement is suffix, or not even one demonstration fits.
 pub fn demonstrations<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -91,7 +92,7 @@ pub fn demonstrations<B: Backend>(
     Ok(DemonstrationPrompt { start, demonstrations: found })
 }
 
-/// Keys and values of demonstrations of which none sees another, each at its place.
+/// Keys and values of demonstrations that do not attend to each other, each at its position.
 fn apart<B: Backend>(
     model: &Model<B>,
     above: &[Token],
@@ -99,7 +100,7 @@ fn apart<B: Backend>(
     demonstrations: &[Demonstration],
 ) -> Result<SoftPrompt, InitError> {
     let backbone = &model.backbone;
-    // What stands before all of them: the BOS, learned at the front and frozen after the BOS.
+    // The tokens before all of them: the BOS, which is learned at the front and frozen after the BOS.
     let above = [above, &tokens[..n_first]].concat();
     let n_above = above.len();
     let all = [&above[..], &tokens[n_first..]].concat();
@@ -120,7 +121,7 @@ fn apart<B: Backend>(
     let width = backbone.spec().cache_width();
     let values: Vec<f32> =
         output.key_values.values(backbone.backend()).into_iter().map(Element::as_f32).collect();
-    // A frozen BOS is no part of the prefix.
+    // A frozen BOS is not part of the prefix.
     let n_frozen = n_above - n_first;
     Ok(SoftPrompt::new(values[n_frozen * width..].to_vec(), tokens.len(), width)?)
 }

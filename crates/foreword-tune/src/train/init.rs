@@ -1,4 +1,4 @@
-//! How a soft prompt begins: rows of the embedding table wherever it can be, since the model knows those.
+//! Initialises a soft prompt: with rows of the embedding table if possible, since the model knows those.
 
 use foreword_backbone::kernels::{Backend, Token};
 use foreword_backbone::{Embeddings, Model, Tokenizer, TokenizerError};
@@ -14,11 +14,11 @@ use crate::settings::{Init, Method, Placement};
 use crate::task::{Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
-/// Sampled rows come from the first entries of the vocabulary, which byte-pair tokenizers order by frequency (Lester et
-/// al. 2021, section 3.2, sample from the 5,000 most common).
+/// Rows are sampled from the first entries of the vocabulary, which byte-pair tokenizers order by frequency (Lester et al.
+/// 2021, section 3.2, sample from the 5,000 most common).
 const COMMON_TOKENS: usize = 5_000;
 
-/// Why a soft prompt can't begin so.
+/// Why an init failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
@@ -39,22 +39,22 @@ pub enum InitError {
         /// The text.
         text: String,
     },
-    /// The directory's soft prompt was made for rows of another width.
+    /// The width of the directory's soft prompt differs.
     #[error("{dir} holds rows of width {found}, but those of this model have width {expected}")]
     Width {
         /// The directory.
         dir: String,
         /// Its width.
         found: usize,
-        /// The model's.
+        /// The width of the model.
         expected: usize,
     },
-    /// There are no labels to begin from.
+    /// There are no labels.
     #[error(
         "the init labels takes the labels' words, and this task has none; write what is to be done with text:…"
     )]
     NoLabels,
-    /// Demonstrations are no sentence that can be written down.
+    /// Demonstrations can't be written as a text.
     #[error("demonstrations are drawn from training examples, of which there are none here")]
     NeedsExamples,
     /// No demonstration fits.
@@ -62,10 +62,10 @@ pub enum InitError {
         "not even one training example with its label fits into {most} virtual tokens; use more, or another init"
     )]
     NoDemonstration {
-        /// The most virtual tokens.
+        /// Maximum number of virtual tokens.
         most: usize,
     },
-    /// The directory's KV prefix can't become rows again.
+    /// A KV prefix can't be converted back to rows.
     #[error(
         "{dir} holds a KV prefix, from which no soft prompt can begin; use the method prefix, or another init"
     )]
@@ -73,10 +73,10 @@ pub enum InitError {
         /// The directory.
         dir: String,
     },
-    /// Nothing can stand there.
+    /// The task does not allow it.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The rows can't become a KV prefix.
+    /// The rows can't be converted to a KV prefix.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The directory can't be read.
@@ -87,14 +87,14 @@ pub enum InitError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// What an init can draw on.
+/// The sources of an init.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     /// The embedding table.
     pub table: &'a Embeddings,
     /// Root mean square of its numbers.
     pub rms: f64,
-    /// Positions of the model: as many rows or more are refused before memory is taken.
+    /// Positions of the model: as many rows or more are refused before memory is allocated.
     pub context: usize,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -103,18 +103,18 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// What a model has to offer, and a task's labels.
+    /// The sources from a model and the labels of a task.
     #[must_use]
     pub fn of<B: Backend>(model: &'a Model<B>, verbalizer: Option<&'a Verbalizer>) -> Self {
         let (table, context) = (model.backbone.embeddings(), model.backbone.spec().context);
         Self { table, rms: model.backbone.embedding_rms(), context, tokenizer: &model.tokenizer, verbalizer }
     }
 
-    /// The first rows, `[n_virtual, H]`; `from:DIR` takes as many as the directory has. The same seed gives the same
+    /// The initial rows, `[n_virtual, H]`; `from:DIR` takes as many as the directory has. The same seed gives the same
     /// rows.
     ///
     /// # Errors
-    /// If the text has no tokens, or the directory can't be read or is of another width.
+    /// If the text has no tokens, or the directory can't be read or has another width.
     pub fn soft_prompt(&self, init: &Init, n_virtual: usize, seed: u64) -> Result<SoftPrompt, InitError> {
         let hidden = self.table.width();
         if n_virtual == 0 {
@@ -130,7 +130,7 @@ impl<'a> Sources<'a> {
                 if tokens.is_empty() {
                     return Err(InitError::NoTokens { text: text.clone() });
                 }
-                // Shorter texts are repeated, longer ones cut, as PEFT does.
+                // Shorter texts are repeated, longer ones truncated, as in PEFT.
                 self.embed(tokens.into_iter().cycle().take(n_virtual))
             }
             Init::Labels => {
@@ -169,12 +169,12 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What a run of this task begins with, `[n_virtual, W]`: rows, or for a KV prefix the keys and values that the model makes
-/// of them in their place, since those of real text are what it knows (Eyuboglu et al. 2025). `from:DIR` takes as many
-/// as the directory has.
+/// The initial state of a run of this task, `[n_virtual, W]`: rows, or for a KV prefix the model's keys and values for the
+/// placed rows, since the model knows those of real text (Eyuboglu et al. 2025). `from:DIR` takes as many as the directory
+/// has.
 ///
 /// # Errors
-/// As [`Sources::soft_prompt`], and if the rows can't become a KV prefix.
+/// As [`Sources::soft_prompt`], and if the rows can't be converted to a KV prefix.
 pub fn start<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -198,7 +198,7 @@ pub fn start<B: Backend>(
     Ok(compile_below(model, task.above(model), &sources.soft_prompt(init, n_virtual, seed)?)?)
 }
 
-/// The rows of a directory, if they are what the method learns.
+/// The rows of a directory, if they match the method.
 fn of_directory(
     directory: &PromptDirectory,
     dir: &Path,
@@ -215,7 +215,7 @@ fn of_directory(
     Ok(directory.rows.clone())
 }
 
-/// A number from N(0, 1), by Box and Muller.
+/// A sample from N(0, 1), by the Box–Muller transform.
 pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (u, v) = (uniform(rng.next_u64()), uniform(rng.next_u64()));

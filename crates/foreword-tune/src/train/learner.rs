@@ -1,5 +1,5 @@
-//! The steps of a run: each draws its batches, passes over them, exchanges sums with the other machines, applies the gradients and
-//! tells of it.
+//! The steps of a run: each draws its batches, runs forward and backward, exchanges sums with the other machines, applies
+//! the gradients and emits events.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::settings::Objective;
 use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
 
-/// What all steps of a run share.
+/// The state shared by all steps of a run.
 pub(super) struct Learner<'a, B: Backend> {
     pub(super) reduce: &'a dyn Reduce<B>,
     pub(super) shared_prefix: &'a SharedPrefix<'a, B>,
@@ -34,7 +34,8 @@ pub(super) struct Learner<'a, B: Backend> {
 }
 
 impl<B: Backend> Learner<'_, B> {
-    /// Steps until all are made, nobody is left or somebody says stop: what the candidates that are still there came to.
+    /// Runs steps until all are done, no candidate is active or the event handler stops; returns why the active candidates
+    /// ended.
     pub(super) fn run(
         &self,
         state: &mut TrainState,
@@ -69,7 +70,7 @@ impl<B: Backend> Learner<'_, B> {
         }
     }
 
-    /// One update of every candidate that is still there.
+    /// One update of every active candidate.
     fn step(
         &self,
         state: &mut TrainState,
@@ -87,7 +88,7 @@ impl<B: Backend> Learner<'_, B> {
         Ok(self.emit(state, &applied, (started, drawn.examples.len()), on_event))
     }
 
-    /// What the next step learns from.
+    /// Draws the batches of the next step.
     fn draw(&self, state: &TrainState, orders: &mut [Order]) -> Drawn<'_> {
         let (step, config, active) = (state.step + 1, self.config, state.active());
         let mut examples = Vec::with_capacity(active.len() * self.batch_size);
@@ -106,7 +107,7 @@ impl<B: Backend> Learner<'_, B> {
         Drawn { active, examples, seen }
     }
 
-    /// Updates the candidates' rows, where the numbers allow it.
+    /// Updates the candidates' rows, if the numbers are finite.
     fn apply<E: Element>(
         &self,
         state: &mut TrainState,
@@ -138,7 +139,7 @@ impl<B: Backend> Learner<'_, B> {
         applied
     }
 
-    /// Reports the step; candidates that diverged leave.
+    /// Reports the step; stops candidates that diverged.
     fn emit(
         &self,
         state: &mut TrainState,
@@ -153,7 +154,7 @@ impl<B: Backend> Learner<'_, B> {
         }
         state.step = step;
         let tokenising = self.train.seconds * n_examples as f64 / self.train.n() as f64;
-        // A clock that stands still must not make it infinite.
+        // A clock that does not advance must not make it infinite.
         let seconds = (started.elapsed().as_secs_f64() + tokenising).max(1e-9);
         let examples_per_second = n_examples as f64 / seconds;
         for &(candidate, stats) in applied {
@@ -166,22 +167,22 @@ impl<B: Backend> Learner<'_, B> {
     }
 }
 
-/// What a step learns from.
+/// The batches of a step.
 struct Drawn<'a> {
-    /// The candidates that learn.
+    /// The active candidates.
     active: Vec<usize>,
-    /// The batches of all of them.
+    /// The batches of all candidates.
     examples: Vec<(Example<'a>, Box<dyn Loss + 'a>)>,
-    /// The rows that the model sees of each.
+    /// The rows that the model sees of each candidate.
     seen: Vec<StepRows>,
 }
 
-/// Stop if one of them says so.
+/// Breaks if one of them breaks.
 fn or_break(a: ControlFlow<()>, b: ControlFlow<()>) -> ControlFlow<()> {
     if a.is_break() { a } else { b }
 }
 
-/// The examples by which the best rows are chosen.
+/// The development examples, which select the best rows.
 pub(super) struct Dev<'a, B: Backend> {
     pub(super) shared_prefix: SharedPrefix<'a, B>,
     pub(super) task: &'a Task,
@@ -190,7 +191,7 @@ pub(super) struct Dev<'a, B: Backend> {
 }
 
 impl<B: Backend> Dev<'_, B> {
-    /// Evaluates the candidates that are still there, those that were not yet.
+    /// Evaluates the active candidates that have not been evaluated at this step.
     fn evaluate_all(
         &self,
         state: &mut TrainState,
@@ -203,7 +204,7 @@ impl<B: Backend> Dev<'_, B> {
             }
             let step = state.step;
             flow = match self.evaluate(candidate, state, on_event) {
-                // The rows are finite, but what the model makes of them is not.
+                // The rows are finite, but the model's output is not.
                 Err(TrainError::Task(TaskError::NotFinite { .. })) if step > 0 => {
                     state.leave(candidate, StopReason::Diverged { step }, on_event)
                 }
@@ -216,7 +217,7 @@ impl<B: Backend> Dev<'_, B> {
         Ok(flow)
     }
 
-    /// Evaluates a candidate's rows as they now are and remembers them if they are its best so far.
+    /// Evaluates a candidate's current rows and stores them if they are its best so far.
     fn evaluate(
         &self,
         candidate: usize,

@@ -1,4 +1,4 @@
-//! AdamW on the rows of one soft prompt, with clipping and the learning rate's schedule.
+//! AdamW for the rows of one soft prompt, with gradient clipping and the learning-rate schedule.
 
 use crate::settings::{Schedule, Warmup};
 
@@ -8,29 +8,29 @@ const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 /// Added to the root of the second moment.
 const EPSILON: f64 = 1e-8;
-/// The share of the peak at which a falling schedule ends.
+/// The share of the peak at which a decaying schedule ends.
 const FLOOR: f64 = 0.1;
 
-/// AdamW (Loshchilov & Hutter 2019), moments in single precision.
+/// AdamW (Loshchilov & Hutter 2019), with moments in single precision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
     /// First moments.
     pub(crate) first: Vec<f32>,
     /// Second moments.
     pub(crate) second: Vec<f32>,
-    /// Updates made.
+    /// Number of updates.
     pub(crate) n_updates: u64,
 }
 
 impl AdamW {
-    /// For `n` numbers.
+    /// The state for `n` numbers.
     #[must_use]
     pub fn new(n: usize) -> Self {
         Self { first: vec![0.0; n], second: vec![0.0; n], n_updates: 0 }
     }
 
-    /// One update of `values` along `gradient`. Decay is decoupled: it takes `learning_rate · weight_decay` of each number
-    /// off it.
+    /// One update of `values` with `gradient`. Weight decay is decoupled: it subtracts `learning_rate · weight_decay` of
+    /// each number.
     pub fn update(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64, weight_decay: f64) {
         assert_eq!(values.len(), gradient.len(), "as many values as gradients");
         self.n_updates += 1;
@@ -47,7 +47,7 @@ impl AdamW {
     }
 }
 
-/// Scales `gradient` down to the norm `max` if it is longer (0: never) and returns its norm before.
+/// Clips the norm of `gradient` to `max` (0: no clipping) and returns its norm before clipping.
 pub fn clip(gradient: &mut [f32], max: f64) -> f64 {
     let norm = gradient.iter().map(|&d| f64::from(d) * f64::from(d)).sum::<f64>().sqrt();
     if max > 0.0 && norm > max {
@@ -64,13 +64,13 @@ pub fn rate(step: u64, steps: u64, warmup: Warmup, schedule: Schedule) -> f64 {
         Warmup::Steps(steps) => steps,
         Warmup::Share(share) => (share * steps as f64).ceil() as u64,
     };
-    // 1. rising
+    // 1. warm-up
     if step <= warm {
         return step as f64 / (warm + 1) as f64;
     }
-    // 2. staying
+    // 2. constant
     let progress = (step - warm - 1) as f64 / (steps.saturating_sub(warm + 1)).max(1) as f64;
-    // 3. falling
+    // 3. decay
     match schedule {
         Schedule::Constant => 1.0,
         Schedule::Linear => 1.0 - (1.0 - FLOOR) * progress,

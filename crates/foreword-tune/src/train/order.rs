@@ -1,10 +1,10 @@
-//! In which order examples are learned from.
+//! The order of the training examples.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-/// The order of the examples: each epoch's by the seed and the epoch alone.
+/// The order of the examples; each epoch's depends only on the seed and the epoch.
 pub(crate) struct Order {
     indices: Vec<usize>,
     next: usize,
@@ -22,7 +22,7 @@ impl Order {
         order
     }
 
-    /// The next examples; where the epoch ends, the next one's follow.
+    /// The next examples; at the end of an epoch, those of the next one follow.
     pub(crate) fn next_batch(&mut self, size: usize) -> Vec<usize> {
         let mut batch = Vec::with_capacity(size.min(self.indices.len()));
         while batch.len() < size {
@@ -37,7 +37,7 @@ impl Order {
         batch
     }
 
-    /// Fisher and Yates's shuffle of the examples in their own order.
+    /// A Fisher–Yates shuffle, starting from the original order.
     fn shuffle(&mut self) {
         let Some(seed) = self.seed else { return };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

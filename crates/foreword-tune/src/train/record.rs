@@ -1,4 +1,4 @@
-//! Between a run and its prompt directory: what the passport records, and whether a recorded prompt fits a model.
+//! The record of a run: what the passport stores, and whether a recorded prompt fits a model.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,16 @@ use crate::settings::{Init, Method, Placement};
 use crate::task::{Goal, Task};
 use crate::train::{Outcome, TrainConfig};
 
-/// The setting of a KV prefix that was not learned but compiled: the digest of the soft prompt that it is.
+/// The setting of a KV prefix that was compiled, not trained: the digest of its soft prompt.
 pub const COMPILED_FROM: &str = "compiled_from";
-/// The setting of rows that another tool made: the format that they came in.
+/// The setting of rows from another tool: their original format.
 pub const IMPORTED_FROM: &str = "imported_from";
 
 /// Why a recorded soft prompt can't be used with a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// Rows of another width.
+    /// The widths differ.
     #[error(
         "the prompt has rows of width {found}, but those of {model} have width {expected}: it was made for another model{made_for}"
     )]
@@ -37,20 +37,20 @@ pub enum RecordError {
         expected: usize,
         /// The soft prompt's.
         found: usize,
-        /// The recorded model, as a phrase, where there is one.
+        /// The recorded model, as a phrase, if there is one.
         made_for: String,
     },
-    /// Another architecture or size.
+    /// The architecture or size differs.
     #[error("the soft prompt was made for {recorded}, which {model} is not: {differences}")]
     OtherSpec {
         /// The model's name.
         model: String,
         /// The recorded one.
         recorded: String,
-        /// What differs.
+        /// The differences.
         differences: String,
     },
-    /// Other weights.
+    /// The weights differ.
     #[error(
         "the soft prompt was made for {recorded}, and {model} has the same shape but other weights; a soft prompt means \
          nothing to another model, so give the one it was made for, or tune a new one"
@@ -61,32 +61,32 @@ pub enum RecordError {
         /// The recorded one.
         recorded: String,
     },
-    /// The directory.
+    /// An error in the directory.
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
-/// Something that is allowed but worth saying.
+/// Something that is allowed but worth reporting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The model is stored in another number format than the one tuned on.
+    /// The number format of the model differs from that in training.
     OtherFormat {
-        /// Format here.
+        /// The current format.
         here: String,
-        /// Format recorded.
+        /// The recorded format.
         recorded: String,
     },
-    /// The tokenizer's file is another.
+    /// The tokenizer file differs.
     OtherTokenizer,
-    /// The directory has no passport: nothing says which model it was made for.
+    /// The directory has no passport, so the model of the prompt is unknown.
     NoPassport,
 }
 
 /// Checks that a directory's soft prompt was made for this model.
 ///
 /// # Errors
-/// If its rows have another width, or it was made for another architecture or other weights.
+/// If its rows have another width, or it was trained for another architecture or other weights.
 pub fn check_fit<B: Backend>(
     directory: &PromptDirectory,
     model: &Model<B>,
@@ -127,7 +127,7 @@ pub fn check_fit<B: Backend>(
     Ok(warnings)
 }
 
-/// What PEFT's own file says of the model, where there is no passport.
+/// Checks against the model in PEFT's own file, if there is no passport.
 fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Result<(), RecordError> {
     let spec = model.backbone.spec();
     let heads = match adapter.method() {
@@ -151,24 +151,24 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
     })
 }
 
-/// What a run leaves behind, beside its outcome.
+/// What to record of a run besides its outcome.
 #[derive(Clone, Debug)]
 pub struct RunRecord<'a> {
     /// The task.
     pub task: &'a Task,
     /// The field with the labels or targets.
     pub truth_field: &'a str,
-    /// What stood in the data for labels under other names, to those names.
+    /// Map from label values in the data to label names, where they differ.
     pub label_names: BTreeMap<String, String>,
-    /// How it learned.
+    /// The training configuration.
     pub config: &'a TrainConfig,
-    /// How it began.
+    /// The init.
     pub init: &'a Init,
-    /// The scale of the learned rows, on which rates are counted.
+    /// The scale of the learned rows, to which relative rates refer.
     pub scale: f64,
-    /// What each of several candidates tried, in words; empty for one.
+    /// The settings of each of several candidates, as text; empty for one.
     pub candidates: Vec<String>,
-    /// Per split, the data's digest and number of examples.
+    /// Per split, the digest of the data and the number of examples.
     pub data: BTreeMap<String, DataRecord>,
     /// Per split or baseline (`test`, `test.bare`, `test.majority`), its metrics.
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
@@ -177,7 +177,7 @@ pub struct RunRecord<'a> {
 /// The directory of a finished run, ready to be written.
 ///
 /// # Errors
-/// If the soft prompt can't be described to PEFT.
+/// If PEFT's configuration can't describe the soft prompt.
 pub fn directory<B: Backend>(
     model: &Model<B>,
     run: &RunRecord<'_>,
@@ -212,10 +212,10 @@ pub fn directory<B: Backend>(
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
 
-/// The directory of rows that another tool made, `format` in a word, to do a task with this model.
+/// The directory of rows from another tool, with its name in `format`, for a task with this model.
 ///
 /// # Errors
-/// If they can't be described to PEFT.
+/// If PEFT's configuration can't describe them.
 pub fn imported<B: Backend>(
     model: &Model<B>,
     task: &Task,
@@ -247,8 +247,8 @@ pub fn imported<B: Backend>(
     Ok(PromptDirectory { rows, adapter, passport: Some(passport) })
 }
 
-/// What PEFT is told of `n_virtual` rows or positions. Nothing of those that stand elsewhere than at the front: PEFT knows no
-/// other placement, and would compute something else.
+/// PEFT's configuration for `n_virtual` rows or positions. `None` for placements other than the front: PEFT knows no other
+/// placement, and would compute something else.
 ///
 /// # Errors
 /// If there are none.
@@ -280,7 +280,7 @@ pub fn adapter<B: Backend>(
     Ok(Some(adapter))
 }
 
-/// All that determines a run's outcome, by name: what a checkpoint is held against.
+/// All settings that determine a run's outcome, by name: a checkpoint is compared with these.
 pub fn determinants<B: Backend>(
     model: &Model<B>,
     run: &RunRecord<'_>,
@@ -315,7 +315,7 @@ pub fn determinants<B: Backend>(
         all.insert("target_field".to_owned(), run.truth_field.into());
         all.insert("end_token".to_owned(), to.end.into());
     }
-    // The test set decides nothing.
+    // The test set does not affect training.
     let deciding = run.data.iter().filter(|(split, _)| *split != "test");
     let digest = |data: &DataRecord| format!("{} examples, {}", data.examples, data.digest);
     all.extend(deciding.map(|(split, data)| (format!("{split} data"), digest(data).into())));
@@ -340,12 +340,12 @@ fn task_record(task: &Task, truth_field: Option<&str>) -> TaskRecord {
     }
 }
 
-/// Each label with its string; none in a generation.
+/// Each label with its text; empty for generation.
 fn labels(task: &Task) -> impl Iterator<Item = (&String, &String)> {
     task.verbalizer().into_iter().flat_map(|labels| labels.names().iter().zip(labels.strings()))
 }
 
-/// An init without the path of a machine.
+/// The name of an init, without a local path.
 fn init_name(init: &Init) -> String {
     match init {
         Init::From(dir) => format!("from:{}", dir.file_name().unwrap_or_default().to_string_lossy()),
@@ -402,10 +402,10 @@ fn base_model(identity: &Identity) -> BaseModel {
     }
 }
 
-/// Whether two prompts were made for the same model, in whichever number format; if not, the error says in what it differs.
+/// Whether two prompts were trained for the same model, in any number format; the error states the difference.
 ///
 /// # Errors
-/// If the second was made for another one.
+/// If the second was trained for another one.
 pub fn same_model(one: &BaseModel, other: &BaseModel) -> Result<(), String> {
     let (one, other) = (identity_of(one), identity_of(other));
     match one.compare(&other) {

@@ -1,4 +1,4 @@
-//! What keeps a soft prompt from fitting the training examples alone. All are off where nothing else is said.
+//! Regularisation against overfitting. Everything is off by default.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -9,33 +9,34 @@ use crate::init::normal;
 use crate::state::CandidateState;
 use crate::train::TrainError;
 
-/// Streams of a seed's random numbers, beside those of the epochs.
+/// Streams of a seed's random numbers, besides those of the epochs.
 const NOISE: u64 = 1 << 63;
 const DROPOUT: u64 = 1 << 62;
 
-/// How a soft prompt is regularized.
+/// The regularisation of a soft prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Regularizers {
-    /// The chance with which each virtual token is left out of a step.
+    /// The probability of dropping each virtual token in a step.
     pub token_dropout: f64,
-    /// Standard deviation of the noise that is added to the rows of a step, as a share of their scale.
+    /// Standard deviation of the noise added to the rows in each step, as a share of their scale.
     pub noise: f64,
-    /// How much of the exponential moving average of the rows, by which a run is judged, stays in each step; 0: no average.
+    /// The decay of the exponential moving average of the rows, which is what is evaluated; 0: no average.
     pub ema_decay: f64,
-    /// How far a row may get from its init, in the root mean square of its numbers, as a share of their scale; 0: anywhere.
+    /// Maximum distance of a row from its init, as the root mean square over its numbers and a share of their scale; 0: no
+    /// limit.
     pub trust_region: f64,
 }
 
 /// The rows that the model sees in a step.
 pub(crate) struct StepRows {
-    /// `[P, W]`, without those that were left out.
+    /// `[P, W]`, without dropped rows.
     pub(crate) values: Vec<f32>,
-    /// Which rows they are; `None`: all.
+    /// The indices of the remaining rows; `None`: all.
     kept: Option<Vec<usize>>,
 }
 
 impl StepRows {
-    /// Where masked rows are among those that were not left out.
+    /// The position of masked rows among the remaining ones.
     pub(crate) fn masked(&self, masked: MaskedSpan) -> MaskedSpan {
         let Some(kept) = &self.kept else { return masked };
         let below = |row| kept.partition_point(|&kept| kept < row);
@@ -43,7 +44,7 @@ impl StepRows {
         MaskedSpan { first, n: below(masked.first + masked.n) - first }
     }
 
-    /// The gradient of all `n` numbers, zero for rows that were left out.
+    /// The gradient of all `n` numbers, with zeros for dropped rows.
     pub(crate) fn whole(&self, gradient: Vec<f32>, width: usize, n: usize) -> Vec<f32> {
         let Some(kept) = &self.kept else { return gradient };
         let mut whole = vec![0.0; n];
@@ -72,7 +73,7 @@ impl Regularizers {
         Ok(())
     }
 
-    /// What of a candidate's rows of `width` numbers the model sees in step `step`.
+    /// The rows of `width` numbers of a candidate that the model sees in step `step`.
     pub(crate) fn seen(&self, run: &CandidateState, width: usize, seed: u64, step: u64) -> StepRows {
         let rng = |stream: u64| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -98,7 +99,7 @@ impl Regularizers {
         StepRows { values, kept: Some(kept) }
     }
 
-    /// What an update leaves to be done: the way from the init is cut, the average moves on.
+    /// Finishes an update: limits the distance from the init, and updates the average.
     pub(crate) fn after_update(&self, run: &mut CandidateState, width: usize, step: u64) {
         if self.trust_region > 0.0
             && let Some(init) = &run.init
@@ -116,7 +117,7 @@ impl Regularizers {
             }
         }
         if self.ema_decay > 0.0 {
-            // Early on the average would be the init and little else.
+            // At the beginning, the average would be little else than the init.
             let stays = self.ema_decay.min((1 + step) as f64 / (10 + step) as f64) as f32;
             let average = run.average.get_or_insert_with(|| run.values.clone());
             average.iter_mut().zip(&run.values).for_each(|(a, &v)| *a = stays * *a + (1.0 - stays) * v);

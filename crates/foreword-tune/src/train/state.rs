@@ -1,4 +1,4 @@
-//! What a run has come to: all that is needed to go on with it, or to end it.
+//! The state of a run: everything needed to resume or to end it.
 
 use std::ops::ControlFlow;
 
@@ -8,51 +8,51 @@ use crate::optimizer::AdamW;
 use crate::settings::{Keep, LearningRate};
 use crate::train::{Event, Outcome, Population, StopReason, TrainConfig, TrainError};
 
-/// One way to begin, among several that a run tries at once.
+/// A candidate: one of several starting points of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// The first rows, `[P, W]`; P may differ from one candidate to the next.
+    /// The initial rows, `[P, W]`; P may differ between candidates.
     pub start: SoftPrompt,
     /// Its learning rate.
     pub learning_rate: LearningRate,
-    /// Seed of its order of examples.
+    /// Seed of the order of its examples.
     pub seed: u64,
 }
 
-/// A run so far: one candidate, or several that learn at once.
+/// The state of a run with one or several candidates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
     /// W.
     pub(crate) width: usize,
-    /// Updates made.
+    /// Number of updates.
     pub(crate) step: u64,
-    /// How often the worse half left.
+    /// Number of halvings.
     pub(crate) halvings: u64,
     /// By candidate; never empty.
     pub(crate) runs: Vec<CandidateState>,
 }
 
-/// A candidate so far.
+/// The state of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CandidateState {
-    /// `None`: the configuration's.
+    /// `None`: from the configuration.
     pub(crate) learning_rate: Option<LearningRate>,
-    /// `None`: the configuration's.
+    /// `None`: from the configuration.
     pub(crate) seed: Option<u64>,
     /// The scale of its rows, known from the first step on.
     pub(crate) scale: Option<f64>,
     /// The rows, `[P, W]`.
     pub(crate) values: Vec<f32>,
     pub(crate) optimizer: AdamW,
-    /// What a regularizer that averages makes of the rows.
+    /// The moving average of the rows, if enabled.
     pub(crate) average: Option<Vec<f32>>,
-    /// What the rows were, for a regularizer that keeps them near.
+    /// The initial rows, for the trust region.
     pub(crate) init: Option<Vec<f32>>,
     pub(crate) best: Option<Best>,
     pub(crate) since_best: u64,
-    /// Updates made at the last evaluation, and the loss that it found.
+    /// Number of updates at the last evaluation, and its loss.
     pub(crate) evaluated: Option<(u64, f64)>,
-    /// Why and after how many updates it left.
+    /// Why and after how many updates it stopped.
     pub(crate) left: Option<(StopReason, u64)>,
 }
 
@@ -86,12 +86,12 @@ impl CandidateState {
         self.scale.unwrap_or(1.0)
     }
 
-    /// The rows by which it is judged.
+    /// The rows to evaluate.
     pub(crate) fn shown(&self) -> &[f32] {
         self.average.as_deref().unwrap_or(&self.values)
     }
 
-    /// Takes note of an evaluation, and of the rows if they are the best so far.
+    /// Records an evaluation, and the rows if they are the best so far.
     pub(crate) fn evaluated_to(&mut self, step: u64, loss: f64) -> bool {
         self.evaluated = Some((step, loss));
         let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
@@ -104,7 +104,7 @@ impl CandidateState {
         best
     }
 
-    /// What it is ranked by: the loss of the rows that are kept; of equals, which were the init of both, the other one.
+    /// The ranking key: the loss of the kept rows; on a tie, when both kept the init, the other loss.
     fn rank_key(&self, keep: Keep) -> [f64; 2] {
         let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.loss);
         let last = self.evaluated.map_or(f64::INFINITY, |(_, loss)| loss);
@@ -121,7 +121,7 @@ impl CandidateState {
 }
 
 impl From<SoftPrompt> for TrainState {
-    /// The beginning: nothing is learned yet.
+    /// The initial state.
     fn from(init: SoftPrompt) -> Self {
         let width = init.width();
         Self { width, step: 0, halvings: 0, runs: vec![CandidateState::new(init.into_values(), None, None)] }
@@ -129,7 +129,7 @@ impl From<SoftPrompt> for TrainState {
 }
 
 impl From<Vec<Candidate>> for TrainState {
-    /// The beginning of several candidates.
+    /// The initial state of several candidates.
     ///
     /// # Panics
     /// If there is none, or their rows have different widths.
@@ -148,7 +148,7 @@ impl From<Vec<Candidate>> for TrainState {
 }
 
 impl TrainState {
-    /// Updates made.
+    /// Number of updates.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.step
@@ -160,7 +160,7 @@ impl TrainState {
         self.runs.iter().map(|run| run.values.len() / self.width).max().unwrap_or(0)
     }
 
-    /// A candidate's rows as they now are, `[P, W]`.
+    /// A candidate's current rows, `[P, W]`.
     ///
     /// # Panics
     /// If there is no such candidate.
@@ -169,19 +169,19 @@ impl TrainState {
         &self.runs[candidate].values
     }
 
-    /// How many candidates there are.
+    /// Number of candidates.
     #[must_use]
     pub fn n_candidates(&self) -> usize {
         self.runs.len()
     }
 
-    /// The candidates that still learn.
+    /// The active candidates.
     #[must_use]
     pub fn active(&self) -> Vec<usize> {
         (0..self.runs.len()).filter(|&candidate| self.runs[candidate].left.is_none()).collect()
     }
 
-    /// A candidate leaves.
+    /// Stops a candidate.
     pub(crate) fn leave(
         &mut self,
         candidate: usize,
@@ -193,12 +193,12 @@ impl TrainState {
         on_event(Event::Left { candidate, step, ended })
     }
 
-    /// The candidates that have to leave now, after an evaluation of all: nobody, or the worse half.
+    /// The candidates to stop now, after an evaluation of all: none, or the worse half.
     pub(crate) fn halve(&mut self, config: &TrainConfig) -> Vec<usize> {
         let n = self.runs.len().div_ceil(config.survivors).next_power_of_two().ilog2();
         let mut leaving = Vec::new();
         while self.halvings < u64::from(n) && self.step >= config.steps >> (u64::from(n) - self.halvings) {
-            // An evaluation of the inits tells nothing of how they learn.
+            // An evaluation of the inits says nothing about training.
             if self.step == 0 {
                 break;
             }
@@ -211,7 +211,7 @@ impl TrainState {
         leaving
     }
 
-    /// The candidates that may be the outcome, the best first, and the first of equals.
+    /// The candidates that may be the outcome, best first; on a tie, the first one.
     fn ranked(&self, keep: Keep) -> Vec<usize> {
         self.sorted((0..self.runs.len()).filter(|&c| self.runs[c].counts()), keep)
     }
@@ -225,11 +225,11 @@ impl TrainState {
         sorted
     }
 
-    /// What it all came to; `ended` is what those that are still there came to.
+    /// The result; `ended` applies to the candidates that are still active.
     pub(crate) fn into_population(self, keep: Keep, ended: StopReason) -> Result<Population, TrainError> {
         let mut survivors = self.ranked(keep);
         if survivors.is_empty() {
-            // All diverged: each has still its best rows.
+            // All diverged: each still has its best rows.
             survivors = self.sorted(0..self.runs.len(), keep);
             survivors.truncate(1);
         }
@@ -258,7 +258,7 @@ impl TrainState {
 mod tests {
     use super::*;
 
-    /// Candidates with these losses of the init and of an evaluation after it.
+    /// Candidates with these losses of the init and of a later evaluation.
     fn progress(losses: &[[f64; 2]]) -> TrainState {
         let mut runs = Vec::new();
         for [init, later] in losses {
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(same_init.ranked(Keep::Best), [2, 0, 1, 3]);
         let config = TrainConfig { steps: 16, ..TrainConfig::default() };
         assert_eq!(same_init.halve(&config), [1, 3]);
-        // One that has beaten it comes before all.
+        // One that has improved on its init precedes all others.
         assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);
     }
 

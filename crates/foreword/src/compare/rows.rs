@@ -178,7 +178,7 @@ impl<'a> Entry<'a> {
             n_learned: n_learned as u64,
             bytes: members.iter().map(|member| member.bytes).sum(),
             n_before: members.iter().map(|member| member.rows.n_virtual()).sum(),
-            // It was fitted to the one prompt.
+            // It was fitted to the single prompt.
             calibration: prompt.calibration.as_ref().filter(|_| n == 1),
         }
     }

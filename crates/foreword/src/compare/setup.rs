@@ -114,7 +114,7 @@ impl ComparisonSetup {
     /// Opens everything to compare.
     ///
     /// # Errors
-    /// If there is nothing to compare on, or something can't be opened or does not fit the rest.
+    /// If there are no test examples, or something can't be opened or does not match the rest.
     pub fn resolve(request: &CompareRequest<'_>, observer: &dyn Observer) -> Result<Self> {
         let file = request.stated;
         refuse_generation(file)?;
@@ -197,7 +197,7 @@ impl ComparisonSetup {
         let train = self.train.as_ref().map_or("none".to_owned(), n);
         let lines = [
             ("model", self.model_name.clone()),
-            ("data", format!("{} test, {train} to draw demonstrations from", n(&self.test))),
+            ("data", format!("{} test, {train} for in-context examples", n(&self.test))),
             ("fields", self.fields.describe(&self.task.template)),
             ("template", in_words(&self.task.template, self.task.chat.as_ref())),
         ];
@@ -241,7 +241,7 @@ impl ComparisonSetup {
 fn refuse_generation(file: &TaskFile) -> Result<()> {
     if file.task.kind == Some(TaskKind::Generation) || file.data.target_field.is_some() {
         return Err(UserError::new("compare counts right labels, and this task is to write texts")
-            .hint("`foreword eval` measures prompts that write")
+            .hint("`foreword eval` evaluates generation prompts")
             .into());
     }
     Ok(())
@@ -314,7 +314,7 @@ fn task(
         stated: &stated,
         recorded: None,
     };
-    // Each prompt says for itself how its labels are compared.
+    // Each prompt determines how its labels are compared.
     let task = parts.build(model, if directories.is_empty() { observer } else { &() })?;
     Ok((task, fields))
 }

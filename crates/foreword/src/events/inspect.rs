@@ -24,14 +24,14 @@ pub fn inspected(
         "virtual_tokens": directory.rows.n_virtual(),
         "hidden": directory.rows.width(),
         "method": directory.method(),
-        // Null where PEFT can't load the directory.
+        // Null if PEFT can't load the directory.
         "peft": directory.adapter.as_ref().map(|adapter| json!({
             "peft_type": adapter.peft_type().as_str(),
             "task_type": adapter.task.map(PeftTask::as_str),
             "base_model": adapter.base_model,
         })),
         "passport": directory.passport.as_ref().map(passport),
-        // Null where the model is not at hand.
+        // Null if the model is not available.
         "rows": rows.map(|(model, inspection)| json!({
             "model": model,
             "table_norm": inspection.table_norm,

@@ -94,7 +94,7 @@ fn fitted(config: &mut TrainConfig, asked: &TrainTable, sizes: Sizes, model: &Mo
         let once = estimate(model, sizes, config.budget());
         config.recompute = once.peak() > limit;
     } else {
-        // Where nothing fits, the least that there is.
+        // If nothing fits, the minimum.
         let least = Budget { tokens: 1, save: Save::Checkpoint };
         let budget = within(model, sizes, limit).unwrap_or(least);
         config.micro_batch_tokens = budget.tokens;

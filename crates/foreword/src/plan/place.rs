@@ -31,7 +31,7 @@ impl Place {
     /// Checks that a prompt can be written there.
     ///
     /// # Errors
-    /// If it can't, if something is there already and neither `force` nor `resume` is set, or if there is nothing to resume.
+    /// If it can't, if something exists there and neither `force` nor `resume` is set, or if there is nothing to resume.
     pub fn check(out: PathBuf, force: bool, resume: bool) -> Result<Self> {
         let overwrite = if force || resume { Overwrite::Replace } else { Overwrite::Refuse };
         if out.as_os_str().is_empty() {

@@ -176,7 +176,7 @@ fn needless(method: &str) -> UserError {
 fn examples(prompt: &LoadedPrompt, path: &Path, labelled: bool, observer: &dyn Observer) -> Result<Examples> {
     let data = data::read(path)?;
     let task = &prompt.task;
-    // A text of the command line has no field; the prompt knows the one that it was trained with.
+    // A text on the command line has no field; the prompt knows the one that it was trained with.
     let text_field = task.text_field.as_deref().or(prompt.text_field.as_deref());
     let (data, truth) = if labelled {
         let truth = (TaskKind::Classification, prompt.truth_field.as_deref());

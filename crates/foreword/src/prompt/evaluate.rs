@@ -44,7 +44,7 @@ impl LoadedPrompt {
     /// prompt then uses the text field found here.
     ///
     /// # Errors
-    /// If a field is missing, or a label is none of the task's.
+    /// If a field is missing, or the task does not have a label.
     pub fn test_set(
         &mut self,
         data: Dataset,
@@ -93,7 +93,7 @@ impl LoadedPrompt {
         };
         let mut evaluation = self.task.judge(&calibrated, examples);
         if self.task.objective() == Objective::Lm {
-            // The loss is that of the labels' texts, which no correction changes.
+            // The loss is that of the labels' texts, which no calibration changes.
             evaluation.loss = self.task.judge(scores, examples).loss;
         }
         let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();
@@ -104,7 +104,7 @@ impl LoadedPrompt {
     /// Generates a text for every example and compares it with the target.
     ///
     /// # Errors
-    /// If a text does not fit beside the new tokens.
+    /// If a text does not fit next to the new tokens.
     pub fn evaluate_texts(
         &self,
         test: &TestSet,

@@ -75,7 +75,7 @@ impl PromptFormat {
                 chat: ChatChoice::None,
             });
         }
-        // A recorded template that is none of a chat's is no message.
+        // A recorded template from outside a chat is not a user message.
         let of_prompt = recorded.filter(|_| chat.is_some()).map(|task| task.template.as_str());
         let known = message.or(of_prompt);
         let usual = together.unwrap_or(Template::DEFAULT_MESSAGE);
@@ -247,7 +247,7 @@ impl TaskParts<'_> {
     /// Builds the task for a model.
     ///
     /// # Errors
-    /// If the labels can't be told apart, or a generation has no end token.
+    /// If two labels have the same tokens, or there is no end token for generation.
     pub fn build(self, model: &Model, observer: &dyn Observer) -> Result<Task> {
         let Self { format, chat, labels, text_field, method, placement, stated, recorded } = self;
         let joining = recorded.map_or(Joining::Whole, |task| task.joining);

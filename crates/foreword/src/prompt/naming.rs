@@ -65,7 +65,7 @@ impl Naming<'_> {
                 (own.names, Some(format!("{from}; --label-names gives others")), own.field)
             }
             (None, None, Some(recorded)) => {
-                // What is a label as it stands needs no name.
+                // A value that is already a label needs no name.
                 let stands = |label: &str| self.labels.is_some() && is_label(label);
                 let mut names = keyed(recorded);
                 names.retain(|label, name| is_label(name) && !stands(label));

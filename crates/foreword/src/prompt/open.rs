@@ -70,7 +70,7 @@ impl<'a> OpenRequest<'a> {
     /// Opens the prompt with its model. Labels named by neither the prompt nor a setting come from `data`.
     ///
     /// # Errors
-    /// If there is no such prompt, or its model can't be found or is another one.
+    /// If there is no such prompt, or its model can't be found or differs.
     pub fn open(self, data: Option<&Dataset>, observer: &dyn Observer) -> Result<LoadedPrompt> {
         let path = self.prompt;
         let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
@@ -257,7 +257,7 @@ pub fn others(path: &Path, method: Method, model: &Model) -> Result<Vec<(PathBuf
             return Err(UserError::new(format!(
                 "{one} and {other} are no ensemble: one is a soft prompt, the other a KV prefix"
             ))
-            .hint("take the second away, or train again")
+            .hint("remove the second one, or train again")
             .into());
         }
         Ok((dir, directory))
@@ -289,7 +289,7 @@ pub fn recorded_name(directory: &PromptDirectory) -> Option<String> {
 /// The given model, or the prompt's own if its name is enough to find it, or the bundled model without a prompt.
 ///
 /// # Errors
-/// If nothing says where the prompt's model is.
+/// If the location of the prompt's model is unknown.
 pub fn model_name(
     prompt: &Path,
     stated: Option<&str>,

@@ -22,7 +22,7 @@ pub fn dataset(
     observer: &dyn Observer,
 ) -> Result<Dataset> {
     let template = prompt.task.template.clone();
-    // What `{text}` stands for may be named by either.
+    // The field for `{text}` may have either name.
     let (slots, text_field) = (template.slots().collect::<Vec<_>>(), prompt.task.text_field.take());
     let slot_of = |name: &str| {
         let slot = slots.iter().find(|slot| **slot == name).copied();
@@ -55,7 +55,7 @@ pub fn dataset(
     if !are_objects {
         if !texts.is_empty() && texts.iter().all(|text| object(text).is_some()) {
             observer.warn(&format!(
-                "the texts are JSON objects without the field {:?}, and are taken as they stand; --data - reads their fields",
+                "the texts are JSON objects without the field {:?}, and are used as plain texts; --data - reads their fields",
                 text_field.as_deref().unwrap_or(required[0])
             ));
         }
@@ -68,9 +68,9 @@ pub fn dataset(
     }
     if required.len() == 1 {
         let fields: Vec<String> = prompt.task.template.slots().map(|slot| format!("{slot:?}")).collect();
-        observer.say(&format!("the texts are JSON objects, of which is read: {}", fields.join(", ")));
+        observer.say(&format!("the texts are JSON objects; fields in use: {}", fields.join(", ")));
     }
-    // The name that the prompt knows the text by, where the objects have it.
+    // The prompt's name of the text field, if the objects have it.
     prompt.task.text_field = text_field.filter(|name| data.field(name).is_some());
     Ok(data)
 }
@@ -122,7 +122,7 @@ impl ExampleText {
         let task = &prompt.task;
         let slots = slot_fields(&task.template, data, task.text_field.as_deref())?;
         if let Some(name) = &slots.guessed {
-            observer.say(&format!("fields    text {name:?} (guessed; --text-field says otherwise)"));
+            observer.say(&format!("fields    text {name:?} (guessed; override with --text-field)"));
         }
         let names: Vec<String> = task.template.slots().map(str::to_owned).collect();
         let text = names.iter().position(|slot| slot == TEXT).unwrap_or(0);

@@ -57,7 +57,7 @@ impl CheckpointWriter {
         if let Err(error) = self.write(progress) {
             self.failed = true;
             let resume = match self.dir.join(FILE).exists() {
-                true => "--resume will go on from the last one",
+                true => "--resume will continue from the last one",
                 false => "--resume will not work",
             };
             observer.warn(&format!("{error:#}; the run goes on without checkpoints, so {resume}"));

@@ -1,4 +1,4 @@
-//! A comparison for people.
+//! Prints a comparison for people.
 
 use foreword::Result;
 use foreword::metrics::paired::Paired;
@@ -11,10 +11,10 @@ use foreword::compare::{Comparison, ComparisonSetup, Kind, Row};
 use foreword::display::{bytes, count, in_a_line, interval, loss, p_value, percent, points};
 use foreword::prompt::calibration::in_words;
 
-/// Characters of a text that are shown.
+/// Maximum number of characters of a text to print.
 const SHOWN: usize = 90;
 
-/// All but the verdict.
+/// Everything but the verdict.
 pub(super) fn parts(setup: &ComparisonSetup, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
     let mut parts = vec![String::new(), table(comparison, &setup.truths).to_string()];
     parts.extend(notes(setup, comparison)?);
@@ -56,7 +56,7 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
     table
 }
 
-/// In points, with its interval.
+/// The lead in points, with its interval.
 fn lead(paired: &Paired) -> String {
     let (low, high) = paired.interval();
     format!("{} ({} to {})", points(paired.difference()), points(low), points(high))
@@ -95,7 +95,7 @@ fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>
     Ok(notes)
 }
 
-/// Label by label: without anything learned, and with the first prompt.
+/// Scores per label: of the bare model and of the first prompt.
 fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> {
     let bare = comparison.rows.iter().find(|row| row.kind == Kind::Bare);
     let tuned = comparison.reference.map(|at| &comparison.rows[at]);
@@ -104,7 +104,7 @@ fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> 
     Ok(labels_table(setup.labels()?, &rows))
 }
 
-/// A few examples that flipped in one direction.
+/// A few examples whose prediction flipped in one direction.
 fn flipped(
     setup: &ComparisonSetup,
     comparison: &Comparison,
@@ -134,7 +134,7 @@ fn flipped(
     Ok(lines.join("\n"))
 }
 
-/// The beginning of a text, in a line.
+/// The beginning of a text, on one line.
 fn shortened(text: &str) -> String {
     let line = in_a_line(text);
     match line.char_indices().nth(SHOWN) {
@@ -155,7 +155,7 @@ fn fine_tuning(comparison: &Comparison) -> String {
     };
     format!(
         "Full fine-tuning (computed, not run) would train {} numbers and hold {} of weights, gradient and Adam's two moments, \
-         beside activations{learned}.",
+         plus activations{learned}.",
         count(costs.n_frozen),
         bytes(costs.fine_tuning_bytes())
     )
@@ -174,7 +174,7 @@ pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<S
         format!(" --model {}", quoted(&setup.model_name))
     };
     vec![
-        "No prompt was given, and compare trains none. To make one, and compare again:".to_owned(),
+        "No prompt was given, and compare does not train one. To train one and compare again:".to_owned(),
         format!("  {program} train {data}{model}{} --out tuned-prompt", args.shared_with_train()),
         format!("  {} --prompt tuned-prompt", this_command()),
     ]

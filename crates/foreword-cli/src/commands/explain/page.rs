@@ -1,4 +1,4 @@
-//! The walk-through as one HTML page that needs nothing else: no script, no other file.
+//! The walk-through as one self-contained HTML page, without scripts or other files.
 
 use foreword::explain::Prediction;
 use foreword::settings::Placement;
@@ -12,16 +12,16 @@ use foreword::display::{bytes, count, in_a_line, number, percent, visible};
 
 /// The page around the values.
 const TEMPLATE: &str = include_str!("page.html");
-/// Width of a drawing, in its own units: those of a phone's screen, so that its letters can be read there.
+/// Width of a drawing in its own units: those of a phone's screen, so that its text is legible there.
 const WIDTH: f64 = 360.0;
-/// Height of what is drawn, without the letters around it.
+/// Height of a drawing without its labels.
 const HEIGHT: f64 = 110.0;
-/// Room for the letters at the left of a drawing.
+/// Space for the labels to the left of a drawing.
 const LEFT: f64 = 44.0;
-/// Room for the letters above a drawing.
+/// Space for the labels above a drawing.
 const TOP: f64 = 16.0;
 
-/// The page. Whatever came from outside is escaped.
+/// The page. All external text is escaped.
 pub(super) fn html(story: &Story<'_>) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -35,7 +35,7 @@ pub(super) fn html(story: &Story<'_>) -> Result<String> {
         + "\n")
 }
 
-/// A number with its place in the answer of `--json`, whole and as it is shown.
+/// A number with its location in the `--json` output: exact and as displayed.
 #[derive(Debug, Serialize)]
 struct Number {
     /// A JSON pointer.
@@ -92,7 +92,7 @@ struct Token {
     id: Number,
 }
 
-/// Rows of what the model reads.
+/// Rows of the model's input.
 #[derive(Debug, Serialize)]
 struct Part {
     name: &'static str,
@@ -124,7 +124,7 @@ struct Said {
     width: f64,
 }
 
-/// −log p over p, and this text's point on it.
+/// The curve of −log p over p, with this text's point.
 #[derive(Debug, Serialize)]
 struct Loss {
     number: Number,
@@ -149,11 +149,11 @@ struct Bar {
     y: f64,
     width: f64,
     height: f64,
-    /// Whether its number stands below it: where there are many, only some have room.
+    /// Whether its number is printed below it; if there are many, only some have space.
     is_named: bool,
 }
 
-/// A number with what it is and a bar.
+/// A number with a caption and a bar.
 #[derive(Debug, Serialize)]
 struct Shown {
     what: &'static str,
@@ -216,7 +216,7 @@ impl Page {
                 count(costs.prompts_per_model()),
             ),
             learned_share: number(100.0 * share),
-            // No thinner than can be seen.
+            // Thick enough to see.
             learned_width: rounded((WIDTH * share).clamp(1.0, WIDTH)),
         }
     }
@@ -228,12 +228,12 @@ impl Told {
     }
 }
 
-/// Two digits behind the point are more than a screen shows.
+/// Rounds to two decimals; more are invisible on a screen.
 fn rounded(length: f64) -> f64 {
     (100.0 * length).round() / 100.0
 }
 
-/// A key of an object as a part of a JSON pointer.
+/// A key of an object as a component of a JSON pointer.
 fn key(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
@@ -246,7 +246,7 @@ fn tokens(story: &Story<'_>) -> Vec<Token> {
     story.told.tokens.iter().enumerate().map(token).collect()
 }
 
-/// [p ; E(x)] as a strip, each part as wide as it has rows.
+/// [p ; E(x)] as a strip, with the width of each part proportional to its rows.
 fn parts(story: &Story<'_>) -> Vec<Part> {
     let (p, _, t) = story.sizes();
     let parts = match story.placement() {
@@ -311,7 +311,7 @@ fn loss(story: &Story<'_>) -> Loss {
     let place = |p: f64, loss: f64| {
         (rounded(LEFT + (WIDTH - LEFT - 10.0) * p), rounded(TOP + HEIGHT * (1.0 - loss / highest)))
     };
-    // From the loss that reaches the top, closer together where the curve is steep.
+    // Start at the loss at the top; points are closer together where the curve is steep.
     let points = (0..=60).map(|i| {
         let loss = highest * (1.0 - f64::from(i) / 60.0);
         let (x, y) = place((-loss).exp(), loss);
@@ -325,7 +325,7 @@ fn loss(story: &Story<'_>) -> Loss {
 fn gradient(norms: &[f64]) -> Bars {
     let highest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let unit = (WIDTH - LEFT) / norms.len().max(1) as f64;
-    // A number below takes the room of some 16 units.
+    // A number below takes about 16 units.
     let every = (16.0 / unit).ceil().max(1.0) as usize;
     let bar = |(i, &norm): (usize, &f64)| {
         let height = HEIGHT * norm / highest;

@@ -1,4 +1,4 @@
-//! The walk-through in sentences: what the terminal and the page tell alike.
+//! The sentences of the walk-through, shared by the terminal and the page.
 
 use foreword::explain::{Prediction, Walkthrough};
 use foreword::settings::{Init, Objective, Placement};
@@ -7,17 +7,17 @@ use foreword::{Classification, SoftPrompt};
 use foreword::LoadedPrompt;
 use foreword::display::{count, in_a_line, number, percent};
 
-/// Labels beyond which their sum is not written out.
+/// Maximum number of labels for which the sum is written out.
 const MOST_TERMS: usize = 3;
 
-/// What a prompt was before its training.
+/// The prompt before its training.
 pub(super) struct Began {
     pub(super) init: Init,
-    /// Whether the prompt says so itself.
+    /// Whether the prompt records it.
     pub(super) is_recorded: bool,
 }
 
-/// One example with all that is told of it.
+/// One example and everything to print about it.
 pub(super) struct Story<'a> {
     pub(super) ready: &'a LoadedPrompt,
     pub(super) to: &'a Classification,
@@ -25,18 +25,18 @@ pub(super) struct Story<'a> {
     pub(super) truth: usize,
     pub(super) began: &'a Began,
     pub(super) soft: &'a SoftPrompt,
-    /// Whether an update is as long as a run's would be, by default.
+    /// Whether the update has the default step size of a run.
     pub(super) usual_rate: bool,
     pub(super) told: &'a Walkthrough,
 }
 
-/// One step of it, apart from what is shown in a table or a drawing.
+/// One step, without its tables and drawings.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) title: String,
-    /// What is computed, with the values of this text: each is one line, or stands beside the others where there is room.
+    /// The formulas with the values of this text; each is one line, or next to the others if there is space.
     pub(super) formulas: Vec<String>,
-    /// What that means.
+    /// The explanation.
     pub(super) sentences: Vec<String>,
 }
 
@@ -90,12 +90,12 @@ impl Story<'_> {
         &self.ready.model.backbone.identity().name
     }
 
-    /// Where the soft prompt stands.
+    /// The placement of the soft prompt.
     pub(super) fn placement(&self) -> Placement {
         self.ready.task.placement
     }
 
-    /// What the model reads, in letters.
+    /// The model's input as a symbol.
     pub(super) fn read(&self) -> &'static str {
         match self.placement() {
             Placement::Front => "[p ; E(x)]",
@@ -206,7 +206,7 @@ impl Story<'_> {
         )
     }
 
-    /// Whether the prompt changed the answer.
+    /// Whether the prompt changed the prediction.
     fn changed(&self) -> String {
         let name = |prediction: &Prediction| in_a_line(&self.labels()[prediction.label()]);
         let (without, with) = (name(&self.told.without), name(&self.told.with));
@@ -219,7 +219,7 @@ impl Story<'_> {
 
     fn loss(&self) -> Step {
         let p = self.told.with.probabilities[self.truth];
-        // Enough digits for the logarithm to be checked.
+        // Enough digits to verify the logarithm.
         let shown = if p < 0.01 { format!("{p:.3e}") } else { format!("{p:.4}") };
         Step::new(
             "The loss",
@@ -277,7 +277,7 @@ impl Story<'_> {
         let whose = if self.began.is_recorded {
             "what this prompt was before its training"
         } else {
-            "a beginning of ours, since this prompt's own is not recorded"
+            "a default init, since this prompt's own is not recorded"
         };
         Step::new(
             "The same update again and again",
@@ -304,7 +304,7 @@ impl Story<'_> {
     }
 }
 
-/// A text in one line between quotation marks.
+/// A text on one line in quotation marks.
 fn quote(text: &str) -> String {
     format!("\"{}\"", in_a_line(text))
 }

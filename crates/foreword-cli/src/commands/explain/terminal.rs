@@ -1,4 +1,4 @@
-//! The walk-through in a terminal.
+//! Prints the walk-through to a terminal.
 
 use foreword::explain::Prediction;
 
@@ -8,14 +8,14 @@ use foreword::display::{bytes, count, number, percent, visible};
 
 /// Width of the longest bar.
 const BAR: f64 = 30.0;
-/// Columns that a line of prose takes.
+/// Width of a line of prose.
 const WIDTH: usize = 96;
-/// What all lines but the titles begin with.
+/// The indentation of all lines but titles.
 const INDENT: &str = "   ";
-/// What stands between two formulas.
+/// The space between two formulas.
 const BETWEEN: &str = "      ";
 
-/// The nine steps, each with a line's distance to the next.
+/// The nine steps, separated by blank lines.
 pub(super) fn steps(story: &Story<'_>) -> [String; 9] {
     let shown = [
         Some(tokens(story)),
@@ -52,7 +52,7 @@ fn told(n: usize, step: &Step, shown: Option<&str>) -> String {
     text
 }
 
-/// Prose in lines. A word that is longer than a line has one of its own.
+/// Wraps prose. A word longer than a line gets a line of its own.
 fn wrapped(prose: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in prose.split(' ') {

@@ -1,4 +1,5 @@
-//! `foreword train --shots`: the same run on few examples of each label, drawn by several seeds, since one draw says little.
+//! `foreword train --shots`: the same run on a few examples of each label, sampled with several seeds, since one sample
+//! says little.
 
 use foreword::display::{count, loss, mean_and_deviation, percent};
 use foreword::error::Diverged;
@@ -12,10 +13,10 @@ use crate::exit::Exit;
 use crate::printer::{Printer, Table};
 use crate::run::{Ended, Log, run_plan};
 
-/// The seeds of Gao et al. 2021, which others use too.
+/// The seeds of Gao et al. 2021, which are common in other work.
 const SEEDS: [u64; 5] = [13, 21, 42, 87, 100];
 
-/// Runs once for each seed, and tells what they come to together.
+/// Runs once for each seed, and prints the combined result.
 pub(super) fn run(
     args: &TrainArgs,
     file: &TaskFile,
@@ -25,7 +26,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     if place.resume {
         return Err(UserError::new("runs on few examples are short, and are not resumed")
-            .hint("begin anew with --force")
+            .hint("start over with --force")
             .into());
     }
     let shots = file.data.shots.unwrap_or(1);

@@ -1,5 +1,5 @@
-//! What the pages of a Parquet file say of their sizes, held against what they have, before the parquet crate believes it:
-//! it takes memory for as many bytes or values as a page claims.
+//! Checks the sizes claimed by the pages of a Parquet file against the actual ones before the parquet crate, which
+//! allocates as many bytes or values as a page claims, reads them.
 
 use parquet::basic::{Encoding, Type as Physical};
 use parquet::column::page::Page;
@@ -7,10 +7,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-/// Structures inside a page's header: statistics, and nothing deeper.
+/// Maximum nesting depth of structures in a page header; statistics are the deepest.
 const MOST_DEPTH: usize = 8;
 
-/// Checks all pages of all columns. `most`: the most bytes that all of them may be when unpacked.
+/// Checks all pages of all columns. `most`: maximum total size of all pages after decompression.
 pub(super) fn check(
     bytes: &[u8],
     reader: &SerializedFileReader<bytes::Bytes>,
@@ -36,7 +36,7 @@ fn wrong(what: &str) -> ParquetError {
     ParquetError::General(format!("a page {what}"))
 }
 
-/// Checks the headers of a column's pages, and says whether a page has texts whose lengths are coded as differences.
+/// Checks the headers of a column's pages, and returns whether a page has texts with delta-coded lengths.
 fn check_headers(
     bytes: &[u8],
     column: &ColumnChunkMetaData,
@@ -68,7 +68,7 @@ fn check_headers(
     Ok(has_delta)
 }
 
-/// Bytes of a value of this column in a dictionary, at least.
+/// Minimum size of a value of this column in a dictionary, in bytes.
 fn least_width(column: &ColumnChunkMetaData) -> i64 {
     match column.column_type() {
         Physical::BOOLEAN | Physical::FIXED_LEN_BYTE_ARRAY => 1,
@@ -78,7 +78,7 @@ fn least_width(column: &ColumnChunkMetaData) -> i64 {
     }
 }
 
-/// Whether a header's number of an encoding is DELTA_LENGTH_BYTE_ARRAY's or DELTA_BYTE_ARRAY's.
+/// Whether the code of an encoding in a header is DELTA_LENGTH_BYTE_ARRAY or DELTA_BYTE_ARRAY.
 fn is_delta_code(code: i64) -> bool {
     matches!(code, 6 | 7)
 }
@@ -87,7 +87,7 @@ fn is_delta_code(code: i64) -> bool {
 fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
     let (body, n_values, encoding) = match page {
         Page::DataPage { buf, num_values, encoding, .. } => {
-            // What is optional begins with its levels, after their length.
+            // An optional column begins with its levels, after their length.
             let levels = match (most_defined, buf.first_chunk::<4>()) {
                 (0, _) => 0,
                 (_, Some(&length)) => (u32::from_le_bytes(length) as usize).saturating_add(4),
@@ -108,25 +108,25 @@ fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
     let mut body = Compact(body.ok_or_else(damaged)?);
     body.differences(n_values.into()).ok_or_else(damaged)?;
     if encoding == Encoding::DELTA_BYTE_ARRAY {
-        // What each text shares with the one before it, then the lengths of what it does not.
+        // The length of the prefix shared with the previous text, then the lengths of the rest.
         body.differences(n_values.into()).ok_or_else(damaged)?;
     }
     Ok(())
 }
 
-/// The whole numbers of a page's header: where they stand, and their values. A field that is there twice is there twice.
+/// The integers of a page header: their keys and values. A duplicate field occurs twice.
 #[derive(Default)]
 struct Fields(Vec<(i64, i64)>);
 
 impl Fields {
     const UNPACKED: i64 = 2;
     const PACKED: i64 = 3;
-    /// In a data page's part of the header.
+    /// In the header of a data page.
     const ENCODING: i64 = 5 * Self::INSIDE + 2;
     const DICTIONARY_VALUES: i64 = 7 * Self::INSIDE + 1;
-    /// In that of a data page of the second version.
+    /// In the header of a data page of version 2.
     const ENCODING_2: i64 = 8 * Self::INSIDE + 4;
-    /// What the number of a field is multiplied by for the numbers of those inside it.
+    /// The factor for the id of a field in the keys of the fields inside it.
     const INSIDE: i64 = 1 << 16;
 
     fn all(&self, place: i64) -> impl Iterator<Item = i64> {
@@ -142,7 +142,7 @@ impl Fields {
     }
 }
 
-/// Bytes in Thrift's compact form. Everything gives nothing where they end too early.
+/// Bytes in Thrift's compact encoding. All methods return `None` if the bytes end too early.
 struct Compact<'a>(&'a [u8]);
 
 impl Compact<'_> {
@@ -173,7 +173,7 @@ impl Compact<'_> {
         self.unsigned().map(|coded| (coded >> 1) as i64 ^ -((coded & 1) as i64))
     }
 
-    /// A structure at this depth, which is the field `within` of the one around it.
+    /// A structure at this depth, in the field `within` of its parent.
     fn structure(&mut self, depth: usize, within: i64, fields: &mut Fields) -> Option<()> {
         if depth > MOST_DEPTH {
             return None;
@@ -195,10 +195,10 @@ impl Compact<'_> {
         }
     }
 
-    /// A value of this kind, passed over.
+    /// Skips a value of this type.
     fn value(&mut self, kind: u8, depth: usize) -> Option<()> {
         match kind {
-            // Truth values in lists take a byte each.
+            // Booleans in lists take a byte each.
             1..=3 => self.pass_over(1),
             4..=6 => self.unsigned().map(drop),
             7 => self.pass_over(8),
@@ -222,12 +222,12 @@ impl Compact<'_> {
         }
     }
 
-    /// A value in a list or map, each of which takes at least a byte.
+    /// A value in a list or map; each takes at least one byte.
     fn element(&mut self, kind: u8, depth: usize) -> Option<()> {
         if depth > MOST_DEPTH { None } else { self.value(kind, depth) }
     }
 
-    /// Whole numbers coded as differences, passed over; nothing if there are more than `most`.
+    /// Skips delta-coded integers; `None` if there are more than `most`.
     fn differences(&mut self, most: u64) -> Option<()> {
         let (block, n_parts, n) = (self.unsigned()?, self.unsigned()?, self.unsigned()?);
         self.signed()?;

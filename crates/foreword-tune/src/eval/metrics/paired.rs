@@ -1,25 +1,25 @@
-//! Two classifiers on the same examples: whether their difference is more than chance, and how large it may be.
+//! Compares two classifiers on the same examples: the size of the difference, and its significance.
 
 use super::wilson;
 
-/// Leads that chance gives at least this often are said to be chance's, perhaps.
+/// Differences with a p-value of at least this may be due to chance.
 const LEVEL: f64 = 0.05;
 
-/// How often two classifiers are right on the same examples.
+/// The counts of correct predictions of two classifiers on the same examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paired {
-    /// Both are right.
+    /// Both are correct.
     pub both: u64,
-    /// Only the first is.
+    /// Only the first is correct.
     pub only_first: u64,
-    /// Only the second is.
+    /// Only the second is correct.
     pub only_second: u64,
-    /// Neither is.
+    /// Neither is correct.
     pub neither: u64,
 }
 
 impl Paired {
-    /// Of (the first is right, the second is right) for each example.
+    /// Counts pairs of (first is correct, second is correct), one per example.
     #[must_use]
     pub fn of(pairs: impl IntoIterator<Item = (bool, bool)>) -> Self {
         let mut paired = Self::default();
@@ -40,15 +40,15 @@ impl Paired {
         self.both + self.only_first + self.only_second + self.neither
     }
 
-    /// Accuracy of the first less that of the second; 0 for no examples.
+    /// Accuracy of the first minus that of the second; 0 without examples.
     #[must_use]
     pub fn difference(&self) -> f64 {
         (self.only_first as f64 - self.only_second as f64) / self.n().max(1) as f64
     }
 
-    /// 95 % interval of the difference: Wilson's intervals of the two accuracies, put together by their correlation
-    /// (Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired data",
-    /// method 10).
+    /// 95 % interval of the difference: Wilson's intervals of the two accuracies, combined by their correlation (Newcombe
+    /// 1998, "Improved confidence intervals for the difference between binomial proportions based on paired data", method
+    /// 10).
     #[must_use]
     pub fn interval(&self) -> (f64, f64) {
         let n = self.n();
@@ -68,7 +68,7 @@ impl Paired {
         (difference - joined(below_1, above_2), difference + joined(above_1, below_2))
     }
 
-    /// φ, with a correction for continuity where it is positive.
+    /// φ, with a continuity correction if it is positive.
     fn correlation(&self) -> f64 {
         let [e, f, g, h] = [self.both, self.only_first, self.only_second, self.neither].map(|n| n as f64);
         let margins = (e + f) * (g + h) * (e + g) * (f + h);
@@ -80,8 +80,8 @@ impl Paired {
         corrected / margins.sqrt()
     }
 
-    /// The exact McNemar test, two-sided: how likely as uneven a split, or a more uneven one, of the examples on which only
-    /// one of the two is right would be if a coin decided each (McNemar 1947).
+    /// The exact two-sided McNemar test: the probability of a split at least this uneven among the examples on which
+    /// exactly one is correct, if a coin decided each (McNemar 1947).
     #[must_use]
     pub fn p_value(&self) -> f64 {
         let (less, n) = (self.only_first.min(self.only_second), self.only_first + self.only_second);
@@ -96,14 +96,14 @@ impl Paired {
         (2.0 * tail).min(1.0)
     }
 
-    /// Whether the difference may be chance: [`is_chance`] of [`Paired::p_value`].
+    /// Whether the difference may be due to chance: [`is_chance`] of [`Paired::p_value`].
     #[must_use]
     pub fn may_be_chance(&self) -> bool {
         is_chance(self.p_value())
     }
 }
 
-/// Whether what chance gives this often is taken for chance: 1 in 20 times or more.
+/// Whether a p-value counts as chance: 1 in 20 or more.
 #[must_use]
 pub fn is_chance(p_value: f64) -> bool {
     p_value >= LEVEL

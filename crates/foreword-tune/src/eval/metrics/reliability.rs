@@ -1,22 +1,23 @@
-//! How far the probabilities of answers can be trusted, and what comes of answering only where they are large.
+//! Reliability of probabilities, and the effect of abstaining below a threshold.
 
 use crate::score::best;
 
-/// Bins of the calibration error, of equal width (Guo et al. 2017).
+/// Number of equal-width bins of the calibration error (Guo et al. 2017).
 const BINS: usize = 15;
 
-/// Probabilities against what was true.
+/// The agreement of probabilities and true labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reliability {
-    /// Expected calibration error (Naeini et al. 2015): examples are put into fifteen bins of equal width by the probability of
-    /// their answer; it is the mean distance between a bin's accuracy and its mean probability, by the number of examples.
+    /// Expected calibration error (Naeini et al. 2015): examples are divided into fifteen bins of equal width by the
+    /// probability of their prediction; it is the mean distance between a bin's accuracy and its mean probability, weighted
+    /// by the number of examples.
     pub ece: f64,
     /// Brier score (1950): the mean of Σ (p(label) − [label is true])² over the labels, from 0 to 2.
     pub brier: f64,
 }
 
 impl Reliability {
-    /// Of each example's probabilities by label, and its true label. 0 for no examples.
+    /// Computes it from each example's label probabilities and its true label. 0 without examples.
     #[must_use]
     pub fn of(probabilities: &[Vec<f64>], truths: &[usize]) -> Self {
         let n = truths.len().max(1) as f64;
@@ -33,24 +34,24 @@ impl Reliability {
     }
 }
 
-/// The bin of a probability: the i-th holds those above i / 15 and up to (i + 1) / 15.
+/// The bin of a probability: bin i covers (i / 15, (i + 1) / 15].
 fn bin(probability: f64) -> usize {
     ((probability * BINS as f64).ceil() as usize).clamp(1, BINS) - 1
 }
 
-/// The examples that were answered, where the unsure ones are not.
+/// The examples answered when uncertain ones are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
     /// Number of examples.
     pub n: u64,
-    /// How many of them were answered.
+    /// Number of answered examples.
     pub n_answered: u64,
-    /// How many of those rightly.
+    /// Number of correct answers.
     pub n_right: u64,
 }
 
 impl Answered {
-    /// Answers only where the answer's probability is `least` or more.
+    /// Answers only if the probability of the prediction is at least `least`.
     #[must_use]
     pub fn of(probabilities: &[Vec<f64>], truths: &[usize], least: f64) -> Self {
         let mut answered = Self { n: truths.len() as u64, n_answered: 0, n_right: 0 };
@@ -63,20 +64,20 @@ impl Answered {
         answered
     }
 
-    /// Share of examples that were answered; 0 for no examples.
+    /// Share of answered examples; 0 without examples.
     #[must_use]
     pub fn coverage(&self) -> f64 {
         self.n_answered as f64 / self.n.max(1) as f64
     }
 
-    /// Share of right answers among those given, if any was.
+    /// Share of correct answers, if there are any answers.
     #[must_use]
     pub fn accuracy(&self) -> Option<f64> {
         (self.n_answered > 0).then(|| self.n_right as f64 / self.n_answered as f64)
     }
 }
 
-/// The likeliest label, unless its probability is below `least`.
+/// The most likely label, unless its probability is below `least`.
 #[must_use]
 pub fn sure(probabilities: &[f64], least: Option<f64>) -> Option<usize> {
     let answer = best(probabilities);

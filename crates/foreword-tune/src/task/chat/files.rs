@@ -1,4 +1,4 @@
-//! The chat template among a model's files, and the special tokens that it may write.
+//! Finds the chat template in a model's files, and the special tokens that it may use.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use serde_json::{Map, Value};
 use super::ChatError;
 use super::jinja::{Origin, TEMPLATE_FILE};
 
-/// Bytes of the longest template that is read. Real ones have some tens of thousands.
+/// Maximum size of a template in bytes. Real ones have some tens of thousands.
 const MOST_BYTES: usize = 1 << 20;
 const CONFIG_FILE: &str = "tokenizer_config.json";
-/// The name of the template that is taken where a model has several.
+/// The name of the default template of a model with several.
 const DEFAULT: &str = "default";
-/// What transformers calls the special tokens. A template may write them by these names.
+/// The names of special tokens in transformers, which a template may use.
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// A chat template as it was found.
+/// A chat template and its origin.
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     pub(super) source: String,
@@ -27,7 +27,7 @@ pub(super) struct ChatTemplate {
     pub(super) special_tokens: BTreeMap<String, Written>,
 }
 
-/// The template of a model, if it has one: `chat_template.jinja`, and else `chat_template` of `tokenizer_config.json`.
+/// The template of a model, if it has one: `chat_template.jinja`, or else `chat_template` in `tokenizer_config.json`.
 pub(super) fn chat_template(files: &ChatFiles) -> Result<Option<ChatTemplate>, ChatError> {
     let config = files.tokenizer_config.as_deref().map(config).transpose()?.unwrap_or_default();
     let found = match &files.template {
@@ -56,7 +56,7 @@ fn bad_config(reason: String) -> ChatError {
     ChatError::File { file: CONFIG_FILE, reason }
 }
 
-/// `chat_template`: a text, or a list of named ones.
+/// `chat_template`: a text, or a list of named texts.
 fn of_config(config: &Map<String, Value>) -> Result<Option<String>, ChatError> {
     let named = match config.get("chat_template") {
         None | Some(Value::Null) => return Ok(None),
@@ -77,7 +77,7 @@ fn of_config(config: &Map<String, Value>) -> Result<Option<String>, ChatError> {
     }
 }
 
-/// The special tokens by name: each a text, or an object with its `content`.
+/// The special tokens by name: each a text, or an object with `content`.
 fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, Written> {
     let token = |value: &Value| match value {
         Value::String(token) => Some(Written::from(token.as_str())),
@@ -89,7 +89,7 @@ fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, Written> {
         let tokens: Vec<Written> = config.get(*name)?.as_array()?.iter().filter_map(token).collect();
         Some(((*name).to_owned(), Written::from(tokens)))
     };
-    // A model may name others: `image_token`.
+    // A model may have others: `image_token`.
     let others = config.keys().map(String::as_str).filter(|key| key.ends_with("_token"));
     let names = SPECIAL_TOKENS.into_iter().chain(others);
     let named = LISTS.iter().filter_map(|name| config.get(*name)?.as_object()).flatten();

@@ -1,4 +1,4 @@
-//! Jinja as chat templates are written for it: transformers' environment, and bounds on what a template may cost.
+//! A Jinja environment for chat templates: that of transformers, with limits on the cost of a template.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,19 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use super::ChatError;
 use super::source::{Unreadable, understood};
 
-/// A template in a file of its own.
+/// A template in its own file.
 pub(super) const TEMPLATE_FILE: &str = "chat_template.jinja";
-/// The name of the one template.
+/// The name of the only template.
 const NAME: &str = "chat";
-/// What a rendering may cost: an instruction each, and 64 bytes of text that is made. That is 128 MB, or some tenths of a
-/// second.
+/// The cost limit of a rendering: one unit per instruction, and one per 64 bytes of generated text. That is 128 MB, or a
+/// few tenths of a second.
 const FUEL: u64 = 2_000_000;
-/// How deep macros and blocks may call each other.
+/// Maximum nesting depth of macros and blocks.
 const DEPTH: usize = 200;
-/// Widest indentation of JSON.
+/// Maximum indentation of JSON.
 const MOST_INDENT: usize = 16;
 
-/// Where a template is from.
+/// The origin of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `chat_template.jinja`.
@@ -35,7 +35,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The file.
+    /// The file name.
     pub(super) fn file(self) -> &'static str {
         match self {
             Self::File => TEMPLATE_FILE,
@@ -50,7 +50,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What somebody says.
+/// A chat message.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     role: &'static str,
@@ -63,7 +63,7 @@ impl Message {
     }
 }
 
-/// A template ready to be rendered.
+/// A compiled template.
 #[derive(Debug)]
 pub(super) struct Jinja {
     environment: Environment<'static>,
@@ -71,7 +71,7 @@ pub(super) struct Jinja {
 }
 
 impl Jinja {
-    /// Reads a template that may write these special tokens.
+    /// Compiles a template that may use these special tokens.
     pub(super) fn new(
         source: &str,
         origin: Origin,
@@ -105,7 +105,7 @@ impl Jinja {
         self.origin
     }
 
-    /// The text of a chat; with `ask` up to where the assistant would answer.
+    /// Renders a chat; with `ask` up to the assistant's reply.
     pub(super) fn render(&self, messages: &[Message], ask: bool) -> Result<String, ChatError> {
         let none = Value::from(());
         let messages: Vec<Value> = messages
@@ -131,12 +131,12 @@ fn told(origin: Origin, error: &Error) -> ChatError {
         ErrorKind::OutOfFuel => "it takes too long, or writes too much, and was stopped".to_owned(),
         _ => detail,
     };
-    // What a macro or an attribute went wrong over is the cause of what is told.
+    // An error in a macro or an attribute is the cause of the reported one.
     let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
     ChatError::Template { origin, line: error.line(), reason: format!("{reason}{cause}") }
 }
 
-/// Values as Python writes them.
+/// Writes values as Python does.
 fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let python = match value.kind() {
         ValueKind::None => "None",
@@ -151,8 +151,7 @@ fn raise_exception(message: &str) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("it refuses these messages: {message}")))
 }
 
-/// The day on which all chats take place, so that a text is the same tokens whenever it is read: that of Llama 3's own
-/// template, a Friday.
+/// The date of all chats, so that a text always has the same tokens: that of Llama 3's own template, a Friday.
 const TODAY: [(char, &str); 17] = [
     ('Y', "2024"),
     ('y', "24"),
@@ -181,7 +180,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
             written.push(character);
             continue;
         }
-        // %-d is the number without its zero.
+        // %-d is the number without a leading zero.
         let (trimmed, letter) = match characters.next() {
             Some('-') => (true, characters.next()),
             letter => (false, letter),
@@ -202,7 +201,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(written)
 }
 
-/// JSON as Python's `json.dumps` writes it, without escapes for what is not ASCII.
+/// JSON as written by Python's `json.dumps` with `ensure_ascii=False`.
 #[allow(clippy::needless_pass_by_value, reason = "so minijinja hands over a filter's options")]
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;

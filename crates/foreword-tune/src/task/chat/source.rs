@@ -1,17 +1,17 @@
-//! A template's source as our Jinja must be given it, to mean what it means to transformers': line ends, string literals and
-//! the tags of transformers' own that say nothing here.
+//! Rewrites a template's source so that our Jinja reads it as transformers' does: line ends, string literals, and
+//! transformers' own tags that have no effect here.
 //!
-//! jinja2 reads a string literal as Python does: `"Paris.\⏎"` has no line end, `\v` is one character, `\d` are two. Our Jinja
-//! knows fewer escapes, so each literal is read here and written again with those that both know.
+//! jinja2 reads a string literal as Python does: `"Paris.\⏎"` has no line end, `\v` is one character, `\d` is two. Our
+//! Jinja knows fewer escapes, so each literal is decoded here and written again with the escapes that both know.
 
-/// What can't be read, and the line where it stands, from 1.
+/// A syntax error, and its line, from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable {
     pub(super) line: usize,
     pub(super) reason: String,
 }
 
-/// The source with line ends, string literals and tags as they are understood. Lines keep their numbers.
+/// The source with normalised line ends, string literals and tags. Lines keep their numbers.
 pub(super) fn understood(source: &str) -> Result<String, Unreadable> {
     // As jinja2, before anything else.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
@@ -24,7 +24,7 @@ pub(super) fn understood(source: &str) -> Result<String, Unreadable> {
             Some(b'#') => copied(tag, tag.find("#}").map(|end| end + 2), &mut written),
             Some(b'%') => match bare_name(tag) {
                 Some(("raw", end)) => copied(tag, raw_end(&tag[end..]).map(|more| end + more), &mut written),
-                // They mark what an assistant said, which is nothing to a prompt: its text is taken as it stands.
+                // They mark the assistant's text, which does not matter here: the text is copied.
                 Some((name @ ("generation" | "endgeneration"), end)) => {
                     let other = if name == "generation" { "with" } else { "endwith" };
                     written.push_str(&tag[..end].replacen(name, other, 1));
@@ -41,21 +41,21 @@ pub(super) fn understood(source: &str) -> Result<String, Unreadable> {
     Ok(written)
 }
 
-/// Copies so many bytes, or all where there is no end; how many they were.
+/// Copies this many bytes, or all without an end; returns the number of bytes copied.
 fn copied(tag: &str, end: Option<usize>, written: &mut String) -> usize {
     let end = end.unwrap_or(tag.len());
     written.push_str(&tag[..end]);
     end
 }
 
-/// The name in a tag that holds nothing else, and where the tag ends.
+/// The name in a tag that contains nothing else, and the end of the tag.
 fn bare_name(tag: &str) -> Option<(&str, usize)> {
     let end = tag.find("%}")? + 2;
     let inside = tag[2..end - 2].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
     inside.bytes().all(|byte| byte.is_ascii_alphabetic()).then_some((inside, end))
 }
 
-/// The end of the tag that ends a raw text.
+/// The end of the tag that closes a raw block.
 fn raw_end(raw: &str) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -67,7 +67,7 @@ fn raw_end(raw: &str) -> Option<usize> {
     }
 }
 
-/// Copies what stands in `{{ }}` or `{% %}`, its string literals written anew; how many bytes were read.
+/// Copies the inside of `{{ }}` or `{% %}` with rewritten string literals; returns the number of bytes read.
 fn code(tag: &str, close: &str, written: &mut String) -> Result<usize, Unreadable> {
     let mut at = 2;
     let mut depth = 0usize;
@@ -101,12 +101,12 @@ fn code(tag: &str, close: &str, written: &mut String) -> Result<usize, Unreadabl
         }
         at += 1;
     }
-    // Without its end: whoever reads it will say so.
+    // Without its end: the parser will report it.
     written.push_str(&tag[copied..]);
     Ok(tag.len())
 }
 
-/// Where a literal ends whose first quote is behind us.
+/// The end of a literal whose opening quote has been read.
 fn literal_end(inside: &str, quote: u8) -> Option<usize> {
     let mut escaped = false;
     inside.bytes().position(|byte| {
@@ -116,7 +116,7 @@ fn literal_end(inside: &str, quote: u8) -> Option<usize> {
     })
 }
 
-/// What a literal means to Python.
+/// The value of a literal in Python.
 fn value(literal: &str) -> Result<String, String> {
     let mut value = String::with_capacity(literal.len());
     let mut rest = literal.chars();
@@ -153,7 +153,7 @@ fn value(literal: &str) -> Result<String, String> {
                 value.extend(char::from_u32(number));
             }
             Some(other) if other.is_ascii() => value.extend(['\\', other]),
-            // Python sees the number of such a character behind the backslash.
+            // Python sees the code of such a character after the backslash.
             Some(other) => {
                 let number = u32::from(other);
                 value.push_str(&match number {
@@ -167,7 +167,7 @@ fn value(literal: &str) -> Result<String, String> {
     Ok(value)
 }
 
-/// A character by its number in so many hexadecimal digits.
+/// A character by its code in this many hexadecimal digits.
 fn by_number(rest: &mut std::str::Chars<'_>, kind: char, n_digits: usize) -> Result<char, String> {
     let digits: String = rest.as_str().chars().take(n_digits).collect();
     let is_number = digits.len() == n_digits && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -181,7 +181,7 @@ fn by_number(rest: &mut std::str::Chars<'_>, kind: char, n_digits: usize) -> Res
     })
 }
 
-/// A literal with the escapes that Python and our Jinja read alike, on one line.
+/// Writes a literal on one line, with the escapes that Python and our Jinja share.
 fn write_literal(value: &str, quote: char, written: &mut String) {
     written.push(quote);
     for character in value.chars() {

@@ -1,4 +1,4 @@
-//! Chats against transformers, and against templates that mean no good.
+//! Tests chats against transformers, and against malicious templates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ fn of(template: &str) -> Result<Chat, ChatError> {
     Chat::of(files::chat_template(&files)?.unwrap(), &tokenizer("byte-level"), None, Placement::Front)
 }
 
-/// What is said of a template.
+/// The error message for a template.
 fn message(template: &str) -> String {
     of(template).unwrap_err().to_string()
 }
