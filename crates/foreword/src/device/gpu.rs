@@ -27,6 +27,7 @@ pub(crate) fn open(resources: &Resources) -> Result<Machine> {
 }
 
 fn opened(resources: &Resources) -> Result<Machine> {
+    let device = resources.device;
     let cpu = || Ok(Machine::Cpu(super::open_processor(resources)?));
     let asked = |opened: Result<Candle, DeviceError>| {
         let told = |error: DeviceError| {
@@ -35,7 +36,6 @@ fn opened(resources: &Resources) -> Result<Machine> {
         };
         Ok(Machine::Device(opened.map_err(told)?))
     };
-    let device = resources.device;
     match device {
         Device::Cpu => cpu(),
         Device::Auto => match any() {
