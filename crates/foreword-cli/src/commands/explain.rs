@@ -48,16 +48,7 @@ pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<Exit> {
     let resources = args.machine.resources();
     let request = OpenRequest::new(&source.prompt, &stated, &resources);
     let mut ready = OpenRequest { purpose: Purpose::Classify, ..request }.open(None, printer)?;
-    let Some(soft) = ready.prompts.first().cloned() else {
-        return Err(UserError::new("the bare model has no prompt to explain")
-            .hint("give --prompt DIR")
-            .into());
-    };
-    if ready.task.method == Method::Prefix {
-        return Err(UserError::new("the prompt is a KV prefix, which has no rows to walk through")
-            .hint("explain a soft prompt (foreword train --method prompt)")
-            .into());
-    }
+    let soft = soft_prompt(&ready)?;
     let text = args.text.clone().unwrap_or_else(|| quickstart::TEXT.to_owned());
     let data = dataset(vec![text], &args.field.pairs(), &mut ready, printer)?;
     let text = ExampleText::of(&ready, &data, printer)?.whole(&data, 0)?;
@@ -88,6 +79,21 @@ pub(crate) fn run(args: &ExplainArgs, printer: &Printer) -> Result<Exit> {
         printer.say(&format!("the page is in {}", said.display()));
     }
     Ok(Exit::Done)
+}
+
+/// The rows to explain.
+fn soft_prompt(prompt: &LoadedPrompt) -> Result<SoftPrompt> {
+    let Some(soft) = prompt.prompts.first() else {
+        return Err(UserError::new("the bare model has no prompt to explain")
+            .hint("give --prompt DIR")
+            .into());
+    };
+    if prompt.task.method == Method::Prefix {
+        return Err(UserError::new("the prompt is a KV prefix, which has no rows to walk through")
+            .hint("explain a soft prompt (foreword train --method prompt)")
+            .into());
+    }
+    Ok(soft.clone())
 }
 
 /// The output path of the page, checked before any work: it must be writable. An existing file is replaced, also through a

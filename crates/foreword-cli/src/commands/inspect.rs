@@ -3,7 +3,7 @@
 use crate::command_line::quoted_path;
 use foreword::Result;
 use foreword::device::Device;
-use foreword::format::{CalibrationRecord, ChatRecord};
+use foreword::format::{CalibrationRecord, ChatRecord, TaskRecord};
 use foreword::init::Sources;
 use foreword::inspect::{InspectedRow, Inspection, inspect};
 use foreword::kernels::ComputeDtype;
@@ -154,17 +154,7 @@ fn facts(passport: &Passport) -> String {
         (if task.chat.is_some() { "message" } else { "template" }, format!("{:?}", task.template)),
         ("chat", task.chat.as_ref().map(written).unwrap_or_default()),
         ("labels", labels.collect::<Vec<_>>().join(", ")),
-        (
-            "joining",
-            match task.joining {
-                Joining::Whole => String::new(),
-                Joining::Apart => format!(
-                    "{}: each {} is tokenised apart from the text, as earlier versions did",
-                    task.joining,
-                    truth(task.kind)
-                ),
-            },
-        ),
+        ("joining", joining(task)),
         (
             "length",
             format!(
@@ -193,6 +183,18 @@ fn facts(passport: &Passport) -> String {
     let lines: Vec<String> =
         lines.into_iter().filter(|(_, is)| !is.is_empty()).map(|(what, is)| line(what, &is)).collect();
     lines.join("\n")
+}
+
+/// How labels or targets are joined to the text, if as in earlier versions.
+fn joining(task: &TaskRecord) -> String {
+    match task.joining {
+        Joining::Whole => String::new(),
+        Joining::Apart => format!(
+            "{}: each {} is tokenised apart from the text, as earlier versions did",
+            task.joining,
+            truth(task.kind)
+        ),
+    }
 }
 
 fn line(what: &str, is: &str) -> String {

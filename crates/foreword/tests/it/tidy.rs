@@ -168,3 +168,23 @@ fn files_that_the_architecture_names_are_there() {
     }
     assert!(n > 15, "paths are looked for where there are none");
 }
+
+#[test]
+fn no_function_of_the_program_is_longer_than_sixty_lines() {
+    for (name, text) in rust_files("crates/foreword-cli/src") {
+        let mut begun: Vec<(usize, usize)> = Vec::new();
+        for (i, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let is_fn = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn "];
+            if is_fn.iter().any(|start| line.trim_start().starts_with(start)) {
+                begun.push((indent, i));
+            } else if line.trim_start().starts_with('}')
+                && let Some(&(at, first)) = begun.last()
+                && at == indent
+            {
+                begun.pop();
+                assert!(i - first < 60, "{name}:{} has {} lines", first + 1, i - first + 1);
+            }
+        }
+    }
+}
