@@ -80,7 +80,7 @@ impl<B: Backend> KvPool<B> {
     /// An empty pool for a model, with at most `limit` bytes.
     #[must_use]
     pub fn new(backbone: &Backbone<B>, limit: u64) -> Self {
-        let row_bytes = (backbone.spec().cache_width() * size_of::<f32>()) as u64;
+        let row_bytes = (backbone.spec().cache_width() * size_of::<B::Element>()) as u64;
         let (blocks, vacant, shared, spare) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
         Self { blocks, vacant, shared, spare, row_bytes, limit, leased: 0 }
     }

@@ -303,6 +303,14 @@ impl<B: Backend> PrefixState<B> {
         self.0.n_virtual
     }
 
+    /// How many tokens of a context it holds, so that they are not computed again.
+    ///
+    /// # Errors
+    /// If the context can't stand below it.
+    pub fn n_held(&self, context: &[Token]) -> Result<usize, PlaceError> {
+        Ok(self.place(context, MaskedSpan::NONE)?.n_held)
+    }
+
     /// The soft prompt, `[P, H]`, for an example's own copy.
     pub(crate) fn rows(&self) -> &[f32] {
         &self.0.rows

@@ -1,12 +1,15 @@
 //! Requests that come and go: each gives what it gives alone, and their memory comes back.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use foreword_backbone::Model;
 use foreword_backbone::kernels::{Cpu, Token};
 use foreword_format::SoftPrompt;
 use foreword_tune::Task;
+use foreword_tune::data::Dataset;
+use foreword_tune::engine::generate::{self, GenerateConfig};
 use foreword_tune::engine::generator::{
     AdmitError, FinishReason, Generated, Generator, Limits, Output, Request, RequestId, Tell,
 };
@@ -15,6 +18,7 @@ use foreword_tune::engine::prefix::{PlaceError, PrefixState, compile};
 use foreword_tune::engine::sampling::{LogProbs, Sampling};
 use foreword_tune::init::Sources;
 use foreword_tune::settings::{Init, Method, Placement};
+use foreword_tune::template::Template;
 use proptest::prelude::*;
 
 use crate::golden::load;
@@ -276,4 +280,58 @@ fn what_can_not_stand_below_its_prefix_or_in_the_model_is_refused() {
     while step(&mut generator, &mut given) {}
     let Generated { tokens, finish_reason, .. } = given[&full].generated.clone().unwrap();
     assert_eq!((tokens.len(), finish_reason), (3, FinishReason::Length));
+}
+
+#[test]
+fn a_prefix_holds_what_its_template_begins_with_and_gives_what_the_task_gives() {
+    let model = load("crates/foreword-tiny", Cpu::new(2).unwrap());
+    let soft = Sources::of(&model, None).soft_prompt(&Init::Vocab, 4, 5).unwrap();
+    let beginning = "Here is a review of a film:";
+    let texts = ["A joy from start to finish.", "", "é", "0", " twice  spaced"].map(str::to_owned).to_vec();
+    let data = Dataset::from_texts(texts).unwrap();
+    let sampling = Sampling { temperature: 0.8, seed: 3, ..Sampling::default() };
+    let config = GenerateConfig { sampling, max_new_tokens: Some(6), ..GenerateConfig::default() };
+    for (placement, soft) in [
+        (Placement::Front, None),
+        (Placement::Front, Some(&soft)),
+        (Placement::AfterBos, Some(&soft)),
+        (Placement::Suffix, Some(&soft)),
+    ] {
+        let template = Template::parse(&format!("{beginning} {{text}}\nIt is")).unwrap();
+        let task = Task { template, ..task(&model, placement) };
+        let (of, most) = task.openings(&model, 4, &data, &config).unwrap();
+        let go_on = &mut |_: generate::Event<'_>| ControlFlow::Continue(());
+        let expected = task.generate(&model, soft, (&of, most), &config, 100, go_on).unwrap();
+
+        let prefix = task.prefix(&model, soft).unwrap();
+        let n_beginning = model.tokenizer.encode_context(beginning).unwrap().len();
+        let mut generator = Generator::new(&model, ROOM);
+        for (i, context) in of.contexts.iter().enumerate() {
+            assert!(prefix.n_held(context).unwrap() + 1 >= n_beginning, "{placement}");
+            let request = Request {
+                prefix: prefix.clone(),
+                context: context.clone(),
+                max_tokens: most,
+                sampling,
+                stream: i as u64,
+                stop: Vec::new(),
+                end: None,
+                is_spaced: true,
+                tell: Tell::default(),
+            };
+            generator.admit(request).unwrap();
+        }
+        let mut given = Vec::new();
+        while generator
+            .step(&mut |id, output| {
+                if let Output::Done(generated) = output {
+                    given.push((id, generated));
+                }
+            })
+            .unwrap()
+        {}
+        given.sort_by_key(|(id, _)| *id);
+        let given: Vec<Generated> = given.into_iter().map(|(_, generated)| generated).collect();
+        assert_eq!(given, expected, "{placement}");
+    }
 }
