@@ -64,7 +64,7 @@ impl ModelFiles {
     /// As for [`Self::gguf`].
     pub fn from_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
         let gguf = Gguf::parse(&file, &bytes)?;
-        gguf::llama_cpp::check_whole(&gguf)?;
+        gguf::heuristics::check_whole(&gguf)?;
         let config = gguf::config::translate(&gguf, &bytes)?.to_string().into_bytes();
         let (tokenizer, notices) = gguf::tokenizer::to_json(&gguf)?;
         let chat = ChatFiles { tokenizer_config: gguf::tokenizer::chat_config(&gguf)?, template: None };

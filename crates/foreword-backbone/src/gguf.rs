@@ -4,7 +4,7 @@
 //! | module | from | to |
 //! |---|---|---|
 //! | `config` | metadata | `config.json` |
-//! | `llama_cpp` | texts and names | what llama.cpp infers from them |
+//! | `heuristics` | texts and names | what llama.cpp infers from them |
 //! | `names` | names of tensors | those of the family |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
@@ -13,7 +13,7 @@
 //! metadata's arrays are read in place, on demand.
 
 pub(crate) mod config;
-pub(crate) mod llama_cpp;
+pub(crate) mod heuristics;
 pub(crate) mod names;
 pub(crate) mod tokenizer;
 pub(crate) mod write;

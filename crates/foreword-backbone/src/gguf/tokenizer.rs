@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::Gguf;
-use super::llama_cpp::{self, RightStrip};
+use super::heuristics::{self, RightStrip};
 use crate::error::BackboneError;
 use crate::notice::Notice;
 
@@ -147,7 +147,7 @@ impl Tokens {
             );
         }
         for (text, kind) in texts.iter().zip(&mut kinds) {
-            if llama_cpp::ends_text(text) {
+            if heuristics::ends_text(text) {
                 *kind = kind::CONTROL;
             }
         }
@@ -260,7 +260,7 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
     for (key, value) in parts {
         file[key] = value;
     }
-    Ok((file.to_string().into_bytes(), llama_cpp::notices(gguf)?))
+    Ok((file.to_string().into_bytes(), heuristics::notices(gguf)?))
 }
 
 /// Parts of a `tokenizer.json` by their keys.
