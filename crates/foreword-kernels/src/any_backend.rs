@@ -164,10 +164,6 @@ fn with_attention<R, T>(
     })
 }
 
-fn attended_of<R, S>(attended: Attended<R>, of: impl Fn(R) -> S) -> Attended<S> {
-    Attended { output: of(attended.output), log_sums: of(attended.log_sums) }
-}
-
 fn gradient_of<'a, R>(
     gradient: AttentionGradient<'a, AnyRows>,
     get_mut: impl Fn(&'a mut AnyRows) -> &'a mut R,
@@ -192,7 +188,10 @@ impl Backend for AnyBackend {
         }
     }
     fn attend(&self, attention: &Attention<'_, AnyRows>) -> Attended<AnyRows> {
-        run!(self, |b| attended_of(with_attention(attention, S::get, |a| b.attend(a)), S::wrap))
+        run!(self, |b| {
+            let Attended { output, log_sums } = with_attention(attention, S::get, |a| b.attend(a));
+            Attended { output: S::wrap(output), log_sums: S::wrap(log_sums) }
+        })
     }
     fn attend_gradient(
         &self,
@@ -202,8 +201,9 @@ impl Backend for AnyBackend {
         gradient: AttentionGradient<'_, AnyRows>,
     ) {
         run!(self, |b| {
-            let (attended, gradient) =
-                (attended_of(attended.clone(), S::unwrap), gradient_of(gradient, S::get_mut));
+            let (output, log_sums) = (S::get(&attended.output), S::get(&attended.log_sums));
+            let attended = Attended { output: output.clone(), log_sums: log_sums.clone() };
+            let gradient = gradient_of(gradient, S::get_mut);
             with_attention(attention, S::get, |a| {
                 b.attend_gradient(a, &attended, S::get(d_output), gradient);
             });

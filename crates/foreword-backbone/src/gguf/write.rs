@@ -428,6 +428,32 @@ fn write_tensor(tensor: &Tensor, out: &mut (impl Write + ?Sized)) -> Result<(), 
     out.write_all(&[0; ALIGNMENT as usize][..padding as usize]).map_err(BackboneError::Write)
 }
 
+/// Writes all tensors, and returns how many tensors and numbers each format has, largest share first.
+fn write_tensors(
+    tensors: &[Tensor],
+    out: &mut (impl Write + ?Sized),
+    mut progress: impl FnMut(f64) -> bool,
+) -> Result<Vec<(Dtype, usize, u64)>, BackboneError> {
+    let total: u64 = tensors.iter().map(Tensor::n_numbers).sum();
+    let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
+    for tensor in tensors {
+        write_tensor(tensor, out)?;
+        done += tensor.n_numbers();
+        if !progress(done as f64 / total.max(1) as f64) {
+            return Err(BackboneError::Stopped);
+        }
+        match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
+            Some((_, n, numbers)) => {
+                *n += 1;
+                *numbers += tensor.n_numbers();
+            }
+            None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
+        }
+    }
+    formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
+    Ok(formats)
+}
+
 /// Writes a model as a GGUF file. `progress` receives the share of the numbers that are written, and returns whether to
 /// continue.
 ///
@@ -437,7 +463,7 @@ pub fn write_gguf(
     files: &ModelFiles,
     to: Quantisation,
     out: &mut (impl Write + ?Sized),
-    mut progress: impl FnMut(f64) -> bool,
+    progress: impl FnMut(f64) -> bool,
 ) -> Result<GgufSummary, BackboneError> {
     let (family, spec) = read_config(&files.config)?;
     let architecture = Architecture::of_family(family).ok_or_else(|| {
@@ -484,23 +510,7 @@ pub fn write_gguf(
     let frequencies = layout.tensors.first().filter(|tensor| tensor.name == names::FREQUENCY_FACTORS[0]);
     check(&header, frequencies, header.len() as u64 + data_bytes, &spec)?;
     out.write_all(&header).map_err(BackboneError::Write)?;
-    let total: u64 = layout.tensors.iter().map(Tensor::n_numbers).sum();
-    let (mut done, mut formats) = (0u64, Vec::<(Dtype, usize, u64)>::new());
-    for tensor in &layout.tensors {
-        write_tensor(tensor, out)?;
-        done += tensor.n_numbers();
-        if !progress(done as f64 / total.max(1) as f64) {
-            return Err(BackboneError::Stopped);
-        }
-        match formats.iter_mut().find(|(dtype, ..)| *dtype == tensor.dtype) {
-            Some((_, n, numbers)) => {
-                *n += 1;
-                *numbers += tensor.n_numbers();
-            }
-            None => formats.push((tensor.dtype, 1, tensor.n_numbers())),
-        }
-    }
-    formats.sort_by_key(|&(_, _, numbers)| std::cmp::Reverse(numbers));
+    let formats = write_tensors(&layout.tensors, out, progress)?;
     Ok(GgufSummary {
         bytes: header.len() as u64 + data_bytes,
         source_bytes,

@@ -70,7 +70,7 @@ fn part(blocks: &[Weights], cols: usize, device: &Device) -> Result<Tensor> {
     match blocks {
         [block] => Tensor::from_raw_buffer(&block.to_row_major(), dtype, &[rows, cols], device),
         _ => {
-            let bytes: Vec<u8> = blocks.iter().map(Weights::packed).collect::<Vec<_>>().concat();
+            let bytes: Vec<u8> = blocks.iter().map(Weights::to_row_major).collect::<Vec<_>>().concat();
             Tensor::from_raw_buffer(&bytes, dtype, &[rows, cols], device)
         }
     }

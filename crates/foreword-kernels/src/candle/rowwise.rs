@@ -54,7 +54,7 @@ fn heads(x: &Tensor, n_heads: usize, width: usize) -> Result<Tensor> {
 }
 
 /// Puts such rows in the place of a row's first heads.
-fn in_place(rows: Tensor, x: &Tensor, end: usize) -> Result<DeviceRows> {
+fn in_place(rows: &Tensor, x: &Tensor, end: usize) -> Result<DeviceRows> {
     let width = x.dims()[1];
     let rows = rows.reshape((x.dims()[0], end))?;
     let whole = if end < width { Tensor::cat(&[rows, x.narrow(1, end, width - end)?], 1)? } else { rows };
@@ -75,7 +75,7 @@ pub(super) fn norm_heads(
         Some(bias) => y.broadcast_add(bias)?,
         None => y,
     };
-    in_place(y, tensor, n_heads * width)
+    in_place(&y, tensor, n_heads * width)
 }
 
 pub(super) fn norm_heads_gradient(
@@ -90,7 +90,7 @@ pub(super) fn norm_heads_gradient(
     let d = dy.narrow(1, 0, n_heads * width)?.broadcast_mul(&norm.gain)?;
     let dx =
         through_statistics(&centred.broadcast_mul(&scale)?, &scale, &heads(&d, n_heads, width)?, norm.kind)?;
-    in_place(dx, dy, n_heads * width)
+    in_place(&dx, dy, n_heads * width)
 }
 
 /// From the gradient of normed numbers, before gain and bias, to that of what was normed.

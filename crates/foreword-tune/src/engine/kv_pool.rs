@@ -66,7 +66,7 @@ enum Held<B: Backend> {
 }
 
 /// A request's share of a pool: the blocks of its prefix, and pages for its own rows. It must be released with
-/// [`KvPool::release`].
+/// `KvPool::release`.
 pub struct Lease {
     shared: Vec<BlockId>,
     pages: Vec<BlockId>,

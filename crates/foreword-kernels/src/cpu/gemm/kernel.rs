@@ -82,7 +82,7 @@ fn is_bf16(rhs: Rhs<'_>) -> bool {
     rhs.matrix().dtype() == Some(Dtype::Bf16)
 }
 
-/// Fastest first. The instructions of an entry that has none of its own for bf16 emulate them to the same bits.
+/// Fastest first. Entries for bf16 without an instruction for it emulate it, to the same bits.
 static TABLE: &[Microkernel] = {
     use InstructionSet::Portable;
     #[cfg(target_arch = "x86_64")]
