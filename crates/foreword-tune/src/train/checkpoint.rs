@@ -15,7 +15,7 @@ use crate::train::StopReason;
 /// The only key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
 /// The version of the file format.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// Why a run can't resume from a checkpoint.
 #[derive(Debug, thiserror::Error)]
