@@ -14,7 +14,7 @@ use crate::train::StopReason;
 
 /// The only key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
-/// The version of the file format.
+/// The version of the file format, and of the sums that a resumed run must continue bit for bit.
 const VERSION: u64 = 4;
 
 /// Why a run can't resume from a checkpoint.
