@@ -464,7 +464,7 @@ pub(crate) struct PlaceArgs {
     /// Replace an existing prompt in --out and start over
     #[arg(long)]
     pub(crate) force: bool,
-    /// Resume an interrupted run in --out; the result is the same, to the bit, as without the interruption
+    /// Resume an interrupted run in --out, and give the same result, to the bit, as without the interruption
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
 }

@@ -209,7 +209,7 @@ fn each_flag_tells_its_unit_and_its_default() {
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or
                         data, with -prompt]
           --force       Replace an existing prompt in --out and start over
-          --resume      Resume an interrupted run in --out; the result is the same, to the bit, as
+          --resume      Resume an interrupted run in --out, and give the same result, to the bit, as
                         without the interruption
           --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
           --json        Write one JSON object per line to standard output, and nothing else
