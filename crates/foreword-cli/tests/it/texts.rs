@@ -68,7 +68,9 @@ fn fields_that_belong_together_are_read_together() {
     let ran = scene.run(&train);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("text \"premise\" and \"hypothesis\", label \"label\" (guessed; --template and"),
+        ran.stderr.contains(
+            "text \"premise\" and \"hypothesis\", label \"label\" (guessed; override with --template and"
+        ),
         "{}",
         ran.stderr
     );
@@ -160,7 +162,9 @@ fn an_instruction_goes_with_its_input() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains(r#"template  "{instruction}\n{?input}\nOutput:""#), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("text \"instruction\" and \"input\", target \"output\" (guessed; --template and"),
+        ran.stderr.contains(
+            "text \"instruction\" and \"input\", target \"output\" (guessed; override with --template and"
+        ),
         "{}",
         ran.stderr
     );
