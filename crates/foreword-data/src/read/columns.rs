@@ -14,19 +14,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Stack size of the reader's thread. The parquet crate reads a schema of nested groups recursively, and each level takes
-/// at least about five bytes of the footer: the stack grows with its size, up to a limit.
-const STACK_BYTES: usize = 2 << 20;
-const STACK_PER_FOOTER_BYTE: usize = 512;
-const MOST_STACK_BYTES: usize = 1 << 30;
-
 /// Reads all rows. A row's line is its number, from 1. `most`: maximum number of bytes of the rows.
 ///
 /// The parquet crate panics on some damaged files (one changed byte in a page header can be enough): on a thread of its
 /// own, that becomes an error too.
 pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name(READER_THREAD.to_owned()).stack_size(stack_for(bytes));
+        let thread = std::thread::Builder::new().name(READER_THREAD.to_owned());
         let reader = thread
             .spawn_scoped(scope, || parse_trusting(bytes, path, most))
             .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
@@ -40,20 +34,13 @@ pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataE
     })
 }
 
-/// A stack size that is enough for the schema, however nested. Untouched pages take no memory.
-fn stack_for(bytes: &[u8]) -> usize {
-    // A file ends with the length of its footer and a magic number.
-    let length = bytes.len().checked_sub(8).and_then(|at| bytes[at..].first_chunk::<4>());
-    let footer = length.map_or(0, |&length| u32::from_le_bytes(length) as usize).min(bytes.len());
-    STACK_BYTES.saturating_add(STACK_PER_FOOTER_BYTE.saturating_mul(footer)).min(MOST_STACK_BYTES)
-}
-
 fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
     let damaged = |error: ParquetError| DataError::Damaged {
         path: path.to_owned(),
         packing: "Parquet",
         reason: error.to_string().trim_end_matches('.').to_owned(),
     };
+    pages::check_schema(bytes).map_err(damaged)?;
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(damaged)?;
     let too_large = || DataError::TooLarge { path: path.to_owned(), most };
     let sizes = reader.metadata().row_groups().iter().map(|group| group.total_byte_size().max(0) as u64);
@@ -243,19 +230,24 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_nested_without_reason_does_not_overflow_the_stack() {
+    fn a_schema_nested_without_reason_is_refused() {
         // Thrift's compact form: version 1; a list of n schema elements, each a name and one child; no rows, no groups.
-        let n = 100_000_u32;
-        let mut footer = vec![0x15, 2, 0x19, 0xfc];
-        footer.extend([(n & 127) as u8 | 128, (n >> 7 & 127) as u8 | 128, (n >> 14) as u8]);
-        for i in 1..n {
-            let repetition: &[u8] = if i == 1 { &[0x48] } else { &[0x35, 0, 0x18] };
-            footer.extend([repetition, &[0, 0x15, 2, 0]].concat());
+        let nested = |n: u32| {
+            let mut footer = vec![0x15, 2, 0x19, 0xfc];
+            footer.extend([(n & 127) as u8 | 128, (n >> 7 & 127) as u8 | 128, (n >> 14) as u8]);
+            for i in 1..n {
+                let repetition: &[u8] = if i == 1 { &[0x48] } else { &[0x35, 0, 0x18] };
+                footer.extend([repetition, &[0, 0x15, 2, 0]].concat());
+            }
+            footer.extend([0x15, 2, 0x25, 0, 0x18, 1, b'x', 0, 0x16, 0, 0x19, 0x0c, 0]);
+            let length = (footer.len() as u32).to_le_bytes();
+            read(&[b"PAR1", &footer[..], &length, b"PAR1"].concat()).unwrap_err().to_string()
+        };
+        assert_eq!(nested(256), "d.parquet has no examples");
+        for n in [257, 100_000, 2_000_000] {
+            let refused = nested(n);
+            assert!(refused.contains("the schema is nested more than 256 levels deep"), "{refused}");
         }
-        footer.extend([0x15, 2, 0x25, 0, 0x18, 1, b'x', 0, 0x16, 0, 0x19, 0x0c, 0]);
-        let length = (footer.len() as u32).to_le_bytes();
-        let bytes = [b"PAR1", &footer[..], &length, b"PAR1"].concat();
-        assert_eq!(read(&bytes).unwrap_err().to_string(), "d.parquet has no examples");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Checks the sizes claimed by the pages of a Parquet file against the actual ones before the parquet crate, which
-//! allocates as many bytes or values as a page claims, reads them.
+//! Checks a Parquet file before the parquet crate reads it: the nesting of its schema, which the crate reads recursively,
+//! and the sizes claimed by its pages, for which the crate allocates as many bytes or values as a page claims.
 
 use parquet::basic::{Encoding, Type as Physical};
 use parquet::column::page::Page;
@@ -7,8 +7,29 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-/// Maximum nesting depth of structures in a page header; statistics are the deepest.
+/// Maximum nesting depth of structures in a page header or a footer; statistics are the deepest.
 const MOST_DEPTH: usize = 8;
+/// Maximum nesting depth of a schema. A list inside a list takes two levels.
+const MOST_NESTING: usize = 256;
+/// The type of structures.
+const STRUCTURE: u8 = 12;
+
+/// Checks the nesting of the schema. Everything else that is wrong with a footer is left to the parquet crate.
+pub(super) fn check_schema(bytes: &[u8]) -> Result<(), ParquetError> {
+    // A file ends with its footer, the length of the footer and a magic number.
+    let footer = bytes.len().checked_sub(8).and_then(|end| {
+        let length = u32::from_le_bytes(*bytes[end..].first_chunk()?);
+        bytes[..end].get(end.checked_sub(length as usize)?..)
+    });
+    let depth = Compact(footer.unwrap_or_default()).schema_depth();
+    match depth {
+        Some(depth) if depth > MOST_NESTING => {
+            Err(ParquetError::General(format!("the schema is nested more than {MOST_NESTING} levels deep")))
+        }
+        Some(_) => Ok(()),
+        None => Err(ParquetError::General("the footer is damaged".to_owned())),
+    }
+}
 
 /// Checks all pages of all columns. `most`: maximum total size of all pages after decompression.
 pub(super) fn check(
@@ -173,26 +194,69 @@ impl Compact<'_> {
         self.unsigned().map(|coded| (coded >> 1) as i64 ^ -((coded & 1) as i64))
     }
 
+    /// Reads a footer and returns the depth of its schema. The schema is a list of elements in the order of a walk through
+    /// the tree, each with its number of children.
+    fn schema_depth(&mut self) -> Option<usize> {
+        const SCHEMA: i64 = 2;
+        const N_CHILDREN: i64 = 5;
+        let mut depth = 0;
+        let mut id = 0_i64;
+        while let Some((step, kind)) = self.field()? {
+            id = if step == 0 { self.signed()? } else { id.wrapping_add(step) };
+            if (id, kind) != (SCHEMA, 9) {
+                self.value(kind, 0)?;
+                continue;
+            }
+            let (n, kind) = self.list()?;
+            if kind != STRUCTURE {
+                return None;
+            }
+            // The children that are still to come, of each group that is open.
+            let mut open: Vec<i64> = Vec::new();
+            for _ in 0..n {
+                let mut fields = Fields::default();
+                self.structure(0, 0, &mut fields)?;
+                while open.pop_if(|left| *left == 0).is_some() {}
+                if let Some(left) = open.last_mut() {
+                    *left -= 1;
+                }
+                open.push(fields.last(N_CHILDREN).unwrap_or(0).max(0));
+                depth = depth.max(open.len());
+            }
+        }
+        Some(depth)
+    }
+
+    /// The head of a field: the step from the last field's id (0: the id follows) and the type; `None` at the end.
+    fn field(&mut self) -> Option<Option<(i64, u8)>> {
+        let byte = self.byte()?;
+        Some((byte != 0).then_some((i64::from(byte >> 4), byte & 15)))
+    }
+
+    /// The head of a list: its number of elements and their type.
+    fn list(&mut self) -> Option<(u64, u8)> {
+        let head = self.byte()?;
+        let n = if head >> 4 == 15 { self.unsigned()? } else { u64::from(head >> 4) };
+        Some((n, head & 15))
+    }
+
     /// A structure at this depth, in the field `within` of its parent.
     fn structure(&mut self, depth: usize, within: i64, fields: &mut Fields) -> Option<()> {
         if depth > MOST_DEPTH {
             return None;
         }
         let mut id = 0_i64;
-        loop {
-            let (step, kind) = match self.byte()? {
-                0 => return Some(()),
-                byte => (i64::from(byte >> 4), byte & 15),
-            };
+        while let Some((step, kind)) = self.field()? {
             id = if step == 0 { self.signed()? } else { id.wrapping_add(step) };
             let place = within.wrapping_mul(Fields::INSIDE).wrapping_add(id);
             match kind {
                 1 | 2 => {}
                 4..=6 if depth < 2 => fields.0.push((place, self.signed()?)),
-                12 if depth == 0 => self.structure(1, id, fields)?,
+                STRUCTURE if depth == 0 => self.structure(1, id, fields)?,
                 _ => self.value(kind, depth)?,
             }
         }
+        Some(())
     }
 
     /// Skips a value of this type.
@@ -204,9 +268,8 @@ impl Compact<'_> {
             7 => self.pass_over(8),
             8 => self.unsigned().and_then(|n| self.pass_over(n)),
             9 | 10 => {
-                let head = self.byte()?;
-                let n = if head >> 4 == 15 { self.unsigned()? } else { u64::from(head >> 4) };
-                (0..n).try_for_each(|_| self.element(head & 15, depth + 1))
+                let (n, kind) = self.list()?;
+                (0..n).try_for_each(|_| self.element(kind, depth + 1))
             }
             11 => {
                 let n = self.unsigned()?;
@@ -216,7 +279,7 @@ impl Compact<'_> {
                     self.element(kinds & 15, depth + 1)
                 })
             }
-            12 => self.structure((depth + 1).max(2), 0, &mut Fields::default()),
+            STRUCTURE => self.structure((depth + 1).max(2), 0, &mut Fields::default()),
             13 => self.pass_over(16),
             _ => None,
         }
