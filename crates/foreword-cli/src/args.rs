@@ -38,7 +38,7 @@ pub(crate) use train::TrainArgs;
 
 use foreword::device::Device;
 use foreword::error::Result as ForewordResult;
-use foreword::{Error, Place, Resources, TaskFile};
+use foreword::{Error, OutputDir, Resources, TaskFile};
 use tools::{
     COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
 };
@@ -322,7 +322,7 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct QuickstartArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) output_dir: OutputDirArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
@@ -457,7 +457,7 @@ impl MachineArgs {
 /// Where a prompt is written.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub(crate) struct PlaceArgs {
+pub(crate) struct OutputDirArgs {
     /// The directory to write the prompt to
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -469,10 +469,10 @@ pub(crate) struct PlaceArgs {
     pub(crate) resume: bool,
 }
 
-impl PlaceArgs {
+impl OutputDirArgs {
     /// The checked output directory: --out, or `default` if it is not given.
-    pub(crate) fn check(&self, default: impl FnOnce() -> PathBuf) -> ForewordResult<Place> {
-        Place::check(self.out.clone().unwrap_or_else(default), self.force, self.resume)
+    pub(crate) fn check(&self, default: impl FnOnce() -> PathBuf) -> ForewordResult<OutputDir> {
+        OutputDir::check(self.out.clone().unwrap_or_else(default), self.force, self.resume)
     }
 }
 

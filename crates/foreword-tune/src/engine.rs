@@ -2,6 +2,7 @@
 //!
 //! - [`prefix`]: a placed prompt as keys and values that all examples below it attend to, owned and shared; [`compile`]
 //!   converts a soft prompt to the equivalent KV prefix.
+//! - [`example`]: a context below a prompt with the token sequences to score; `continuation_set` makes them of a task's data.
 //! - [`batch`]: examples below prompts in one forward pass, and their gradients; `blocks`: the keys and values that such a
 //!   pass reads, each with the target of its gradient; [`frozen_texts`] caches those of texts that never change.
 //! - [`loss`]: the numbers that a loss reads from an example's rows, and the gradients that it returns.
@@ -14,6 +15,8 @@
 pub mod batch;
 pub(crate) mod blocks;
 pub mod compile;
+pub(crate) mod continuation_set;
+pub mod example;
 pub mod frozen_texts;
 pub mod generate;
 pub mod generator;

@@ -1,4 +1,5 @@
-//! Evaluation: metrics, and the calibration of label probabilities.
+//! Evaluation: from log-likelihoods to predictions, metrics, and the calibration of label probabilities.
 
 pub mod calibration;
+pub mod likelihood;
 pub mod metrics;

@@ -9,11 +9,25 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::candidates;
-
 pub use foreword_format::{
     CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind,
 };
+
+/// Default placement: the one that PEFT supports.
+pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
+/// Default method.
+pub const DEFAULT_METHOD: Method = Method::Prompt;
+/// Default loss of a label: the cross-entropy over the labels, which matches the task.
+pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
+/// Default number of rows of a soft prompt: beyond 20 to 50, more rows stop helping (Lester et al. 2021).
+pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
+/// Default maximum number of tokens of template, text and label or target.
+pub const DEFAULT_MAX_LENGTH: usize = 512;
+/// Default number of tokens computed at a time: enough rows to keep the matrix products busy, few enough to keep the
+/// activations of one micro-batch small.
+pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
+/// Default batch size, if there are enough examples.
+pub const DEFAULT_BATCH_SIZE: usize = 32;
 
 /// An invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -216,17 +230,22 @@ pub enum CandidateCount {
 }
 
 impl CandidateCount {
+    /// The number for `auto`: one round of variations, without lengths.
+    pub const AUTO: usize = 8;
+    /// Maximum number: more add hardly anything, and each takes its share of memory.
+    pub const MOST: usize = 256;
+
     /// The number.
     #[must_use]
     pub fn n(self) -> usize {
         match self {
-            Self::Auto => candidates::AUTO,
+            Self::Auto => Self::AUTO,
             Self::Of(n) => n,
         }
     }
 
     fn from_number(value: f64) -> Result<Self, SettingError> {
-        let most = candidates::MOST;
+        let most = Self::MOST;
         if value.fract() == 0.0 && (1.0..=most as f64).contains(&value) {
             Ok(Self::Of(value as usize))
         } else {
@@ -239,7 +258,7 @@ impl FromStr for CandidateCount {
     type Err = SettingError;
 
     fn from_str(value: &str) -> Result<Self, SettingError> {
-        let unknown = || SettingError::Candidates { value: value.to_owned(), most: candidates::MOST };
+        let unknown = || SettingError::Candidates { value: value.to_owned(), most: Self::MOST };
         match value {
             "auto" => Ok(Self::Auto),
             number => Self::from_number(number.parse().map_err(|_| unknown())?).map_err(|_| unknown()),

@@ -1,7 +1,6 @@
 //! A task, without the soft prompt: how a text becomes tokens, and which labels there are.
 
 pub mod chat;
-pub(crate) mod continuation_set;
 pub mod continuations;
 pub mod encode;
 pub mod joint;
@@ -19,7 +18,6 @@ use crate::continuations::Continuations;
 use crate::data::{DataError, Dataset, FieldIdx};
 use crate::encode::{EncodeError, EncodedText, Encoder, n_cut};
 use crate::engine::generator::AdmitError;
-use crate::engine::prefix::{SharedPrefix, row_width};
 use crate::joint::{Joiner, takes_space};
 use crate::settings::{Joining, Method, Objective, Placement, TaskKind};
 use crate::template::Template;
@@ -429,52 +427,6 @@ impl Task {
         Ok(Examples { contexts, truths, unusual: BTreeMap::new(), n_cut, seconds: 0.0 })
     }
 
-    /// The shared prefix of these examples; without virtual tokens, for the bare model, there is nothing to place.
-    ///
-    /// # Errors
-    /// If the placement needs a BOS that the tokenizer does not add.
-    pub fn shared_prefix<'m, B: Backend>(
-        &self,
-        model: &'m Model<B>,
-        examples: &Examples,
-        n_virtual: usize,
-    ) -> Result<SharedPrefix<'m, B>, TaskError> {
-        self.shared_prefix_of(model, &examples.contexts, n_virtual)
-    }
-
-    /// As [`Task::shared_prefix`], for these contexts.
-    pub(crate) fn shared_prefix_of<'m, B: Backend>(
-        &self,
-        model: &'m Model<B>,
-        contexts: &[Vec<Token>],
-        n_virtual: usize,
-    ) -> Result<SharedPrefix<'m, B>, TaskError> {
-        let n_leading = self.leading(model).len();
-        match (self.placement, &self.chat) {
-            (Placement::AfterBos, None) if n_leading == 0 => return Err(TaskError::NoBos),
-            (Placement::AfterBos, Some(_)) if n_leading == 0 => return Err(TaskError::NoChatBos),
-            (Placement::System, None) => return Err(TaskError::NoChat),
-            _ => {}
-        }
-        let contexts = contexts.iter().map(Vec::as_slice);
-        if n_virtual == 0 {
-            let bare = (Method::Prompt, Placement::Front);
-            return Ok(SharedPrefix::new(&model.backbone, bare, n_leading, contexts)?);
-        }
-        if self.method == Method::Prefix {
-            match self.placement {
-                Placement::Suffix => return Err(TaskError::PrefixAtEnd),
-                Placement::AfterBos | Placement::System
-                    if contexts.clone().any(|context| context.len() <= n_leading) =>
-                {
-                    return Err(TaskError::NothingBelow);
-                }
-                Placement::Front | Placement::AfterBos | Placement::System => {}
-            }
-        }
-        Ok(SharedPrefix::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
-    }
-
     /// The tokens at the beginning of all texts that learned rows may follow: the BOS, or with the placement system
     /// everything that a chat template writes before the system message.
     #[must_use]
@@ -489,12 +441,6 @@ impl Task {
             Placement::AfterBos | Placement::System => self.leading(model),
             Placement::Front | Placement::Suffix => &[],
         }
-    }
-
-    /// W, the numbers of a learned row: H, or L·2·K·D for a KV prefix.
-    #[must_use]
-    pub fn row_width<B: Backend>(&self, model: &Model<B>) -> usize {
-        row_width(model.backbone.spec(), self.method)
     }
 }
 

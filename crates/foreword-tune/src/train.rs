@@ -20,36 +20,21 @@ use foreword_backbone::{Model, Save};
 use foreword_format::{FormatError, SoftPrompt};
 
 use crate::context_tuning::Demonstration;
-use crate::continuation_set::ContinuationSet;
 use crate::engine::batch::Budget;
+use crate::engine::continuation_set::ContinuationSet;
 use crate::engine::frozen_texts::{CacheBudget, SharedBudget};
 use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::{Alone, Reduce};
 use crate::metrics::Evaluation;
 use crate::order::Order;
 use crate::regularize::Regularizers;
-use crate::settings::{Keep, LearningRate, Method, Objective, Placement, Schedule, Warmup};
+use crate::settings::{DEFAULT_BATCH_SIZE, Keep, LearningRate, Method, Schedule, Warmup};
 use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
 use crate::task_file::TrainTable;
 
 use learner::{Dev, Learner};
 
-/// Default placement: the one that PEFT supports.
-pub const DEFAULT_PLACEMENT: Placement = Placement::Front;
-/// Default method.
-pub const DEFAULT_METHOD: Method = Method::Prompt;
-/// Default loss of a label: the cross-entropy over the labels, which matches the task.
-pub const DEFAULT_OBJECTIVE: Objective = Objective::Label;
-/// Default number of rows of a soft prompt: beyond 20 to 50, more rows stop helping (Lester et al. 2021).
-pub const DEFAULT_VIRTUAL_TOKENS: usize = 20;
-/// Default maximum number of tokens of template, text and label or target.
-pub const DEFAULT_MAX_LENGTH: usize = 512;
-/// Default number of tokens computed at a time: enough rows to keep the matrix products busy, few enough to keep the
-/// activations of one micro-batch small.
-pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
-/// Default batch size, if there are enough examples.
-pub const DEFAULT_BATCH_SIZE: usize = 32;
 /// Default number of evaluations in a run.
 const EVALUATIONS: u64 = 10;
 
@@ -242,7 +227,7 @@ pub enum StopReason {
 /// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The rows to keep, `[P, H]`; always finite.
+    /// The rows to keep, `[P, W]`; always finite.
     pub soft_prompt: SoftPrompt,
     /// Number of updates.
     pub steps: u64,

@@ -28,8 +28,8 @@ pub enum ErrorKind {
     Cancelled,
 }
 
-/// Any error of the library. [`fmt::Display`] prints it with its causes on one line.
-#[derive(Debug)]
+/// Any error of the library. [`fmt::Display`] prints it with its causes on one line; [`fmt::Debug`], which a `main` that
+/// returns an error uses, with the hint below.
 pub struct Error(anyhow::Error);
 
 /// A result of the library.
@@ -79,6 +79,13 @@ impl fmt::Display for Error {
             }
         }
         f.write_str(&message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        self.hint().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 

@@ -29,6 +29,7 @@ pub use similar::{Incomparable, SimilarLine, Similars};
 /// An event of a run. All but [`Event::Trained`] and [`Event::Writing`] are lines of `--json` and `--log`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Event {
     /// An update.
     Step {

@@ -9,7 +9,7 @@ use crate::events::{Compiled, Imported};
 use crate::format::foreign::{Foreign, import as read_foreign};
 use crate::format::{PeftTask, TENSORS_FILE};
 use crate::notice::Observer;
-use crate::plan::place::is_same;
+use crate::plan::output::is_same;
 use crate::prefix::{compile, compile_below};
 use crate::prompt::format::{LabelFormat, PromptFormat, TaskParts, in_words};
 use crate::prompt::open::{describe, model_name, read};
@@ -18,7 +18,7 @@ use crate::run::members::other_members;
 use crate::settings::{Method, Placement, TaskKind};
 use crate::similarity::{Similarity, similarity};
 use crate::task_file::TaskTable;
-use crate::{Model, Place, PromptDirectory, Resources, TaskFile, record};
+use crate::{Model, OutputDir, PromptDirectory, Resources, TaskFile, record};
 
 /// A compiled soft prompt.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct CompiledPrompt {
 pub fn compile_prompt(
     prompt: &Path,
     model: Option<&str>,
-    place: impl FnOnce() -> Result<Place>,
+    output: impl FnOnce() -> Result<OutputDir>,
     resources: &Resources,
     observer: &dyn Observer,
 ) -> Result<CompiledPrompt> {
@@ -44,8 +44,8 @@ pub fn compile_prompt(
     if directory.method() == Method::Prefix {
         return Err(UserError::new(format!("{} is a KV prefix already", prompt.display())).into());
     }
-    let place = place()?;
-    if is_same(&place.out, prompt) {
+    let output = output()?;
+    if is_same(&output.out, prompt) {
         return Err(UserError::new("--out is the soft prompt's own directory")
             .hint("give another directory: the soft prompt is what training can go on from")
             .into());
@@ -63,10 +63,10 @@ pub fn compile_prompt(
     }
     let compiled = compiled(directory, &model)?;
     let (virtual_tokens, width) = (compiled.rows.n_virtual(), compiled.rows.width());
-    compiled.write(&place.out, place.overwrite)?;
+    compiled.write(&output.out, output.overwrite)?;
     let size = |dir: &Path| std::fs::metadata(dir.join(TENSORS_FILE)).map_or(0, |metadata| metadata.len());
-    let out = place.out.display().to_string();
-    let line = Compiled { out, virtual_tokens, width, bytes: size(&place.out) };
+    let out = output.out.display().to_string();
+    let line = Compiled { out, virtual_tokens, width, bytes: size(&output.out) };
     Ok(CompiledPrompt { line, bytes_before: size(prompt) })
 }
 
@@ -110,7 +110,7 @@ pub fn import_prompt(
     path: &Path,
     number: Option<usize>,
     stated: &TaskFile,
-    place: &Place,
+    output: &OutputDir,
     resources: &Resources,
     observer: &dyn Observer,
 ) -> Result<ImportedPrompt> {
@@ -128,8 +128,8 @@ pub fn import_prompt(
         None => alone(stated, foreign, observer)?,
     };
     let method = directory.method();
-    directory.write(&place.out, place.overwrite)?;
-    let (out, passport) = (place.out.display().to_string(), model.is_some());
+    directory.write(&output.out, output.overwrite)?;
+    let (out, passport) = (output.out.display().to_string(), model.is_some());
     let line = Imported { out, format, virtual_tokens, width, passport };
     Ok(ImportedPrompt { line, method, is_as_from_peft: !passport && is_for_a_decoder })
 }

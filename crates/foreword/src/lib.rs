@@ -4,7 +4,7 @@
 //! the task.
 //!
 //! ```
-//! use foreword::{LoadedPrompt, Place, Run, RunPlan, TaskFile};
+//! use foreword::{LoadedPrompt, OutputDir, Run, RunPlan, TaskFile};
 //!
 //! # fn main() -> foreword::Result<()> {
 //! # let dir = std::env::temp_dir().join(format!("foreword-front-page-{}", std::process::id()));
@@ -21,7 +21,7 @@
 //! let mut settings = TaskFile::default(); // the bundled model, and the defaults of the program
 //! settings.data.train = Some("reviews.csv".into());
 //! # settings.train.steps = Some(4);
-//! let plan = RunPlan::new(&settings, Place::new("sentiment")?)?;
+//! let plan = RunPlan::new(&settings, OutputDir::new("sentiment")?)?;
 //! let result = Run::new(plan).start(&mut |event| println!("{event:?}"))?;
 //! println!("best step: {}", result.outcome.best_step);
 //!
@@ -72,16 +72,16 @@ pub use events::Event;
 pub use foreword_tiny::NAME as BUNDLED_MODEL;
 pub use model::{Model, Resources};
 pub use notice::{Level, Notice, Notices, Observer, Progress};
-pub use plan::place::Place;
+pub use plan::output::OutputDir;
 pub use plan::{PlanSummary, RunPlan};
 pub use prompt::{LoadedPrompt, OpenRequest, Prediction, Purpose};
 pub use run::{Cancel, Run, RunResult, SplitScores};
 
 pub use foreword_tune::{
     calibration, candidates, chat, checkpoint, context_tuning, continuations, data, demonstrations, encode,
-    engine, explain, frozen_texts, generate, init, inspect, joint, lint, memory, metrics, optimizer, pass,
-    prefix, record, reduce, regularize, score, settings, similarity, state, task, task_file, template, train,
-    verbalizer,
+    engine, explain, frozen_texts, generate, init, inspect, joint, likelihood, lint, memory, metrics,
+    optimizer, pass, prefix, record, reduce, regularize, score, settings, similarity, state, task, task_file,
+    template, train, verbalizer,
 };
 
 #[cfg(feature = "clap")]

@@ -34,7 +34,7 @@ impl Default for Resources {
         Self {
             device: Device::Auto,
             threads: None,
-            dtype: ComputeDtype::default(),
+            dtype: ComputeDtype::Auto,
             micro_batch_tokens: None,
             on_this_thread: false,
         }

@@ -4,7 +4,7 @@ pub mod candidates;
 pub mod checks;
 pub mod data;
 pub mod memory;
-pub mod place;
+pub mod output;
 pub mod splits;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use self::candidates::PlannedCandidate;
-use self::place::Place;
+use self::output::OutputDir;
 use self::splits::{Splits, few, limited, records, with_dev};
 use crate::device;
 use crate::display::{count, in_a_line};
@@ -56,7 +56,7 @@ pub struct RunPlan {
     /// The training configuration.
     pub config: TrainConfig,
     /// The output directory.
-    pub place: Place,
+    pub output: OutputDir,
     /// The estimated memory use.
     pub estimate: Estimate,
     /// The notices so far.
@@ -120,8 +120,8 @@ impl RunPlan {
     ///
     /// # Errors
     /// If a setting, the data, the model or the output directory can't be used as they are.
-    pub fn new(settings: &TaskFile, place: Place) -> Result<Self> {
-        Self::with(settings, place, &Resources::default(), &())
+    pub fn new(settings: &TaskFile, output: OutputDir) -> Result<Self> {
+        Self::with(settings, output, &Resources::default(), &())
     }
 
     /// As [`RunPlan::new`], with resources and an observer.
@@ -130,11 +130,11 @@ impl RunPlan {
     /// As [`RunPlan::new`].
     pub fn with(
         settings: &TaskFile,
-        place: Place,
+        output: OutputDir,
         resources: &Resources,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        Self::over(settings, Splits::read(settings)?, place, resources, observer)
+        Self::over(settings, Splits::read(settings)?, output, resources, observer)
     }
 
     /// As [`RunPlan::with`], for examples already in memory.
@@ -144,13 +144,16 @@ impl RunPlan {
     pub fn over(
         settings: &TaskFile,
         splits: Splits,
-        place: Place,
+        output: OutputDir,
         resources: &Resources,
         observer: &dyn Observer,
     ) -> Result<Self> {
         let started = Instant::now();
         let recorder = Recorder::new(observer);
-        let mut plan = Self::resolve(settings, splits, place, resources, started, &recorder)?;
+        let mut settings = settings.clone();
+        settings.train.micro_batch_tokens =
+            resources.micro_batch_tokens.or(settings.train.micro_batch_tokens);
+        let mut plan = Self::resolve(&settings, splits, output, resources, started, &recorder)?;
         plan.tell(&recorder);
         (&recorder as &dyn Observer).detail(|| plan.details())?;
         plan.notices = recorder.into_notices();
@@ -160,7 +163,7 @@ impl RunPlan {
     fn resolve(
         file: &TaskFile,
         splits: Splits,
-        place: Place,
+        output: OutputDir,
         resources: &Resources,
         started: Instant,
         observer: &dyn Observer,
@@ -224,7 +227,7 @@ impl RunPlan {
             data,
             candidates,
             config,
-            place,
+            output,
             estimate,
             notices,
             started,
@@ -290,7 +293,7 @@ impl RunPlan {
             learning_rate: self.config.peak_rate(self.task.method, self.scale()),
             seed: self.config.seed,
             peak_memory_bytes: self.estimate.peak(),
-            out: self.place.out.clone(),
+            out: self.output.out.clone(),
             notices: self.notices.clone(),
         }
     }

@@ -7,23 +7,29 @@ pub mod naming;
 pub mod open;
 pub mod texts;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::calibration::Calibration;
 use crate::data::FieldIdx;
+use crate::device::Machine;
 use crate::display::{count, learned};
 use crate::error::Result;
 use crate::generate::{GenerateConfig, Generated};
+use crate::likelihood::{best, probabilities};
 use crate::metrics::reliability::sure;
 use crate::notice::Observer;
-use crate::score::{best, probabilities};
-use crate::{Dataset, Evaluation, Examples, Model, Outcome, Resources, RunPlan, SoftPrompt, Task, TaskFile};
+use crate::prompt::naming::Naming;
+use crate::score::Scorers;
+use crate::{
+    Dataset, Evaluation, Examples, Model, Outcome, Resources, RunPlan, SoftPrompt, Task, TaskError, TaskFile,
+};
 
 pub use open::{NONE, OpenRequest, Purpose, describe, read, recorded_name};
 
-/// Number of texts scored between two results.
+/// Number of texts tokenised at a time.
 const CHUNK: usize = 256;
 
 /// A prompt with its model and its task, ready for use.
@@ -37,7 +43,7 @@ const CHUNK: usize = 256;
 /// # let mut settings = foreword::TaskFile::default();
 /// # settings.data.train = Some(dir.join("train.csv"));
 /// # settings.train.steps = Some(2);
-/// # let place = foreword::Place::check(dir.join("prompt"), true, false)?;
+/// # let place = foreword::OutputDir::replace(dir.join("prompt"))?;
 /// # foreword::Run::new(foreword::RunPlan::new(&settings, place)?).start(&mut |_| {})?;
 /// # let dir = dir.join("prompt");
 /// let prompt = foreword::LoadedPrompt::open(&dir)?;
@@ -81,12 +87,21 @@ pub struct Prediction {
 }
 
 impl LoadedPrompt {
-    /// Opens a prompt directory with its model.
+    /// Opens a prompt directory with its model, for its trained task.
     ///
     /// # Errors
     /// If there is no such prompt, or its model can't be found by name or differs from the recorded one.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        OpenRequest::new(dir.as_ref(), &TaskFile::default(), &Resources::default()).open(None, &())
+        Self::open_for(dir, Purpose::Evaluate)
+    }
+
+    /// As [`LoadedPrompt::open`], for a purpose that may differ from its trained task. [`OpenRequest`] has more options.
+    ///
+    /// # Errors
+    /// As [`LoadedPrompt::open`], and if it can't be used for this.
+    pub fn open_for(dir: impl AsRef<Path>, purpose: Purpose) -> Result<Self> {
+        let (stated, resources) = (TaskFile::default(), Resources::default());
+        OpenRequest { purpose, ..OpenRequest::new(dir.as_ref(), &stated, &resources) }.open(None, &())
     }
 
     /// The result of a run, without reading its directory.
@@ -135,32 +150,19 @@ impl LoadedPrompt {
         abstain_below: Option<f64>,
         on_result: &mut dyn FnMut(usize, Prediction) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.score(data, &mut |row, log_likelihoods| {
+        self.classifier()?.score(data, &mut |row, log_likelihoods| {
             on_result(row, self.predict(log_likelihoods, self.calibration.as_ref(), abstain_below))
         })
     }
 
-    /// Scores a data set: the log-likelihood of each label in nats, for each example with its row, as soon as it is known.
+    /// Prepares to score texts that come one after another: computes the prompt's keys and values, once for all of them.
     ///
     /// # Errors
-    /// As [`LoadedPrompt::classify_data`].
-    pub fn score(
-        &self,
-        data: &Dataset,
-        on_result: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    /// If the task has no labels, or the prompt does not fit into the model's context.
+    pub fn classifier(&self) -> Result<Classifier<'_>> {
         self.task.classification()?;
-        let rows: Vec<usize> = (0..data.n()).collect();
-        for chunk in rows.chunks(CHUNK) {
-            let examples = self.task.examples(&self.model, self.n_virtual(), &data.take(chunk), None)?;
-            let scores = self.log_likelihoods(&examples, &mut |_| {})?;
-            for (&row, scores) in chunk.iter().zip(scores) {
-                if on_result(row, scores).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+        let scorers = self.task.scorers(&self.model, &self.members(), self.budget)?;
+        Ok(Classifier { prompt: self, scorers, n: Cell::new(0), n_cut: Cell::new(0) })
     }
 
     /// Generates a text for each text, in order.
@@ -189,13 +191,23 @@ impl LoadedPrompt {
         Ok(self.task.generate(&self.model, prompt, openings, config, self.budget, on_event)?)
     }
 
-    /// Evaluates the prompt on a data set with the label or target field `truth`.
+    /// Evaluates the prompt on a data set with the label or target field `truth`, with the stored calibration and names of
+    /// labels.
     ///
     /// # Errors
     /// If a field is missing, or the task does not have a label.
     pub fn evaluate(&self, data: &Dataset, truth: &str) -> Result<Evaluation> {
-        let examples = self.task.examples(&self.model, self.n_virtual(), data, Some(data.require(truth)?))?;
-        Ok(self.task.judge(&self.scores(&examples, &mut |_| {})?, &examples))
+        let named = match self.task.verbalizer() {
+            Some(labels) => {
+                let (recorded, labels) = (Some(&self.label_names), Some(labels.names()));
+                &Naming { stated: None, recorded, labels }.named(data.clone(), truth)?.dataset
+            }
+            None => data,
+        };
+        let truth = Some(named.require(truth)?);
+        let examples = self.task.examples(&self.model, self.n_virtual(), named, truth)?;
+        let scores = self.scores(&examples, &mut |_| {})?;
+        Ok(self.evaluate_labels(&scores, &examples, self.calibration.as_ref()).evaluation)
     }
 
     /// The label with the highest log-likelihood, calibrated if there is a calibration.
@@ -275,7 +287,7 @@ impl LoadedPrompt {
         observer: &dyn Observer,
     ) -> Result<Examples> {
         let examples = self.task.examples(&self.model, self.n_virtual(), data, truth)?;
-        tell_cuts(&examples, observer);
+        tell_cuts(examples.n_cut, examples.n(), observer);
         Ok(examples)
     }
 
@@ -291,7 +303,7 @@ impl LoadedPrompt {
         observer: &dyn Observer,
     ) -> Result<(Examples, usize)> {
         let (examples, most) = self.task.openings(&self.model, self.n_virtual(), data, config)?;
-        tell_cuts(&examples, observer);
+        tell_cuts(examples.n_cut, examples.n(), observer);
         Ok((examples, most))
     }
 
@@ -310,9 +322,58 @@ impl LoadedPrompt {
     }
 }
 
-fn tell_cuts(examples: &Examples, observer: &dyn Observer) {
-    if examples.n_cut > 0 {
-        let (n_cut, n) = (count(examples.n_cut as u64), count(examples.n() as u64));
-        observer.warn(&format!("{n_cut} of {n} texts were cut to fit"));
+/// A prompt that scores texts as they come. Scores do not depend on the other texts of a call, or on other calls.
+pub struct Classifier<'p> {
+    prompt: &'p LoadedPrompt,
+    scorers: Scorers<'p, Machine>,
+    /// Number of texts so far.
+    n: Cell<usize>,
+    /// Number of truncated texts so far.
+    n_cut: Cell<usize>,
+}
+
+impl Classifier<'_> {
+    /// Scores a data set: the log-likelihood of each label in nats, for each example with its row, as soon as its
+    /// micro-batch is computed. Stops when `on_result` breaks.
+    ///
+    /// # Errors
+    /// If a field of the template is missing, or a text does not fit into the model's context.
+    pub fn score(
+        &self,
+        data: &Dataset,
+        on_result: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let Self { prompt, scorers, n, n_cut } = self;
+        let task = &prompt.task;
+        let rows: Vec<usize> = (0..data.n()).collect();
+        for chunk in rows.chunks(CHUNK) {
+            let examples = task.examples(&prompt.model, prompt.n_virtual(), &data.take(chunk), None)?;
+            n.set(n.get() + examples.n());
+            n_cut.set(n_cut.get() + examples.n_cut);
+            let mut flow = ControlFlow::Continue(());
+            let scored = task.score_each(scorers, &examples, true, &mut |example, scores| {
+                flow = on_result(chunk[example], scores);
+                flow
+            });
+            scored.map_err(|error| match error {
+                TaskError::NotFinite { example } => TaskError::NotFinite { example: chunk[0] + example },
+                other => other,
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports how many of the texts so far were truncated.
+    pub fn tell_cuts(&self, observer: &dyn Observer) {
+        tell_cuts(self.n_cut.get(), self.n.get(), observer);
+    }
+}
+
+fn tell_cuts(n_cut: usize, n: usize, observer: &dyn Observer) {
+    if n_cut > 0 {
+        observer.warn(&format!("{} of {} texts were cut to fit", count(n_cut as u64), count(n as u64)));
     }
 }

@@ -49,7 +49,7 @@ impl Cancel {
 /// A run of a plan.
 ///
 /// A cancelled run stops after its current step, writes its best prompt so far, and leaves a checkpoint. A plan whose
-/// [`Place`](crate::Place) has `resume` set continues from there, and produces the same bytes as an uninterrupted run.
+/// [`OutputDir`](crate::OutputDir) has `resume` set continues from there, and produces the same bytes as an uninterrupted run.
 #[derive(Debug)]
 pub struct Run {
     plan: RunPlan,
@@ -183,7 +183,7 @@ impl Run {
         let seconds = plan.started.elapsed().as_secs_f64();
         let candidate = reporter.number(winner);
         (reporter.on_event)(&Event::Done {
-            out: plan.place.out.display().to_string(),
+            out: plan.output.out.display().to_string(),
             candidate,
             steps: outcome.steps,
             best_step: outcome.best_step,
@@ -332,8 +332,8 @@ fn memory_in_words(faults_warm: Option<u64>, outcome: &Outcome) -> Vec<(&'static
 fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, TrainState)> {
     let run = record_of(plan, &plan.config, plan.init(), BTreeMap::new());
     let settings = record::determinants(&plan.model, &run, plan.start().n_virtual());
-    let checkpoints = CheckpointWriter::new(&plan.place.out, settings);
-    if !plan.place.resume {
+    let checkpoints = CheckpointWriter::new(&plan.output.out, settings);
+    if !plan.output.resume {
         checkpoints.remove(observer);
         return Ok((checkpoints, plan.state()));
     }
@@ -416,17 +416,17 @@ fn write(
             }
         }
     }
-    let (place, mut metrics) = (&plan.place, Some(metrics));
+    let (output, mut metrics) = (&plan.output, Some(metrics));
     for (member, (outcome, &candidate)) in members.iter().zip(&population.survivors).enumerate() {
         let how = &plan.candidates[candidate].how;
         let config = TrainConfig { learning_rate: how.learning_rate, seed: how.seed, ..plan.config.clone() };
         // The first one was measured; alone, it stands for all.
         let run = record_of(plan, &config, &how.init, metrics.take().unwrap_or_default());
-        let out = member_dir(&place.out, member);
-        record::directory(&plan.model, &run, outcome)?.write(&out, place.overwrite)?;
+        let out = member_dir(&output.out, member);
+        record::directory(&plan.model, &run, outcome)?.write(&out, output.overwrite)?;
     }
-    forget_members(&place.out, members.len())?;
-    let dirs = (0..members.len()).map(|member| member_dir(&place.out, member));
+    forget_members(&output.out, members.len())?;
+    let dirs = (0..members.len()).map(|member| member_dir(&output.out, member));
     let sizes = dirs.map(|dir| size(&dir).with_context(|| format!("cannot read {} again", dir.display())));
     Ok(sizes.sum::<anyhow::Result<u64>>()?)
 }

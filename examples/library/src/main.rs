@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use foreword::{Event, LoadedPrompt, Notices, Place, Resources, Result, Run, RunPlan, TaskFile};
+use foreword::{Event, LoadedPrompt, Notices, OutputDir, Resources, Result, Run, RunPlan, TaskFile};
 
 fn main() -> Result<()> {
     let data = std::env::args().nth(1).unwrap_or_else(|| "../sentiment/train.jsonl".to_owned());
@@ -20,7 +20,7 @@ pub(crate) fn train_and_classify(data: &Path, out: &Path) -> Result<()> {
     let mut settings = TaskFile::default();
     settings.data.train = Some(data.to_owned());
     settings.train.steps = Some(40);
-    let run = Run::new(RunPlan::new(&settings, Place::new(out)?)?);
+    let run = Run::new(RunPlan::new(&settings, OutputDir::new(out)?)?);
     for notice in &run.plan().notices {
         println!("{notice}");
     }
@@ -44,7 +44,7 @@ pub(crate) fn cancel_and_resume(data: &Path, out: &Path) -> Result<()> {
     settings.data.train = Some(data.to_owned());
     settings.train.steps = Some(20);
 
-    let run = Run::new(RunPlan::new(&settings, Place::new(out)?)?);
+    let run = Run::new(RunPlan::new(&settings, OutputDir::new(out)?)?);
     let (steps, received) = mpsc::channel();
     let cancel = run.cancel();
     let watcher = thread::spawn(move || {
@@ -65,8 +65,8 @@ pub(crate) fn cancel_and_resume(data: &Path, out: &Path) -> Result<()> {
     assert!(result.is_cancelled && result.outcome.steps < 20);
 
     let notices = Notices::default();
-    let place = Place::check(out.to_owned(), false, true)?;
-    let run = Run::new(RunPlan::with(&settings, place, &Resources::default(), &notices)?);
+    let output = OutputDir::resume(out)?;
+    let run = Run::new(RunPlan::with(&settings, output, &Resources::default(), &notices)?);
     let result = run.start_with(&mut |_| {}, &notices)?;
     for notice in notices.take() {
         println!("{notice}");

@@ -3,8 +3,8 @@
 use clap::CommandFactory as _;
 use foreword::Template;
 use foreword::generate::{DEFAULT_MAX_NEW_TOKENS, Sampling};
+use foreword::settings::{DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 use foreword::task_file::{PromptTable, TrainTable};
-use foreword::train::{DEFAULT_BATCH_SIZE, DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 
 use super::{LowArgs, compare};
 

@@ -8,8 +8,8 @@ use foreword::settings::TaskKind;
 use foreword::task_file::{PromptTable, TrainTable};
 
 use super::{
-    FieldArgs, LabelArgs, LabelNamesArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, PlaceArgs, TaskArgs,
-    at_least_one, choice,
+    FieldArgs, LabelArgs, LabelNamesArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, OutputDirArgs,
+    TaskArgs, at_least_one, choice,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -52,7 +52,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) output_dir: OutputDirArgs,
     /// Also write the lines of --json to this file; an existing file is overwritten
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
@@ -103,7 +103,6 @@ impl TrainArgs {
         self.task.state(&mut file);
         self.labels.state(&mut file);
         (file.task.kind, file.task.objective) = (self.kind, self.loss.objective);
-        file.train.micro_batch_tokens = self.machine.micro_batch_tokens;
         file
     }
 }

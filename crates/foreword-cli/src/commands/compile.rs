@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use foreword::display::{bytes, count};
 use foreword::exchange::{CompiledPrompt, compile_prompt};
-use foreword::{Place, Result};
+use foreword::{OutputDir, Result};
 
 use crate::args::CompileArgs;
 use crate::exit::Exit;
@@ -13,13 +13,13 @@ use crate::printer::Printer;
 /// Runs the verb.
 pub(crate) fn run(args: &CompileArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
-    let place = || {
+    let output = || {
         let out = args.out.clone().unwrap_or_else(|| default_out(&args.prompt));
-        Place::check(out, args.force, false)
+        OutputDir::check(out, args.force, false)
     };
     let (model, resources) = (args.model.as_deref(), args.machine.resources());
     let CompiledPrompt { line, bytes_before } =
-        compile_prompt(&args.prompt, model, place, &resources, printer)?;
+        compile_prompt(&args.prompt, model, output, &resources, printer)?;
     printer.json(&line)?;
     printer.answer(&format!(
         "{}: a KV prefix of {} virtual tokens × {} numbers, {} instead of {}",

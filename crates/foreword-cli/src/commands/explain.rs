@@ -10,7 +10,7 @@ use foreword::Result;
 use foreword::explain::{default_rate, walk};
 use foreword::format::write_whole;
 use foreword::init::Sources;
-use foreword::plan::place::real;
+use foreword::plan::output::real;
 use foreword::settings::{Init, Method};
 use foreword::{LoadedPrompt, OpenRequest, PromptDirectory, Purpose, SoftPrompt, Verbalizer};
 

@@ -12,7 +12,7 @@ use crate::printer::Printer;
 use foreword::UserError;
 use foreword::display::count;
 use foreword::events::Exported;
-use foreword::plan::place::{check_file, is_same};
+use foreword::plan::output::{check_file, is_same};
 use foreword::prompt::read;
 
 /// Runs the verb.

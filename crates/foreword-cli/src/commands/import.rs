@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use foreword::display::{count, learned};
 use foreword::exchange::{ImportedPrompt, import_prompt};
-use foreword::{Place, Result, TaskFile};
+use foreword::{OutputDir, Result, TaskFile};
 
 use crate::args::ImportArgs;
 use crate::exit::Exit;
@@ -14,12 +14,12 @@ use crate::printer::Printer;
 pub(crate) fn run(args: &ImportArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.path));
-    let place = Place::check(out, args.force, false)?;
+    let output = OutputDir::check(out, args.force, false)?;
     let mut stated = TaskFile { model: args.model.clone(), ..TaskFile::default() };
     args.task.state(&mut stated);
     args.labels.state(&mut stated);
     let resources = args.machine.resources();
-    let imported = import_prompt(&args.path, args.task_number, &stated, &place, &resources, printer)?;
+    let imported = import_prompt(&args.path, args.task_number, &stated, &output, &resources, printer)?;
     let ImportedPrompt { line, method, is_as_from_peft } = imported;
     printer.json(&line)?;
     printer.answer(&format!(

@@ -14,7 +14,7 @@ use crate::printer::Printer;
 use foreword::UserError;
 use foreword::display::{bytes, count};
 use foreword::events::Quantised;
-use foreword::plan::place::check_file;
+use foreword::plan::output::check_file;
 
 /// Runs the verb.
 pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {

@@ -29,9 +29,8 @@ const TEST: &str = include_str!("../../../../examples/sentiment/test.jsonl");
 /// Runs the verb.
 pub(crate) fn run(args: &QuickstartArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
-    let place = args.place.check(|| PathBuf::from(OUT))?;
-    let mut file = TaskFile::parse(TASK, Path::new("task.toml"))?;
-    file.train.micro_batch_tokens = args.machine.micro_batch_tokens.or(file.train.micro_batch_tokens);
+    let output = args.output_dir.check(|| PathBuf::from(OUT))?;
+    let file = TaskFile::parse(TASK, Path::new("task.toml"))?;
     let test = read(TEST, "test.jsonl")?;
     let splits = Splits {
         train: read(TRAIN, "train.jsonl")?,
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &Printer) -> Result<Exit> {
         test: Some(test.clone()),
     };
     printer.say("Teaching a small frozen language model to tell good film reviews from bad ones.");
-    let plan = RunPlan::over(&file, splits, place, &args.machine.resources(), printer)?;
+    let plan = RunPlan::over(&file, splits, output, &args.machine.resources(), printer)?;
     let ended = run_plan(plan, &mut None, printer)?;
     let (plan, result) = (&ended.plan, &ended.result);
 
@@ -55,7 +54,7 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &Printer) -> Result<Exit> {
     printer.answer(&format!("\n{TEXT:?} is {label} ({}).", percent(prediction.probability)))?;
 
     let (program, flags) = (program(), report::flags_of(plan));
-    let out = quoted_path(&plan.place.out);
+    let out = quoted_path(&plan.output.out);
     printer.say(&format!("\nThe prompt is in {out}. The model has not changed. Try:"));
     printer.say(&format!("  {program} classify {flags} 'I want my two hours back.'"));
     printer.say(&format!("  {program} explain {flags}     for the mathematics of it"));

@@ -5,10 +5,10 @@ mod few_shot;
 use std::path::{Path, PathBuf};
 
 use foreword::plan::data::is_standard_input;
-use foreword::plan::place::real;
+use foreword::plan::output::real;
 use foreword::plan::{default_out, settings};
 use foreword::settings::TaskKind;
-use foreword::{Place, Result, RunPlan, RunResult, TaskFile, UserError};
+use foreword::{OutputDir, Result, RunPlan, RunResult, TaskFile, UserError};
 
 use crate::args::TrainArgs;
 use crate::command_line::{program, quoted, quoted_path};
@@ -22,13 +22,13 @@ pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
     let input = args.input.as_deref();
     let file = settings(input, args.flags())?;
-    let place = args.place.check(|| default_out(input, &file))?;
+    let output = args.output_dir.check(|| default_out(input, &file))?;
     if file.data.shots.is_some() {
-        let log = log(args, &file, &place)?;
-        return few_shot::run(args, &file, &place, log, printer);
+        let log = log(args, &file, &output)?;
+        return few_shot::run(args, &file, &output, log, printer);
     }
-    let plan = RunPlan::with(&file, place, &args.machine.resources(), printer)?;
-    let mut log = log(args, &file, &plan.place)?;
+    let plan = RunPlan::with(&file, output, &args.machine.resources(), printer)?;
+    let mut log = log(args, &file, &plan.output)?;
     let ended = run_plan(plan, &mut log, printer)?;
     let (plan, result) = (&ended.plan, &ended.result);
     if let Some(table) = report::candidates(plan, result) {
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
 /// Suggests how to use the prompt.
 fn next_steps(file: &TaskFile, plan: &RunPlan, result: &RunResult, printer: &Printer) {
     let (program, mut flags) = (program(), report::flags_of(plan));
-    let out = plan.place.out.display();
+    let out = plan.output.out.display();
     if result.members > 1 {
         printer.say(&format!(
             "The best prompt is in {out}, the others of its ensemble are below it; --ensemble asks all. Try:"
@@ -73,11 +73,11 @@ fn next_steps(file: &TaskFile, plan: &RunPlan, result: &RunResult, printer: &Pri
 }
 
 /// The file of `--log`.
-fn log(args: &TrainArgs, file: &TaskFile, place: &Place) -> Result<Option<Log>> {
+fn log(args: &TrainArgs, file: &TaskFile, output: &OutputDir) -> Result<Option<Log>> {
     let Some(log) = &args.log else { return Ok(None) };
     let inputs = [&args.input, &file.data.train, &file.data.dev, &file.data.test];
-    refuse_overwriting(log, inputs.into_iter().flatten(), &place.out)?;
-    Log::create(log, args.place.resume).map(Some)
+    refuse_overwriting(log, inputs.into_iter().flatten(), &output.out)?;
+    Log::create(log, args.output_dir.resume).map(Some)
 }
 
 /// Refuses a log file that would overwrite an input or an output of the run.

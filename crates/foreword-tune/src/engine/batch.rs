@@ -8,50 +8,9 @@ use foreword_backbone::kernels::{Backend, Element, Forest, Parent, RowBlock, Sou
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Output, Save};
 
 use super::blocks::Blocks;
+use super::example::Example;
 use super::loss::{Numbers, Reads};
-use super::prefix::{Place, PrefixState, embed};
-
-/// A context below a prompt, and its possible continuations.
-#[derive(Clone, Copy, Debug)]
-pub struct Example<'a> {
-    /// Index of its prompt.
-    pub prompt: usize,
-    /// Virtual tokens that are masked for it.
-    pub masked: MaskedSpan,
-    /// All tokens of the context, including those shared with other contexts.
-    pub context: &'a [Token],
-    /// Candidate continuations, each of at least one token, followed by extensions of some of them.
-    pub continuations: &'a [&'a [Token]],
-    /// For each extension, the candidate that it extends by one token: see [`crate::continuations`]. Empty without
-    /// extensions.
-    pub extended: &'a [usize],
-    /// Index of the true candidate, for training examples.
-    pub truth: usize,
-}
-
-impl<'a> Example<'a> {
-    /// A context without continuations.
-    #[must_use]
-    pub fn of(prompt: usize, context: &'a [Token]) -> Self {
-        let masked = MaskedSpan::NONE;
-        Self { prompt, masked, context, continuations: &[], extended: &[], truth: 0 }
-    }
-}
-
-/// Consecutive positions of a KV prefix that are masked for an example: its own demonstration, if the prefix contains it.
-/// The other positions do not move.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MaskedSpan {
-    /// The first position.
-    pub first: usize,
-    /// Number of positions.
-    pub n: usize,
-}
-
-impl MaskedSpan {
-    /// Nothing is masked.
-    pub const NONE: Self = Self { first: 0, n: 0 };
-}
+use super::prefix::{Anchor, PrefixState, embed};
 
 /// How much of a step is in memory at a time. It changes no bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +33,14 @@ pub(crate) struct Item<'e, B: Backend> {
     prefix: PrefixState<B>,
     context: &'e [Token],
     continuations: &'e [&'e [Token]],
-    pub(crate) place: Place<B>,
+    pub(crate) place: Anchor<B>,
     /// Its group, counted from the first group of the call.
     pub(crate) group: usize,
 }
 
 impl<'e, B: Backend> Item<'e, B> {
     /// A context without continuations.
-    pub(crate) fn new(prefix: &PrefixState<B>, context: &'e [Token], place: Place<B>) -> Self {
+    pub(crate) fn new(prefix: &PrefixState<B>, context: &'e [Token], place: Anchor<B>) -> Self {
         Self { prefix: prefix.clone(), context, continuations: &[], place, group: 0 }
     }
 
@@ -142,7 +101,7 @@ pub(crate) struct Batch<'b, 'g, B: Backend> {
     /// The segment of each example.
     segments: Vec<usize>,
     /// For each example, the output row of its context's last token; then the total number of output rows.
-    wanted: Vec<usize>,
+    first_output: Vec<usize>,
 }
 
 impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
@@ -151,14 +110,15 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
         backbone: &'b Backbone<B>,
         items: &[Item<'_, B>],
         mut blocks: Blocks<'g, B>,
-        tape: Save,
+        save: Save,
     ) -> Result<Self, BackboneError> {
         let texts = FrozenTexts::before(backbone, items)?;
         let mut forest = Forest::new();
         let (mut tokens, mut learned, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut wanted, mut last, mut own, mut segments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut first_output, mut output_rows) = (Vec::new(), Vec::new());
+        let (mut own, mut segments) = (Vec::new(), Vec::new());
         for (i, item) in items.iter().enumerate() {
-            let Place { path, position, n_text, has_prompt, .. } = &item.place;
+            let Anchor { path, position, n_text, has_prompt, .. } = &item.place;
             let mut above = blocks.spans(path, item.group);
             if let Some(texts) = &texts {
                 let source = Source::Context(blocks.index(&texts.block, 0));
@@ -177,29 +137,29 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
             let above = position.map_or(Parent::Context(above.clone()), |at| Parent::ContextAt(above, at));
             let segment = forest.push(above, tokens.len() - first);
             segments.push(segment);
-            last.push(wanted.len());
-            wanted.push(tokens.len() - 1);
+            first_output.push(output_rows.len());
+            output_rows.push(tokens.len() - 1);
             for continuation in item.continuations {
                 let inputs = &continuation[..continuation.len() - 1];
                 if !inputs.is_empty() {
-                    wanted.extend(tokens.len()..tokens.len() + inputs.len());
+                    output_rows.extend(tokens.len()..tokens.len() + inputs.len());
                     forest.push(Parent::Segment(segment), inputs.len());
                     tokens.extend_from_slice(inputs);
                 }
             }
         }
-        last.push(wanted.len());
+        first_output.push(output_rows.len());
         let rows = embed(backbone, &tokens, &learned, &values);
         let input =
-            Input { rows, forest: &forest, context: &blocks.values(), output_rows: &wanted, save: tape };
+            Input { rows, forest: &forest, context: &blocks.values(), output_rows: &output_rows, save };
         let output = backbone.forward(input)?;
-        Ok(Self { backbone, blocks, forest, texts, learned, own, output, segments, wanted: last })
+        Ok(Self { backbone, blocks, forest, texts, learned, own, output, segments, first_output })
     }
 
     /// The numbers that each example reads.
     pub(crate) fn read(&self, reads: &[Reads]) -> Vec<Numbers> {
         let (backend, head) = (self.backbone.backend(), self.backbone.head());
-        let (pairs, summed) = self.wanted_reads(reads);
+        let (pairs, summed) = self.output_reads(reads);
         let logits = backend.logits_at(&self.output.hidden, head, &pairs);
         let log_sums = backend.log_sum_exp(&backend.select(&self.output.hidden, &summed), head);
         let (mut logits, mut log_sums) = (logits.iter(), log_sums.iter());
@@ -211,9 +171,9 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
     }
 
     /// What all examples read, by output row.
-    fn wanted_reads(&self, reads: &[Reads]) -> (Vec<(usize, Token)>, Vec<usize>) {
+    fn output_reads(&self, reads: &[Reads]) -> (Vec<(usize, Token)>, Vec<usize>) {
         let (mut pairs, mut summed) = (Vec::new(), Vec::new());
-        for (reads, &first) in reads.iter().zip(&self.wanted) {
+        for (reads, &first) in reads.iter().zip(&self.first_output) {
             pairs.extend(reads.logits.iter().map(|&(row, token)| (first + row, token)));
             summed.extend(reads.log_sums.iter().map(|&row| first + row));
         }
@@ -251,7 +211,7 @@ impl<'b, 'g, B: Backend> Batch<'b, 'g, B> {
     /// The gradient of the hidden output rows.
     fn d_hidden(&self, reads: &[Reads], numbers: &[Numbers], d: &[Numbers]) -> B::Rows {
         let (backend, head) = (self.backbone.backend(), self.backbone.head());
-        let (pairs, summed) = self.wanted_reads(reads);
+        let (pairs, summed) = self.output_reads(reads);
         let logits_of = |numbers: &[Numbers]| -> Vec<B::Element> {
             numbers.iter().flat_map(|numbers| &numbers.logits).map(|&v| B::Element::of_f64(v)).collect()
         };
@@ -300,7 +260,7 @@ impl<B: Backend> FrozenTexts<B> {
         for item in items {
             let (text, whole) = (text(item), &item.context[..item.place.n_text]);
             let place = *places.entry((text.start, whole)).or_insert_with(|| {
-                match item.prefix.texts().and_then(|mut texts| texts.get(whole)) {
+                match item.prefix.text_cache().and_then(|mut texts| texts.get(whole)) {
                     Some(values) => {
                         kept.push(values);
                         n_kept += text.len();
@@ -326,11 +286,11 @@ impl<B: Backend> FrozenTexts<B> {
             first..first + n
         };
         let rows = order.into_iter().map(row).collect();
-        if items.iter().any(|item| item.prefix.texts().is_some()) {
+        if items.iter().any(|item| item.prefix.text_cache().is_some()) {
             let (backend, spec) = (backbone.backend(), backbone.spec());
             let (made, width) = (block.values(backend), spec.cache_width());
             for (item, first) in fresh {
-                if let Some(mut texts) = item.prefix.texts() {
+                if let Some(mut texts) = item.prefix.text_cache() {
                     let n = text(item).len();
                     texts.keep(&item.context[..item.place.n_text], &made[first * width..(first + n) * width]);
                 }

@@ -100,6 +100,7 @@ impl<'g, B: Backend> Blocks<'g, B> {
     }
 }
 
-fn address<B: Backend>(block: &Arc<KeyValues<B>>) -> usize {
+/// Identifies a block while it exists.
+pub(super) fn address<B: Backend>(block: &Arc<KeyValues<B>>) -> usize {
     Arc::as_ptr(block) as usize
 }

@@ -5,11 +5,11 @@
 use std::ops::ControlFlow;
 
 use foreword_backbone::Model;
-use foreword_backbone::kernels::Backend;
+use foreword_backbone::kernels::{Backend, Token};
 use foreword_format::SoftPrompt;
 
 pub use super::generator::{FinishReason, Generated};
-use super::generator::{Generator, Limits, Output, Request, RequestError, Tell};
+use super::generator::{Generator, Limits, Output, Request, RequestError, RequestId, Tell};
 pub use super::sampling::Sampling;
 use crate::data::Dataset;
 use crate::encode::EncodeError;
@@ -88,54 +88,116 @@ impl Task {
         budget: usize,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, TaskError> {
-        let shared_prefix = self.shared_prefix(model, examples, prompt.map_or(0, SoftPrompt::n_virtual))?;
-        let prefix = shared_prefix.prefix(prompt)?;
-        let limits = Limits { n_running: MOST_TEXTS, n_prefill_tokens: budget, kv_bytes: u64::MAX };
-        let mut generator = Generator::new(model, limits);
-        let mut requests = Vec::with_capacity(examples.n());
-        for (example, context) in examples.contexts.iter().enumerate() {
-            let request = Request {
-                prefix: prefix.clone(),
-                context: context.clone(),
-                max_tokens: most,
-                sampling: config.sampling,
-                stream: example as u64,
-                stop: config.stop.clone(),
-                end: match &self.goal {
-                    Goal::Generation(to) => Some(to.end),
-                    Goal::Classification(_) => None,
-                },
-                is_spaced: self.is_spaced("") || self.leaves_space(),
-                tell: Tell { text: config.stream, log_probs: None },
-            };
-            requests.push(generator.admit(request)?);
+        let mut generator = self.generator(model, prompt, most, config, budget)?;
+        for context in &examples.contexts {
+            generator.admit(context.clone())?;
         }
-        let mut whole: Vec<Option<Generated>> = vec![None; requests.len()];
-        let mut flow = ControlFlow::Continue(());
-        let mut failed = None;
-        while flow.is_continue() && failed.is_none() {
-            let more = generator.step(&mut |id, output| {
-                let Ok(example) = requests.binary_search(&id) else { return };
-                match output {
-                    Output::Text(text) if flow.is_continue() => {
-                        flow = on_event(Event::More { example, text });
-                    }
-                    Output::Done(generated) if flow.is_continue() => {
-                        flow = on_event(Event::Done { example, generated: &generated });
-                        whole[example] = Some(generated);
-                    }
-                    Output::Failed(error) => _ = failed.get_or_insert((example, error)),
-                    Output::Text(_) | Output::Done(_) | Output::Token { .. } => {}
+        let mut whole: Vec<Option<Generated>> = vec![None; examples.n()];
+        while !generator.is_idle() {
+            let flow = generator.step(&mut |event| {
+                if let Event::Done { example, generated } = event {
+                    whole[example] = Some(generated.clone());
                 }
+                on_event(event)
             })?;
-            if !more {
+            if flow.is_break() {
                 break;
             }
         }
+        Ok(whole.into_iter().map_while(|generated| generated).collect())
+    }
+
+    /// A prompt in this task's template, ready to generate after contexts that come later, at most `most` tokens after each;
+    /// without a `prompt`, the bare model.
+    ///
+    /// # Errors
+    /// As [`Task::prefix`].
+    pub fn generator<'m, B: Backend>(
+        &self,
+        model: &'m Model<B>,
+        prompt: Option<&SoftPrompt>,
+        most: usize,
+        config: &GenerateConfig,
+        budget: usize,
+    ) -> Result<TextGenerator<'m, B>, TaskError> {
+        let limits = Limits { n_running: MOST_TEXTS, n_prefill_tokens: budget, kv_bytes: u64::MAX };
+        let request = Request {
+            prefix: self.prefix(model, prompt)?,
+            context: Vec::new(),
+            max_tokens: most,
+            sampling: config.sampling,
+            stream: 0,
+            stop: config.stop.clone(),
+            end: match &self.goal {
+                Goal::Generation(to) => Some(to.end),
+                Goal::Classification(_) => None,
+            },
+            is_spaced: self.is_spaced("") || self.leaves_space(),
+            tell: Tell { text: config.stream, log_probs: None },
+        };
+        Ok(TextGenerator { generator: Generator::new(model, limits), request, requests: Vec::new() })
+    }
+}
+
+/// Generates texts after contexts that come one after another. A text depends on its context and its index alone.
+pub struct TextGenerator<'m, B: Backend> {
+    generator: Generator<'m, B>,
+    /// What all requests have in common.
+    request: Request<B>,
+    /// All requests, by index.
+    requests: Vec<RequestId>,
+}
+
+impl<B: Backend> TextGenerator<'_, B> {
+    /// Admits a context and returns its index, counted from 0; text i draws from stream i of the seed.
+    ///
+    /// # Errors
+    /// If it can't stand below the prompt, or is longer than the model's context.
+    pub fn admit(&mut self, context: Vec<Token>) -> Result<usize, TaskError> {
+        let example = self.requests.len();
+        let request = Request { context, stream: example as u64, ..self.request.clone() };
+        self.requests.push(self.generator.admit(request)?);
+        Ok(example)
+    }
+
+    /// Number of contexts whose turn has not come.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.generator.n_waiting()
+    }
+
+    /// Whether all texts are complete.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.generator.n_waiting() == 0 && self.generator.n_running() == 0
+    }
+
+    /// Generates one token for each running text; passes on a break of `on_event`.
+    ///
+    /// # Errors
+    /// If the output of the model is not finite.
+    pub fn step(
+        &mut self,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, TaskError> {
+        let mut flow = ControlFlow::Continue(());
+        let mut failed = None;
+        let requests = &self.requests;
+        self.generator.step(&mut |id, output| {
+            let Ok(example) = requests.binary_search(&id) else { return };
+            match output {
+                Output::Text(text) if flow.is_continue() => flow = on_event(Event::More { example, text }),
+                Output::Done(generated) if flow.is_continue() => {
+                    flow = on_event(Event::Done { example, generated: &generated });
+                }
+                Output::Failed(error) => _ = failed.get_or_insert((example, error)),
+                Output::Text(_) | Output::Done(_) | Output::Token { .. } => {}
+            }
+        })?;
         match failed {
             Some((example, RequestError::NotFinite)) => Err(TaskError::NotFinite { example: example + 1 }),
             Some((_, RequestError::Tokenizer(error))) => Err(EncodeError::from(error).into()),
-            None => Ok(whole.into_iter().map_while(|generated| generated).collect()),
+            None => Ok(flow),
         }
     }
 }

@@ -10,10 +10,11 @@ use foreword_backbone::kernels::{Backend, Forest, Parent, Token};
 use foreword_backbone::tokenizer::TokenizerError;
 use foreword_backbone::{BackboneError, Input, Model, Save};
 
-use super::batch::{Batch, Item, MaskedSpan};
+use super::batch::{Batch, Item};
 use super::blocks::{Blocks, Piece};
+use super::example::MaskedSpan;
 use super::kv_pool::{KvPool, Lease, PoolError};
-use super::prefix::{Place, PlaceError, PrefixState};
+use super::prefix::{Anchor, AnchorError, PrefixState};
 use super::sampling::{LogProbs, Sampler, Sampling};
 
 /// Limits of a generator.
@@ -49,6 +50,13 @@ pub struct Request<B: Backend> {
     pub tell: Tell,
 }
 
+// Derived, it would need a backend that can be cloned.
+impl<B: Backend> Clone for Request<B> {
+    fn clone(&self) -> Self {
+        Self { prefix: self.prefix.clone(), context: self.context.clone(), stop: self.stop.clone(), ..*self }
+    }
+}
+
 /// What to report of a request during generation. Completion is always reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tell {
@@ -68,7 +76,15 @@ pub struct RequestId(u64);
 pub enum AdmitError {
     /// Its context does not match its prefix.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Anchor(#[from] AnchorError),
+    /// It contains a token without an embedding.
+    #[error("there is no token {token}: the model has {vocab}")]
+    NoSuchToken {
+        /// The token.
+        token: Token,
+        /// Number of tokens of the model.
+        vocab: usize,
+    },
     /// It leaves no space for a new token.
     #[error("the prompt and the text take {positions} positions, and the model has {context}")]
     TooLong {
@@ -158,7 +174,7 @@ pub struct Generator<'m, B: Backend> {
 struct Waiting<B: Backend> {
     id: RequestId,
     request: Request<B>,
-    place: Place<B>,
+    place: Anchor<B>,
     /// Rows to prefill before its first token, and its total memory.
     n_prefill: usize,
     n_rows: usize,
@@ -195,6 +211,10 @@ impl<'m, B: Backend> Generator<'m, B> {
     /// # Errors
     /// If it can never fit, or does not match its prefix.
     pub fn admit(&mut self, mut request: Request<B>) -> Result<RequestId, AdmitError> {
+        let vocab = self.model.backbone.spec().vocab;
+        if let Some(&token) = request.context.iter().find(|&&token| token as usize >= vocab) {
+            return Err(AdmitError::NoSuchToken { token, vocab });
+        }
         let place = request.prefix.place(&request.context, MaskedSpan::NONE)?;
         let n_prefill = Item::new(&request.prefix, &request.context, place.clone()).cost();
         let positions = place.path.last().map_or(0, Piece::end) + n_prefill;

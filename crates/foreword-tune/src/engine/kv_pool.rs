@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foreword_backbone::kernels::{Backend, Source, Span};
 use foreword_backbone::{Backbone, KeyValues};
 
-use super::blocks::Piece;
+use super::blocks::{Piece, address};
 
 /// Rows of a page: the block for a request's own keys and values.
 pub const PAGE_ROWS: usize = 32;
@@ -265,8 +265,4 @@ impl<B: Backend> Block<B> {
             Held::Shared(values) => values,
         }
     }
-}
-
-fn address<B: Backend>(block: &Arc<KeyValues<B>>) -> usize {
-    Arc::as_ptr(block) as usize
 }

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 
 use foreword_backbone::kernels::Token;
 
-use super::batch::Example;
+use super::example::Example;
 use crate::continuations::{ended, ended_gradient};
+use crate::likelihood::log_sum_exp;
 use crate::settings::Objective;
 
 /// The numbers read from an example's rows. Row 0 is the last row of the context, which predicts the first token; the rows
@@ -170,10 +171,4 @@ impl<'a> Sequences<'a> {
         }
         gradient
     }
-}
-
-/// log Σ exp.
-pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
 }

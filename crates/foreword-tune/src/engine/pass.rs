@@ -8,22 +8,15 @@ use std::collections::VecDeque;
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Backbone, BackboneError};
 
+pub use super::batch::Budget;
 use super::batch::{Batch, Item, micro_batches};
-pub use super::batch::{Budget, Example, MaskedSpan};
+pub use super::example::{Example, MaskedSpan};
 use super::loss::{self, Loss, Numbers, Reads};
 use super::prefix::{Prefilled, SharedPrefix};
+pub use super::reduce::LossAndGradient;
 use super::reduce::{Alone, GROUP, PartialSum, Reduce, Tree};
 pub use super::score::Scorer;
 use crate::settings::Objective;
-
-/// Loss and gradient of one prompt over its share of a batch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step<E> {
-    /// Mean loss, in nats.
-    pub loss: f64,
-    /// Its gradient, `[P, W]`.
-    pub gradient: Vec<E>,
-}
 
 /// Loss and gradient of each prompt, `[P, W]` row by row, over its examples.
 ///
@@ -35,7 +28,7 @@ pub fn loss_and_gradient<B: Backend>(
     examples: &[Example<'_>],
     objective: Objective,
     budget: impl Into<Budget>,
-) -> Result<Vec<Step<B::Element>>, BackboneError> {
+) -> Result<Vec<LossAndGradient<B::Element>>, BackboneError> {
     let examples: Vec<_> = examples.iter().map(|example| (*example, loss::of(objective, example))).collect();
     Ok(Pass::new(shared_prefix, prompts, &examples, (budget.into(), &Alone))?.finish(None))
 }
@@ -127,7 +120,7 @@ impl<'b, B: Backend> Pass<'b, B> {
     }
 
     /// Loss and gradient of each prompt from the sums of all groups, in order; `None`: this pass computed them all.
-    pub fn finish(self, all: Option<Vec<PartialSum<B>>>) -> Vec<Step<B::Element>> {
+    pub fn finish(self, all: Option<Vec<PartialSum<B>>>) -> Vec<LossAndGradient<B::Element>> {
         let Self { backbone, prefilled, own, partial } = self;
         let sums = Tree::total(backbone.backend(), all.unwrap_or(partial));
         prefilled.backward(backbone, sums.unwrap_or_else(|| prefilled.zero_sums(backbone, own)))

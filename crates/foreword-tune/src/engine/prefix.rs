@@ -7,14 +7,14 @@ use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
 use foreword_backbone::{Backbone, BackboneError, Gradient, Input, KeyValues, Model, Save, Spec, Tape};
 use foreword_format::SoftPrompt;
 
-use super::batch::MaskedSpan;
 use super::blocks::{Blocks, Piece};
 pub use super::compile::{CompileError, compile, compile_below};
+use super::example::MaskedSpan;
 use super::frozen_texts::{FrozenTextCache, SharedBudget};
-use super::pass::Step;
-use super::reduce::Sums;
+use super::reduce::{LossAndGradient, Sums};
+use crate::joint::n_same;
 use crate::settings::{Method, Placement};
-use crate::task::{Goal, Task, TaskError};
+use crate::task::{Examples, Goal, Task, TaskError};
 
 /// Values for the fields, to find the tokens that a template guarantees.
 const PROBES: [&str; 4] = ["a", "Z", "7", "?"];
@@ -74,10 +74,6 @@ fn shared_beginning(contexts: &[&[Token]]) -> Vec<Token> {
         shared = &shared[..n_same(&shared[..most], context)];
     }
     shared.to_vec()
-}
-
-fn n_same(one: &[Token], other: &[Token]) -> usize {
-    one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
 type Texts<B> = Arc<Mutex<FrozenTextCache<<B as Backend>::Element>>>;
@@ -151,8 +147,8 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
     }
 
     /// Computes placed prompts, `[P, W]` row by row. P = 0, the bare model, has no rows to place and so requires the
-    /// placement front. `tape` saves what the gradient needs.
-    pub(crate) fn prefill(&self, prompts: &[&[f32]], tape: Save) -> Result<Prefilled<B>, BackboneError> {
+    /// placement front. `save`: what to save for the gradient.
+    pub(crate) fn prefill(&self, prompts: &[&[f32]], save: Save) -> Result<Prefilled<B>, BackboneError> {
         let (backbone, layout) = (self.backbone, &self.layout);
         assert!(
             layout.placement == Placement::Front || prompts.iter().all(|prompt| !prompt.is_empty()),
@@ -192,8 +188,7 @@ impl<'a, B: Backend> SharedPrefix<'a, B> {
         if !tokens.is_empty() {
             let values = if in_trunk { prompts.concat() } else { Vec::new() };
             let rows = embed(backbone, &tokens, &learned, &values);
-            let input =
-                Input { rows, forest: &forest, context: &blocks.values(), output_rows: &[], save: tape };
+            let input = Input { rows, forest: &forest, context: &blocks.values(), output_rows: &[], save };
             let output = backbone.forward(input)?;
             let block = prefilled.insert(Arc::new(output.key_values));
             kept = output.tape;
@@ -265,7 +260,7 @@ impl<B: Backend> Clone for PrefixState<B> {
 }
 
 /// The place of an example below a prefix.
-pub(crate) struct Place<B: Backend> {
+pub(crate) struct Anchor<B: Backend> {
     /// The part of the prefix that it attends to.
     pub(crate) path: Vec<Piece<B>>,
     /// The position of its first row, if that is not the end of the path because some of its rows are masked.
@@ -278,7 +273,7 @@ pub(crate) struct Place<B: Backend> {
     pub(crate) has_prompt: bool,
 }
 
-impl<B: Backend> Clone for Place<B> {
+impl<B: Backend> Clone for Anchor<B> {
     fn clone(&self) -> Self {
         Self { path: self.path.clone(), ..*self }
     }
@@ -287,7 +282,7 @@ impl<B: Backend> Clone for Place<B> {
 /// Why a context does not match a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PlaceError {
+pub enum AnchorError {
     /// It begins with other tokens.
     #[error("the text does not begin with the tokens that stand before the prompt")]
     Beginning,
@@ -307,7 +302,7 @@ impl<B: Backend> PrefixState<B> {
     ///
     /// # Errors
     /// If the context can't stand below it.
-    pub fn n_held(&self, context: &[Token]) -> Result<usize, PlaceError> {
+    pub fn n_held(&self, context: &[Token]) -> Result<usize, AnchorError> {
         Ok(self.place(context, MaskedSpan::NONE)?.n_held)
     }
 
@@ -317,7 +312,7 @@ impl<B: Backend> PrefixState<B> {
     }
 
     /// The cached frozen texts.
-    pub(crate) fn texts(&self) -> Option<MutexGuard<'_, FrozenTextCache<B::Element>>> {
+    pub(crate) fn text_cache(&self) -> Option<MutexGuard<'_, FrozenTextCache<B::Element>>> {
         // If another thread panicked, the run has ended anyway.
         self.0.texts.as_ref().map(|texts| texts.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -331,23 +326,23 @@ impl<B: Backend> PrefixState<B> {
     ///
     /// # Panics
     /// If rows are masked that are not a KV prefix's: rows below them would have seen them.
-    pub(crate) fn place(&self, context: &[Token], masked: MaskedSpan) -> Result<Place<B>, PlaceError> {
+    pub(crate) fn place(&self, context: &[Token], masked: MaskedSpan) -> Result<Anchor<B>, AnchorError> {
         let Inner { layout, frozen, kv_prefix, prefilled, n_virtual, .. } = &*self.0;
         let (n_before, n) = (layout.n_before, context.len());
         let n_same = n_same(&layout.shared, context);
         if layout.placement == Placement::Suffix {
             let path = frozen.iter().filter(|_| n_same > 0).map(|piece| piece.first(n_same)).collect();
-            return Ok(Place { path, position: None, n_held: n_same, n_text: n, has_prompt: true });
+            return Ok(Anchor { path, position: None, n_held: n_same, n_text: n, has_prompt: true });
         }
         if n_same < n_before {
-            return Err(PlaceError::Beginning);
+            return Err(AnchorError::Beginning);
         }
         let mut path: Vec<Piece<B>> = frozen.iter().cloned().collect();
         if n <= n_before {
             if kv_prefix.is_some() {
-                return Err(PlaceError::NothingBelow);
+                return Err(AnchorError::NothingBelow);
             }
-            return Ok(Place { path, position: None, n_held: n, n_text: n, has_prompt: true });
+            return Ok(Anchor { path, position: None, n_held: n, n_text: n, has_prompt: true });
         }
         if masked.n > 0 {
             assert!(kv_prefix.is_some(), "only positions of a KV prefix can be masked");
@@ -356,17 +351,69 @@ impl<B: Backend> PrefixState<B> {
             for part in [0..masked.first, masked.first + masked.n..*n_virtual] {
                 path.extend(kv_prefix.iter().map(|piece| piece.part(part.clone())));
             }
-            return Ok(Place { path, position, n_held: n_before, n_text: n_before, has_prompt: false });
+            return Ok(Anchor { path, position, n_held: n_before, n_text: n_before, has_prompt: false });
         }
         path.extend(kv_prefix.clone());
         let n_held = n_same.min(n - 1);
         let n_own = if kv_prefix.is_some() { 0 } else { *n_virtual };
         path.extend(prefilled.iter().map(|piece| piece.first(n_own + n_held - n_before)));
-        Ok(Place { path, position: None, n_held, n_text: n_held, has_prompt: false })
+        Ok(Anchor { path, position: None, n_held, n_text: n_held, has_prompt: false })
     }
 }
 
 impl Task {
+    /// The shared prefix of these examples; without virtual tokens, for the bare model, there is nothing to place.
+    ///
+    /// # Errors
+    /// If the placement needs a BOS that the tokenizer does not add.
+    pub fn shared_prefix<'m, B: Backend>(
+        &self,
+        model: &'m Model<B>,
+        examples: &Examples,
+        n_virtual: usize,
+    ) -> Result<SharedPrefix<'m, B>, TaskError> {
+        self.shared_prefix_of(model, &examples.contexts, n_virtual)
+    }
+
+    /// As [`Task::shared_prefix`], for these contexts.
+    fn shared_prefix_of<'m, B: Backend>(
+        &self,
+        model: &'m Model<B>,
+        contexts: &[Vec<Token>],
+        n_virtual: usize,
+    ) -> Result<SharedPrefix<'m, B>, TaskError> {
+        let n_leading = self.leading(model).len();
+        match (self.placement, &self.chat) {
+            (Placement::AfterBos, None) if n_leading == 0 => return Err(TaskError::NoBos),
+            (Placement::AfterBos, Some(_)) if n_leading == 0 => return Err(TaskError::NoChatBos),
+            (Placement::System, None) => return Err(TaskError::NoChat),
+            _ => {}
+        }
+        let contexts = contexts.iter().map(Vec::as_slice);
+        if n_virtual == 0 {
+            let bare = (Method::Prompt, Placement::Front);
+            return Ok(SharedPrefix::new(&model.backbone, bare, n_leading, contexts)?);
+        }
+        if self.method == Method::Prefix {
+            match self.placement {
+                Placement::Suffix => return Err(TaskError::PrefixAtEnd),
+                Placement::AfterBos | Placement::System
+                    if contexts.clone().any(|context| context.len() <= n_leading) =>
+                {
+                    return Err(TaskError::NothingBelow);
+                }
+                Placement::Front | Placement::AfterBos | Placement::System => {}
+            }
+        }
+        Ok(SharedPrefix::new(&model.backbone, (self.method, self.placement), n_leading, contexts)?)
+    }
+
+    /// W, the numbers of a learned row: H, or L·2·K·D for a KV prefix.
+    #[must_use]
+    pub fn row_width<B: Backend>(&self, model: &Model<B>) -> usize {
+        row_width(model.backbone.spec(), self.method)
+    }
+
     /// A prompt in this task's template, or the bare model, with the computed tokens that all texts in the template begin
     /// with. Any number of texts can follow it.
     ///
@@ -431,7 +478,7 @@ impl<B: Backend> Prefilled<B> {
     }
 
     /// Loss and gradient of each prompt from the sums over all examples. Needs the tape.
-    pub(crate) fn backward(&self, backbone: &Backbone<B>, sums: Sums<B>) -> Vec<Step<B::Element>> {
+    pub(crate) fn backward(&self, backbone: &Backbone<B>, sums: Sums<B>) -> Vec<LossAndGradient<B::Element>> {
         let Sums { losses, rows, key_values } = sums;
         let mut key_values = key_values.into_iter();
         let mut d_kv = self.kv_prefixes.as_ref().and_then(|_| key_values.next());
@@ -468,6 +515,6 @@ impl<B: Backend> Prefilled<B> {
             own.iter_mut().zip(shared.by_ref()).for_each(|(own, shared)| *own += shared);
             own
         });
-        losses.into_iter().zip(gradient).map(|(loss, gradient)| Step { loss, gradient }).collect()
+        losses.into_iter().zip(gradient).map(|(loss, gradient)| LossAndGradient { loss, gradient }).collect()
     }
 }

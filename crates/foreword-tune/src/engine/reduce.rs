@@ -12,6 +12,15 @@ use std::ops::Range;
 use foreword_backbone::KeyValues;
 use foreword_backbone::kernels::Backend;
 
+/// Loss and gradient of one prompt over its share of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossAndGradient<E> {
+    /// Mean loss, in nats.
+    pub loss: f64,
+    /// Its gradient, `[P, W]`.
+    pub gradient: Vec<E>,
+}
+
 /// Number of consecutive examples of a prompt in a group.
 pub const GROUP: usize = 8;
 

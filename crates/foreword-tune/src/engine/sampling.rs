@@ -8,7 +8,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use super::loss::log_sum_exp;
+use crate::likelihood::log_sum_exp;
 
 /// How the next token is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +73,7 @@ impl Sampler {
             }
         }
         if sampling.temperature == 0.0 {
-            return Some(super::score::best(&logits) as Token);
+            return Some(crate::likelihood::best(&logits) as Token);
         }
         // 53 random bits, the precision of a number below 1.
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;

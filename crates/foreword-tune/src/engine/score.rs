@@ -1,26 +1,48 @@
 //! The likelihood of a task's labels or targets below one or several prompts, and the resulting evaluation.
 
+use std::ops::{ControlFlow, Range};
+
 use foreword_backbone::kernels::Backend;
 use foreword_backbone::{Backbone, BackboneError, Model, Save};
 use foreword_format::SoftPrompt;
 
-use super::batch::{Batch, Example, Item, micro_batches};
+use super::batch::{Batch, Item, micro_batches};
 use super::blocks::Blocks;
-use super::loss::{Reads, Sequences, log_sum_exp};
+use super::example::Example;
+use super::loss::{Reads, Sequences};
 use super::prefix::{PrefixState, SharedPrefix};
-use crate::continuation_set::ContinuationSet;
+use crate::engine::continuation_set::ContinuationSet;
+use crate::likelihood::{best, choice_loss, ensemble};
 use crate::metrics::{Confusion, Evaluation};
 use crate::settings::Objective;
 use crate::task::{Examples, Task, TaskError};
-
-/// Number of examples between two progress reports.
-const REPORT_EVERY: usize = 256;
 
 /// Placed prompts that can score any number of examples.
 pub struct Scorer<'b, B: Backend> {
     backbone: &'b Backbone<B>,
     prefixes: Vec<PrefixState<B>>,
     budget: usize,
+}
+
+/// The members of an ensemble, or a single prompt, or the bare model; each can score any number of examples.
+pub struct Scorers<'b, B: Backend> {
+    members: Vec<Scorer<'b, B>>,
+}
+
+impl<'b, B: Backend> Scorers<'b, B> {
+    fn new(
+        backbone: &'b Backbone<B>,
+        prompts: &[&SoftPrompt],
+        prefix: impl Fn(Option<&SoftPrompt>) -> Result<PrefixState<B>, TaskError>,
+        budget: usize,
+    ) -> Result<Self, TaskError> {
+        let bare = [None];
+        let prompts: Vec<Option<&SoftPrompt>> = prompts.iter().copied().map(Some).collect();
+        let prompts = if prompts.is_empty() { &bare[..] } else { &prompts[..] };
+        let scorer =
+            |&prompt: &Option<&SoftPrompt>| Ok(Scorer { backbone, prefixes: vec![prefix(prompt)?], budget });
+        Ok(Self { members: prompts.iter().map(scorer).collect::<Result<_, TaskError>>()? })
+    }
 }
 
 impl<'b, B: Backend> Scorer<'b, B> {
@@ -78,14 +100,22 @@ impl<'b, B: Backend> Scorer<'b, B> {
         Ok(all)
     }
 
+    fn items<'e>(&self, examples: &'e [Example<'e>]) -> Vec<Item<'e, B>> {
+        examples.iter().map(|example| Item::of(&self.prefixes, example, example.continuations)).collect()
+    }
+
+    /// The examples that are computed at a time.
+    fn micro_batches(&self, examples: &[Example<'_>]) -> Vec<Range<usize>> {
+        micro_batches(self.items(examples).iter().map(Item::cost), self.budget)
+    }
+
     /// Runs the model on the examples, one micro-batch after another.
     fn batches(
         &self,
         examples: &[Example<'_>],
         mut read: impl FnMut(&[Example<'_>], &Batch<'_, '_, B>),
     ) -> Result<(), BackboneError> {
-        let items: Vec<Item<'_, B>> =
-            examples.iter().map(|example| Item::of(&self.prefixes, example, example.continuations)).collect();
+        let items = self.items(examples);
         for part in micro_batches(items.iter().map(Item::cost), self.budget) {
             let batch = Batch::new(self.backbone, &items[part.clone()], Blocks::new(), Save::None)?;
             read(&examples[part], &batch);
@@ -174,19 +204,15 @@ impl Task {
         model: &Model<B>,
         prompts: &[&SoftPrompt],
         examples: &Examples,
-        how: (usize, bool),
+        (budget, normalised): (usize, bool),
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        if prompts.is_empty() {
-            return self.score_below(&self.shared_prefix(model, examples, 0)?, &[], examples, how, progress);
-        }
-        let mut members = Vec::with_capacity(prompts.len());
-        for (member, prompt) in prompts.iter().enumerate() {
-            let shared_prefix = self.shared_prefix(model, examples, prompt.n_virtual())?;
-            let progress = &mut |n| progress(member * examples.n() + n);
-            members.push(self.score_below(&shared_prefix, prompt.values(), examples, how, progress)?);
-        }
-        Ok(ensemble(&members.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+        let prefix = |prompt: Option<&SoftPrompt>| {
+            let n_virtual = prompt.map_or(0, SoftPrompt::n_virtual);
+            Ok(self.shared_prefix(model, examples, n_virtual)?.prefix(prompt)?)
+        };
+        let scorers = Scorers::new(&model.backbone, prompts, prefix, budget)?;
+        self.collect_scores(&scorers, examples, normalised, progress)
     }
 
     /// The result of [`Task::scores`] for a prompt `[P, W]` below a shared prefix of these examples; with the full softmax
@@ -197,54 +223,68 @@ impl Task {
         prompt: &[f32],
         examples: &Examples,
         (budget, normalised): (usize, bool),
+    ) -> Result<Vec<Vec<f64>>, TaskError> {
+        let scorers = Scorers { members: vec![Scorer::new(shared_prefix, &[prompt], budget)?] };
+        self.collect_scores(&scorers, examples, normalised, &mut |_| {})
+    }
+
+    fn collect_scores<B: Backend>(
+        &self,
+        scorers: &Scorers<'_, B>,
+        examples: &Examples,
+        normalised: bool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f64>>, TaskError> {
-        let candidates = ContinuationSet::of(self, examples);
-        let scorer = Scorer::new(shared_prefix, &[prompt], budget)?;
-        let mut scores: Vec<Vec<f64>> = Vec::with_capacity(examples.n());
-        while scores.len() < examples.n() {
-            let part = scores.len()..examples.n().min(scores.len() + REPORT_EVERY);
-            let part: Vec<Example<'_>> = part.map(|example| candidates.example(examples, example)).collect();
-            scores.extend(scorer.score(&part, normalised)?);
-            progress(scores.len());
-        }
-        match scores.iter().position(|scores| scores.iter().any(|score| !score.is_finite())) {
-            Some(example) => Err(TaskError::NotFinite { example: example + 1 }),
-            None => Ok(scores),
-        }
+        let mut all = Vec::with_capacity(examples.n());
+        self.score_each(scorers, examples, normalised, &mut |_, scores| {
+            all.push(scores);
+            progress(all.len() * scorers.members.len());
+            ControlFlow::Continue(())
+        })?;
+        Ok(all)
     }
-}
 
-/// Index of the largest score; the first one on a tie.
-#[must_use]
-pub fn best(scores: &[f64]) -> usize {
-    let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
-    (1..scores.len()).fold(0, better)
-}
+    /// Prompts in this task's template, ready to score texts that come later; without prompts, the bare model.
+    ///
+    /// # Errors
+    /// As [`Task::prefix`].
+    pub fn scorers<'m, B: Backend>(
+        &self,
+        model: &'m Model<B>,
+        prompts: &[&SoftPrompt],
+        budget: usize,
+    ) -> Result<Scorers<'m, B>, TaskError> {
+        Scorers::new(&model.backbone, prompts, |prompt| self.prefix(model, prompt), budget)
+    }
 
-/// Softmax of log-likelihoods: the label probabilities, given that one of the labels is true.
-#[must_use]
-pub fn probabilities(log_likelihoods: &[f64]) -> Vec<f64> {
-    let log_sum = log_sum_exp(log_likelihoods);
-    log_likelihoods.iter().map(|l| (l - log_sum).exp()).collect()
-}
-
-/// Mean cross-entropy over the labels, in nats; 0 without examples.
-#[must_use]
-pub fn choice_loss(scores: &[Vec<f64>], truths: &[usize]) -> f64 {
-    let total: f64 =
-        scores.iter().zip(truths).map(|(scores, &truth)| log_sum_exp(scores) - scores[truth]).sum();
-    total / truths.len().max(1) as f64
-}
-
-/// The prediction of an ensemble: the mean of the members' log-likelihoods, by example and label. Empty without members.
-#[must_use]
-pub fn ensemble(members: &[&[Vec<f64>]]) -> Vec<Vec<f64>> {
-    let Some((first, others)) = members.split_first() else { return Vec::new() };
-    let n = members.len() as f64;
-    let sum = |example: usize, label: usize| {
-        others.iter().fold(first[example][label], |sum, scores| sum + scores[example][label])
-    };
-    let of = |example: usize| (0..first[example].len()).map(|label| sum(example, label) / n).collect();
-    (0..first.len()).map(of).collect()
+    /// The scores of each example, with its index, as soon as its micro-batch is computed: see [`Task::log_likelihoods`],
+    /// or unless `normalised` [`Task::scores`]. Ends early if `on_scores` breaks.
+    ///
+    /// # Errors
+    /// If the model's output is not finite.
+    pub fn score_each<B: Backend>(
+        &self,
+        scorers: &Scorers<'_, B>,
+        examples: &Examples,
+        normalised: bool,
+        on_scores: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
+    ) -> Result<(), TaskError> {
+        let continuations = ContinuationSet::of(self, examples);
+        let all: Vec<Example<'_>> =
+            (0..examples.n()).map(|example| continuations.example(examples, example)).collect();
+        for part in scorers.members[0].micro_batches(&all) {
+            let members = scorers.members.iter().map(|member| member.score(&all[part.clone()], normalised));
+            let members = members.collect::<Result<Vec<_>, _>>()?;
+            let scores = ensemble(&members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            for (example, scores) in part.zip(scores) {
+                if scores.iter().any(|score| !score.is_finite()) {
+                    return Err(TaskError::NotFinite { example: example + 1 });
+                }
+                if on_scores(example, scores).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }

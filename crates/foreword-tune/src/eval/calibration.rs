@@ -9,8 +9,8 @@ use foreword_format::{CalibrationMethod, CalibrationRecord};
 
 use crate::data::Dataset;
 use crate::encode::EncodeError;
-use crate::engine::loss::log_sum_exp;
-use crate::engine::score::probabilities;
+use crate::likelihood::log_sum_exp;
+use crate::likelihood::probabilities;
 use crate::task::{Examples, Task, TaskError};
 use crate::verbalizer::Verbalizer;
 
@@ -225,7 +225,7 @@ mod tests {
             let fitted = Calibration::temperature(&scores, &truths).unwrap();
             let corrected = applied(&fitted, &scores);
             for (before, after) in scores.iter().zip(&corrected) {
-                prop_assert_eq!(crate::score::best(before), crate::score::best(after));
+                prop_assert_eq!(crate::likelihood::best(before), crate::likelihood::best(after));
             }
             let temperature = (fitted.temperature * factor).clamp(TEMPERATURES.0, TEMPERATURES.1);
             let other = Calibration { temperature, ..fitted };

@@ -4,11 +4,12 @@ use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Token};
 use foreword_format::SoftPrompt;
 
-use crate::continuation_set::ContinuationSet;
-use crate::engine::batch::Example;
+use crate::engine::continuation_set::ContinuationSet;
+use crate::engine::example::Example;
 use crate::engine::pass::loss_and_gradient;
 use crate::engine::prefix::SharedPrefix;
-use crate::engine::score::{Scorer, best, probabilities};
+use crate::engine::score::Scorer;
+use crate::likelihood::{best, probabilities};
 use crate::settings::{Method, Objective};
 use crate::task::{Examples, Task, TaskError};
 

@@ -3,7 +3,9 @@
 use crate::settings::{
     CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
 };
-use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS};
+use crate::settings::{
+    DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -117,7 +119,8 @@ table!(
         target_field: String,
         /// Maximum number of training examples.
         limit: usize,
-        /// Few-shot training: this many examples of each label, sampled with several seeds.
+        /// Few-shot training: this many examples of each label, sampled with the seed. The program repeats it with several
+        /// seeds.
         shots: usize,
         /// Whether suspicious data is an error.
         strict: bool,

@@ -199,7 +199,7 @@ impl Joiner<'_> {
             return Ok(Joined { context: context.to_vec(), answers });
         }
         let wholes = self.wholes(text, labels)?;
-        let agreed = wholes.iter().map(|whole| agreement(whole, context)).min();
+        let agreed = wholes.iter().map(|whole| n_same(whole, context)).min();
         let n = agreed.unwrap_or(context.len());
         Ok(Joined {
             context: context[..n].to_vec(),
@@ -221,7 +221,7 @@ impl Joiner<'_> {
             return Ok((opening.to_vec(), self.apart(target)?));
         }
         let whole = self.wholes(text, &[target])?.swap_remove(0);
-        let n = agreement(&whole, opening);
+        let n = n_same(&whole, opening);
         Ok((whole[..n].to_vec(), whole[n..].to_vec()))
     }
 
@@ -257,7 +257,7 @@ impl Joiner<'_> {
 }
 
 /// Number of leading tokens that two sequences share.
-fn agreement(one: &[Token], other: &[Token]) -> usize {
+pub(crate) fn n_same(one: &[Token], other: &[Token]) -> usize {
     one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 

@@ -1,11 +1,6 @@
 //! The candidates of a run: explicit settings stay, the others are varied.
 
-use crate::settings::{Init, LearningRate, Method};
-
-/// The number of candidates for `auto`: one round of variations, without lengths.
-pub const AUTO: usize = 8;
-/// Maximum number of candidates: more add hardly anything, and each takes its share of memory.
-pub const MOST: usize = 256;
+use crate::settings::{CandidateCount, Init, LearningRate, Method};
 
 /// The init and the training settings of a candidate.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,13 +83,13 @@ const ROUND: [(Rate, Begin, bool); 10] = [
     (Rate::Higher, Begin::Default, true),
 ];
 
-/// The first `n` variations, at most [`MOST`], all different: each round has another seed.
+/// The first `n` variations, at most [`CandidateCount::MOST`], all different: each round has another seed.
 #[must_use]
 pub fn variations(n: usize, stated: &Stated<'_>) -> Vec<Variation> {
     let mut found: Vec<Variation> = Vec::new();
-    let rounds = (0..MOST as u64).flat_map(|round| ROUND.iter().map(move |of| (round, of)));
+    let rounds = (0..CandidateCount::MOST as u64).flat_map(|round| ROUND.iter().map(move |of| (round, of)));
     for (round, &(rate, begin, doubled)) in rounds {
-        if found.len() >= n.min(MOST) {
+        if found.len() >= n.min(CandidateCount::MOST) {
             break;
         }
         let init = match (stated.init, begin) {
@@ -137,15 +132,17 @@ mod tests {
 
     #[test]
     fn the_first_is_the_run_without_candidates_and_no_two_are_alike() {
-        for n in [1, AUTO, 30, MOST, 1000] {
+        for n in [1, CandidateCount::AUTO, 30, CandidateCount::MOST, 1000] {
             let all = variations(n, &stated(None));
-            assert_eq!(all.len(), n.min(MOST));
+            assert_eq!(all.len(), n.min(CandidateCount::MOST));
             let first = &all[0];
             assert_eq!((first.learning_rate, first.n_virtual, first.seed), (LearningRate::Auto, 20, 7));
             assert_eq!(first.init, Init::Text("Say which.".to_owned()));
             assert!((1..all.len()).all(|i| !all[..i].contains(&all[i])));
         }
-        assert!(variations(AUTO, &stated(None)).iter().all(|v| v.n_virtual == 20 && v.seed == 7));
+        assert!(
+            variations(CandidateCount::AUTO, &stated(None)).iter().all(|v| v.n_virtual == 20 && v.seed == 7)
+        );
     }
 
     #[test]
@@ -158,7 +155,7 @@ mod tests {
         let same = |v: &Variation| v.learning_rate == LearningRate::Value(0.5) && v.n_virtual == 3;
         assert!(all.iter().all(same));
         assert_eq!(all.iter().map(|v| v.seed).collect::<Vec<_>>(), [7, 8, 9, 10]);
-        let prefix = variations(AUTO, &Stated { method: Method::Prefix, ..stated(None) });
+        let prefix = variations(CandidateCount::AUTO, &Stated { method: Method::Prefix, ..stated(None) });
         let most = |v: &[Variation]| {
             let shares = v.iter().filter_map(|v| match v.learning_rate {
                 LearningRate::Share(share) => Some(share),
@@ -166,7 +163,7 @@ mod tests {
             });
             shares.fold(0.0, f64::max)
         };
-        assert!(most(&prefix) < most(&variations(AUTO, &stated(None))));
+        assert!(most(&prefix) < most(&variations(CandidateCount::AUTO, &stated(None))));
         let unlabelled = Stated { has_labels: false, ..stated(None) };
         assert!(variations(30, &unlabelled).iter().all(|v| v.init != Init::Labels));
     }

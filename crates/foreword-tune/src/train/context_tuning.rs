@@ -7,9 +7,9 @@ use foreword_backbone::kernels::{Backend, Element, Forest, Parent, Token};
 use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
 
-use crate::continuation_set::ContinuationSet;
 use crate::data::split::rounds;
-use crate::engine::batch::{Example, MaskedSpan};
+use crate::engine::continuation_set::ContinuationSet;
+use crate::engine::example::{Example, MaskedSpan};
 use crate::init::InitError;
 use crate::settings::{Method, Placement};
 use crate::task::{Examples, Task, TaskError};

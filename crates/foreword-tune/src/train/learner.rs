@@ -8,10 +8,10 @@ use foreword_backbone::kernels::{Backend, Element};
 
 use super::{Event, StepStats, StopReason, TrainConfig, TrainError, peak};
 use crate::context_tuning::masked;
-use crate::continuation_set::ContinuationSet;
-use crate::engine::batch::Example;
+use crate::engine::continuation_set::ContinuationSet;
+use crate::engine::example::Example;
 use crate::engine::loss::{self, Loss};
-use crate::engine::pass::{Pass, Step};
+use crate::engine::pass::{LossAndGradient, Pass};
 use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::Reduce;
 use crate::optimizer::{clip, rate};
@@ -112,7 +112,7 @@ impl<B: Backend> Learner<'_, B> {
         &self,
         state: &mut TrainState,
         drawn: &Drawn<'_>,
-        passes: &[Step<E>],
+        passes: &[LossAndGradient<E>],
     ) -> Vec<(usize, Option<StepStats>)> {
         let (step, config) = (state.step + 1, self.config);
         let share = rate(step, config.steps, config.warmup, config.schedule);
@@ -227,8 +227,7 @@ impl<B: Backend> Dev<'_, B> {
         let step = state.step;
         let run = &mut state.runs[candidate];
         let how = (self.budget, self.task.objective() == Objective::Lm);
-        let scores =
-            self.task.score_below(&self.shared_prefix, run.shown(), self.examples, how, &mut |_| {})?;
+        let scores = self.task.score_below(&self.shared_prefix, run.shown(), self.examples, how)?;
         let evaluation = self.task.judge(&scores, self.examples);
         let best = run.evaluated_to(step, evaluation.loss);
         Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, state }))

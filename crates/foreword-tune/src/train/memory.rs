@@ -81,8 +81,8 @@ pub fn context_bytes<B: Backend>(model: &Model<B>, n_tokens: usize) -> u64 {
     SINGLE * (n_tokens * model.backbone.spec().cache_width()) as u64
 }
 
-/// Numbers held per row: on the tape of all layers, and while one layer runs.
-fn per_row(spec: &Spec, tape: Save) -> u64 {
+/// Numbers held per row: saved in all layers, and while one layer runs.
+fn per_row(spec: &Spec, save: Save) -> u64 {
     let attention = &spec.attention;
     let (h, i) = (spec.hidden, spec.mlp.intermediate);
     let (q, kv) = (attention.query_width(), 2 * attention.kv_width());
@@ -99,7 +99,7 @@ fn per_row(spec: &Spec, tape: Save) -> u64 {
     // Input, queries, attention's output and log-sums, the residual stream after it, and the MLP's inside.
     let layer = 2 * h + 2 * q + attention.query_heads + up + outputs + raw + halves;
     // Keys and values are kept in any case; those of the trunk also have a gradient.
-    let kept = match tape {
+    let kept = match save {
         Save::None => 2 * kv,
         Save::Checkpoint => 2 * kv + h,
         Save::All => 2 * kv + layer,

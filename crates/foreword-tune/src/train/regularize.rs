@@ -4,7 +4,7 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::engine::batch::MaskedSpan;
+use crate::engine::example::MaskedSpan;
 use crate::init::normal;
 use crate::state::CandidateState;
 use crate::train::TrainError;

@@ -3,7 +3,7 @@
 use foreword_backbone::kernels::Cpu;
 use foreword_tune::data::Dataset;
 use foreword_tune::demonstrations::{demonstrated, instructed};
-use foreword_tune::score::{choice_loss, ensemble};
+use foreword_tune::likelihood::{choice_loss, ensemble};
 use foreword_tune::settings::{Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;

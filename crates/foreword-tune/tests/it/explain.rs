@@ -6,7 +6,7 @@ use foreword_backbone::{Input, Model, Save};
 use foreword_format::SoftPrompt;
 use foreword_tune::engine::pass::{Example, MaskedSpan, loss_and_gradient};
 use foreword_tune::explain::walk;
-use foreword_tune::score::probabilities;
+use foreword_tune::likelihood::probabilities;
 use foreword_tune::settings::{Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;

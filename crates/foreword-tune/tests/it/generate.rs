@@ -10,7 +10,7 @@ use foreword_tune::engine::pass::{Example, MaskedSpan, Scorer};
 use foreword_tune::engine::prefix::SharedPrefix;
 use foreword_tune::generate::{Event, FinishReason, GenerateConfig, Generated, Sampling};
 use foreword_tune::init::Sources;
-use foreword_tune::score::best;
+use foreword_tune::likelihood::best;
 use foreword_tune::settings::{Init, Joining, LearningRate, Method, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::{Examples, Generation, Goal, GroundTruth, Task, TrainConfig, train};

@@ -14,7 +14,7 @@ use foreword_tune::engine::generator::{
     AdmitError, FinishReason, Generated, Generator, Limits, Output, Request, RequestId, Tell,
 };
 use foreword_tune::engine::kv_pool::{PAGE_ROWS, PoolError};
-use foreword_tune::engine::prefix::{PlaceError, PrefixState, compile};
+use foreword_tune::engine::prefix::{AnchorError, PrefixState, compile};
 use foreword_tune::engine::sampling::{LogProbs, Sampling};
 use foreword_tune::init::Sources;
 use foreword_tune::settings::{Init, Method, Placement};
@@ -263,11 +263,11 @@ fn what_can_not_stand_below_its_prefix_or_in_the_model_is_refused() {
         |prefix: usize, context: Vec<Token>| Request { context, ..Asked { prefix, ..small(0) }.request() };
     let bos = MODEL.tokenizer.leading().to_vec();
     for (prefix, context, expected) in [
-        (2, vec![5, 6], PlaceError::Beginning),
-        (5, vec![5, 6], PlaceError::Beginning),
-        (5, bos.clone(), PlaceError::NothingBelow),
+        (2, vec![5, 6], AnchorError::Beginning),
+        (5, vec![5, 6], AnchorError::Beginning),
+        (5, bos.clone(), AnchorError::NothingBelow),
     ] {
-        assert_eq!(generator.admit(with(prefix, context)).unwrap_err(), AdmitError::Place(expected));
+        assert_eq!(generator.admit(with(prefix, context)).unwrap_err(), AdmitError::Anchor(expected));
     }
     let context = MODEL.backbone.spec().context;
     let long = |n: usize| with(1, [&bos[..], &vec![9; n - bos.len()]].concat());

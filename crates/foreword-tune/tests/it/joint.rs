@@ -12,7 +12,7 @@ use foreword_tune::encode::EncodeError;
 use foreword_tune::engine::pass::{Example, MaskedSpan, Scorer, loss_and_gradient};
 use foreword_tune::init;
 use foreword_tune::joint::{Joiner, joint};
-use foreword_tune::score::best;
+use foreword_tune::likelihood::best;
 use foreword_tune::settings::{Init, Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::{Verbalizer, VerbalizerError};

@@ -3,7 +3,7 @@
 use foreword_backbone::Model;
 use foreword_backbone::kernels::{Backend, Element, Reference, Token};
 use foreword_tune::engine::loss::{Loss, Numbers, Reads};
-use foreword_tune::engine::pass::{Budget, Example, Pass, Step, loss_and_gradient};
+use foreword_tune::engine::pass::{Budget, Example, LossAndGradient, Pass, loss_and_gradient};
 use foreword_tune::engine::prefix::SharedPrefix;
 use foreword_tune::engine::reduce::Alone;
 use foreword_tune::settings::{Method, Objective, Placement};
@@ -52,7 +52,7 @@ fn step(
     soft: &[f32],
     targets: &[(usize, Token, f64)],
     placement: Placement,
-) -> Step<f64> {
+) -> LossAndGradient<f64> {
     let shared = SharedPrefix::new(&model.backbone, (Method::Prompt, placement), 1, [CONTEXT]).unwrap();
     let loss: Box<dyn Loss> = Box::new(SoftTargets { targets: targets.to_vec() });
     let examples = [(Example::of(0, CONTEXT), loss)];

@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::calibration::{Calibration, content_free_examples};
 use crate::demonstrations::{demonstrated, instructed};
 use crate::error::Result;
+use crate::likelihood::{best, choice_loss, ensemble};
 use crate::metrics::majority as majority_label;
-use crate::score::{best, choice_loss, ensemble};
 use crate::settings::{CalibrationMethod, Method};
 use crate::{Confusion, Examples, SoftPrompt, Task};
 

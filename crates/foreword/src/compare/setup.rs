@@ -21,7 +21,7 @@ use crate::prompt::naming::Naming;
 use crate::prompt::open::{self, NONE, OpenRequest, Resolved};
 use crate::run::size;
 use crate::settings::{CalibrationMethod, Init, Objective, Placement, TaskKind};
-use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
+use crate::settings::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use crate::verbalizer::label_names;
 use crate::{
     Dataset, Model, Passport, PromptDirectory, Resources, SoftPrompt, Task, TaskFile, Template, Verbalizer,

@@ -8,8 +8,9 @@ use crate::error::{Result, UserError};
 use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::record;
+use crate::settings::DEFAULT_VIRTUAL_TOKENS;
 use crate::settings::{CandidateCount, Init, Method};
-use crate::train::{DEFAULT_VIRTUAL_TOKENS, default_batch_size};
+use crate::train::default_batch_size;
 use crate::{
     Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
 };

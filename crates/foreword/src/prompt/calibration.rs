@@ -14,7 +14,7 @@ use crate::error::UserError;
 use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::plan::data;
-use crate::plan::place::is_same;
+use crate::plan::output::is_same;
 use crate::prompt as prompts;
 use crate::prompt::naming::Naming;
 

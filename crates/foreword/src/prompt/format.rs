@@ -11,9 +11,9 @@ use crate::format::{ChatRecord, TaskRecord};
 use crate::joint::{Fitted, Joiner, default_strings, fitted, repeated_bos};
 use crate::notice::Observer;
 use crate::plan::positive;
+use crate::settings::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 use crate::settings::{Joining, Method, Placement, TaskKind};
 use crate::task_file::TaskTable;
-use crate::train::{DEFAULT_MAX_LENGTH, DEFAULT_OBJECTIVE};
 use crate::{Classification, Dataset, Generation, Goal, Model, Task, TaskError, Template, Verbalizer};
 
 /// A template and its chat as set, recorded or by default, before the model is known.

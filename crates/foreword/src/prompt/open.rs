@@ -14,9 +14,9 @@ use crate::format::{HubName, TaskRecord};
 use crate::notice::Observer;
 use crate::record::{self, Warning};
 use crate::run::members::other_members;
+use crate::settings::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use crate::settings::{Method, TaskKind};
 use crate::source::is_enough;
-use crate::train::{DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT};
 use crate::verbalizer::label_names;
 use crate::{Dataset, Model, Passport, PromptDirectory, Resources, SoftPrompt, Task, TaskFile, device};
 

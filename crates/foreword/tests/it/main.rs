@@ -7,6 +7,6 @@ mod display;
 mod error;
 mod example;
 mod notice;
-mod place;
+mod output;
 mod tidy;
 mod verdict;

@@ -5,7 +5,7 @@ use foreword::display::{count, loss, mean_and_deviation, percent};
 use foreword::error::Diverged;
 use foreword::events::FewShot;
 use foreword::{
-    Evaluation, Event, Place, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile, UserError,
+    Evaluation, Event, OutputDir, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile, UserError,
 };
 
 use crate::args::TrainArgs;
@@ -20,11 +20,11 @@ const SEEDS: [u64; 5] = [13, 21, 42, 87, 100];
 pub(super) fn run(
     args: &TrainArgs,
     file: &TaskFile,
-    place: &Place,
+    output: &OutputDir,
     mut log: Option<Log>,
     printer: &Printer,
 ) -> Result<Exit> {
-    if place.resume {
+    if output.resume {
         return Err(UserError::new("runs on few examples are short, and are not resumed")
             .hint("start over with --force")
             .into());
@@ -36,8 +36,8 @@ pub(super) fn run(
         printer.say(&format!("seed {seed}, {shots} examples of each label"));
         let mut file = file.clone();
         file.train.seed = Some(seed);
-        let place = Place { out: place.out.join(format!("seed-{seed}")), ..place.clone() };
-        let plan = RunPlan::with(&file, place, &args.machine.resources(), printer)?;
+        let output = OutputDir { out: output.out.join(format!("seed-{seed}")), ..output.clone() };
+        let plan = RunPlan::with(&file, output, &args.machine.resources(), printer)?;
         let Ended { result, failed, .. } = run_plan(plan, &mut log, printer)?;
         if let Some(error) = failed {
             return Err(error.into());
@@ -51,7 +51,7 @@ pub(super) fn run(
         runs.push((seed, result));
     }
     tell(shots, &runs, log, printer)?;
-    printer.say(&format!("The prompts are in {}, one for each seed.", place.out.display()));
+    printer.say(&format!("The prompts are in {}, one for each seed.", output.out.display()));
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,6 @@
 //! Reliability of probabilities, and the effect of abstaining below a threshold.
 
-use crate::score::best;
+use crate::likelihood::best;
 
 /// Number of equal-width bins of the calibration error (Guo et al. 2017).
 const BINS: usize = 15;

@@ -10,7 +10,7 @@ use crate::run::checkpoints;
 
 /// The output directory of a prompt.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct OutputDir {
     /// The directory.
     pub out: PathBuf,
     /// What to do if a prompt exists there.
@@ -19,13 +19,29 @@ pub struct Place {
     pub resume: bool,
 }
 
-impl Place {
+impl OutputDir {
     /// A directory without a prompt.
     ///
     /// # Errors
-    /// As [`Place::check`].
+    /// As [`OutputDir::check`].
     pub fn new(out: impl Into<PathBuf>) -> Result<Self> {
         Self::check(out.into(), false, false)
+    }
+
+    /// A directory whose prompt, if there is one, is replaced.
+    ///
+    /// # Errors
+    /// As [`OutputDir::check`].
+    pub fn replace(out: impl Into<PathBuf>) -> Result<Self> {
+        Self::check(out.into(), true, false)
+    }
+
+    /// The directory of an unfinished run, which continues.
+    ///
+    /// # Errors
+    /// As [`OutputDir::check`].
+    pub fn resume(out: impl Into<PathBuf>) -> Result<Self> {
+        Self::check(out.into(), false, true)
     }
 
     /// Checks that a prompt can be written there.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use foreword_backbone::kernels::Token;
 
+use super::example::{Example, MaskedSpan};
 use crate::continuations::Continuations;
-use crate::engine::batch::{Example, MaskedSpan};
 use crate::task::{Examples, Goal, GroundTruth, Task};
 
 /// The continuations to score for every example, and the true one.

@@ -1,6 +1,6 @@
 //! Places that take a file.
 
-use foreword::plan::place::check_file;
+use foreword::plan::output::check_file;
 use std::path::Path;
 
 #[test]
