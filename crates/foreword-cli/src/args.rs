@@ -464,8 +464,9 @@ pub(crate) struct OutputDirArgs {
     /// Replace an existing prompt in --out and start over
     #[arg(long)]
     pub(crate) force: bool,
-    /// Resume an interrupted run in --out, and give the same result, to the bit, as without the interruption
-    #[arg(long, conflicts_with = "force")]
+    /// Resume an interrupted run in --out, and give the same result, to the bit, as without the interruption. With --force,
+    /// also if a finished prompt in --out is then replaced
+    #[arg(long)]
     pub(crate) resume: bool,
 }
 

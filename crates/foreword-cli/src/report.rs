@@ -1,6 +1,8 @@
 //! The result of a run for people: the table against the baselines, the costs, and whether it was worth it.
 
-use foreword::{Confusion, Evaluation, Passport, RunPlan, RunResult, StopReason, Verbalizer};
+mod labels;
+
+use foreword::{Evaluation, Passport, RunPlan, RunResult, StopReason};
 
 use crate::command_line::{quoted, quoted_path};
 use crate::printer::Table;
@@ -8,14 +10,16 @@ use foreword::display::{self, count, in_a_line, interval, loss, percent, perplex
 use foreword::source::is_enough;
 use foreword::verdict::{SPLITS, Verdict, after_table, imported_from};
 
-/// A table of evaluations on the same examples, named by `examples`: with accuracies for classification, and the perplexity
-/// per token for generation.
+pub(crate) use labels::{confusion, labels_table};
+
+/// A table of evaluations on the same examples, named by `examples`: with accuracies and macro F1 for classification, and
+/// the perplexity per token for generation.
 pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Table {
     let n = rows.first().map_or(0, |(_, evaluation)| evaluation.n);
     let examples = format!("{} {examples}", count(n));
     let is_labelled = rows.iter().any(|(_, evaluation)| evaluation.labels.is_some());
     let mut table = if is_labelled {
-        Table::new([&examples, "accuracy", "95 % interval", "loss"])
+        Table::new([&examples, "accuracy", "95 % interval", "macro F1", "loss"])
     } else {
         Table::new([&examples, "loss", "perplexity"])
     };
@@ -27,31 +31,12 @@ pub(crate) fn scores_table(examples: &str, rows: &[(&str, &Evaluation)]) -> Tabl
                     (*name).to_owned(),
                     percent(labels.accuracy()),
                     interval(labels.interval()),
+                    format!("{:.3}", labels.macro_f1()),
                     said,
                 ]);
             }
             None => table.row([(*name).to_owned(), said, perplexity(evaluation.loss)]),
         }
-    }
-    table
-}
-
-/// Each label's precision, recall and F1 for each of these classifiers on the same examples.
-pub(crate) fn labels_table(labels: &Verbalizer, rows: &[(&str, &Confusion)]) -> Table {
-    let of =
-        |what: &str, name: &str| if name.is_empty() { what.to_owned() } else { format!("{what} {name}") };
-    let headings =
-        rows.iter().flat_map(|(name, _)| [of("precision", name), of("recall", name), of("F1", name)]);
-    let mut table = Table::new(["label", "examples"].map(str::to_owned).into_iter().chain(headings));
-    let cell = |score: Option<f64>| score.map_or_else(|| "–".to_owned(), |score| format!("{score:.3}"));
-    for (label, name) in labels.names().iter().enumerate() {
-        let n = rows.first().map_or(0, |(_, given)| given.label(label).n);
-        let mut cells = vec![name.clone(), count(n)];
-        for (_, given) in rows {
-            let counts = given.label(label);
-            cells.extend([counts.precision(), counts.recall(), counts.f1()].map(cell));
-        }
-        table.row(cells);
     }
     table
 }
@@ -113,10 +98,18 @@ pub(crate) fn candidates(plan: &RunPlan, result: &RunResult) -> Option<Table> {
     Some(table)
 }
 
+/// The labels: the number of training examples of each, and its scores with the prompt.
+pub(crate) fn labels(plan: &RunPlan, result: &RunResult) -> Option<String> {
+    let (_, compared) = result.reported()?;
+    let (given, labels) = (compared.tuned.as_ref()?.labels.as_ref()?, plan.task.verbalizer()?);
+    Some(format!("\n{}\n", labels_table(labels, Some(plan.train.labels()), &[("", given)])))
+}
+
 /// What was learned, and its cost.
 pub(crate) fn costs(plan: &RunPlan, result: &RunResult) -> String {
+    let passes = plan.passes(result.outcome.steps);
     format!(
-        "{} numbers learned, {} frozen; {} bytes on disk; {}",
+        "{passes:.1} passes over the training examples; {} numbers learned, {} frozen; {} bytes on disk; {}",
         count(result.n_learned),
         count(plan.model.backbone.spec().n_parameters() as u64),
         count(result.bytes),

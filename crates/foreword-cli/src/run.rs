@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use foreword::display::{count, loss, percent};
 use foreword::error::{Diverged, WriteError, unwritable};
+use foreword::plan::output::has_checkpoint;
+use foreword::run::Unwritten;
 use foreword::{Error, Event, Result, Run, RunPlan, RunResult, StopReason, UserError};
 
 use crate::command_line::this_command;
@@ -49,6 +51,8 @@ pub(crate) struct Ended {
     pub(crate) result: RunResult,
     /// The first line of the output or the log that could not be written.
     pub(crate) failed: Option<WriteError>,
+    /// Why the prompt could not be written.
+    pub(crate) unwritten: Option<Error>,
 }
 
 /// Executes a plan and prints its events.
@@ -62,11 +66,21 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
     let result = run.start_with(&mut |event| reporter.event(event), printer);
     let failed = reporter.failed;
     interrupt::unwatch();
-    let result = result?;
+    // What was computed is shown even if it could not be written.
+    let (result, unwritten) = match result {
+        Ok(result) => (result, None),
+        Err(error) => {
+            let Unwritten { result, source } = error.downcast()?;
+            if has_checkpoint(&run.plan().output.out) {
+                printer.say(&format!("once it can be written: {} --resume", this_command()));
+            }
+            (*result, Some(source))
+        }
+    };
     if result.is_cancelled {
         printer.say(&format!("go on with: {} --resume", this_command()));
     }
-    Ok(Ended { plan: run.into_plan(), result, failed })
+    Ok(Ended { plan: run.into_plan(), result, failed, unwritten })
 }
 
 /// Passes the events of a run to the printer and the log.
@@ -141,6 +155,9 @@ impl TerminalReporter<'_> {
 impl Ended {
     /// The exit code. An unfinished run writes its best prompt, but does not count as success.
     pub(crate) fn exit(self) -> Result<Exit> {
+        if let Some(error) = self.unwritten {
+            return Err(error);
+        }
         if let Some(error) = self.failed {
             return Err(error.into());
         }

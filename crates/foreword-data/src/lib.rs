@@ -416,6 +416,15 @@ impl Dataset {
         }
     }
 
+    /// The same rows with locations `n` lines further on: these are the rows after the first `n` of something larger.
+    #[must_use]
+    pub fn after(mut self, n: u64) -> Self {
+        for row in &mut self.rows {
+            row.line += n;
+        }
+        self
+    }
+
     /// The file name, or a description of data without a file.
     pub(crate) fn origin(&self) -> String {
         origin(self.path.as_deref())

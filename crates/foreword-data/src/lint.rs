@@ -17,7 +17,7 @@ pub const RARE_SHARE: f64 = 0.1;
 pub const FEWEST_EXAMPLES: usize = 5;
 
 /// Maximum number of examples shown per finding.
-const MOST_SHOWN: usize = 3;
+pub const MOST_SHOWN: usize = 3;
 
 /// A finding, with its count and its first occurrences. Its message says what to do.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,9 @@ pub const DEFAULT_DEV_SHARE: f64 = 0.1;
 /// would only slow down every evaluation.
 pub const MOST_DEV_EXAMPLES: usize = 1000;
 
+/// Number of dev examples, one of each label, that may exceed twice the share: with fewer, dev says nothing.
+pub const MOST_FORCED: usize = 10;
+
 /// The two parts of a split, as row indices in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
@@ -26,16 +29,17 @@ pub fn default_dev_share(n: usize) -> f64 {
     DEFAULT_DEV_SHARE.min(MOST_DEV_EXAMPLES as f64 / n.max(1) as f64)
 }
 
-/// Splits `share` of the examples off for dev, stratified by `labels[row]`. A label with two or more examples has at least
-/// one in each part; one with a single example is in train. For data without labels, pass the same label for all: `&[();
-/// N]`.
+/// Splits `share` of the examples off for dev, stratified by `labels[row]`. A label with a single example is in train; one
+/// with more has at least one in each part, unless so many labels would take more than twice the share, and more than
+/// [`MOST_FORCED`] examples: then dev has the share, and some labels none there. For data without labels, pass the same
+/// label for all: `&[(); N]`.
 pub fn stratified_split<L: Ord>(labels: &[L], share: f64, seed: u64) -> Split {
     let mut rows_of: BTreeMap<&L, Vec<usize>> = BTreeMap::new();
     for (row, label) in labels.iter().enumerate() {
         rows_of.entry(label).or_default().push(row);
     }
     let mut groups: Vec<Vec<usize>> = rows_of.into_values().collect();
-    let n_dev = dev_sizes(&groups, share);
+    let n_dev = dev_sizes(&groups, share, seed);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut is_dev = vec![false; labels.len()];
     for (rows, n_dev) in groups.iter_mut().zip(n_dev) {
@@ -149,22 +153,33 @@ fn sample_sizes(groups: &[Vec<usize>], n: usize) -> Vec<usize> {
 }
 
 /// The number of examples that each group gives to dev: whole numbers that sum to the total share, rounding up the largest
-/// remainders first.
-fn dev_sizes(groups: &[Vec<usize>], share: f64) -> Vec<usize> {
+/// remainders first; then one of every group, if that is not too many.
+fn dev_sizes(groups: &[Vec<usize>], share: f64, seed: u64) -> Vec<usize> {
     let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
     let quota: Vec<f64> = groups.iter().map(|rows| rows.len() as f64 * share).collect();
     let mut sizes: Vec<usize> = quota.iter().map(|quota| quota.floor() as usize).collect();
-    let n_left = (quota.iter().sum::<f64>().round() as usize).saturating_sub(sizes.iter().sum());
-    let mut by_remainder: Vec<usize> = (0..groups.len()).collect();
-    by_remainder.sort_by(|&a, &b| quota[b].fract().total_cmp(&quota[a].fract()));
-    for &group in by_remainder.iter().take(n_left) {
-        sizes[group] += 1;
-    }
+    let n_whole = quota.iter().sum::<f64>().round() as usize;
+    let n_left = n_whole.saturating_sub(sizes.iter().sum());
     let within = |(size, rows): (usize, &Vec<usize>)| match rows.len() {
         0 | 1 => 0,
         n => size.clamp(1, n - 1),
     };
-    sizes.into_iter().zip(groups).map(within).collect()
+    let forced = |sizes: &[usize]| -> Vec<usize> { sizes.iter().copied().zip(groups).map(within).collect() };
+    let is_forced = forced(&sizes).iter().sum::<usize>() <= (2 * n_whole).max(MOST_FORCED);
+    let mut by_remainder: Vec<usize> = (0..groups.len()).collect();
+    if !is_forced {
+        // Which of the labels with equal remainders have an example is left to chance, not to their names.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1);
+        let n = by_remainder.len();
+        draw_to_front(&mut by_remainder, n, &mut rng);
+        by_remainder.retain(|&group| groups[group].len() > 1);
+    }
+    by_remainder.sort_by(|&a, &b| quota[b].fract().total_cmp(&quota[a].fract()));
+    for &group in by_remainder.iter().take(n_left) {
+        sizes[group] += 1;
+    }
+    if is_forced { forced(&sizes) } else { sizes }
 }
 
 /// The first `n` steps of a Fisher–Yates shuffle, on the generator's own 64-bit numbers: the same sample on every machine
@@ -201,6 +216,26 @@ mod tests {
         }
         assert_eq!(default_dev_share(0), 0.1);
         assert_eq!(stratified_split::<usize>(&[], 0.1, 0), Split { train: vec![], dev: vec![] });
+    }
+
+    #[test]
+    fn many_labels_do_not_take_more_than_the_share() {
+        let labels: Vec<usize> = (0..450).map(|row| row % 150).collect();
+        let split = stratified_split(&labels, 0.1, 3);
+        assert_eq!((split.dev.len(), split.train.len()), (45, 405));
+        let drawn: Vec<usize> = split.dev.iter().map(|&row| labels[row]).collect();
+        let distinct: std::collections::BTreeSet<_> = drawn.iter().collect();
+        assert_eq!(distinct.len(), 45, "one each");
+        assert!(drawn.iter().any(|&label| label > 100), "not the first ones: {drawn:?}");
+        assert_ne!(stratified_split(&labels, 0.1, 4), split);
+        // Single examples stay in train, and common labels give their share.
+        let skewed: Vec<usize> = (0..1000).map(|row| if row < 100 { row } else { 1000 }).collect();
+        let split = stratified_split(&skewed, 0.1, 3);
+        assert_eq!(split.dev.iter().filter(|&&row| row >= 100).count(), 90);
+        assert!(split.dev.iter().all(|&row| row >= 100));
+        // Few examples of few labels: one of each.
+        let few = stratified_split(&[0, 1, 2, 0, 1, 2, 0, 1, 2], 0.1, 0);
+        assert_eq!(few.dev.len(), 3);
     }
 
     #[test]

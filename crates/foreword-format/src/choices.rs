@@ -147,6 +147,29 @@ named_choice!(
 );
 
 named_choice!(
+    /// What makes an evaluation on dev better than another.
+    KeepBy, "keep-by", {
+        /// A lower loss.
+        Loss = "loss",
+        /// A higher accuracy; on a tie, a lower loss.
+        Accuracy = "accuracy",
+        /// A higher macro F1; on a tie, a lower loss.
+        MacroF1 = "macro-f1",
+    }
+);
+
+named_choice!(
+    /// The weights of the labels in the training loss.
+    ClassWeights, "class weights", {
+        /// Every example counts the same.
+        None = "none",
+        /// Every label counts the same in total: an example of a label with n of N examples, among K labels, has the weight
+        /// N / (K · n).
+        Balanced = "balanced",
+    }
+);
+
+named_choice!(
     /// The calibration of label probabilities.
     CalibrationMethod, "calibration", {
         /// Divides all log-likelihoods by one number, fitted on labelled examples (Guo et al. 2017).

@@ -24,6 +24,8 @@ pub const PASSPORT_FILE: &str = "foreword.json";
 pub const PICKLE_FILE: &str = "adapter_model.bin";
 /// The directory of a run's checkpoint while it is unfinished. It may exist in an otherwise empty directory.
 pub const CHECKPOINT_DIR: &str = "checkpoint";
+/// The file in a prompt directory that a run holds locked while it writes there; not part of the prompt.
+pub const LOCK_FILE: &str = ".lock";
 
 /// The files of a prompt.
 const FILES: [&str; 3] = [TENSORS_FILE, ADAPTER_FILE, PASSPORT_FILE];
@@ -205,7 +207,7 @@ pub fn check_vacant(dir: &Path) -> Result<(), FormatError> {
     for entry in entries {
         let entry = entry.map_err(io)?;
         let is_checkpoint = entry.file_name() == CHECKPOINT_DIR && entry.path().is_dir();
-        if !is_checkpoint {
+        if !is_checkpoint && entry.file_name() != LOCK_FILE {
             names.push(entry.file_name());
         }
     }

@@ -39,11 +39,12 @@ mod whole;
 
 pub use adapter::{AdapterConfig, PeftTask, PeftType, WRITTEN_PEFT_VERSION};
 pub use choices::{
-    CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind, UnknownName,
+    CalibrationMethod, ClassWeights, Joining, Keep, KeepBy, Method, Objective, Placement, Schedule, TaskKind,
+    UnknownName,
 };
 pub use directory::{
-    ADAPTER_FILE, CHECKPOINT_DIR, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory, TENSORS_FILE,
-    check_vacant,
+    ADAPTER_FILE, CHECKPOINT_DIR, LOCK_FILE, Overwrite, PASSPORT_FILE, PICKLE_FILE, PromptDirectory,
+    TENSORS_FILE, check_vacant,
 };
 pub use error::{FormatError, Origin};
 pub use hub_name::HubName;

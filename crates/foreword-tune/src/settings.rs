@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use foreword_format::{
-    CalibrationMethod, Joining, Keep, Method, Objective, Placement, Schedule, TaskKind,
+    CalibrationMethod, ClassWeights, Joining, Keep, KeepBy, Method, Objective, Placement, Schedule, TaskKind,
 };
 
 /// Default placement: the one that PEFT supports.

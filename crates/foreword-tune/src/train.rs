@@ -28,7 +28,9 @@ use crate::engine::reduce::{Alone, Reduce};
 use crate::metrics::Evaluation;
 use crate::order::Order;
 use crate::regularize::Regularizers;
-use crate::settings::{DEFAULT_BATCH_SIZE, Keep, LearningRate, Method, Schedule, Warmup};
+use crate::settings::{
+    ClassWeights, DEFAULT_BATCH_SIZE, Keep, KeepBy, LearningRate, Method, Schedule, Warmup,
+};
 use crate::state::TrainState;
 use crate::task::{Examples, Task, TaskError};
 use crate::task_file::TrainTable;
@@ -63,6 +65,10 @@ pub struct TrainConfig {
     pub patience: u64,
     /// The rows to keep.
     pub keep: Keep,
+    /// What makes an evaluation better.
+    pub keep_by: KeepBy,
+    /// Weights of the labels in the training loss.
+    pub class_weights: ClassWeights,
     /// Random seed for the order of examples.
     pub seed: u64,
     /// Regularisation against overfitting.
@@ -103,6 +109,11 @@ impl From<&TrainTable> for TrainConfig {
             eval_every: table.eval_every,
             patience: table.patience(),
             keep: table.keep(),
+            keep_by: table.keep_by.unwrap_or(match table.class_weights() {
+                ClassWeights::None => KeepBy::Loss,
+                ClassWeights::Balanced => KeepBy::MacroF1,
+            }),
+            class_weights: table.class_weights(),
             seed: table.seed(),
             regularizers: Regularizers {
                 token_dropout: table.token_dropout(),
@@ -336,8 +347,8 @@ fn peak(rate: LearningRate, method: Method, scale: f64) -> f64 {
 }
 
 /// Trains a soft prompt: continues from `start` (the init, or a [`TrainState`] of the same run), draws batches from
-/// `train`, and keeps the best rows on `dev`. Better means a lower loss: on a small dev set it says more than the accuracy,
-/// which moves in steps of one example. Without dev examples the last rows are kept. The init itself is evaluated too and
+/// `train`, and keeps the best rows on `dev`. By default better means a lower loss: on a small dev set it says more than the
+/// accuracy, which moves in steps of one example. Without dev examples the last rows are kept. The init itself is evaluated too and
 /// may win.
 ///
 /// # Errors
@@ -407,13 +418,33 @@ pub fn train_across<B: Backend>(
         .map(|&seed| Order::at(state.step, batch_size, train.n(), config.shuffle.then_some(seed)));
     let orders = orders.collect();
     let candidates = ContinuationSet::of(task, train);
+    let weights = match (config.class_weights, task.verbalizer()) {
+        (ClassWeights::Balanced, Some(labels)) => balanced(labels.n(), train.labels()),
+        _ => Vec::new(),
+    };
+    let shared_prefix = &shared_prefix;
     let learner =
-        Learner { reduce, shared_prefix: &shared_prefix, task, train, candidates, config, batch_size, seeds };
-    let budget = config.micro_batch_tokens;
-    let dev =
-        dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev { shared_prefix, task, examples, budget });
+        Learner { reduce, shared_prefix, task, train, candidates, weights, config, batch_size, seeds };
+    let (budget, keep_by) = (config.micro_batch_tokens, config.keep_by);
+    let dev = dev.zip(dev_prefix).map(|(examples, shared_prefix)| Dev {
+        shared_prefix,
+        task,
+        examples,
+        keep_by,
+        budget,
+    });
     let ended = learner.run(&mut state, orders, dev.as_ref(), on_event)?;
     state.into_population(config.keep, ended)
+}
+
+/// The weight of each label by which all labels with examples have the same weight in total, with a mean of 1 over the
+/// examples.
+fn balanced(n_labels: usize, labels: &[usize]) -> Vec<f64> {
+    let mut counts = vec![0_usize; n_labels];
+    labels.iter().for_each(|&label| counts[label] += 1);
+    let n_present = counts.iter().filter(|&&count| count > 0).count();
+    let weight = |&count: &usize| labels.len() as f64 / (n_present * count.max(1)) as f64;
+    counts.iter().map(weight).collect()
 }
 
 fn check(
@@ -435,6 +466,12 @@ fn check(
     }
     if dev.is_none() && n_candidates > 1 {
         return Err(TrainError::NoDev { candidates: n_candidates });
+    }
+    if task.verbalizer().is_none() && config.keep_by != KeepBy::Loss {
+        return setting("keep_by", "loss: a generation has no labels");
+    }
+    if task.verbalizer().is_none() && config.class_weights != ClassWeights::None {
+        return setting("class_weights", "none: a generation has no labels");
     }
     if config.survivors == 0 {
         return setting("survivors", "at least 1");

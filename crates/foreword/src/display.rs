@@ -91,6 +91,18 @@ pub fn in_a_line(text: &str) -> String {
     line
 }
 
+/// The beginning of a text, on one line.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    /// Maximum number of characters.
+    const SHOWN: usize = 90;
+    let line = in_a_line(text);
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 /// Shares as their mean and sample standard deviation: `75.4 ± 1.2 %`.
 pub fn mean_and_deviation(shares: &[f64]) -> String {
     if shares.is_empty() {
@@ -130,11 +142,20 @@ pub fn seconds(seconds: f64) -> String {
     format!("{} min {} s", whole / 60, whole % 60)
 }
 
+/// Maximum number of names in a list.
+pub const MOST_LISTED: usize = 20;
+/// Number of names shown of a longer list.
+pub const FEW_LISTED: usize = 5;
+
 /// `a`, `a or b`, `a, b or c`.
 pub fn either(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [one] => one.clone(),
+        many if many.len() > MOST_LISTED => {
+            let shown = &many[..FEW_LISTED];
+            format!("{} or one of {} others", shown.join(", "), count((many.len() - shown.len()) as u64))
+        }
         [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
@@ -148,4 +169,23 @@ pub fn points(difference: f64) -> String {
 /// A p value.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = |n: usize| (0..n).map(|name| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(either(&names(3)), "0, 1 or 2");
+        assert!(either(&names(20)).ends_with(", 18 or 19"));
+        assert_eq!(either(&names(300)), "0, 1, 2, 3, 4 or one of 295 others");
+    }
+
+    #[test]
+    fn long_texts_are_cut_to_a_line() {
+        assert_eq!(shortened("a\nb"), "a b");
+        assert_eq!(shortened(&"é".repeat(91)), format!("{}…", "é".repeat(90)));
+    }
 }

@@ -10,6 +10,7 @@ use crate::format::foreign::ForeignError;
 use crate::init::InitError;
 use crate::prefix::CompileError;
 use crate::record::RecordError;
+use crate::run::Unwritten;
 use crate::settings::SettingError;
 use crate::task_file::TaskFileError;
 use crate::template::TemplateError;
@@ -57,6 +58,14 @@ impl Error {
     #[must_use]
     pub fn context(self, what: impl fmt::Display + Send + Sync + 'static) -> Self {
         Self(self.0.context(what))
+    }
+
+    /// Takes out the error of this type, if it is one.
+    ///
+    /// # Errors
+    /// This error itself, if it is of another type.
+    pub fn downcast<E: std::error::Error + Send + Sync + 'static>(self) -> Result<E> {
+        self.0.downcast().map_err(Self)
     }
 
     /// The first cause of this type.
@@ -127,6 +136,7 @@ from!(
     TemplateError,
     TokenizerError,
     TrainError,
+    Unwritten,
     UserError,
     VerbalizerError,
     WriteError

@@ -11,11 +11,15 @@ use std::collections::BTreeMap;
 use crate::calibration::Calibration;
 use crate::explain::{Prediction, Walkthrough};
 use crate::format::CalibrationRecord;
+use crate::likelihood::best;
 use crate::metrics::reliability::{Answered, Reliability};
+use crate::metrics::scale::ScaleErrors;
 use crate::metrics::text::TextScores;
+use crate::prompt::evaluate::TestSet;
+use crate::prompt::texts::ExampleText;
 use crate::settings::Init;
 use crate::verbalizer::Verbalizer;
-use crate::{Confusion, Evaluation, SoftPrompt};
+use crate::{Confusion, Evaluation, LoadedPrompt, Observer, Result, SoftPrompt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -174,9 +178,71 @@ pub struct Report<'a> {
     per_label: BTreeMap<&'a str, LabelScores>,
     ece: f64,
     brier: f64,
+    /// For labels that look like a scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_absolute_error: Option<ScaleLine>,
     calibration: Option<CalibrationLine<'a>>,
     #[serde(flatten)]
     answered: Option<AnsweredLine>,
+    /// The surest mistakes.
+    mistakes: &'a [Mistake],
+}
+
+/// The mean absolute error of labels on a scale.
+#[derive(Debug, Serialize)]
+struct ScaleLine {
+    /// Of the expected value.
+    expected: f64,
+    /// Of the predicted label.
+    predicted: f64,
+}
+
+/// An example with a wrong prediction.
+#[derive(Debug, Serialize)]
+pub struct Mistake {
+    /// The text; all fields, if the template has several.
+    pub text: String,
+    /// Its first line in the file, or its row, from 1.
+    pub line: u64,
+    /// The true label.
+    pub truth: String,
+    /// The predicted label.
+    pub label: String,
+    /// Its probability.
+    pub probability: f64,
+}
+
+impl Mistake {
+    /// Maximum number of mistakes in a report.
+    const MOST: usize = 5;
+
+    /// The mistakes with the most probable predictions.
+    ///
+    /// # Errors
+    /// If a field of the template is missing.
+    pub fn surest(
+        prompt: &LoadedPrompt,
+        test: &TestSet,
+        probabilities: &[Vec<f64>],
+        observer: &dyn Observer,
+    ) -> Result<Vec<Self>> {
+        let Some(labels) = prompt.task.verbalizer() else { return Ok(Vec::new()) };
+        let (truths, shown) = (test.examples.labels(), ExampleText::of(prompt, &test.data, observer)?);
+        let given = |row: usize| best(&probabilities[row]);
+        let sureness = |row: usize| probabilities[row][given(row)];
+        let mut wrong: Vec<usize> = (0..truths.len()).filter(|&row| given(row) != truths[row]).collect();
+        wrong.sort_by(|&a, &b| sureness(b).total_cmp(&sureness(a)).then(a.cmp(&b)));
+        let mistake = |row: usize| {
+            Ok(Self {
+                text: shown.whole(&test.data, row)?,
+                line: test.data.place(row).line,
+                truth: labels.names()[truths[row]].clone(),
+                label: labels.names()[given(row)].clone(),
+                probability: sureness(row),
+            })
+        };
+        wrong.into_iter().take(Self::MOST).map(mistake).collect()
+    }
 }
 
 /// The scores of one label; null if no example has it or none was given it.
@@ -240,10 +306,15 @@ impl<'a> Report<'a> {
         evaluation: &Evaluation,
         given: &Confusion,
         labels: &'a Verbalizer,
-        Reliability { ece, brier }: Reliability,
-        calibration: Option<&Calibration>,
-        answered: Option<(f64, Answered)>,
+        (reliability, scale, calibration, answered): (
+            Reliability,
+            Option<ScaleErrors>,
+            Option<&Calibration>,
+            Option<(f64, Answered)>,
+        ),
+        mistakes: &'a [Mistake],
     ) -> Self {
+        let Reliability { ece, brier } = reliability;
         let names = || labels.names().iter().map(String::as_str);
         let rows = names().zip(&given.counts);
         let confusion =
@@ -259,6 +330,9 @@ impl<'a> Report<'a> {
             per_label: per_label(given, labels),
             ece,
             brier,
+            mean_absolute_error: scale
+                .map(|ScaleErrors { expected, predicted }| ScaleLine { expected, predicted }),
+            mistakes,
             calibration: calibration.map(|calibration| CalibrationLine::of(calibration, labels)),
             answered,
         }
@@ -371,6 +445,9 @@ pub struct Classified<'a> {
     pub probabilities: BTreeMap<&'a str, f64>,
     /// The log-likelihood of each label, in nats.
     pub log_likelihoods: BTreeMap<&'a str, f64>,
+    /// The expected value, if the labels look like a scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<f64>,
 }
 
 /// The output of `explain`: a walk-through of a text with its true label.

@@ -74,7 +74,7 @@ pub use model::{Model, Resources};
 pub use notice::{Level, Notice, Notices, Observer, Progress};
 pub use plan::output::OutputDir;
 pub use plan::{PlanSummary, RunPlan};
-pub use prompt::{LoadedPrompt, OpenRequest, Prediction, Purpose};
+pub use prompt::{Classifier, LoadedPrompt, OpenRequest, Prediction, Purpose, TextGenerator};
 pub use run::{Cancel, Run, RunResult, SplitScores};
 
 pub use foreword_tune::{

@@ -3,6 +3,7 @@
 pub mod candidates;
 pub mod checks;
 pub mod data;
+mod lock;
 pub mod memory;
 pub mod output;
 pub mod splits;
@@ -17,11 +18,12 @@ use self::candidates::PlannedCandidate;
 use self::output::OutputDir;
 use self::splits::{Splits, few, limited, records, with_dev};
 use crate::device;
-use crate::display::{count, in_a_line};
+use crate::display::{FEW_LISTED, MOST_LISTED, count, in_a_line};
 use crate::error::{Result, UserError};
 use crate::fields::{Fields, tell_unused};
 use crate::format::DataRecord;
 use crate::memory::Estimate;
+use crate::metrics::scale::Scale;
 use crate::notice::{Notice, Observer, Recorder};
 use crate::prompt::format::{self, LabelFormat, PromptFormat, TaskParts};
 use crate::prompt::naming::{Named, Naming};
@@ -260,6 +262,13 @@ impl RunPlan {
         }
     }
 
+    /// Number of passes over the training examples after this many steps.
+    #[must_use]
+    pub fn passes(&self, steps: u64) -> f64 {
+        let batch_size = self.config.batch_size.min(self.train.n());
+        steps as f64 * batch_size as f64 / self.train.n().max(1) as f64
+    }
+
     /// P · W of the first candidate.
     #[must_use]
     pub fn n_learned(&self) -> usize {
@@ -309,7 +318,14 @@ impl RunPlan {
 
     fn tell(&self, observer: &dyn Observer) {
         let plan = self.summary();
-        let labels = plan.labels.iter().map(|(name, string)| format!("{} → {string:?}", in_a_line(name)));
+        let names = self.task.verbalizer().map_or(&[][..], |labels| labels.names());
+        let n_listed = if names.len() > MOST_LISTED { FEW_LISTED } else { names.len() };
+        let labels = names.iter().take(n_listed);
+        let labels = labels.map(|name| format!("{} → {:?}", in_a_line(name), plan.labels[name]));
+        let more = match names.len() - n_listed {
+            0 => String::new(),
+            n => format!(" and {} more", count(n)),
+        };
         let trying = match plan.candidates {
             1 => String::new(),
             n => format!(
@@ -331,7 +347,7 @@ impl RunPlan {
             ),
             ("fields", self.fields.describe(&self.task.template)),
             ("template", format::in_words(&self.task.template, self.task.chat.as_ref())),
-            ("labels", labels.collect::<Vec<_>>().join(", ")),
+            ("labels", labels.collect::<Vec<_>>().join(", ") + &more),
             ("init", in_a_line(&plan.init)),
             (
                 "learning",
@@ -350,6 +366,12 @@ impl RunPlan {
             ("memory", memory::in_words(&self.estimate, &self.config)),
             ("out", plan.out.display().to_string()),
         ];
+        if let Some((first, last)) = self.task.verbalizer().and_then(Scale::of).map(|scale| scale.ends()) {
+            observer.say(&format!(
+                "the labels look like a scale from {first} to {last}: `foreword eval` also gives the mean absolute error of \
+                 the expected value"
+            ));
+        }
         for (topic, text) in lines.into_iter().filter(|(_, text)| !text.is_empty()) {
             observer.tell(topic, text);
         }
@@ -467,6 +489,11 @@ pub fn settings(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
         )
         .hint("leave one of them out")
         .into());
+    }
+    if file.train.steps.is_some() && file.train.epochs.is_some() {
+        return Err(UserError::new("the task file has both steps and epochs, which say how long to train")
+            .hint("leave one of them out")
+            .into());
     }
     Ok(file)
 }

@@ -7,7 +7,6 @@ pub mod naming;
 pub mod open;
 pub mod texts;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -162,7 +161,7 @@ impl LoadedPrompt {
     pub fn classifier(&self) -> Result<Classifier<'_>> {
         self.task.classification()?;
         let scorers = self.task.scorers(&self.model, &self.members(), self.budget)?;
-        Ok(Classifier { prompt: self, scorers, n: Cell::new(0), n_cut: Cell::new(0) })
+        Ok(Classifier { prompt: self, scorers, n: 0, n_cut: 0 })
     }
 
     /// Generates a text for each text, in order.
@@ -174,6 +173,17 @@ impl LoadedPrompt {
         let prompt = self.as_texts();
         let (examples, most) = prompt.task.openings(&self.model, self.n_virtual(), &data, config)?;
         prompt.generate_from((&examples, most), config, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Prepares to generate texts after texts that come one after another: computes the prompt's keys and values, once for
+    /// all of them.
+    ///
+    /// # Errors
+    /// If the prompt does not fit into the model's context.
+    pub fn generator(&self, config: &GenerateConfig) -> Result<TextGenerator<'_>> {
+        let most = self.task.max_new_tokens(&self.model, self.n_virtual(), config)?;
+        let generator = self.task.generator(&self.model, self.prompts.first(), most, config, self.budget)?;
+        Ok(TextGenerator { prompt: self, config: config.clone(), generator, n_cut: 0, n: 0 })
     }
 
     /// Generates a text for each example, with events as texts grow and end. `openings`: the examples, and the maximum
@@ -327,9 +337,9 @@ pub struct Classifier<'p> {
     prompt: &'p LoadedPrompt,
     scorers: Scorers<'p, Machine>,
     /// Number of texts so far.
-    n: Cell<usize>,
+    n: usize,
     /// Number of truncated texts so far.
-    n_cut: Cell<usize>,
+    n_cut: usize,
 }
 
 impl Classifier<'_> {
@@ -339,7 +349,7 @@ impl Classifier<'_> {
     /// # Errors
     /// If a field of the template is missing, or a text does not fit into the model's context.
     pub fn score(
-        &self,
+        &mut self,
         data: &Dataset,
         on_result: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
     ) -> Result<()> {
@@ -348,8 +358,8 @@ impl Classifier<'_> {
         let rows: Vec<usize> = (0..data.n()).collect();
         for chunk in rows.chunks(CHUNK) {
             let examples = task.examples(&prompt.model, prompt.n_virtual(), &data.take(chunk), None)?;
-            n.set(n.get() + examples.n());
-            n_cut.set(n_cut.get() + examples.n_cut);
+            *n += examples.n();
+            *n_cut += examples.n_cut;
             let mut flow = ControlFlow::Continue(());
             let scored = task.score_each(scorers, &examples, true, &mut |example, scores| {
                 flow = on_result(chunk[example], scores);
@@ -368,7 +378,64 @@ impl Classifier<'_> {
 
     /// Reports how many of the texts so far were truncated.
     pub fn tell_cuts(&self, observer: &dyn Observer) {
-        tell_cuts(self.n_cut.get(), self.n.get(), observer);
+        tell_cuts(self.n_cut, self.n, observer);
+    }
+}
+
+/// A prompt that generates texts after texts as they come. A text depends on the text before it, on its index and on the
+/// seed, and not on the others.
+pub struct TextGenerator<'p> {
+    prompt: &'p LoadedPrompt,
+    config: GenerateConfig,
+    generator: crate::generate::TextGenerator<'p, Machine>,
+    /// Number of texts so far.
+    n: usize,
+    /// Number of truncated texts so far.
+    n_cut: usize,
+}
+
+impl TextGenerator<'_> {
+    /// Adds texts; their indices go on from the last one, from 0.
+    ///
+    /// # Errors
+    /// If a field of the template is missing, or a text does not fit into the model's context next to the new tokens.
+    pub fn admit(&mut self, data: &Dataset) -> Result<()> {
+        let Self { prompt, config, .. } = self;
+        let (examples, _) = prompt.task.openings(&prompt.model, prompt.n_virtual(), data, config)?;
+        self.n += examples.n();
+        self.n_cut += examples.n_cut;
+        for context in examples.contexts {
+            self.generator.admit(context)?;
+        }
+        Ok(())
+    }
+
+    /// Number of texts whose turn has not come.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.generator.n_waiting()
+    }
+
+    /// Whether all texts so far are complete.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.generator.is_idle()
+    }
+
+    /// Generates one token for each text in progress, and passes on a break of `on_event`.
+    ///
+    /// # Errors
+    /// If the model's output is not finite.
+    pub fn step(
+        &mut self,
+        on_event: &mut dyn FnMut(crate::generate::Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        Ok(self.generator.step(on_event)?)
+    }
+
+    /// Reports how many of the texts so far were truncated.
+    pub fn tell_cuts(&self, observer: &dyn Observer) {
+        tell_cuts(self.n_cut, self.n, observer);
     }
 }
 

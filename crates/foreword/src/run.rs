@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use self::checkpoints::CheckpointWriter;
 use self::members::{forget_members, member_dir};
 use crate::display::{self, count};
-use crate::error::{NothingLearned, Result};
+use crate::error::{Error, NothingLearned, Result};
 use crate::events::{Event, Scores};
 use crate::notice::Observer;
 use crate::plan::RunPlan;
@@ -81,6 +81,16 @@ pub struct RunResult {
     pub is_cancelled: bool,
 }
 
+/// A run whose prompt could not be written. Its last checkpoint, if it could write one, is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the prompt: {source}")]
+pub struct Unwritten {
+    /// The result.
+    pub result: Box<RunResult>,
+    /// Why it could not be written.
+    pub source: Error,
+}
+
 impl RunResult {
     /// The split to report on: test, or else dev, on which the prompt was selected.
     #[must_use]
@@ -136,7 +146,8 @@ impl Run {
     /// Trains, evaluates and writes the prompt directory. A diverged or cancelled run writes its best prompt too.
     ///
     /// # Errors
-    /// If it was cancelled before the first step, or a computation or a write fails.
+    /// If it was cancelled before the first step, or a computation fails. If only a write fails, the error has the result:
+    /// see [`Unwritten`].
     pub fn start(&self, on_event: &mut dyn FnMut(&Event)) -> Result<RunResult> {
         self.start_with(on_event, &())
     }
@@ -146,6 +157,13 @@ impl Run {
     /// # Errors
     /// As [`Run::start`].
     pub fn start_with(&self, on_event: &mut dyn FnMut(&Event), observer: &dyn Observer) -> Result<RunResult> {
+        self.plan.output.hold()?;
+        let result = self.run(on_event, observer);
+        self.plan.output.release();
+        result
+    }
+
+    fn run(&self, on_event: &mut dyn FnMut(&Event), observer: &dyn Observer) -> Result<RunResult> {
         let plan = &self.plan;
         let (checkpoints, state) = begin(plan, observer)?;
         let mut reporter = TrainReporter {
@@ -175,27 +193,37 @@ impl Run {
         let test = self.compare(&members, plan.test.as_ref(), None)?;
         let dev = self.compare(&members, plan.dev.as_ref(), known)?;
         (reporter.on_event)(&Event::Writing);
-        let bytes = write(plan, &population, &members, &dev, &test)?;
         let is_cancelled = self.cancel.is_cancelled();
-        if !is_cancelled {
-            reporter.checkpoints.remove(observer);
-        }
+        let written = write(plan, &population, &members, &dev, &test).and_then(|bytes| {
+            if is_cancelled {
+                reporter.checkpoints.mark_own(&plan.output.out)?;
+            } else {
+                reporter.checkpoints.remove(observer);
+            }
+            Ok(bytes)
+        });
         let seconds = plan.started.elapsed().as_secs_f64();
         let candidate = reporter.number(winner);
-        (reporter.on_event)(&Event::Done {
-            out: plan.output.out.display().to_string(),
-            candidate,
-            steps: outcome.steps,
-            best_step: outcome.best_step,
-            dev: dev.tuned.as_ref().map(Scores::of),
-            test: test.tuned.as_ref().map(Scores::of),
-            seconds,
-            peak_memory_bytes: peak_bytes(),
-        });
+        if written.is_ok() {
+            (reporter.on_event)(&Event::Done {
+                out: plan.output.out.display().to_string(),
+                candidate,
+                steps: outcome.steps,
+                best_step: outcome.best_step,
+                dev: dev.tuned.as_ref().map(Scores::of),
+                test: test.tuned.as_ref().map(Scores::of),
+                seconds,
+                peak_memory_bytes: peak_bytes(),
+            });
+        }
         let n_learned: usize = members.iter().map(|outcome| outcome.soft_prompt.values().len()).sum();
         let members = members.len();
         let is_chosen = plan.config.keep == Keep::Best || population.outcomes.len() > 1;
-        Ok(RunResult {
+        let (bytes, failed) = match written {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (0, Some(error)),
+        };
+        let result = RunResult {
             outcome,
             population,
             members,
@@ -206,7 +234,11 @@ impl Run {
             n_learned: n_learned as u64,
             bytes,
             is_cancelled,
-        })
+        };
+        match failed {
+            None => Ok(result),
+            Some(source) => Err(Unwritten { result: Box::new(result), source }.into()),
+        }
     }
 
     /// Evaluates the prompt, its ensemble and its baselines on a split; a cancelled run skips the slow parts.

@@ -1,18 +1,19 @@
 //! `foreword eval`: evaluates a prompt on examples with known labels or targets.
 
-use foreword::display::{count, interval, percent};
-use foreword::events::{Report, TextReport};
+use foreword::display::{count, in_a_line, interval, percent, shortened};
+use foreword::events::{Mistake, Report, TextReport};
 use foreword::metrics::reliability::Answered;
+use foreword::metrics::scale::{Scale, ScaleErrors};
 use foreword::metrics::wilson;
 use foreword::plan::data;
 use foreword::prompt::calibration;
 use foreword::prompt::evaluate::{LabelEvaluation, TestSet};
-use foreword::{Confusion, LoadedPrompt, OpenRequest, Result, UserError, Verbalizer};
+use foreword::{LoadedPrompt, OpenRequest, Result, UserError, Verbalizer};
 
 use crate::args::EvalArgs;
 use crate::commands::generate::new_tokens;
 use crate::exit::Exit;
-use crate::printer::{Printer, Table};
+use crate::printer::Printer;
 use crate::report;
 
 /// Runs the verb.
@@ -64,29 +65,45 @@ fn labelled(
 ) -> Result<()> {
     let measured = Some(args.data.as_path());
     let calibration = calibration::resolve(args.calibration.request(), prompt, scores, measured, printer)?;
-    let LabelEvaluation { evaluation, probabilities, reliability } =
-        prompt.evaluate_labels(scores, &test.examples, calibration.as_ref());
+    let evaluated = prompt.evaluate_labels(scores, &test.examples, calibration.as_ref());
+    let LabelEvaluation { evaluation, probabilities, reliability, scale } = &evaluated;
     let Some(given) = &evaluation.labels else { return Ok(()) };
     let least = args.calibration.abstain_below;
-    let answered = least.map(|least| (least, Answered::of(&probabilities, test.examples.labels(), least)));
+    let answered = least.map(|least| (least, Answered::of(probabilities, test.examples.labels(), least)));
     if args.save_calibration {
         calibration::save(calibration.as_ref(), &prompt.task, &args.source.prompt, printer)?;
     }
 
-    printer.json(&Report::of(&evaluation, given, labels, reliability, calibration.as_ref(), answered))?;
-    let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
+    let mistakes = Mistake::surest(prompt, test, probabilities, printer)?;
+    let errors = scale.as_ref().map(|(_, errors)| *errors);
+    let parts = (*reliability, errors, calibration.as_ref(), answered);
+    printer.json(&Report::of(evaluation, given, labels, parts, &mistakes))?;
+    let table = report::scores_table("examples", &[(&prompt.name(), evaluation)]);
     printer.answer(&table.to_string())?;
     printer.answer(&format!(
-        "macro F1 {:.3}, expected calibration error {:.3}, Brier score {:.3}\n",
-        given.macro_f1(),
-        reliability.ece,
-        reliability.brier
+        "expected calibration error {:.3}, Brier score {:.3}",
+        reliability.ece, reliability.brier
     ))?;
+    if let Some((scale, errors)) = scale {
+        printer.answer(&scale_in_words(scale, *errors))?;
+    }
+    printer.answer("")?;
     if let Some((least, answered)) = answered {
         printer.answer(&format!("{}\n", answered_in_words(least, answered)))?;
     }
-    printer.answer(&format!("{}\n", report::labels_table(labels, &[("", given)])))?;
-    printer.answer(&confusion(given, labels).to_string())?;
+    printer.answer(&format!("{}\n", report::labels_table(labels, None, &[("", given)])))?;
+    printer.answer(&report::confusion(given, labels))?;
+    if !mistakes.is_empty() {
+        printer.answer("\nthe surest mistakes:")?;
+    }
+    for Mistake { label, truth, probability, text, .. } in &mistakes {
+        let [label, truth] = [label, truth].map(|label| in_a_line(label));
+        printer.answer(&format!(
+            "  {}  {label}, truly {truth}: {}",
+            percent(*probability),
+            shortened(text)
+        ))?;
+    }
     Ok(())
 }
 
@@ -111,6 +128,14 @@ fn generated(
     Ok(())
 }
 
+fn scale_in_words(scale: &Scale, errors: ScaleErrors) -> String {
+    let (first, last) = scale.ends();
+    format!(
+        "on a scale from {first} to {last}: mean absolute error {:.3} of the expected value, {:.3} of the predicted label",
+        errors.expected, errors.predicted
+    )
+}
+
 fn answered_in_words(least: f64, answered: Answered) -> String {
     let (n, of) = (count(answered.n_answered), count(answered.n));
     let coverage = percent(answered.coverage());
@@ -122,14 +147,4 @@ fn answered_in_words(least: f64, answered: Answered) -> String {
         None => "so nothing can be said of them".to_owned(),
     };
     format!("answered {n} of {of} ({coverage}), where a label has {} or more; {right}", percent(least))
-}
-
-/// The confusion matrix: true labels in rows, predicted labels in columns.
-fn confusion(labels_given: &Confusion, labels: &Verbalizer) -> Table {
-    let given = labels.names().iter().map(|name| format!("given {name}"));
-    let mut table = Table::new(std::iter::once(String::new()).chain(given));
-    for (name, row) in labels.names().iter().zip(&labels_given.counts) {
-        table.row(std::iter::once(format!("true {name}")).chain(row.iter().map(|&n| count(n))));
-    }
-    table
 }

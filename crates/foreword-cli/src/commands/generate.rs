@@ -1,18 +1,18 @@
 //! `foreword generate`: generates a text for each text, token by token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use foreword::display::in_a_line;
 use foreword::events::Written;
 use foreword::generate::{Event, GenerateConfig, Generated, Sampling};
 use foreword::prompt::texts::ExampleText;
-use foreword::{Dataset, Error, OpenRequest, Purpose, Result};
+use foreword::{Dataset, Error, LoadedPrompt, OpenRequest, Purpose, Result};
 
 use crate::args::{GenerateArgs, NewTokensArgs, SamplingArgs};
 use crate::exit::Exit;
 use crate::printer::{Answers, Printer};
-use crate::texts::Texts;
+use crate::texts::{Batch, Texts};
 
 /// Runs the verb.
 pub(crate) fn run(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
@@ -25,24 +25,43 @@ pub(crate) fn run(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
         purpose: Purpose::Generate,
         ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
-    let (prompt, data) = Texts { given: &args.texts, to: "write after" }.resolve(request, printer)?;
-    let shown = ExampleText::of(&prompt, &data, printer)?;
-    let one = data.n() == 1;
+    let (prompt, mut input) = Texts { given: &args.texts, to: "write after" }.resolve(request, printer)?;
+    let one = input.n() == Some(1);
     let stream = one && printer.streams();
     let config =
         GenerateConfig { sampling: sampling(&args.sampling), stream, ..new_tokens(&args.new_tokens) };
-    let (examples, most) = prompt.openings(&data, &config, printer)?;
+    let mut generator = prompt.generator(&config)?;
     if !one {
-        printer.begin_bar(examples.n() as u64, "writing");
+        printer.begin_bar(input.n().unwrap_or_default() as u64, "writing");
     }
     let mut writer =
-        Writer { data: &data, shown: &shown, one, next: 0, early: BTreeMap::new(), n_done: 0, error: None };
-    prompt.generate_from((&examples, most), &config, &mut |event| writer.event(event, printer))?;
-    printer.end_bar();
-    match writer.error {
-        Some(error) => Err(error),
-        None => Ok(Exit::Done),
+        Writer { texts: VecDeque::new(), one, n: 0, early: BTreeMap::new(), printer, error: None };
+    // How the texts ended. After an error, those before it are still completed.
+    let mut ended = None;
+    while !(ended.is_some() && generator.is_idle()) {
+        // Texts that came meanwhile join those in progress.
+        while ended.is_none() && generator.n_waiting() == 0 {
+            let next = input.next(&prompt, generator.is_idle());
+            let admitted = match next {
+                Ok(Batch::Texts(data)) => generator.admit(&data).and_then(|()| writer.admit(&data, &prompt)),
+                Ok(Batch::Later) => break,
+                Ok(Batch::End) => {
+                    ended = Some(Ok(()));
+                    break;
+                }
+                Err(error) => Err(error),
+            };
+            ended = admitted.err().map(Err);
+        }
+        if generator.step(&mut |event| writer.event(event))?.is_break() {
+            break;
+        }
     }
+    printer.end_bar();
+    writer.error.map_or(ended.unwrap_or(Ok(())), Err)?;
+    generator.tell_cuts(printer);
+    input.tell_empty(printer);
+    Ok(Exit::Done)
 }
 
 /// The length limit and the stop strings; greedy decoding.
@@ -64,28 +83,45 @@ fn sampling(args: &SamplingArgs) -> Sampling {
 
 /// Prints texts in order, whichever finishes first.
 struct Writer<'a> {
-    data: &'a Dataset,
-    /// How to show an example.
-    shown: &'a ExampleText,
+    /// The texts that are not printed yet, in order.
+    texts: VecDeque<Shown>,
     /// Whether there is only one text.
     one: bool,
-    /// The next text to print.
-    next: usize,
-    /// Texts that finished before their turn.
+    /// Number of printed texts.
+    n: usize,
+    /// Texts that finished before their turn, by index.
     early: BTreeMap<usize, Generated>,
-    n_done: u64,
+    printer: &'a Printer,
     error: Option<Error>,
 }
 
+/// How a text is shown in the output.
+struct Shown {
+    text: String,
+    fields: Option<BTreeMap<String, String>>,
+}
+
 impl Writer<'_> {
-    fn event(&mut self, event: Event<'_>, printer: &Printer) -> ControlFlow<()> {
-        let told = match event {
-            Event::More { text, .. } => printer.piece(text).map_err(Error::from),
-            Event::Done { example, generated } => self.done(example, generated, printer),
+    fn admit(&mut self, data: &Dataset, prompt: &LoadedPrompt) -> Result<()> {
+        let shown = ExampleText::of(prompt, data, self.printer)?;
+        for row in 0..data.n() {
+            let owned = |fields: BTreeMap<&str, &str>| {
+                fields.into_iter().map(|(slot, value)| (slot.to_owned(), value.to_owned())).collect()
+            };
+            let (text, fields) = (shown.text(data, row)?.to_owned(), shown.fields(data, row)?.map(owned));
+            self.texts.push_back(Shown { text, fields });
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event<'_>) -> ControlFlow<()> {
+        let printed = match event {
+            Event::More { text, .. } => self.printer.piece(text).map_err(Error::from),
+            Event::Done { example, generated } => self.done(example, generated),
         };
-        match told {
+        match printed {
             // The reader has seen enough.
-            Ok(()) if printer.is_closed() => ControlFlow::Break(()),
+            Ok(()) if self.printer.is_closed() => ControlFlow::Break(()),
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.error = Some(error);
@@ -94,23 +130,26 @@ impl Writer<'_> {
         }
     }
 
-    fn done(&mut self, example: usize, generated: &Generated, printer: &Printer) -> Result<()> {
-        self.n_done += 1;
-        printer.move_bar(self.n_done, String::new);
+    fn done(&mut self, example: usize, generated: &Generated) -> Result<()> {
         self.early.insert(example, generated.clone());
-        while let Some(generated) = self.early.remove(&self.next) {
-            self.tell(self.next, &generated, printer)?;
-            self.next += 1;
+        self.printer.move_bar((self.n + self.early.len()) as u64, String::new);
+        while let Some(generated) = self.early.remove(&self.n)
+            && let Some(shown) = self.texts.pop_front()
+        {
+            self.n += 1;
+            self.print(&shown, &generated)?;
         }
         Ok(())
     }
 
-    fn tell(&self, row: usize, generated: &Generated, printer: &Printer) -> Result<()> {
-        let Generated { tokens, text, finish_reason } = generated;
+    fn print(&self, shown: &Shown, generated: &Generated) -> Result<()> {
+        let (printer, Generated { tokens, text, finish_reason }) = (self.printer, generated);
         match printer.answers() {
             Answers::Json => printer.json(&Written {
-                text: self.shown.text(self.data, row)?,
-                fields: self.shown.fields(self.data, row)?,
+                text: &shown.text,
+                fields: shown.fields.as_ref().map(|fields| {
+                    fields.iter().map(|(slot, value)| (slot.as_str(), value.as_str())).collect()
+                }),
                 output: text,
                 tokens: tokens.len(),
                 finish_reason: finish_reason.as_str(),

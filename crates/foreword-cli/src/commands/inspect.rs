@@ -27,7 +27,7 @@ use foreword::verdict::imported_from;
 /// Maximum number of labels with a column each; beyond it, one column names the nearest label.
 const MOST_COLUMNS: usize = 4;
 /// The settings to print, in this order.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 10] = [
     "batch_size",
     "learning_rate",
     "schedule",
@@ -35,6 +35,8 @@ const SETTINGS: [&str; 8] = [
     "max_grad_norm",
     "weight_decay",
     "keep",
+    "keep_by",
+    "class_weights",
     "patience",
 ];
 

@@ -48,6 +48,9 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &Printer) -> Result<Exit> {
         printer.answer(&line)?;
     }
     printer.answer("(The template is the best of 18 that we wrote, by the training and dev sentences.)")?;
+    if ended.unwritten.is_some() {
+        return ended.exit();
+    }
     printer.answer(&report::costs(plan, result))?;
     let prediction = LoadedPrompt::of(plan, &result.outcome).classify(&[TEXT])?.remove(0);
     let label = prediction.label.unwrap_or_default();

@@ -37,8 +37,13 @@ pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
     for line in report::comparison(plan, result, &[]) {
         printer.answer(&line)?;
     }
-    printer.answer(&report::costs(plan, result))?;
-    next_steps(&file, plan, result, printer);
+    if let Some(table) = report::labels(plan, result) {
+        printer.answer(&table)?;
+    }
+    if ended.unwritten.is_none() {
+        printer.answer(&report::costs(plan, result))?;
+        next_steps(&file, plan, result, printer);
+    }
     ended.exit()
 }
 

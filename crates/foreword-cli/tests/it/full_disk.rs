@@ -121,7 +121,8 @@ fn check_training(old: Option<&BTreeMap<&'static str, Vec<u8>>>, full: Full) {
     let Some(shim) = shim() else { return };
     let plain = train(&[]);
     let forced = train(&["--force"]);
-    let (resumed, args) = (train(&["--resume"]), if old.is_some() { &forced } else { &plain });
+    let resumed = if old.is_some() { train(&["--resume", "--force"]) } else { train(&["--resume"]) };
+    let args = if old.is_some() { &forced } else { &plain };
     let unbroken = Scene::new();
     assert_eq!(unbroken.run(&borrowed(&plain)).code, 0);
     let whole = prompt(&unbroken.path("p"));

@@ -157,34 +157,45 @@ fn each_flag_tells_its_unit_and_its_default() {
                                 makes of such rows [default: text: and a sentence that names the labels]
 
     Training:
-          --steps <N>             Number of updates [default: 400]
-          --batch-size <N>        Examples per step [default: 32, or a quarter of the examples, at least
-                                  8, where that is less]
-          --learning-rate <RATE>  Peak learning rate of AdamW: a number, a share of the size of the
-                                  learned rows (3%), or auto: a share that fits most models [default:
-                                  auto]
-          --schedule <SHAPE>      Learning-rate decay after the warm-up: constant, linear or cosine (to
-                                  10 %) [default: cosine] [possible values: constant, linear, cosine]
-          --warmup <STEPS|SHARE>  Warm-up: a number of steps, or a share of all steps if below 1
-                                  [default: 0.05]
-          --max-grad-norm <NORM>  Clip the gradient norm to this value; 0 disables clipping [default: 1]
-          --weight-decay <DECAY>  AdamW's weight decay [default: 0]
-          --no-shuffle            Take the examples in the order of the file in every epoch
-          --eval-every <STEPS>    Steps between evaluations on dev; 0: only at the end [default: about
-                                  ten evaluations a run]
-          --patience <N>          Stop after this many evaluations in a row without a lower loss on dev;
-                                  0: never [default: 5]
-          --keep <WHICH>          The prompt to keep: the best, with the lowest loss on dev, or the last
-                                  [default: best] [possible values: best, last]
-          --seed <N>              Random seed; the same seed gives the same prompt, bit for bit
-                                  [default: 0]
-          --candidates <N>        Train this many candidates at once and keep the best on dev, or auto:
-                                  learning rates, inits and lengths vary where they are not set, then
-                                  seeds, from --seed on. The worse half stops early, and half of the
-                                  rest each time after twice as many steps [default: 1]
-          --ensemble <N>          Train this many of the candidates to the end and write them all, to
-                                  answer together: the best to --out and the others below it [default:
-                                  1]
+          --steps <N>                Number of updates [default: 400]
+          --epochs <N>               Number of passes over the training examples, which may be a
+                                     fraction; replaces --steps
+          --batch-size <N>           Examples per step [default: 32, or a quarter of the examples, at
+                                     least 8, where that is less]
+          --learning-rate <RATE>     Peak learning rate of AdamW: a number, a share of the size of the
+                                     learned rows (3%), or auto: a share that fits most models [default:
+                                     auto]
+          --schedule <SHAPE>         Learning-rate decay after the warm-up: constant, linear or cosine
+                                     (to 10 %) [default: cosine] [possible values: constant, linear,
+                                     cosine]
+          --warmup <STEPS|SHARE>     Warm-up: a number of steps, or a share of all steps if below 1
+                                     [default: 0.05]
+          --max-grad-norm <NORM>     Clip the gradient norm to this value; 0 disables clipping [default:
+                                     1]
+          --weight-decay <DECAY>     AdamW's weight decay [default: 0]
+          --no-shuffle               Take the examples in the order of the file in every epoch
+          --eval-every <STEPS>       Steps between evaluations on dev; 0: only at the end [default:
+                                     about ten evaluations a run]
+          --patience <N>             Stop after this many evaluations in a row without a better one on
+                                     dev; 0: never [default: 5]
+          --keep <WHICH>             The prompt to keep: the best on dev, or the last [default: best]
+                                     [possible values: best, last]
+          --keep-by <SCORE>          What is better on dev: a lower loss, a higher accuracy or a higher
+                                     macro-f1; on a tie, a lower loss [default: loss, or macro-f1 with
+                                     --class-weights balanced] [possible values: loss, accuracy,
+                                     macro-f1]
+          --class-weights <WEIGHTS>  Weights of the labels in the training loss: none, or balanced, by
+                                     which a rare label counts as much as a common one [default: none]
+                                     [possible values: none, balanced]
+          --seed <N>                 Random seed; the same seed gives the same prompt, bit for bit
+                                     [default: 0]
+          --candidates <N>           Train this many candidates at once and keep the best on dev, or
+                                     auto: learning rates, inits and lengths vary where they are not
+                                     set, then seeds, from --seed on. The worse half stops early, and
+                                     half of the rest each time after twice as many steps [default: 1]
+          --ensemble <N>             Train this many of the candidates to the end and write them all, to
+                                     answer together: the best to --out and the others below it
+                                     [default: 1]
 
     Machine:
           --memory <SIZE>                The most memory for the run, as 500MB or 2GB: fewer tokens at a
@@ -210,7 +221,8 @@ fn each_flag_tells_its_unit_and_its_default() {
                         data, with -prompt]
           --force       Replace an existing prompt in --out and start over
           --resume      Resume an interrupted run in --out, and give the same result, to the bit, as
-                        without the interruption
+                        without the interruption. With --force, also if a finished prompt in --out is
+                        then replaced
           --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
           --json        Write one JSON object per line to standard output, and nothing else
       -q, --quiet       Print only warnings and errors to standard error

@@ -58,10 +58,16 @@ fn a_class_label_has_its_names() {
         .file("spaces.csv", csv([" negative", "positive "]));
     let eval =
         |data: &str| scene.run(&["eval", "--prompt", "p", "--model", &llama, "--data", data, "--json"]);
-    let report: Report = eval(&named).line();
+    // A row of Parquet has the line before that of CSV, which has a header.
+    let report_on = |data: &str| {
+        let mut report: Report = eval(data).line();
+        report.mistakes.iter_mut().for_each(|mistake| mistake.line = 0);
+        report
+    };
+    let report = report_on(&named);
     assert_eq!(report.n, 20);
     for data in [turned.as_str(), "numbers.csv", "decimals.csv", "words.csv", "spaces.csv"] {
-        assert_eq!(eval(data).line::<Report>(), report, "{data}");
+        assert_eq!(report_on(data), report, "{data}");
     }
     assert!(
         eval("spaces.csv")

@@ -26,8 +26,11 @@ mod explain;
 mod hub;
 mod labels;
 mod lint;
+mod measures;
 mod models;
 mod notices;
+mod pipes;
+mod places;
 mod texts;
 
 mod peft;

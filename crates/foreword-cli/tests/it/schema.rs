@@ -81,11 +81,31 @@ pub(crate) struct Report {
     pub(crate) per_label: BTreeMap<String, LabelScores>,
     pub(crate) ece: f64,
     pub(crate) brier: f64,
+    /// Only of labels on a scale.
+    pub(crate) mean_absolute_error: Option<ScaleErrors>,
+    pub(crate) mistakes: Vec<Mistake>,
     pub(crate) calibration: Option<Calibration>,
     /// The next three only with --abstain-below.
     pub(crate) abstain_below: Option<f64>,
     pub(crate) coverage: Option<f64>,
     pub(crate) accuracy_answered: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScaleErrors {
+    pub(crate) expected: f64,
+    pub(crate) predicted: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mistake {
+    pub(crate) text: String,
+    pub(crate) line: u64,
+    pub(crate) truth: String,
+    pub(crate) label: String,
+    pub(crate) probability: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -134,6 +154,8 @@ pub(crate) struct Classified {
     pub(crate) label: Option<String>,
     pub(crate) probabilities: BTreeMap<String, f64>,
     pub(crate) log_likelihoods: BTreeMap<String, f64>,
+    /// Only of labels on a scale.
+    pub(crate) expected: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -66,10 +66,23 @@ impl Task {
         dataset: &Dataset,
         config: &GenerateConfig,
     ) -> Result<(Examples, usize), TaskError> {
-        let room = self.max_tokens(model, n_virtual)?;
-        let most = config.max_new_tokens.unwrap_or(DEFAULT_MAX_NEW_TOKENS.min(room / 2)).max(1);
+        let most = self.max_new_tokens(model, n_virtual, config)?;
         let examples = self.opened(model, n_virtual, dataset, most)?;
         Ok((examples, most))
+    }
+
+    /// Maximum number of new tokens of each text: see [`GenerateConfig::max_new_tokens`].
+    ///
+    /// # Errors
+    /// If the prompt does not fit into the model's context.
+    pub fn max_new_tokens<B: Backend>(
+        &self,
+        model: &Model<B>,
+        n_virtual: usize,
+        config: &GenerateConfig,
+    ) -> Result<usize, TaskError> {
+        let room = self.max_tokens(model, n_virtual)?;
+        Ok(config.max_new_tokens.unwrap_or(DEFAULT_MAX_NEW_TOKENS.min(room / 2)).max(1))
     }
 
     /// Generates a text after every context, in the order of the examples, each of at most `most` tokens; text i draws from

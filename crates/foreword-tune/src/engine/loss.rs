@@ -52,6 +52,39 @@ pub fn of<'a>(objective: Objective, example: &Example<'a>) -> Box<dyn Loss + 'a>
     }
 }
 
+/// A loss times a weight.
+#[must_use]
+pub fn weighted<'a>(loss: Box<dyn Loss + 'a>, weight: f64) -> Box<dyn Loss + 'a> {
+    Box::new(WeightedLoss { loss, weight })
+}
+
+struct WeightedLoss<'a> {
+    loss: Box<dyn Loss + 'a>,
+    weight: f64,
+}
+
+impl Loss for WeightedLoss<'_> {
+    fn continuations(&self) -> &[&[Token]] {
+        self.loss.continuations()
+    }
+
+    fn reads(&self) -> Reads {
+        self.loss.reads()
+    }
+
+    fn n_terms(&self) -> usize {
+        self.loss.n_terms()
+    }
+
+    fn loss(&self, numbers: &Numbers) -> (f64, Numbers) {
+        let (loss, mut gradient) = self.loss.loss(numbers);
+        for d in gradient.logits.iter_mut().chain(&mut gradient.log_sums) {
+            *d *= self.weight;
+        }
+        (loss * self.weight, gradient)
+    }
+}
+
 /// The cross-entropy over the candidates: one term.
 struct LabelLoss<'a> {
     candidates: Sequences<'a>,

@@ -3,6 +3,7 @@
 
 pub mod paired;
 pub mod reliability;
+pub mod scale;
 pub mod text;
 
 use paired::Paired;

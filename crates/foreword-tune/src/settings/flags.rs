@@ -23,7 +23,18 @@ pub fn at_least_one() -> RangedU64ValueParser<usize> {
 pub fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
-        _ => Err("not a number from 0 up".to_owned()),
+        _ => Err("must be 0 or greater".to_owned()),
+    }
+}
+
+/// A number above 0.
+///
+/// # Errors
+/// If it is not one.
+pub fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("must be greater than 0".to_owned()),
     }
 }
 
@@ -34,6 +45,6 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
 pub fn below_one(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
-        _ => Err("not a number from 0 to below 1".to_owned()),
+        _ => Err("must be at least 0 and less than 1".to_owned()),
     }
 }

@@ -1,7 +1,8 @@
 //! The task file: the settings of a run as TOML, parsed without interpretation. Missing values are resolved later.
 
 use crate::settings::{
-    CandidateCount, Init, Keep, LearningRate, Method, Objective, Placement, Schedule, Size, TaskKind, Warmup,
+    CandidateCount, ClassWeights, Init, Keep, KeepBy, LearningRate, Method, Objective, Placement, Schedule,
+    Size, TaskKind, Warmup,
 };
 use crate::settings::{
     DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
@@ -179,6 +180,9 @@ table!(
         /// Number of updates
         [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..)]
         steps: u64 = 400,
+        /// Number of passes over the training examples, which may be a fraction; replaces --steps
+        [long, value_name = "N", value_parser = flags::positive, conflicts_with = "steps"]
+        epochs: f64,
         /// Examples per step
         [long, value_name = "N", value_parser = flags::at_least_one()]
         batch_size: usize,
@@ -204,12 +208,19 @@ table!(
         /// Steps between evaluations on dev; 0: only at the end [default: about ten evaluations a run]
         [long, value_name = "STEPS"]
         eval_every: u64,
-        /// Stop after this many evaluations in a row without a lower loss on dev; 0: never
+        /// Stop after this many evaluations in a row without a better one on dev; 0: never
         [long, value_name = "N"]
         patience: u64 = 5,
-        /// The prompt to keep: the best, with the lowest loss on dev, or the last
+        /// The prompt to keep: the best on dev, or the last
         [long, value_name = "WHICH", value_parser = flags::choice(Keep::ALL, Keep::as_str)]
         keep: Keep = Keep::Best,
+        /// What is better on dev: a lower loss, a higher accuracy or a higher macro-f1; on a tie, a lower loss
+        /// [default: loss, or macro-f1 with --class-weights balanced]
+        [long, value_name = "SCORE", value_parser = flags::choice(KeepBy::ALL, KeepBy::as_str)]
+        keep_by: KeepBy,
+        /// Weights of the labels in the training loss: none, or balanced, by which a rare label counts as much as a common one
+        [long, value_name = "WEIGHTS", value_parser = flags::choice(ClassWeights::ALL, ClassWeights::as_str)]
+        class_weights: ClassWeights = ClassWeights::None,
         /// The most tokens computed at a time.
         [skip]
         micro_batch_tokens: usize = DEFAULT_MICRO_BATCH_TOKENS,
@@ -259,7 +270,11 @@ impl TaskFile {
 
     /// The settings of this file, overridden key by key by those set in `flags`.
     #[must_use]
-    pub fn overridden_by(self, flags: Self) -> Self {
+    pub fn overridden_by(mut self, flags: Self) -> Self {
+        // Two ways to set one thing.
+        if flags.train.steps.is_some() || flags.train.epochs.is_some() {
+            (self.train.steps, self.train.epochs) = (None, None);
+        }
         Self {
             model: flags.model.or(self.model),
             data: self.data.overridden_by(flags.data),
@@ -341,6 +356,7 @@ placement = "after-bos"
 init = "text:Classify the sentiment."
 [train]
 steps = 400
+epochs = 2.5
 batch_size = 32
 learning_rate = "auto"
 schedule = "cosine"
@@ -351,6 +367,8 @@ shuffle = true
 eval_every = 40
 patience = 0
 keep = "best"
+keep_by = "macro-f1"
+class_weights = "balanced"
 micro_batch_tokens = 4096
 memory = "2GB"
 context_cache_dir = "/tmp"

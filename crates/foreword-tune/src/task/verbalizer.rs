@@ -77,7 +77,13 @@ pub enum VerbalizerError {
     Encode(#[from] EncodeError),
 }
 
-/// The labels of a classification, ordered by name, each with its text after the template and the tokens of this text
+/// The values of names that are all numbers.
+pub(crate) fn numbers(names: &[String]) -> Option<Vec<f64>> {
+    let number = |name: &String| name.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+    names.iter().map(number).collect()
+}
+
+/// The labels of a classification, ordered by name, or by value if all names are numbers; each with its text after the template and the tokens of this text
 /// there.
 ///
 /// One label's tokens may be the beginning of another's (" yes" and " yes indeed"): see [`Continuations`] for how such
@@ -86,6 +92,8 @@ pub enum VerbalizerError {
 pub struct Verbalizer {
     names: Vec<String>,
     strings: Vec<String>,
+    /// The index of each name.
+    index: BTreeMap<String, usize>,
     usual: Continuations,
 }
 
@@ -116,14 +124,18 @@ impl Verbalizer {
         joiner: &Joiner<'_>,
         text: &str,
     ) -> Result<Self, VerbalizerError> {
-        let names: Vec<String> = labels.keys().cloned().collect();
+        let mut names: Vec<String> = labels.keys().cloned().collect();
+        if let Some(values) = numbers(&names) {
+            let value: BTreeMap<&String, f64> = labels.keys().zip(values).collect();
+            names.sort_by(|a, b| value[a].total_cmp(&value[b]));
+        }
         if names.len() < 2 {
             return Err(VerbalizerError::TooFew { names });
         }
-        let strings: Vec<String> = labels.values().cloned().collect();
+        let strings: Vec<String> = names.iter().map(|name| labels[name].clone()).collect();
         let tokens = joiner.labels(text, &joiner.context(text)?, &strings)?.answers;
         let mut name_of: BTreeMap<&[u32], &String> = BTreeMap::new();
-        for ((name, string), ids) in labels.iter().zip(&tokens) {
+        for ((name, string), ids) in names.iter().zip(&strings).zip(&tokens) {
             if ids.is_empty() {
                 return Err(VerbalizerError::NoTokens { name: name.clone(), string: string.clone() });
             }
@@ -136,7 +148,8 @@ impl Verbalizer {
             Joining::Whole => Continuations::ended(tokens),
             Joining::Apart => Continuations::open(tokens),
         };
-        Ok(Self { names, strings, usual })
+        let index = names.iter().cloned().zip(0..).collect();
+        Ok(Self { names, strings, index, usual })
     }
 
     /// The default texts of labels without one: a space and the label's name.
@@ -161,7 +174,7 @@ impl Verbalizer {
         self.names.len()
     }
 
-    /// The label names in ascending order; a label's index is its position here.
+    /// The label names in their order; a label's index is its position here.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -173,7 +186,7 @@ impl Verbalizer {
 
     /// The index of the label with this name.
     pub fn index(&self, name: &str) -> Option<usize> {
-        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
+        self.index.get(name).copied()
     }
 
     /// The tokens of a label's text; empty if the index is too large.

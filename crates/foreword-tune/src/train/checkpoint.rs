@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::optimizer::AdamW;
-use crate::state::{Best, CandidateState, TrainState};
+use crate::state::{Best, CandidateState, DevScore, TrainState};
 use crate::train::StopReason;
 
 /// The only key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
 /// The version of the file format, and of the sums that a resumed run must continue bit for bit.
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 
 /// Why a run can't resume from a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +62,9 @@ struct CandidateHeader {
     learning_rate: Option<String>,
     seed: Option<u64>,
     scale: Option<f64>,
-    best: Option<(u64, f64)>,
+    best: Option<(u64, [f64; 2])>,
     since_best: u64,
-    evaluated: Option<(u64, f64)>,
+    evaluated: Option<(u64, [f64; 2])>,
     n_updates: u64,
     left: Option<(Left, u64)>,
 }
@@ -134,9 +134,9 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
         learning_rate: run.learning_rate.map(|rate| rate.to_string()),
         seed: run.seed,
         scale: run.scale,
-        best: run.best.as_ref().map(|best| (best.step, best.loss)),
+        best: run.best.as_ref().map(|best| (best.step, [best.score.key, best.score.loss])),
         since_best: run.since_best,
-        evaluated: run.evaluated,
+        evaluated: run.evaluated.map(|(step, score)| (step, [score.key, score.loss])),
         n_updates: run.optimizer.n_updates,
         left,
     }
@@ -190,7 +190,9 @@ fn running(
     let if_there =
         |name: &str| parsed.tensor(&tensor_name(i, name)).is_ok().then(|| values(name)).transpose();
     let best = match header.best {
-        Some((step, loss)) => Some(Best { values: values("best")?, step, loss }),
+        Some((step, [key, loss])) => {
+            Some(Best { values: values("best")?, step, score: DevScore { key, loss } })
+        }
         None => None,
     };
     let learning_rate = header.learning_rate.as_ref().map(|rate| rate.parse()).transpose();
@@ -204,7 +206,7 @@ fn running(
         init: if_there("init")?,
         best,
         since_best: header.since_best,
-        evaluated: header.evaluated,
+        evaluated: header.evaluated.map(|(step, [key, loss])| (step, DevScore { key, loss })),
         left: header.left.map(|(left, step)| {
             let ended = match left {
                 Left::EarlyStopped => StopReason::EarlyStopped,

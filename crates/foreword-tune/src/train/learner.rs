@@ -17,8 +17,8 @@ use crate::engine::reduce::Reduce;
 use crate::optimizer::{clip, rate};
 use crate::order::Order;
 use crate::regularize::StepRows;
-use crate::settings::Objective;
-use crate::state::TrainState;
+use crate::settings::{KeepBy, Objective};
+use crate::state::{DevScore, TrainState};
 use crate::task::{Examples, Task, TaskError};
 
 /// The state shared by all steps of a run.
@@ -28,6 +28,8 @@ pub(super) struct Learner<'a, B: Backend> {
     pub(super) task: &'a Task,
     pub(super) train: &'a Examples,
     pub(super) candidates: ContinuationSet<'a>,
+    /// The weight of each label in the loss; empty: 1.
+    pub(super) weights: Vec<f64>,
     pub(super) config: &'a TrainConfig,
     pub(super) batch_size: usize,
     pub(super) seeds: Vec<u64>,
@@ -100,6 +102,10 @@ impl<B: Backend> Learner<'_, B> {
                 let masked = rows.masked(masked(&config.demonstrations, example));
                 let example = self.candidates.example(self.train, example);
                 let loss = loss::of(self.task.objective(), &example);
+                let loss = match self.weights.get(example.truth) {
+                    Some(&weight) => loss::weighted(loss, weight),
+                    None => loss,
+                };
                 examples.push((Example { prompt, masked, ..example }, loss));
             }
             seen.push(rows);
@@ -187,6 +193,7 @@ pub(super) struct Dev<'a, B: Backend> {
     pub(super) shared_prefix: SharedPrefix<'a, B>,
     pub(super) task: &'a Task,
     pub(super) examples: &'a Examples,
+    pub(super) keep_by: KeepBy,
     pub(super) budget: usize,
 }
 
@@ -229,7 +236,7 @@ impl<B: Backend> Dev<'_, B> {
         let how = (self.budget, self.task.objective() == Objective::Lm);
         let scores = self.task.score_below(&self.shared_prefix, run.shown(), self.examples, how)?;
         let evaluation = self.task.judge(&scores, self.examples);
-        let best = run.evaluated_to(step, evaluation.loss);
+        let best = run.evaluated_to(step, DevScore::of(&evaluation, self.keep_by));
         Ok(on_event(Event::Eval { candidate, step, evaluation: &evaluation, best, state }))
     }
 }

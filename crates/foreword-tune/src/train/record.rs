@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::chat::Chat;
 use crate::engine::prefix::row_width;
 use crate::regularize::Regularizers;
-use crate::settings::{Init, Method, Placement};
+use crate::settings::{ClassWeights, Init, KeepBy, Method, Placement};
 use crate::task::{Goal, Task};
 use crate::train::{Outcome, TrainConfig};
 
@@ -383,6 +383,12 @@ fn settings(run: &RunRecord<'_>) -> BTreeMap<String, Value> {
     let mut named: BTreeMap<String, Value> =
         named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     named.extend(regularizers.map(|(name, value)| (name.to_owned(), value.into())));
+    if config.keep_by != KeepBy::Loss {
+        named.insert("keep_by".to_owned(), config.keep_by.to_string().into());
+    }
+    if config.class_weights != ClassWeights::None {
+        named.insert("class_weights".to_owned(), config.class_weights.to_string().into());
+    }
     if !run.candidates.is_empty() {
         named.insert("candidates".to_owned(), run.candidates.clone().into());
         named.insert("survivors".to_owned(), config.survivors.into());

@@ -1,11 +1,13 @@
 //! The state of a run: everything needed to resume or to end it.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use foreword_format::SoftPrompt;
 
+use crate::metrics::Evaluation;
 use crate::optimizer::AdamW;
-use crate::settings::{Keep, LearningRate};
+use crate::settings::{Keep, KeepBy, LearningRate};
 use crate::train::{Event, Outcome, Population, StopReason, TrainConfig, TrainError};
 
 /// A candidate: one of several starting points of a run.
@@ -50,8 +52,8 @@ pub(crate) struct CandidateState {
     pub(crate) init: Option<Vec<f32>>,
     pub(crate) best: Option<Best>,
     pub(crate) since_best: u64,
-    /// Number of updates at the last evaluation, and its loss.
-    pub(crate) evaluated: Option<(u64, f64)>,
+    /// Number of updates at the last evaluation, and its score.
+    pub(crate) evaluated: Option<(u64, DevScore)>,
     /// Why and after how many updates it stopped.
     pub(crate) left: Option<(StopReason, u64)>,
 }
@@ -61,7 +63,39 @@ pub(crate) struct CandidateState {
 pub(crate) struct Best {
     pub(crate) values: Vec<f32>,
     pub(crate) step: u64,
+    pub(crate) score: DevScore,
+}
+
+/// The score of an evaluation on dev.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct DevScore {
+    /// What is compared first; lower is better.
+    pub(crate) key: f64,
     pub(crate) loss: f64,
+}
+
+impl DevScore {
+    /// The worst.
+    const NONE: Self = Self { key: f64::INFINITY, loss: f64::INFINITY };
+
+    /// The score of an evaluation, compared by this.
+    pub(crate) fn of(evaluation: &Evaluation, by: KeepBy) -> Self {
+        let loss = evaluation.loss;
+        let key = match (by, &evaluation.labels) {
+            (KeepBy::Accuracy, Some(labels)) => -labels.accuracy(),
+            (KeepBy::MacroF1, Some(labels)) => -labels.macro_f1(),
+            _ => loss,
+        };
+        Self { key, loss }
+    }
+
+    fn total_cmp(&self, other: &Self) -> Ordering {
+        self.key.total_cmp(&other.key).then(self.loss.total_cmp(&other.loss))
+    }
+
+    fn is_better(&self, other: &Self) -> bool {
+        self.key < other.key || self.key == other.key && self.loss < other.loss
+    }
 }
 
 impl CandidateState {
@@ -92,11 +126,11 @@ impl CandidateState {
     }
 
     /// Records an evaluation, and the rows if they are the best so far.
-    pub(crate) fn evaluated_to(&mut self, step: u64, loss: f64) -> bool {
-        self.evaluated = Some((step, loss));
-        let best = self.best.as_ref().is_none_or(|best| loss < best.loss);
+    pub(crate) fn evaluated_to(&mut self, step: u64, score: DevScore) -> bool {
+        self.evaluated = Some((step, score));
+        let best = self.best.as_ref().is_none_or(|best| score.is_better(&best.score));
         if best {
-            self.best = Some(Best { values: self.shown().to_vec(), step, loss });
+            self.best = Some(Best { values: self.shown().to_vec(), step, score });
             self.since_best = 0;
         } else {
             self.since_best += 1;
@@ -104,10 +138,10 @@ impl CandidateState {
         best
     }
 
-    /// The ranking key: the loss of the kept rows; on a tie, when both kept the init, the other loss.
-    fn rank_key(&self, keep: Keep) -> [f64; 2] {
-        let best = self.best.as_ref().map_or(f64::INFINITY, |best| best.loss);
-        let last = self.evaluated.map_or(f64::INFINITY, |(_, loss)| loss);
+    /// The ranking key: the score of the kept rows; on a tie, when both kept the init, the other score.
+    fn rank_key(&self, keep: Keep) -> [DevScore; 2] {
+        let best = self.best.as_ref().map_or(DevScore::NONE, |best| best.score);
+        let last = self.evaluated.map_or(DevScore::NONE, |(_, score)| score);
         match keep {
             Keep::Best => [best, last],
             Keep::Last => [last, best],
@@ -237,8 +271,8 @@ impl TrainState {
         let outcome = |run: CandidateState| {
             let (ended, steps) = run.left.unwrap_or((ended, step));
             let dev_loss = match keep {
-                Keep::Best => run.best.as_ref().map(|best| best.loss),
-                Keep::Last => run.evaluated.map(|(_, loss)| loss),
+                Keep::Best => run.best.as_ref().map(|best| best.score.loss),
+                Keep::Last => run.evaluated.map(|(_, score)| score.loss),
             };
             let last = run.average.unwrap_or(run.values);
             let (values, best_step) = match run.best {
@@ -263,8 +297,8 @@ mod tests {
         let mut runs = Vec::new();
         for [init, later] in losses {
             let mut run = CandidateState::new(vec![0.0; 2], None, None);
-            run.evaluated_to(0, *init);
-            run.evaluated_to(4, *later);
+            run.evaluated_to(0, DevScore { key: *init, loss: *init });
+            run.evaluated_to(4, DevScore { key: *later, loss: *later });
             runs.push(run);
         }
         TrainState { width: 2, step: 4, halvings: 0, runs }
@@ -278,6 +312,15 @@ mod tests {
         assert_eq!(same_init.halve(&config), [1, 3]);
         // One that has improved on its init precedes all others.
         assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_tie_is_decided_by_the_loss() {
+        let mut run = CandidateState::new(vec![0.0; 2], None, None);
+        let scores = [(-0.5, 0.7), (-0.5, 0.6), (-0.5, 0.65), (-0.4, 0.1), (-0.6, 0.9)];
+        let better = scores.map(|(key, loss)| run.evaluated_to(1, DevScore { key, loss }));
+        assert_eq!(better, [true, true, false, false, true]);
+        assert_eq!(run.best.unwrap().score, DevScore { key: -0.6, loss: 0.9 });
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(super) fn planned(
     let shown = shown(&init, file, (model, task), (&splits.train, fields), config.seed)?;
     let splits = without_shown(splits, shown.as_ref(), task)?;
     config.batch_size = file.train.batch_size.unwrap_or_else(|| default_batch_size(splits.train.n()));
+    if let Some(epochs) = file.train.epochs {
+        config.steps = steps(epochs, config.batch_size, splits.train.n())?;
+    }
     let start = match &shown {
         Some(shown) => shown.start.clone(),
         None => start(&init, file.prompt.virtual_tokens, model, task, config.seed, observer)?,
@@ -72,6 +75,17 @@ pub(super) fn planned(
             .into());
     }
     Ok((splits, planned))
+}
+
+/// Number of steps of this many passes over the training examples, rounded up.
+fn steps(epochs: f64, batch_size: usize, n_train: usize) -> Result<u64> {
+    /// Whole numbers up to this are exact in an f64; no run has more steps.
+    const MOST: f64 = (1_u64 << 53) as f64;
+    let steps = (epochs * n_train as f64 / batch_size.clamp(1, n_train.max(1)) as f64).ceil();
+    if !(1.0..=MOST).contains(&steps) {
+        return Err(UserError::new(format!("epochs must be greater than 0, not {epochs}")).into());
+    }
+    Ok(steps as u64)
 }
 
 /// A sentence that describes the task, as a person would write it.

@@ -1,7 +1,8 @@
 //! Checks for suspicious data, before training.
 
+use crate::data::Place;
 use crate::error::Result;
-use crate::lint::{Labels, Part, cut, empty, lint, overlap};
+use crate::lint::{Finding, Labels, MOST_SHOWN, Part, cut, empty, lint, overlap};
 use crate::task::GroundTruth;
 use crate::{Dataset, Examples, Task};
 
@@ -30,11 +31,51 @@ pub fn tell_overlap(
 
 /// Warns of empty texts that are only evaluated or classified. `part`: "test", or empty.
 pub fn tell_empty(part: &'static str, dataset: &Dataset, task: &Task, observer: &dyn Observer) -> Result<()> {
-    let part = Part::new(part, dataset, &task.template, task.text_field.as_deref(), &GroundTruth::Unknown)?;
-    if let Some(finding) = empty(&part) {
-        observer.warn(&finding.to_string());
-    }
+    let mut texts = EmptyTexts::new(part);
+    texts.add(dataset, task)?;
+    texts.tell(observer);
     Ok(())
+}
+
+/// Counts the empty texts of data that comes in batches.
+#[derive(Debug)]
+pub struct EmptyTexts {
+    part: &'static str,
+    n_texts: usize,
+    n_empty: usize,
+    shown: Vec<Place>,
+}
+
+impl EmptyTexts {
+    /// None yet. `part`: "test", or empty for texts without labels.
+    #[must_use]
+    pub fn new(part: &'static str) -> Self {
+        Self { part, n_texts: 0, n_empty: 0, shown: Vec::new() }
+    }
+
+    /// Counts those of a batch.
+    ///
+    /// # Errors
+    /// If a field of the template is missing.
+    pub fn add(&mut self, dataset: &Dataset, task: &Task) -> Result<()> {
+        let text_field = task.text_field.as_deref();
+        let part = Part::new(self.part, dataset, &task.template, text_field, &GroundTruth::Unknown)?;
+        self.n_texts += dataset.n();
+        if let Some(Finding::Empty { n, shown, .. }) = empty(&part) {
+            self.n_empty += n;
+            self.shown.extend(shown);
+            self.shown.truncate(MOST_SHOWN);
+        }
+        Ok(())
+    }
+
+    /// Warns of them, if there are any.
+    pub fn tell(&self, observer: &dyn Observer) {
+        let &Self { part, n_texts: of, n_empty: n, ref shown } = self;
+        if n > 0 {
+            observer.warn(&Finding::Empty { part, n, of, shown: shown.clone() }.to_string());
+        }
+    }
 }
 
 /// Warns of suspicious data; with `strict` it is an error. `room`: maximum tokens of template, text and label.

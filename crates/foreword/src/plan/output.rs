@@ -1,7 +1,9 @@
 //! Output paths, checked before any work.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::lock::OutputLock;
 use crate::error::Result;
 
 use crate::error::{UserError, unwritable};
@@ -17,6 +19,8 @@ pub struct OutputDir {
     pub overwrite: Overwrite,
     /// Resume from the checkpoint there.
     pub resume: bool,
+    /// Keeps other runs out, until a run ends or the last clone is dropped.
+    lock: Arc<OutputLock>,
 }
 
 impl OutputDir {
@@ -44,10 +48,28 @@ impl OutputDir {
         Self::check(out.into(), false, true)
     }
 
-    /// Checks that a prompt can be written there.
+    /// Locks the directory again, if a run that ended has released it.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.lock.hold()
+    }
+
+    /// Lets other runs write there.
+    pub(crate) fn release(&self) {
+        self.lock.release();
+    }
+
+    /// A directory below this one, under the same lock.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { out: self.out.join(name), ..self.clone() }
+    }
+
+    /// Checks that a prompt can be written there, and locks the directory. An unfinished run that resumes replaces a
+    /// finished prompt only with `force`.
     ///
     /// # Errors
-    /// If it can't, if something exists there and neither `force` nor `resume` is set, or if there is nothing to resume.
+    /// If it can't, if another run holds the lock, if something exists there and neither `force` nor `resume` is set, or if
+    /// there is nothing to resume.
     pub fn check(out: PathBuf, force: bool, resume: bool) -> Result<Self> {
         let overwrite = if force || resume { Overwrite::Replace } else { Overwrite::Refuse };
         if out.as_os_str().is_empty() {
@@ -63,6 +85,11 @@ impl OutputDir {
         if !there.is_dir() {
             return Err(refused("is not a directory").into());
         }
+        tempfile::tempfile_in(&there).map_err(|error| {
+            let what = format!("a prompt to --out {}", out.display());
+            unwritable(what, error, |why| refused(&format!("takes no files ({why})")))
+        })?;
+        let lock = OutputLock::take(&out)?;
         let unfinished = checkpoints::is_there(&out);
         if resume && !unfinished {
             return Err(UserError::new(format!(
@@ -70,6 +97,16 @@ impl OutputDir {
                 out.display()
             ))
             .hint("leave out --resume to begin; a run that ended takes its checkpoint away")
+            .into());
+        }
+        if resume && !force && checkpoints::has_finished_prompt(&out) {
+            return Err(UserError::new(format!(
+                "{} contains a finished prompt, which the unfinished run would replace",
+                out.display()
+            ))
+            .hint(
+                "--resume --force continues the run and replaces the prompt; move the prompt away to keep it",
+            )
             .into());
         }
         if overwrite == Overwrite::Refuse {
@@ -80,12 +117,14 @@ impl OutputDir {
             }
             check_vacant(&out)?;
         }
-        tempfile::tempfile_in(&there).map_err(|error| {
-            let what = format!("a prompt to --out {}", out.display());
-            unwritable(what, error, |why| refused(&format!("takes no files ({why})")))
-        })?;
-        Ok(Self { out, overwrite, resume })
+        Ok(Self { out, overwrite, resume, lock: Arc::new(lock) })
     }
+}
+
+/// Whether there is the checkpoint of an unfinished run.
+#[must_use]
+pub fn has_checkpoint(out: &Path) -> bool {
+    checkpoints::is_there(out)
 }
 
 /// The path itself, or its nearest existing ancestor.

@@ -31,8 +31,16 @@ pub struct CalibrationRequest<'a> {
     pub on: Option<&'a Path>,
 }
 
-/// The calibration: fitted if requested, otherwise the one stored with the prompt. `scores`: the scores of the given texts;
-/// `measured`: the file to evaluate on.
+impl CalibrationRequest<'_> {
+    /// Whether it is fitted to the very texts that it is applied to, so that all of these must be known first.
+    #[must_use]
+    pub fn needs_scores(&self) -> bool {
+        self.calibrate == Some(Calibrate(Some(CalibrationMethod::Batch))) && self.on.is_none()
+    }
+}
+
+/// The calibration: fitted if requested, otherwise the one stored with the prompt. `scores`: the scores of the given texts, if
+/// it [needs](CalibrationRequest::needs_scores) them; `measured`: the file to evaluate on.
 pub fn resolve(
     request: CalibrationRequest<'_>,
     prompt: &LoadedPrompt,

@@ -9,6 +9,7 @@ use crate::fields::{Fields, tell_unused};
 use crate::generate::{Event, GenerateConfig};
 use crate::likelihood::probabilities;
 use crate::metrics::reliability::Reliability;
+use crate::metrics::scale::{Scale, ScaleErrors};
 use crate::metrics::text::TextScores;
 use crate::notice::Observer;
 use crate::plan::splits::strata;
@@ -37,6 +38,8 @@ pub struct LabelEvaluation {
     pub probabilities: Vec<Vec<f64>>,
     /// The calibration quality of the probabilities.
     pub reliability: Reliability,
+    /// For labels that look like a scale, the distance from the true values.
+    pub scale: Option<(Scale, ScaleErrors)>,
 }
 
 impl LoadedPrompt {
@@ -98,7 +101,12 @@ impl LoadedPrompt {
         }
         let probabilities: Vec<Vec<f64>> = calibrated.iter().map(|scores| probabilities(scores)).collect();
         let reliability = Reliability::of(&probabilities, examples.labels());
-        LabelEvaluation { evaluation, probabilities, reliability }
+        let scale = self.task.verbalizer().and_then(Scale::of);
+        let scale = scale.map(|scale| {
+            let errors = scale.errors(&probabilities, examples.labels());
+            (scale, errors)
+        });
+        LabelEvaluation { evaluation, probabilities, reliability, scale }
     }
 
     /// Generates a text for every example and compares it with the target.

@@ -317,12 +317,12 @@ pub fn model_name(
 /// Whether a task formats its texts and labels like the recorded one; only then are its probabilities comparable.
 pub fn matches_record(task: &Task, recorded: &TaskRecord) -> bool {
     let Some(labels) = task.verbalizer() else { return false };
-    let strings = labels.names().iter().zip(labels.strings());
+    let strings: BTreeMap<_, _> = labels.names().iter().zip(labels.strings()).collect();
     task.template.source() == recorded.template
         && task.chat.as_ref().map(Chat::record) == recorded.chat
         && task.placement == recorded.placement
         && task.joining == recorded.joining
-        && strings.eq(recorded.labels.iter())
+        && strings.into_iter().eq(recorded.labels.iter())
 }
 
 /// The calibration stored with a prompt, if the prompt is used as trained.

@@ -4,87 +4,153 @@ use std::collections::BTreeMap;
 
 use crate::Dataset;
 use crate::data::fields::{SlotFields, slot_fields};
-use crate::error::Result;
+use crate::error::{Error, Result, UserError};
 
 use super::LoadedPrompt;
-use crate::error::UserError;
 use crate::notice::Observer;
 
 /// The slot of the text field, whatever the field's name.
 const TEXT: &str = "text";
 
-/// Texts as data: plain texts if the template has one open field, otherwise JSON objects with its fields; or one text given
-/// field by field.
+/// Texts as data, or one text given field by field.
+///
+/// # Errors
+/// If the fields of the template are not there.
 pub fn dataset(
     texts: Vec<String>,
     fields: &[(String, String)],
     prompt: &mut LoadedPrompt,
     observer: &dyn Observer,
 ) -> Result<Dataset> {
-    let template = prompt.task.template.clone();
-    // The field for `{text}` may have either name.
-    let (slots, text_field) = (template.slots().collect::<Vec<_>>(), prompt.task.text_field.take());
-    let slot_of = |name: &str| {
-        let slot = slots.iter().find(|slot| **slot == name).copied();
-        slot.or_else(|| {
-            slots.iter().find(|slot| **slot == TEXT && text_field.as_deref() == Some(name)).copied()
-        })
-    };
-    let required: Vec<&str> = template.required().collect();
-    if !fields.is_empty() {
-        return one_by_fields(fields, (&slots, &required), slot_of);
+    if fields.is_empty() {
+        TextFormat::of(prompt, &texts, observer)?.dataset(texts, 0)
+    } else {
+        of_fields(prompt, fields)
     }
-    let has_fields = |text: &String| {
-        object(text).is_some_and(|object| {
-            required.iter().all(|slot| object.keys().any(|key| slot_of(key) == Some(slot)))
-        })
-    };
-    let are_objects = texts.iter().all(has_fields);
-    if required.len() > 1 && !are_objects {
-        let text = texts.iter().find(|text| !has_fields(text)).map_or("", String::as_str);
-        let text: String = text.chars().take(60).collect();
-        let fields: Vec<String> = required.iter().map(|slot| format!("\"{slot}\": \"…\"")).collect();
-        let flags: Vec<String> = required.iter().map(|slot| format!("--field {slot}=…")).collect();
-        return Err(UserError::new(format!(
-            "the template has several fields ({}), and the text {text:?} is no JSON object with them",
-            slots.join(", ")
-        ))
-        .hint(format!("write '{{{}}}', or {}, or give --data FILE", fields.join(", "), flags.join(" ")))
-        .into());
-    }
-    if !are_objects {
-        if !texts.is_empty() && texts.iter().all(|text| object(text).is_some()) {
-            observer.warn(&format!(
-                "the texts are JSON objects without the field {:?}, and are used as plain texts; --data - reads their fields",
-                text_field.as_deref().unwrap_or(required[0])
-            ));
-        }
-        return Ok(Dataset::from_texts(texts)?);
-    }
-    let n = texts.len();
-    let data = Dataset::from_stream(format!("[{}]", texts.join(",\n")).as_bytes(), "the given texts")?;
-    if data.n() != n {
-        return Err(UserError::new("a text is more than one JSON object").into());
-    }
-    if required.len() == 1 {
-        let fields: Vec<String> = prompt.task.template.slots().map(|slot| format!("{slot:?}")).collect();
-        observer.say(&format!("the texts are JSON objects; fields in use: {}", fields.join(", ")));
-    }
-    // The prompt's name of the text field, if the objects have it.
-    prompt.task.text_field = text_field.filter(|name| data.field(name).is_some());
-    Ok(data)
 }
 
-/// The one text that is given field by field.
-fn one_by_fields<'t>(
-    fields: &[(String, String)],
-    (slots, required): (&[&'t str], &[&'t str]),
-    slot_of: impl Fn(&str) -> Option<&'t str>,
-) -> Result<Dataset> {
+/// How texts that are not in a file become data: as plain texts, or as JSON objects with the fields of the template.
+#[derive(Debug)]
+pub struct TextFormat {
+    slots: Vec<String>,
+    required: Vec<String>,
+    /// The prompt's name for the slot `{text}`: an object may have either.
+    text_field: Option<String>,
+    are_objects: bool,
+}
+
+impl TextFormat {
+    /// Decides by the first texts of several: they are objects if each of them is a JSON object with the fields of the
+    /// template. The prompt then uses the name of the text field that they have.
+    ///
+    /// # Errors
+    /// If the template has several fields, and they are no such objects.
+    pub fn of(prompt: &mut LoadedPrompt, texts: &[String], observer: &dyn Observer) -> Result<Self> {
+        let template = &prompt.task.template;
+        let mut format = Self {
+            slots: template.slots().map(str::to_owned).collect(),
+            required: template.required().map(str::to_owned).collect(),
+            text_field: prompt.task.text_field.take(),
+            are_objects: false,
+        };
+        format.are_objects = texts.iter().all(|text| format.has_fields(text));
+        if let (true, Some(first)) = (format.are_objects, texts.first()) {
+            let used = format.slots.iter().map(|slot| format!("{slot:?}")).collect::<Vec<_>>().join(", ");
+            if format.required.len() == 1 {
+                observer.say(&format!("the texts are JSON objects; fields in use: {used}"));
+            }
+            let has = |name: &String| object(first).is_some_and(|object| object.contains_key(name));
+            prompt.task.text_field = format.text_field.clone().filter(has);
+        } else if let Some(text) = texts.iter().find(|text| !format.has_fields(text)) {
+            if format.required.len() > 1 {
+                return Err(format.no_object(text));
+            }
+            if texts.iter().all(|text| object(text).is_some()) {
+                observer.warn(&format!(
+                    "the texts are JSON objects without the field {:?}, and are used as plain texts; --data - reads their \
+                     fields",
+                    format.text_field.as_ref().unwrap_or(&format.required[0])
+                ));
+            }
+        }
+        Ok(format)
+    }
+
+    /// Texts as data. `before`: number of texts before them.
+    ///
+    /// # Errors
+    /// If the first texts were objects, and one of these is not.
+    pub fn dataset(&self, texts: Vec<String>, before: u64) -> Result<Dataset> {
+        if !self.are_objects {
+            return Ok(Dataset::from_texts(texts)?.after(before));
+        }
+        texts.iter().try_for_each(|text| self.check(text))?;
+        let n = texts.len();
+        let data = Dataset::from_stream(format!("[{}]", texts.join(",\n")).as_bytes(), "the given texts")?;
+        if data.n() != n {
+            return Err(UserError::new("a text is more than one JSON object").into());
+        }
+        Ok(data.after(before))
+    }
+
+    /// Checks that a text has the format of the first ones.
+    ///
+    /// # Errors
+    /// If they were objects with the fields of the template, and this is not.
+    pub fn check(&self, text: &str) -> Result<()> {
+        if !self.are_objects || self.has_fields(text) { Ok(()) } else { Err(self.no_object(text)) }
+    }
+
+    fn has_fields(&self, text: &str) -> bool {
+        let (slots, text_field) = (&self.slots, self.text_field.as_deref());
+        object(text).is_some_and(|object| {
+            self.required
+                .iter()
+                .all(|slot| object.keys().any(|key| slot_of(key, slots, text_field) == Some(slot)))
+        })
+    }
+
+    fn no_object(&self, text: &str) -> Error {
+        let text: String = text.chars().take(60).collect();
+        let fields: Vec<String> = self.required.iter().map(|slot| format!("\"{slot}\": \"…\"")).collect();
+        let object = format!("write '{{{}}}'", fields.join(", "));
+        if self.required.len() == 1 {
+            return UserError::new(format!(
+                "the first text is a JSON object with the template's field, and the text {text:?} is not"
+            ))
+            .hint(format!("{object} for every text, or for none"))
+            .into();
+        }
+        let flags: Vec<String> = self.required.iter().map(|slot| format!("--field {slot}=…")).collect();
+        UserError::new(format!(
+            "the template has several fields ({}), and the text {text:?} is no JSON object with them",
+            self.slots.join(", ")
+        ))
+        .hint(format!("{object}, or {}, or give --data FILE", flags.join(" ")))
+        .into()
+    }
+}
+
+/// The slot that a field is for: the slot of its name, or `{text}`, which may have the name `text_field`.
+fn slot_of<'s>(name: &str, slots: &'s [String], text_field: Option<&str>) -> Option<&'s str> {
+    let named = slots.iter().find(|slot| *slot == name);
+    let slot = named.or_else(|| slots.iter().find(|slot| *slot == TEXT && text_field == Some(name)));
+    slot.map(String::as_str)
+}
+
+/// One text as data, given field by field: names and values.
+///
+/// # Errors
+/// If a field is missing, unknown or given twice.
+fn of_fields(prompt: &mut LoadedPrompt, fields: &[(String, String)]) -> Result<Dataset> {
+    let text_field = prompt.task.text_field.take();
+    let template = &prompt.task.template;
+    let slots: Vec<String> = template.slots().map(str::to_owned).collect();
+    let required: Vec<&str> = template.required().collect();
     let mut values: BTreeMap<&str, String> = BTreeMap::new();
     for (name, value) in fields {
         let alone = (name == TEXT && required.len() == 1).then(|| required[0]);
-        let Some(slot) = slot_of(name).or(alone) else {
+        let Some(slot) = slot_of(name, &slots, text_field.as_deref()).or(alone) else {
             return Err(UserError::new(format!("--field {name}: the template has no such field"))
                 .hint(format!("its fields are {}", slots.join(", ")))
                 .into());

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::TrainState;
 use crate::checkpoint;
 use crate::error::Result;
-use crate::format::{CHECKPOINT_DIR, write_whole};
+use crate::format::digest::sha256;
+use crate::format::{CHECKPOINT_DIR, PASSPORT_FILE, TENSORS_FILE, write_whole};
 use anyhow::Context as _;
 use serde_json::Value;
 
@@ -16,12 +17,21 @@ use crate::notice::Observer;
 
 /// The file name in the checkpoint directory.
 const FILE: &str = "state.safetensors";
+/// The file there with the digest of the passport that the unfinished run wrote when it was cancelled.
+const OWN_PROMPT: &str = "prompt.sha256";
 /// Time between two checkpoints, besides those at evaluations: the most work that a crash loses.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Whether an unfinished run left a checkpoint for `out`.
 pub fn is_there(out: &Path) -> bool {
     out.join(CHECKPOINT_DIR).join(FILE).exists()
+}
+
+/// Whether `out` has a prompt that is not the unfinished run's own, written when it was cancelled.
+pub fn has_finished_prompt(out: &Path) -> bool {
+    let own = std::fs::read_to_string(out.join(CHECKPOINT_DIR).join(OWN_PROMPT)).unwrap_or_default();
+    let is_own = || std::fs::read(out.join(PASSPORT_FILE)).is_ok_and(|passport| sha256(&passport) == own);
+    out.join(TENSORS_FILE).exists() && !is_own()
 }
 
 /// Writes the checkpoints of one run.
@@ -62,6 +72,17 @@ impl CheckpointWriter {
             };
             observer.warn(&format!("{error:#}; the run goes on without checkpoints, so {resume}"));
         }
+    }
+
+    /// Remembers that the prompt in `out` is that of the unfinished run.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn mark_own(&self, out: &Path) -> Result<()> {
+        let path = out.join(PASSPORT_FILE);
+        let passport =
+            std::fs::read(&path).with_context(|| format!("cannot read {} again", path.display()))?;
+        Ok(write_whole(&self.dir.join(OWN_PROMPT), sha256(&passport).as_bytes())?)
     }
 
     fn write(&self, progress: &TrainState) -> Result<()> {

@@ -8,11 +8,8 @@ use crate::command_line::{program, quoted, quoted_path, this_command};
 use crate::printer::Table;
 use crate::report::labels_table;
 use foreword::compare::{Comparison, ComparisonSetup, Kind, Row};
-use foreword::display::{bytes, count, in_a_line, interval, loss, p_value, percent, points};
+use foreword::display::{bytes, count, in_a_line, interval, loss, p_value, percent, points, shortened};
 use foreword::prompt::calibration::in_words;
-
-/// Maximum number of characters of a text to print.
-const SHOWN: usize = 90;
 
 /// Everything but the verdict.
 pub(super) fn parts(setup: &ComparisonSetup, comparison: &Comparison, flips: usize) -> Result<Vec<String>> {
@@ -96,12 +93,12 @@ fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>
 }
 
 /// Scores per label: of the bare model and of the first prompt.
-fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Table> {
+fn per_label(setup: &ComparisonSetup, comparison: &Comparison) -> Result<String> {
     let bare = comparison.rows.iter().find(|row| row.kind == Kind::Bare);
     let tuned = comparison.reference.map(|at| &comparison.rows[at]);
     let rows = [("bare", bare), ("prompt", tuned)];
     let rows: Vec<_> = rows.into_iter().filter_map(|(name, row)| Some((name, &row?.labels))).collect();
-    Ok(labels_table(setup.labels()?, &rows))
+    Ok(labels_table(setup.labels()?, None, &rows))
 }
 
 /// A few examples whose prediction flipped in one direction.
@@ -132,15 +129,6 @@ fn flipped(
         ));
     }
     Ok(lines.join("\n"))
-}
-
-/// The beginning of a text, on one line.
-fn shortened(text: &str) -> String {
-    let line = in_a_line(text);
-    match line.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
 }
 
 fn fine_tuning(comparison: &Comparison) -> String {
@@ -178,15 +166,4 @@ pub(super) fn how_to_train(args: &CompareArgs, setup: &ComparisonSetup) -> Vec<S
         format!("  {program} train {data}{model}{} --out tuned-prompt", args.shared_with_train()),
         format!("  {} --prompt tuned-prompt", this_command()),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_are_cut_to_a_line() {
-        assert_eq!(shortened("a\nb"), "a b");
-        assert_eq!(shortened(&"é".repeat(SHOWN + 1)), format!("{}…", "é".repeat(SHOWN)));
-    }
 }

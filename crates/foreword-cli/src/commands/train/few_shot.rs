@@ -5,7 +5,8 @@ use foreword::display::{count, loss, mean_and_deviation, percent};
 use foreword::error::Diverged;
 use foreword::events::FewShot;
 use foreword::{
-    Evaluation, Event, OutputDir, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile, UserError,
+    Error, Evaluation, Event, OutputDir, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile,
+    UserError,
 };
 
 use crate::args::TrainArgs;
@@ -36,11 +37,11 @@ pub(super) fn run(
         printer.say(&format!("seed {seed}, {shots} examples of each label"));
         let mut file = file.clone();
         file.train.seed = Some(seed);
-        let output = OutputDir { out: output.out.join(format!("seed-{seed}")), ..output.clone() };
+        let output = output.below(&format!("seed-{seed}"));
         let plan = RunPlan::with(&file, output, &args.machine.resources(), printer)?;
-        let Ended { result, failed, .. } = run_plan(plan, &mut log, printer)?;
-        if let Some(error) = failed {
-            return Err(error.into());
+        let Ended { result, failed, unwritten, .. } = run_plan(plan, &mut log, printer)?;
+        if let Some(error) = unwritten.or(failed.map(Error::from)) {
+            return Err(error);
         }
         if result.is_cancelled {
             return Ok(Exit::Interrupted);
