@@ -93,6 +93,11 @@ impl<'a> Value<'a> {
         if let Self::Integer(number) = self { Some(number) } else { None }
     }
 
+    /// The number, in the order of others of its type.
+    pub(crate) fn rough_number(self) -> Option<f64> {
+        if let Self::F32(number) = self { Some(number.into()) } else { self.number() }
+    }
+
     /// The number with this shortest decimal: 1e-5, not the single-precision number next to it.
     pub(crate) fn number(self) -> Option<f64> {
         match self {

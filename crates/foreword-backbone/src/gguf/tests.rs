@@ -209,12 +209,80 @@ fn the_metadata_of_other_programs_is_what_config_json_would_say() {
     says(llama_like("mamba"), "architecture `mamba` is not supported; supported are llama");
 }
 
+fn strings(texts: &[&str]) -> Vec<u8> {
+    let items: Vec<u8> = texts.iter().flat_map(|t| text(t)).collect();
+    [&8u32.to_le_bytes()[..], &(texts.len() as u64).to_le_bytes(), &items].concat()
+}
+
+#[derive(serde::Deserialize)]
+struct Cuts {
+    tokens: Vec<String>,
+    merges: Vec<String>,
+    texts: Vec<String>,
+    cases: Vec<Cut>,
+}
+
+#[derive(serde::Deserialize)]
+struct Cut {
+    names: Vec<String>,
+    ids: Vec<Vec<u32>>,
+}
+
+fn cuts() -> Cuts {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/tokens/cuts.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The `tokenizer.json` of a file with the tokens of `cuts.json`.
+fn cut_by(cuts: &Cuts, name: &str) -> Vec<u8> {
+    let all = |texts: &[String]| strings(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let file = File::default().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", name);
+    let file = file.key("tokenizer.ggml.tokens", 9, &all(&cuts.tokens));
+    let bytes = file.key("tokenizer.ggml.merges", 9, &all(&cuts.merges)).bytes(3, 32);
+    tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0
+}
+
+#[test]
+fn texts_are_cut_as_the_models_own_tokenizers_do() {
+    let cuts = cuts();
+    let names: Vec<&String> = cuts.cases.iter().flat_map(|case| &case.names).collect();
+    for name in ["gpt-4o", "dbrx", "tekken", "llama4", "falcon3", "stablelm2", "olmo", "smaug-bpe"] {
+        assert!(names.iter().any(|known| *known == name), "{name}");
+    }
+    for Cut { names, ids } in &cuts.cases {
+        for name in names {
+            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&cut_by(&cuts, name)).unwrap();
+            for (text, ids) in cuts.texts.iter().zip(ids) {
+                assert_eq!(&tokenizer.encode_plain(text).unwrap(), ids, "{name}: {text:?}");
+            }
+        }
+    }
+}
+
+/// Every pre-tokenizer that is read is written under a name that means the same.
+#[test]
+fn pre_tokenizers_are_written_by_their_names() {
+    let cuts = cuts();
+    let mut written = Vec::new();
+    for name in cuts.cases.iter().flat_map(|case| &case.names) {
+        let json = cut_by(&cuts, name);
+        let made = tokenizer::from_json(&json).unwrap();
+        let again = cut_by(&cuts, made.pre);
+        assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(json).unwrap(), "{name}");
+        written.push(made.pre);
+    }
+    written.sort_unstable();
+    written.dedup();
+    assert_eq!(
+        written,
+        [
+            "dbrx", "deepseek-coder", "gpt-2", "gpt-4o", "llama-bpe", "olmo", "qwen2", "seed-coder", "smollm", "tekken"
+        ]
+    );
+}
+
 #[test]
 fn tokenizers_that_are_not_known_are_refused_by_name() {
-    let strings = |texts: &[&str]| {
-        let items: Vec<u8> = texts.iter().flat_map(|t| text(t)).collect();
-        [&8u32.to_le_bytes()[..], &(texts.len() as u64).to_le_bytes(), &items].concat()
-    };
     let file = |model: &str, pre: &str| {
         let file = File::default().text("tokenizer.ggml.model", model).text("tokenizer.ggml.pre", pre);
         let file = file.key("tokenizer.ggml.tokens", 9, &strings(&["a", "b", "ab", "1"]));
@@ -228,7 +296,7 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
         let error = json(file).unwrap_err();
         assert!(error.contains(what), "{error}");
     };
-    says(file("gpt2", "tekken"), "`tokenizer.ggml.pre` is tekken");
+    says(file("gpt2", "kimi-k2"), "`tokenizer.ggml.pre` is kimi-k2");
     says(file("t5", "default"), "`tokenizer.ggml.model` is t5; gpt2 and llama are read");
     says(file("llama", "default"), "`tokenizer.ggml.scores` is missing");
     says(file("gpt2", "gpt-2").count("tokenizer.ggml.bos_token_id", 9), "is 9, but there are 4 tokens");
