@@ -6,7 +6,9 @@
 
 pub(crate) mod added_tokens;
 mod marked;
+pub(crate) mod patterns;
 mod read;
+pub(crate) mod vocab_files;
 mod vocabulary;
 
 pub use marked::MarkedText;

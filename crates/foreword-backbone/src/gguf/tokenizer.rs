@@ -17,6 +17,9 @@ use super::Gguf;
 use super::inferred::{self, RightStrip};
 use crate::error::BackboneError;
 use crate::notice::Notice;
+use crate::tokenizer::patterns::{
+    self, CONTRACTIONS, byte_level, cl100k, deepseek_coder, digits_apart, gpt2, o200k, seed_coder, sequence, split,
+};
 
 /// The whole `tokenizer.json`.
 pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
@@ -33,16 +36,6 @@ pub(crate) mod kind {
 
 /// SentencePiece's space.
 const SPACE: &str = "▁";
-/// English contractions, as tiktoken cuts them.
-const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-/// A word, with the character before it.
-const WORD: &str = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
-/// A word that begins with capitals, if any, and one of nothing else: `McDonald` is two words.
-const SMALL: &str = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+";
-const CAPITAL: &str = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*";
-/// Space before line ends, at the end, and any other.
-const SPACES: &str = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
 /// A pre-tokenizer by its names (`tokenizer.ggml.pre`).
 struct PreTokenizer {
     names: &'static [&'static str],
@@ -54,73 +47,12 @@ struct PreTokenizer {
     add_bos: bool,
 }
 
-fn byte_level(with_pattern: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": with_pattern })
-}
-
-fn split(pattern: &str) -> Value {
-    json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
-}
-
-fn sequence(steps: &[Value]) -> Value {
-    json!({ "type": "Sequence", "pretokenizers": steps })
-}
-
-fn digits_apart() -> Value {
-    sequence(&[json!({ "type": "Digits", "individual_digits": true }), byte_level(true)])
-}
-
-/// GPT-2's pattern.
-fn gpt2() -> Value {
-    byte_level(true)
-}
-
-/// The pattern of GPT-4's cl100k, or one that cuts numbers otherwise.
-fn cl100k(numbers: &str) -> Value {
-    let symbols = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*";
-    sequence(&[
-        split(&format!("{CONTRACTIONS}|{WORD}|{numbers}|{symbols}|{SPACES}")),
-        byte_level(false),
-    ])
-}
-
-/// The pattern of GPT-4o's o200k, or one without contractions that cuts numbers otherwise.
-fn o200k(contractions: &str, numbers: &str) -> Value {
-    let symbols = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*";
-    let words = format!("{SMALL}{contractions}|{CAPITAL}{contractions}");
-    sequence(&[split(&format!("{words}|{numbers}|{symbols}|{SPACES}")), byte_level(false)])
-}
-
-/// The pattern of ByteDance's Seed-Coder.
-fn seed_coder() -> Value {
-    let symbols = " ?[^\\s\\p{L}\\p{N}\\r\\n]+";
-    sequence(&[
-        split(&format!("{CONTRACTIONS}|{WORD}|\\p{{N}}{{1}}|{symbols}|{SPACES}")),
-        byte_level(false),
-    ])
-}
-
-/// The patterns of DeepSeek-Coder, one after the other.
-fn deepseek_coder() -> Value {
-    let steps = ["[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-\u{d7ff}]+"].map(split);
-    let digits = json!({ "type": "Digits", "individual_digits": true });
-    sequence(&steps.into_iter().chain([digits, byte_level(false)]).collect::<Vec<_>>())
-}
-
 /// llama.cpp's pre-tokenizer of files that name none.
 fn default_pre_tokenizer() -> Value {
     let words = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
     let steps = ["[\\p{P}\\$\\+<=>\\^~\\|]+", words, "\\p{N}+", "[0-9][0-9][0-9]"];
     let steps = steps.map(split).into_iter().chain([byte_level(false)]);
     sequence(&steps.collect::<Vec<_>>())
-}
-
-fn none() -> Value {
-    Value::Null
-}
-
-fn nfc() -> Value {
-    json!({ "type": "NFC" })
 }
 
 /// The patterns are those of the models' own tokenizers, for which llama.cpp knows the names. So are the normalizers, which
@@ -130,77 +62,77 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
         names: &[
             "gpt-2", "phi-2", "a.x-4.0", "exaone4", "gigachat", "granite-docling", "jais", "mellum", "trillion",
         ],
-        normalizer: none,
+        normalizer: patterns::none,
         json: gpt2,
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "lfm2", "midm-2.0", "pixtral"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: || cl100k("\\p{N}{1,3}"),
         ignores_merges: true,
         add_bos: true,
     },
     PreTokenizer {
         names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: || cl100k("\\p{N}{1,3}"),
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "kormo", "megrez"],
-        normalizer: nfc,
+        normalizer: patterns::nfc,
         json: || cl100k("\\p{N}"),
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["gpt-4o", "llama4", "kanana2"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: || o200k(&format!("{CONTRACTIONS}?"), "\\p{N}{1,3}"),
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["tekken"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: || o200k("", "\\p{N}"),
         ignores_merges: true,
         add_bos: true,
     },
     PreTokenizer {
         names: &["olmo", "mpt"],
-        normalizer: nfc,
+        normalizer: patterns::nfc,
         json: gpt2,
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: digits_apart,
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["seed-coder"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: seed_coder,
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["deepseek-coder"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: deepseek_coder,
         ignores_merges: false,
         add_bos: false,
     },
     PreTokenizer {
         names: &["default"],
-        normalizer: none,
+        normalizer: patterns::none,
         json: default_pre_tokenizer,
         ignores_merges: false,
         add_bos: false,

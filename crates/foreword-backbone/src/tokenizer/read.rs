@@ -27,10 +27,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, tokenizers::Error> {
 #[derive(Deserialize)]
 struct File {
     version: Version,
-    #[serde(rename = "truncation")]
-    _truncation: Option<TruncationParams>,
-    #[serde(rename = "padding")]
-    _padding: Option<PaddingParams>,
+    truncation: Option<TruncationParams>,
+    padding: Option<PaddingParams>,
     #[serde(default)]
     added_tokens: Vec<StoredToken>,
     normalizer: Option<NormalizerWrapper>,
@@ -71,11 +69,11 @@ enum Kind {
     Bpe,
 }
 
-/// A BPE model. Dropout is left out.
 #[derive(Deserialize)]
 struct Model {
     #[serde(rename = "type")]
     _kind: Kind,
+    dropout: Option<f32>,
     unk_token: Option<String>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
@@ -106,6 +104,8 @@ impl File {
         .with_pre_tokenizer(self.pre_tokenizer)
         .with_post_processor(self.post_processor)
         .with_decoder(self.decoder)
+        .with_truncation(self.truncation)
+        .with_padding(self.padding)
         .build()?
         .into();
         inner.add_tokens(self.added_tokens.into_iter().map(Into::into))?;
@@ -120,6 +120,9 @@ impl Model {
             .fuse_unk(self.fuse_unk.unwrap_or(false))
             .byte_fallback(self.byte_fallback.unwrap_or(false))
             .ignore_merges(self.ignore_merges.unwrap_or(false));
+        if let Some(dropout) = self.dropout {
+            builder = builder.dropout(dropout);
+        }
         if let Some(unknown) = self.unk_token {
             builder = builder.unk_token(unknown);
         }
@@ -271,7 +274,11 @@ mod tests {
         is_the_same(&file(&prefixed));
         let mut truncated = file(&model());
         truncated["truncation"] = json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
-        assert!(read_value(&truncated).0.is_some());
+        is_the_same(&truncated);
+        // At an end of its range dropout is no chance.
+        is_the_same(&with("dropout", json!(1.0)));
+        let (own, theirs) = read_value(&with("dropout", json!(0.5)));
+        assert_eq!(own.unwrap().0.to_string(false).unwrap(), theirs.unwrap().to_string(false).unwrap());
         // Every tokenizer of the tests that is a BPE.
         for name in ["byte-level", "words-first", "words-legacy"] {
             let path = format!("{}/../../testdata/chat/{name}.json", env!("CARGO_MANIFEST_DIR"));
