@@ -210,12 +210,13 @@ fn weight_files(path: &Path) -> Result<Vec<String>, BackboneError> {
 
 /// The weight files of a directory, which must have all required files. Reads nothing but the index.
 pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
-    let has_older = [VOCAB, MERGES].iter().all(|name| path.join(name).is_file());
-    for (name, hint) in [(CONFIG, ""), (TOKENIZER, TOKENIZER_HINT)] {
-        match fs::metadata(path.join(name)) {
-            Err(_) if name == TOKENIZER && has_older => {}
-            found => drop(found.map_err(|source| not_found(path, name, hint, source))?),
-        }
+    let exists = |name, hint| match fs::metadata(path.join(name)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(not_found(path, name, hint, source)),
+    };
+    exists(CONFIG, "")?;
+    if ![VOCAB, MERGES].iter().all(|name| path.join(name).is_file()) {
+        exists(TOKENIZER, TOKENIZER_HINT)?;
     }
     let files: Vec<PathBuf> = weight_files(path)?.into_iter().map(|name| path.join(name)).collect();
     for file in &files {

@@ -6,6 +6,7 @@
 //! | `config` | metadata | `config.json` |
 //! | `inferred` | texts and names | what other readers infer from them |
 //! | `names` | names of tensors | those of the family |
+//! | `pre_tokenizers` | their names | parts of a `tokenizer.json` |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
 //!
@@ -15,6 +16,7 @@
 pub(crate) mod config;
 pub(crate) mod inferred;
 pub(crate) mod names;
+mod pre_tokenizers;
 pub(crate) mod tokenizer;
 pub(crate) mod write;
 

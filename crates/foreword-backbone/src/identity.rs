@@ -65,7 +65,8 @@ impl Part {
         let mut sketch = Vec::new();
         let mut values = vec![0.0f32; cols * ROWS_AT_ONCE];
         let groups = rows.clone().step_by(ROWS_AT_ONCE);
-        let of_groups = rounded.chunks_mut((2 * cols * ROWS_AT_ONCE).max(1)).zip(squares.chunks_mut(ROWS_AT_ONCE));
+        let of_groups =
+            rounded.chunks_mut((2 * cols * ROWS_AT_ONCE).max(1)).zip(squares.chunks_mut(ROWS_AT_ONCE));
         for (first, (rounded, squares)) in groups.zip(of_groups) {
             for (i, row) in values.chunks_exact_mut(cols.max(1)).take(squares.len()).enumerate() {
                 table.read(first + i, 0..cols, row);
@@ -123,7 +124,8 @@ impl Identity {
         let mut sketch = Vec::with_capacity(SKETCH_ROWS);
         let mut squares = 0.0;
         let n_rows = (PART / table.cols().max(1)).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE);
-        let mut parts = (0..table.rows()).step_by(n_rows).map(|first| first..(first + n_rows).min(table.rows()));
+        let mut parts =
+            (0..table.rows()).step_by(n_rows).map(|first| first..(first + n_rows).min(table.rows()));
         let read = |rows: Option<Range<usize>>| rows.map(|rows| Part::read(table, rows, step));
         let mut part = read(parts.next());
         // The digest goes through the table in order; meanwhile the next part is read.

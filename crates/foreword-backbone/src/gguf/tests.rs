@@ -276,7 +276,16 @@ fn pre_tokenizers_are_written_by_their_names() {
     assert_eq!(
         written,
         [
-            "dbrx", "deepseek-coder", "gpt-2", "gpt-4o", "llama-bpe", "olmo", "qwen2", "seed-coder", "smollm", "tekken"
+            "dbrx",
+            "deepseek-coder",
+            "gpt-2",
+            "gpt-4o",
+            "llama-bpe",
+            "olmo",
+            "qwen2",
+            "seed-coder",
+            "smollm",
+            "tekken"
         ]
     );
 }

@@ -15,11 +15,10 @@ use serde_json::{Map, Value, json};
 
 use super::Gguf;
 use super::inferred::{self, RightStrip};
+use super::pre_tokenizers::PreTokenizer;
 use crate::error::BackboneError;
 use crate::notice::Notice;
-use crate::tokenizer::patterns::{
-    self, CONTRACTIONS, byte_level, cl100k, deepseek_coder, digits_apart, gpt2, o200k, seed_coder, sequence, split,
-};
+use crate::tokenizer::patterns::byte_level;
 
 /// The whole `tokenizer.json`.
 pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
@@ -36,109 +35,6 @@ pub(crate) mod kind {
 
 /// SentencePiece's space.
 const SPACE: &str = "▁";
-/// A pre-tokenizer by its names (`tokenizer.ggml.pre`).
-struct PreTokenizer {
-    names: &'static [&'static str],
-    normalizer: fn() -> Value,
-    json: fn() -> Value,
-    /// Words that are tokens skip the merges.
-    ignores_merges: bool,
-    /// Default of `tokenizer.ggml.add_bos_token`.
-    add_bos: bool,
-}
-
-/// llama.cpp's pre-tokenizer of files that name none.
-fn default_pre_tokenizer() -> Value {
-    let words = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
-    let steps = ["[\\p{P}\\$\\+<=>\\^~\\|]+", words, "\\p{N}+", "[0-9][0-9][0-9]"];
-    let steps = steps.map(split).into_iter().chain([byte_level(false)]);
-    sequence(&steps.collect::<Vec<_>>())
-}
-
-/// The patterns are those of the models' own tokenizers, for which llama.cpp knows the names. So are the normalizers, which
-/// llama.cpp does without. A `tokenizer.json` is written to GGUF under the first name that fits.
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
-    PreTokenizer {
-        names: &[
-            "gpt-2", "phi-2", "a.x-4.0", "exaone4", "gigachat", "granite-docling", "jais", "mellum", "trillion",
-        ],
-        normalizer: patterns::none,
-        json: gpt2,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "lfm2", "midm-2.0", "pixtral"],
-        normalizer: patterns::none,
-        json: || cl100k("\\p{N}{1,3}"),
-        ignores_merges: true,
-        add_bos: true,
-    },
-    PreTokenizer {
-        names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"],
-        normalizer: patterns::none,
-        json: || cl100k("\\p{N}{1,3}"),
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "kormo", "megrez"],
-        normalizer: patterns::nfc,
-        json: || cl100k("\\p{N}"),
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["gpt-4o", "llama4", "kanana2"],
-        normalizer: patterns::none,
-        json: || o200k(&format!("{CONTRACTIONS}?"), "\\p{N}{1,3}"),
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["tekken"],
-        normalizer: patterns::none,
-        json: || o200k("", "\\p{N}"),
-        ignores_merges: true,
-        add_bos: true,
-    },
-    PreTokenizer {
-        names: &["olmo", "mpt"],
-        normalizer: patterns::nfc,
-        json: gpt2,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
-        normalizer: patterns::none,
-        json: digits_apart,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["seed-coder"],
-        normalizer: patterns::none,
-        json: seed_coder,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["deepseek-coder"],
-        normalizer: patterns::none,
-        json: deepseek_coder,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["default"],
-        normalizer: patterns::none,
-        json: default_pre_tokenizer,
-        ignores_merges: false,
-        add_bos: false,
-    },
-];
-
 /// The tokens of a file and their properties.
 struct Tokens<'a> {
     texts: Vec<Cow<'a, str>>,
@@ -322,20 +218,8 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
     Ok((file, inferred::notices(gguf)?))
 }
 
-/// The pre-tokenizer that a file names.
-fn pre_tokenizer(gguf: &Gguf<'_>) -> Result<&'static PreTokenizer, BackboneError> {
-    let name = gguf.text("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or("default".into());
-    PRE_TOKENIZERS.iter().find(|entry| entry.names.contains(&&*name)).ok_or_else(|| {
-        let known: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|entry| entry.names).copied().collect();
-        gguf.wrong(format!(
-            "`tokenizer.ggml.pre` is {name}, a way to cut texts that is not known here; known are {}",
-            known.join(", ")
-        ))
-    })
-}
-
 fn byte_level_bpe<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<TokenizerJson<'a>, BackboneError> {
-    let pre_tokenizer = pre_tokenizer(gguf)?;
+    let pre_tokenizer = PreTokenizer::named_in(gguf)?;
     let merges = gguf.array("tokenizer.ggml.merges")?;
     let merges = merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` is missing"))?;
     let pair = |item: super::Value<'a>| {
@@ -431,13 +315,10 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
 
 /// All merges of two pieces into a third, best score first, as in SentencePiece.
 fn merges_from_scores<'a>(tokens: &'a Tokens<'a>, scores: &[f64]) -> Vec<(&'a str, &'a str)> {
-    let is_piece =
-        |kind: i32| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
+    let is_piece = |kind: i32| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
     let texts = tokens.texts.iter().zip(&tokens.kinds).enumerate().rev();
-    let ids: AHashMap<&str, u32> = texts
-        .filter(|(_, (_, kind))| is_piece(**kind))
-        .map(|(id, (text, _))| (&**text, id as u32))
-        .collect();
+    let ids: AHashMap<&str, u32> =
+        texts.filter(|(_, (_, kind))| is_piece(**kind)).map(|(id, (text, _))| (&**text, id as u32)).collect();
     let lengths: Vec<u32> = tokens.texts.par_iter().map(|text| text.chars().count() as u32).collect();
     // Of scores as of pieces with the same score: the best first, then the longest on the left, then on the right.
     let key = |id: u32, left: u32, right: u32| {
@@ -532,32 +413,10 @@ pub(crate) fn from_json(bytes: &[u8]) -> Option<GgufTokenizer> {
         }
         tokenizer.scores = Some(scores(&mut tokenizer, &pairs));
     } else {
-        // Whether words that are tokens skip the merges seldom changes anything: another pre-tokenizer will do.
-        let ignores = model.get("ignore_merges").and_then(Value::as_bool).unwrap_or(false);
-        let fits = || PRE_TOKENIZERS.iter().filter(|entry| entry.matches(&file));
-        let exact = fits().find(|entry| entry.ignores_merges == ignores);
-        tokenizer.pre = exact.or_else(|| fits().next()).map(|entry| entry.names[0])?;
+        tokenizer.pre = PreTokenizer::of(&file)?.names[0];
         tokenizer.merges = Some(pairs.into_iter().map(|(left, right)| format!("{left} {right}")).collect());
     }
     Some(tokenizer)
-}
-
-impl PreTokenizer {
-    /// Whether a `tokenizer.json` has this pre-tokenizer.
-    fn matches(&self, file: &Value) -> bool {
-        let part = |key: &str| file.get(key).cloned().unwrap_or(Value::Null);
-        // Offsets are ignored.
-        let without_offsets = |mut value: Value| {
-            let steps = value.get_mut("pretokenizers").and_then(Value::as_array_mut);
-            for step in steps.into_iter().flatten() {
-                step.as_object_mut().map(|step| step.remove("trim_offsets"));
-            }
-            value.as_object_mut().map(|value| value.remove("trim_offsets"));
-            value
-        };
-        without_offsets(part("pre_tokenizer")) == without_offsets((self.json)())
-            && part("normalizer") == (self.normalizer)()
-    }
 }
 
 /// Merges as pairs, from either form.

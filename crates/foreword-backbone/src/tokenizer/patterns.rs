@@ -7,8 +7,10 @@ pub(crate) const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 /// A word, with the character before it.
 const WORD: &str = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
 /// A word that begins with capitals, if any, and one of nothing else: `McDonald` is two words.
-const SMALL: &str = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+";
-const CAPITAL: &str = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*";
+const SMALL: &str =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+";
+const CAPITAL: &str =
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*";
 /// Space before line ends, at the end, and any other.
 const SPACES: &str = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
@@ -50,10 +52,7 @@ pub(crate) fn gpt2() -> Value {
 /// The pattern of GPT-4's cl100k, or one that cuts numbers otherwise.
 pub(crate) fn cl100k(numbers: &str) -> Value {
     let symbols = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*";
-    sequence(&[
-        split(&format!("{CONTRACTIONS}|{WORD}|{numbers}|{symbols}|{SPACES}")),
-        byte_level(false),
-    ])
+    sequence(&[split(&format!("{CONTRACTIONS}|{WORD}|{numbers}|{symbols}|{SPACES}")), byte_level(false)])
 }
 
 /// The pattern of GPT-4o's o200k, or one without contractions that cuts numbers otherwise.
@@ -66,10 +65,7 @@ pub(crate) fn o200k(contractions: &str, numbers: &str) -> Value {
 /// The pattern of ByteDance's Seed-Coder.
 pub(crate) fn seed_coder() -> Value {
     let symbols = " ?[^\\s\\p{L}\\p{N}\\r\\n]+";
-    sequence(&[
-        split(&format!("{CONTRACTIONS}|{WORD}|\\p{{N}}{{1}}|{symbols}|{SPACES}")),
-        byte_level(false),
-    ])
+    sequence(&[split(&format!("{CONTRACTIONS}|{WORD}|\\p{{N}}{{1}}|{symbols}|{SPACES}")), byte_level(false)])
 }
 
 /// The patterns of DeepSeek-Coder, one after the other.

@@ -182,9 +182,8 @@ impl<'de> Deserialize<'de> for Merge {
             fn visit_str<E: Error>(self, line: &str) -> Result<Merge, E> {
                 // Comments are for the tokenizers crate.
                 let pair = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
-                let (left, right) = pair
-                    .filter(|_| !line.starts_with("#version"))
-                    .ok_or_else(|| E::custom("no pair"))?;
+                let (left, right) =
+                    pair.filter(|_| !line.starts_with("#version")).ok_or_else(|| E::custom("no pair"))?;
                 Ok(Merge { pair: (left.to_owned(), right.to_owned()), is_line: true })
             }
 
@@ -239,9 +238,8 @@ mod tests {
         let learned = theirs.get_vocab(false).into_iter().filter(|(token, _)| !added.contains_key(token));
         assert_eq!(largest, learned.map(|(_, id)| id).max());
         for text in ["", "ab", "abxb <x>  b", "ba<x>a"] {
-            let ids = |tokenizer: &tokenizers::Tokenizer| {
-                tokenizer.encode(text, true).unwrap().get_ids().to_vec()
-            };
+            let ids =
+                |tokenizer: &tokenizers::Tokenizer| tokenizer.encode(text, true).unwrap().get_ids().to_vec();
             assert_eq!(ids(&own), ids(&theirs), "{text:?}");
         }
     }
@@ -273,7 +271,8 @@ mod tests {
         prefixed["merges"] = json!([["a", "#b"]]);
         is_the_same(&file(&prefixed));
         let mut truncated = file(&model());
-        truncated["truncation"] = json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
+        truncated["truncation"] =
+            json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
         is_the_same(&truncated);
         // At an end of its range dropout is no chance.
         is_the_same(&with("dropout", json!(1.0)));

@@ -9,7 +9,8 @@ use crate::error::BackboneError;
 use crate::files::{CONFIG, MERGES, TOKENIZER_CONFIG, VOCAB};
 
 /// What to do about another tokenizer.
-const HINT: &str = "make a tokenizer.json of it with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
+const HINT: &str =
+    "make a tokenizer.json of it with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// The files.
@@ -124,7 +125,10 @@ pub(crate) fn to_json(files: VocabFiles<'_>) -> Result<(Vec<u8>, Vec<u8>), Backb
     let vocab = object(VOCAB, files.vocab)?;
     let is_id = |id: &Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
     if let Some((token, id)) = vocab.iter().find(|(_, id)| !is_id(id)) {
-        return Err(wrong(VOCAB, format!("the token {token:?} has the id {id}, a whole number was expected")));
+        return Err(wrong(
+            VOCAB,
+            format!("the token {token:?} has the id {id}, a whole number was expected"),
+        ));
     }
     let merges = merges(files.merges, &vocab)?;
     let adds_space = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
@@ -152,11 +156,15 @@ fn merges<'a>(bytes: &'a [u8], vocab: &Map<String, Value>) -> Result<Vec<[&'a st
         }
         let pair = line.split_once(' ').filter(|(_, right)| !right.contains(' '));
         let (left, right) = pair.ok_or_else(|| {
-            wrong(MERGES, format!("line {} is {line:?}, two tokens with a space between them were expected", i + 1))
+            wrong(
+                MERGES,
+                format!("line {} is {line:?}, two tokens with a space between them were expected", i + 1),
+            )
         })?;
         let joined = format!("{left}{right}");
         if let Some(token) = [left, right, &joined].into_iter().find(|token| !known.contains(token)) {
-            let detail = format!("line {} merges {left:?} and {right:?}, but vocab.json has no {token:?}", i + 1);
+            let detail =
+                format!("line {} merges {left:?} and {right:?}, but vocab.json has no {token:?}", i + 1);
             return Err(wrong(MERGES, detail));
         }
         merges.push([left, right]);

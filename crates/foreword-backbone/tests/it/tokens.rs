@@ -168,7 +168,9 @@ fn vocabularies_with_merges_give_the_tokens_of_transformers() {
         let config: Value = serde_json::from_slice(files.chat.tokenizer_config.as_deref().unwrap()).unwrap();
         let named = |name: &str| {
             let token = config.get(name).filter(|token| !token.is_null());
-            token.map_or("", |token| token.as_str().unwrap_or_else(|| token["content"].as_str().unwrap())).to_owned()
+            token
+                .map_or("", |token| token.as_str().unwrap_or_else(|| token["content"].as_str().unwrap()))
+                .to_owned()
         };
         let (bos, eos) = (named("bos_token"), named("eos_token"));
         assert_eq!(format!("{bos}[x]{eos}"), case.rendered, "{}", case.name);
@@ -191,13 +193,18 @@ fn a_vocabulary_that_no_class_cuts_for_is_refused() {
     };
     let whole = |_: &Path| {};
     let message = refused("gpt2", Some(json!({ "tokenizer_class": "RobertaTokenizer" })), &whole);
-    assert!(message.starts_with("tokenizer_config.json: `tokenizer_class` is \"RobertaTokenizer\""), "{message}");
+    assert!(
+        message.starts_with("tokenizer_config.json: `tokenizer_class` is \"RobertaTokenizer\""),
+        "{message}"
+    );
     assert!(message.contains("GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer are read"), "{message}");
     let message = refused("llama", None, &whole);
-    assert!(message.starts_with("config.json: model_type `llama` does not say how texts are cut"), "{message}");
-    let written = |name: &'static str, text: &'static str| {
-        move |dir: &Path| fs::write(dir.join(name), text).unwrap()
-    };
+    assert!(
+        message.starts_with("config.json: model_type `llama` does not say how texts are cut"),
+        "{message}"
+    );
+    let written =
+        |name: &'static str, text: &'static str| move |dir: &Path| fs::write(dir.join(name), text).unwrap();
     let message = refused("gpt2", None, &written("merges.txt", "#version: 0.2\n\na b\n"));
     assert!(message.starts_with("merges.txt: line 3 merges \"a\" and \"b\", but"), "{message}");
     let message = refused("gpt2", None, &written("merges.txt", "a\n"));
@@ -207,7 +214,10 @@ fn a_vocabulary_that_no_class_cuts_for_is_refused() {
     let message = refused("gpt2", None, &written("vocab.json", "["));
     assert!(message.starts_with("vocab.json is not a JSON object"), "{message}");
     let message = refused("gpt2", None, &|dir| fs::remove_file(dir.join("merges.txt")).unwrap());
-    assert!(message.contains("it has no tokenizer.json") && message.contains("merges.txt will do"), "{message}");
+    assert!(
+        message.contains("it has no tokenizer.json") && message.contains("merges.txt will do"),
+        "{message}"
+    );
 }
 
 #[test]
