@@ -30,7 +30,7 @@ fn default_pre_tokenizer() -> Value {
 
 /// The patterns are those of the models' own tokenizers, for which llama.cpp knows the names. So are the normalizers, which
 /// llama.cpp does without. A `tokenizer.json` is written to GGUF under the first name that fits.
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
+pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer {
         names: &[
             "gpt-2",

@@ -309,12 +309,17 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     says(file("t5", "default"), "`tokenizer.ggml.model` is t5; gpt2 and llama are read");
     says(file("llama", "default"), "`tokenizer.ggml.scores` is missing");
     says(file("gpt2", "gpt-2").count("tokenizer.ggml.bos_token_id", 9), "is 9, but there are 4 tokens");
-    // Every known way to cut texts makes a tokenizer that can be read.
-    for pre in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm", "phi-2", "command-r"] {
-        let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
-        let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
-        assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
-        assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
-        assert_eq!(tokenizer.bos(), (pre == "llama-bpe").then_some(3), "{pre}");
+    // Every known way to cut texts makes a tokenizer that can be read, and is in the docs.
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/quantised.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for entry in pre_tokenizers::PRE_TOKENIZERS {
+        for pre in entry.names {
+            let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
+            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
+            assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
+            assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
+            assert_eq!(tokenizer.bos(), entry.add_bos.then_some(3), "{pre}");
+            assert!(docs.contains(&format!("`{pre}`")), "{pre}");
+        }
     }
 }
