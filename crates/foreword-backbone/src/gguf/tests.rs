@@ -239,7 +239,11 @@ fn cut_by(cuts: &Cuts, name: &str) -> Vec<u8> {
     let file = File::default().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", name);
     let file = file.key("tokenizer.ggml.tokens", 9, &all(&cuts.tokens));
     let bytes = file.key("tokenizer.ggml.merges", 9, &all(&cuts.merges)).bytes(3, 32);
-    tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0
+    let json = tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    // Written in parts, it is what it would be as one value.
+    let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(value.to_string().as_bytes(), json);
+    json
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use ahash::{AHashMap, AHashSet};
 use rayon::prelude::*;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Gguf;
@@ -88,10 +88,10 @@ impl<'a> Tokens<'a> {
     }
 
     /// The entries of `vocab`. Of tokens with the same text the first is found.
-    fn vocabulary(&self) -> Vocabulary<'_> {
+    fn vocabulary(&self) -> Vec<(&str, usize)> {
         let mut known = AHashSet::with_capacity(self.texts.len());
-        let texts = self.texts.iter().map(|text| &**text).enumerate();
-        Vocabulary(texts.filter(|(_, text)| known.insert(*text)).collect())
+        let texts = self.texts.iter().enumerate().map(|(id, text)| (&**text, id));
+        texts.filter(|(text, _)| known.insert(*text)).collect()
     }
 
     /// The `added_tokens`, which are matched in a text before anything else.
@@ -186,17 +186,52 @@ struct Bpe<'a> {
     fuse_unk: bool,
     byte_fallback: bool,
     ignore_merges: bool,
-    vocab: Vocabulary<'a>,
+    /// Texts with their ids, in the order of the ids.
+    #[serde(skip)]
+    vocab: Vec<(&'a str, usize)>,
+    #[serde(skip)]
     merges: Vec<(&'a str, &'a str)>,
 }
 
-/// Texts with their ids, in the order of the ids.
-struct Vocabulary<'a>(Vec<(usize, &'a str)>);
-
-impl Serialize for Vocabulary<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(id, text)| (text, id)))
+impl TokenizerJson<'_> {
+    /// The file. Its long lists, which are last in it, are written in parts at the same time.
+    fn to_vec(&self) -> serde_json::Result<Vec<u8>> {
+        let mut file = serde_json::to_vec(self)?;
+        file.truncate(file.len() - "}}".len());
+        file.extend(b",\"vocab\":{");
+        append(&mut file, &self.model.vocab, |(text, id), part| {
+            serde_json::to_writer(&mut *part, text)?;
+            part.push(b':');
+            serde_json::to_writer(part, id)
+        })?;
+        file.extend(b"},\"merges\":[");
+        append(&mut file, &self.model.merges, |merge, part| serde_json::to_writer(part, merge))?;
+        file.extend(b"]}}");
+        Ok(file)
     }
+}
+
+/// Appends items, separated by commas.
+fn append<T: Sync>(
+    file: &mut Vec<u8>,
+    items: &[T],
+    write: impl Fn(&T, &mut Vec<u8>) -> serde_json::Result<()> + Sync,
+) -> serde_json::Result<()> {
+    let parts = items.par_chunks(1 << 14).map(|items| -> serde_json::Result<Vec<u8>> {
+        let mut part = Vec::new();
+        for item in items {
+            write(item, &mut part)?;
+            part.push(b',');
+        }
+        Ok(part)
+    });
+    for part in parts.collect::<serde_json::Result<Vec<_>>>()? {
+        file.extend(part);
+    }
+    if !items.is_empty() {
+        file.pop();
+    }
+    Ok(())
 }
 
 /// The `tokenizer.json` of a file, and notices about it.
@@ -214,7 +249,7 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
             return Err(gguf.wrong(format!("`tokenizer.ggml.model` is {found}; gpt2 and llama are read")));
         }
     };
-    let file = serde_json::to_vec(&file).map_err(|error| gguf.wrong(format!("its tokenizer: {error}")))?;
+    let file = file.to_vec().map_err(|error| gguf.wrong(format!("its tokenizer: {error}")))?;
     Ok((file, inferred::notices(gguf)?))
 }
 
@@ -239,13 +274,14 @@ fn byte_level_bpe<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokeniz
         pre_tokenizer: (pre_tokenizer.json)(),
         post_processor: tokens.template(add_bos, add_eos),
         decoder: byte_level(true),
-        ..tokens.json(Bpe { ignore_merges: pre_tokenizer.ignores_merges, ..tokens.bpe(merges) })
+        ..tokens.json(Bpe { ignore_merges: pre_tokenizer.ignores_merges, ..tokens.bpe(|| merges) })
     })
 }
 
 impl<'a> Tokens<'a> {
     /// A model with these merges.
-    fn bpe(&'a self, merges: Vec<(&'a str, &'a str)>) -> Bpe<'a> {
+    fn bpe(&'a self, merges: impl FnOnce() -> Vec<(&'a str, &'a str)> + Send) -> Bpe<'a> {
+        let (vocab, merges) = rayon::join(|| self.vocabulary(), merges);
         Bpe {
             kind: "BPE",
             dropout: (),
@@ -255,7 +291,7 @@ impl<'a> Tokens<'a> {
             fuse_unk: false,
             byte_fallback: false,
             ignore_merges: false,
-            vocab: self.vocabulary(),
+            vocab,
             merges,
         }
     }
@@ -298,12 +334,11 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));
-    let merges = merges_from_scores(tokens, &scores);
     let model = Bpe {
         unk_token: unknown.map(|id| &*tokens.texts[id]),
         fuse_unk: true,
         byte_fallback: true,
-        ..tokens.bpe(merges)
+        ..tokens.bpe(|| merges_from_scores(tokens, &scores))
     };
     Ok(TokenizerJson {
         normalizer: json!({ "type": "Sequence", "normalizers": before }),
@@ -334,7 +369,7 @@ fn merges_from_scores<'a>(tokens: &'a Tokens<'a>, scores: &[f64]) -> Vec<(&'a st
     let mut merges: Vec<_> = pieces.par_iter().flat_map_iter(splits).collect();
     merges.par_sort_unstable();
     let text = |id: u32| &*tokens.texts[id as usize];
-    merges.into_iter().map(|(.., left, right)| (text(left), text(right))).collect()
+    merges.into_par_iter().map(|(.., left, right)| (text(left), text(right))).collect()
 }
 
 /// An integer that is larger for a larger number, in the order of [`f64::total_cmp`].

@@ -5,7 +5,7 @@ use std::fmt;
 
 use ahash::AHashSet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
 use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
@@ -80,7 +80,8 @@ struct Model {
     fuse_unk: Option<bool>,
     byte_fallback: Option<bool>,
     ignore_merges: Option<bool>,
-    vocab: Vocab,
+    #[serde(deserialize_with = "vocabulary")]
+    vocab: Vec<(String, u32)>,
     #[serde(deserialize_with = "merges")]
     merges: Merges,
 }
@@ -91,7 +92,7 @@ impl File {
         let added = self.added_tokens.iter().map(|token| token.content.as_str());
         let added: AHashSet<&str> = added.filter(|content| !content.is_empty()).collect();
         let learned = self.model.vocab.iter().filter(|(token, _)| !added.contains(token.as_str()));
-        let largest = learned.map(|(_, &id)| id).max().unwrap_or(0);
+        let largest = learned.map(|(_, id)| *id).max().unwrap_or(0);
         let mut inner: tokenizers::Tokenizer = TokenizerBuilder::<
             ModelWrapper,
             NormalizerWrapper,
@@ -116,7 +117,7 @@ impl File {
 impl Model {
     fn build(self) -> Result<BPE, tokenizers::Error> {
         let mut builder = BpeBuilder::new()
-            .vocab_and_merges(self.vocab, self.merges)
+            .vocab_and_merges(self.vocab.into_iter().collect::<Vocab>(), self.merges)
             .fuse_unk(self.fuse_unk.unwrap_or(false))
             .byte_fallback(self.byte_fallback.unwrap_or(false))
             .ignore_merges(self.ignore_merges.unwrap_or(false));
@@ -134,6 +135,29 @@ impl Model {
         }
         builder.build()
     }
+}
+
+/// The entries of an object, in their order. Of equal tokens, the last counts.
+fn vocabulary<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, u32)>, D::Error> {
+    struct All;
+
+    impl<'de> Visitor<'de> for All {
+        type Value = Vec<(String, u32)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a vocabulary")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut vocabulary = Vec::new();
+            while let Some(entry) = entries.next_entry()? {
+                vocabulary.push(entry);
+            }
+            Ok(vocabulary)
+        }
+    }
+
+    deserializer.deserialize_map(All)
 }
 
 /// The merges, each of them a pair, or all of them lines.

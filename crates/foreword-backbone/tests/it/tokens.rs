@@ -306,6 +306,62 @@ fn a_token_without_an_embedding_is_refused_where_a_text_has_it() {
 }
 
 #[test]
+fn a_pad_beyond_the_rows_is_no_fault_of_texts_without_it() {
+    // The tiny model embeds 401 tokens, and the tokenizer has 352.
+    let token = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                "special": true })
+    };
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let none = ("x", None);
+        let dir = directory("byte-level", [none, none, none]);
+        let path = dir.path().join("tokenizer.json");
+        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut file);
+        fs::write(path, file.to_string()).unwrap();
+        dir
+    };
+    let pad = json!({ "pad_token": "[PAD]" });
+    let last = json!({ "[LAST]": 400, "[PAD]": 401 });
+    let filled = |file: &mut Value| {
+        let added = file["added_tokens"].as_array_mut().unwrap();
+        added.extend((352..401).map(|id| token(id, &format!("[{id}]"))));
+    };
+    let in_vocabulary = |file: &mut Value| {
+        filled(file);
+        file["model"]["vocab"]["[PAD]"] = 401.into();
+        file["added_tokens"].as_array_mut().unwrap().push(token(401, "[PAD]"));
+    };
+    let far = |file: &mut Value| file["model"]["vocab"]["[PAD]"] = 128_004.into();
+    for (what, dir) in [
+        ("its configuration", {
+            let dir = edited(&filled);
+            fs::write(dir.path().join("tokenizer_config.json"), pad.to_string()).unwrap();
+            dir
+        }),
+        ("added_tokens.json", {
+            let dir = edited(&filled);
+            fs::write(dir.path().join("added_tokens.json"), last.to_string()).unwrap();
+            dir
+        }),
+        ("the vocabulary too", edited(&in_vocabulary)),
+        ("another id than the next", {
+            let dir = edited(&far);
+            fs::write(dir.path().join("special_tokens_map.json"), pad.to_string()).unwrap();
+            dir
+        }),
+    ] {
+        let info = ModelInfo::directory(dir.path());
+        assert!(info.refused.is_none(), "{what}: {:?}", info.refused);
+        let files = ModelFiles::directory(dir.path()).unwrap();
+        let model = Model::load(&files, Cpu::new(1).unwrap()).unwrap();
+        assert!(model.tokenizer.encode_context("a b, [5] c").is_ok(), "{what}");
+        let message = model.tokenizer.encode_context("a [PAD] b").unwrap_err().to_string();
+        assert!(message.contains("has the token \"[PAD]\" with number"), "{what}: {message}");
+    }
+}
+
+#[test]
 fn gguf_files_give_the_tokens_of_llama_cpp() {
     for File { file, texts, ids } in &golden().files {
         let files = ModelFiles::gguf(&testdata().join("tokens").join(file)).unwrap();
