@@ -351,9 +351,12 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
 /// All merges of two pieces into a third, best score first, as in SentencePiece.
 fn merges_from_scores<'a>(tokens: &'a Tokens<'a>, scores: &[f64]) -> Vec<(&'a str, &'a str)> {
     let is_piece = |kind: i32| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
-    let texts = tokens.texts.iter().zip(&tokens.kinds).enumerate().rev();
-    let ids: AHashMap<&str, u32> =
-        texts.filter(|(_, (_, kind))| is_piece(**kind)).map(|(id, (text, _))| (&**text, id as u32)).collect();
+    let mut ids = AHashMap::with_capacity(tokens.texts.len());
+    for (id, (text, &kind)) in tokens.texts.iter().zip(&tokens.kinds).enumerate().rev() {
+        if is_piece(kind) {
+            ids.insert(&**text, id as u32);
+        }
+    }
     let lengths: Vec<u32> = tokens.texts.par_iter().map(|text| text.chars().count() as u32).collect();
     // Of scores as of pieces with the same score: the best first, then the longest on the left, then on the right.
     let key = |id: u32, left: u32, right: u32| {
