@@ -9,6 +9,7 @@ use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
 use crate::notice::Notice;
 use crate::tokenizer::added_tokens::{self, AddedTokenFiles, MergedTokenizer};
+use crate::tokenizer::vocab_files::{self, VocabFiles};
 
 /// The files of a model, not yet parsed.
 #[derive(Debug)]
@@ -90,18 +91,29 @@ impl ModelFiles {
         }
         let config = required(path, CONFIG, "")?;
         let generation_config = optional(path, GENERATION_CONFIG)?;
-        let tokenizer = required(path, TOKENIZER, TOKENIZER_HINT)?;
+        let tokenizer = optional(path, TOKENIZER)?;
         let [config_beside, special_tokens_map, added_tokens] =
             [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS].map(|name| optional(path, name));
         let (config_beside, special_tokens_map, added_tokens) =
             (config_beside?, special_tokens_map?, added_tokens?);
+        let is_older = tokenizer.is_none();
+        let (tokenizer, config_beside) = match tokenizer {
+            Some(tokenizer) => (tokenizer, config_beside),
+            None => {
+                let (tokenizer, with_defaults) = older_tokenizer(path, config_beside.as_deref(), &config)?;
+                (tokenizer, Some(with_defaults))
+            }
+        };
         let token_files = AddedTokenFiles {
             config: config_beside.as_deref(),
             special_tokens_map: special_tokens_map.as_deref(),
             added_tokens: added_tokens.as_deref(),
         };
-        let MergedTokenizer { tokenizer, config: tokenizer_config, notices } =
+        let MergedTokenizer { mut tokenizer, config: tokenizer_config, notices } =
             added_tokens::merge(tokenizer, token_files)?;
+        if let Some(config) = tokenizer_config.as_deref().filter(|_| is_older) {
+            tokenizer = vocab_files::with_ends(tokenizer, config)?;
+        }
         let chat = ChatFiles { tokenizer_config, template: optional(path, CHAT_TEMPLATE)? };
         let weights = weight_files(path)?;
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
@@ -111,6 +123,19 @@ impl ModelFiles {
         let weights = weights.collect::<Result<_, BackboneError>>()?;
         Ok(Self { name, config, generation_config, tokenizer, chat, weights, notices })
     }
+}
+
+/// A `tokenizer.json` of `vocab.json` and `merges.txt`, with the `tokenizer_config.json` for it.
+fn older_tokenizer(
+    path: &Path,
+    config: Option<&[u8]>,
+    model: &[u8],
+) -> Result<(Vec<u8>, Vec<u8>), BackboneError> {
+    let (Some(vocab), Some(merges)) = (optional(path, VOCAB)?, optional(path, MERGES)?) else {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(not_found(path, TOKENIZER, TOKENIZER_HINT, source));
+    };
+    vocab_files::to_json(VocabFiles { vocab: &vocab, merges: &merges, config, model })
 }
 
 /// Reads an optional file.
@@ -128,6 +153,10 @@ pub const CONFIG: &str = "config.json";
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
+/// The vocabulary of a tokenizer of the older kind, which is read if there is no `tokenizer.json`.
+pub const VOCAB: &str = "vocab.json";
+/// Its merges.
+pub const MERGES: &str = "merges.txt";
 /// Its chat template, added tokens and special tokens are read.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Special tokens, if `tokenizer_config.json` has no `added_tokens_decoder`.
@@ -141,8 +170,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// Maps tensors to files, if there are several.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-const TOKENIZER_HINT: &str = "; a tokenizer of the older kind becomes one with \
-    `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
+const TOKENIZER_HINT: &str = "; vocab.json and merges.txt will do instead of tokenizer.json, and a tokenizer of another kind \
+    becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 const PICKLE_HINT: &str = "; its pytorch_model.bin is a pickle, which Foreword never reads: convert it once with \
     `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)` in Python";
 
@@ -181,8 +210,13 @@ fn weight_files(path: &Path) -> Result<Vec<String>, BackboneError> {
 
 /// The weight files of a directory, which must have all required files. Reads nothing but the index.
 pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
-    for (name, hint) in [(CONFIG, ""), (TOKENIZER, TOKENIZER_HINT)] {
-        fs::metadata(path.join(name)).map_err(|source| not_found(path, name, hint, source))?;
+    let exists = |name, hint| match fs::metadata(path.join(name)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(not_found(path, name, hint, source)),
+    };
+    exists(CONFIG, "")?;
+    if ![VOCAB, MERGES].iter().all(|name| path.join(name).is_file()) {
+        exists(TOKENIZER, TOKENIZER_HINT)?;
     }
     let files: Vec<PathBuf> = weight_files(path)?.into_iter().map(|name| path.join(name)).collect();
     for file in &files {

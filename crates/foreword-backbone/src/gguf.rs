@@ -6,6 +6,7 @@
 //! | `config` | metadata | `config.json` |
 //! | `inferred` | texts and names | what other readers infer from them |
 //! | `names` | names of tensors | those of the family |
+//! | `pre_tokenizers` | their names | parts of a `tokenizer.json` |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
 //!
@@ -15,6 +16,7 @@
 pub(crate) mod config;
 pub(crate) mod inferred;
 pub(crate) mod names;
+mod pre_tokenizers;
 pub(crate) mod tokenizer;
 pub(crate) mod write;
 
@@ -91,6 +93,11 @@ impl<'a> Value<'a> {
 
     pub(crate) fn integer(self) -> Option<i128> {
         if let Self::Integer(number) = self { Some(number) } else { None }
+    }
+
+    /// The number, in the order of others of its type.
+    pub(crate) fn rough_number(self) -> Option<f64> {
+        if let Self::F32(number) = self { Some(number.into()) } else { self.number() }
     }
 
     /// The number with this shortest decimal: 1e-5, not the single-precision number next to it.

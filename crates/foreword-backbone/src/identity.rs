@@ -1,5 +1,7 @@
 //! The identity of a model: its Spec and a fingerprint of its embedding table.
 
+use std::ops::Range;
+
 use foreword_kernels::Weights;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -8,6 +10,10 @@ use crate::digest;
 use crate::spec::Spec;
 use crate::spec_diff::{differences, same};
 
+/// Numbers of the table that are read at a time.
+const PART: usize = 1 << 19;
+/// Rows of them whose squares are summed side by side.
+const ROWS_AT_ONCE: usize = 8;
 /// Rows of the table that the sketch looks at.
 const SKETCH_ROWS: usize = 32;
 
@@ -41,6 +47,62 @@ pub struct Identity {
     pub sketch: Vec<f32>,
 }
 
+/// What some rows of the table contribute.
+struct Part {
+    /// All numbers, rounded to bf16.
+    rounded: Vec<u8>,
+    /// The sum of the squares of each row.
+    squares: Vec<f64>,
+    sketch: Vec<f32>,
+}
+
+impl Part {
+    /// Reads these rows; every `step`th row of the table is in the sketch.
+    fn read(table: &Weights, rows: Range<usize>, step: usize) -> Self {
+        let cols = table.cols();
+        let mut rounded = vec![0; 2 * cols * rows.len()];
+        let mut squares = vec![0.0; rows.len()];
+        let mut sketch = Vec::new();
+        let mut values = vec![0.0f32; cols * ROWS_AT_ONCE];
+        let groups = rows.clone().step_by(ROWS_AT_ONCE);
+        let of_groups =
+            rounded.chunks_mut((2 * cols * ROWS_AT_ONCE).max(1)).zip(squares.chunks_mut(ROWS_AT_ONCE));
+        for (first, (rounded, squares)) in groups.zip(of_groups) {
+            for (i, row) in values.chunks_exact_mut(cols.max(1)).take(squares.len()).enumerate() {
+                table.read(first + i, 0..cols, row);
+                if (first + i).is_multiple_of(step) {
+                    // Alternating signs in pairs: a projection that no constant row hides from.
+                    let signed = |(j, &v): (usize, &f32)| if (j / 2) % 2 == 0 { v } else { -v };
+                    sketch.push(row.iter().enumerate().map(signed).sum());
+                }
+            }
+            let values = &values[..cols * squares.len()];
+            Weights::bf16_bytes(values, rounded);
+            squares.copy_from_slice(&sums_of_squares(values, cols)[..squares.len()]);
+        }
+        Self { rounded, squares, sketch }
+    }
+}
+
+/// The sum of the squares of each row of up to [`ROWS_AT_ONCE`], in the order of its numbers. Each sum waits for its last
+/// addition, so those of several rows are computed in turn.
+fn sums_of_squares(values: &[f32], cols: usize) -> [f64; ROWS_AT_ONCE] {
+    let mut sums = [0.0; ROWS_AT_ONCE];
+    if values.len() < cols * ROWS_AT_ONCE {
+        for (sum, row) in sums.iter_mut().zip(values.chunks_exact(cols.max(1))) {
+            *sum = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        }
+        return sums;
+    }
+    let rows: [&[f32]; ROWS_AT_ONCE] = std::array::from_fn(|i| &values[i * cols..(i + 1) * cols]);
+    for j in 0..cols {
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum += f64::from(row[j]) * f64::from(row[j]);
+        }
+    }
+    sums
+}
+
 /// How two identities relate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
@@ -58,22 +120,21 @@ impl Identity {
     /// The identity, and the root mean square of the table's numbers: one pass over the table gives both.
     pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> (Self, f64) {
         let mut hash = Sha256::new();
-        let mut row = vec![0.0; table.cols()];
-        let mut rounded = Vec::with_capacity(2 * table.cols());
         let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
         let mut sketch = Vec::with_capacity(SKETCH_ROWS);
         let mut squares = 0.0;
-        for i in 0..table.rows() {
-            table.read(i, 0..table.cols(), &mut row);
-            squares += row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-            rounded.clear();
-            rounded.extend(row.iter().flat_map(|&v| Weights::bf16_bits(v).to_le_bytes()));
-            hash.update(&rounded);
-            if i % step == 0 {
-                // Alternating signs in pairs: a projection that no constant row hides from.
-                sketch
-                    .push(row.iter().enumerate().map(|(j, &v)| if (j / 2) % 2 == 0 { v } else { -v }).sum());
-            }
+        let n_rows = (PART / table.cols().max(1)).next_multiple_of(ROWS_AT_ONCE).max(ROWS_AT_ONCE);
+        let mut parts =
+            (0..table.rows()).step_by(n_rows).map(|first| first..(first + n_rows).min(table.rows()));
+        let read = |rows: Option<Range<usize>>| rows.map(|rows| Part::read(table, rows, step));
+        let mut part = read(parts.next());
+        // The digest goes through the table in order; meanwhile the next part is read.
+        while let Some(Part { rounded, squares: of_rows, sketch: of_part }) = part {
+            let next = parts.next();
+            let ((), read) = rayon::join(|| hash.update(&rounded), || read(next));
+            squares = of_rows.into_iter().fold(squares, |sum, squares| sum + squares);
+            sketch.extend(of_part);
+            part = read;
         }
         let identity = Self {
             name: name.to_owned(),

@@ -1,5 +1,8 @@
 //! A backbone with its tokenizer.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use foreword_kernels::{Backend, Token};
 
 use crate::backbone::{Backbone, check_headers};
@@ -33,8 +36,8 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// If either can't be read, or the tokenizer has entries that the model has no embeddings for.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
-        let (mut tokenizer, end_tokens) = read_tokenizer(files)?;
-        let backbone = Backbone::load(files, backend)?;
+        let (tokenizer, backbone) = beside(|| read_tokenizer(files), || Backbone::load(files, backend));
+        let ((mut tokenizer, end_tokens), backbone) = (tokenizer?, backbone?);
         let embedded = backbone.spec().vocab;
         check_vocabulary(&mut tokenizer, embedded)?;
         // A token without an embedding can't occur.
@@ -42,6 +45,19 @@ impl<B: Backend> Model<B> {
         let notices = files.notices.clone();
         Ok(Self { backbone, tokenizer, end_tokens, chat: files.chat.clone(), notices })
     }
+}
+
+/// Does both at the same time, if the system has a thread for it.
+fn beside<A: Send, B>(one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let spawned = thread::Builder::new().spawn_scoped(scope, &one);
+        let other = other();
+        let one = match spawned {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => one(),
+        };
+        (one, other)
+    })
 }
 
 /// The tokenizer and the end tokens.

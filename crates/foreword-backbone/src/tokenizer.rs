@@ -6,6 +6,9 @@
 
 pub(crate) mod added_tokens;
 mod marked;
+pub(crate) mod patterns;
+mod read;
+pub(crate) mod vocab_files;
 mod vocabulary;
 
 pub use marked::MarkedText;
@@ -88,6 +91,8 @@ pub enum TokenizerError {
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The largest id of the vocabulary without added tokens, if it is known.
+    largest_learned: Option<u32>,
     leading: Vec<u32>,
     adds_space: bool,
     anchor: Option<Anchor>,
@@ -108,7 +113,7 @@ impl Tokenizer {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
         let invalid = |reason: tokenizers::Error| TokenizerError::Invalid { reason: reason.to_string() };
         let inner = guarded(|| {
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            let (mut inner, largest) = read::read(bytes)?;
             inner.with_truncation(None)?;
             inner.with_padding(None);
             if let ModelWrapper::BPE(bpe) = inner.get_model()
@@ -118,11 +123,12 @@ impl Tokenizer {
                 bpe.dropout = None;
                 inner.with_model(bpe);
             }
-            Ok(inner)
+            Ok((inner, largest))
         });
-        let inner = inner.map_err(invalid)?;
+        let (inner, largest_learned) = inner.map_err(invalid)?;
         let mut tokenizer = Self {
             inner,
+            largest_learned,
             leading: Vec::new(),
             adds_space: false,
             anchor: None,

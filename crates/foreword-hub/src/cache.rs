@@ -17,7 +17,7 @@ use foreword_backbone::files::{self, INDEX, WEIGHTS};
 use foreword_format::HubName;
 
 use crate::error::HubError;
-use crate::wanted::{OPTIONAL, REQUIRED};
+use crate::wanted::{required, settled};
 
 const PREFIX: &str = "models--";
 
@@ -96,12 +96,12 @@ impl Repository {
                     files::shards(&index).is_ok_and(|names| names.iter().all(|name| has(name)))
                 })
         };
-        if !REQUIRED.into_iter().all(has) || !has_weights() {
+        if required(has).is_none() || !has_weights() {
             return None;
         }
         let is_settled =
             |name: &str| has(name) || self.dir.join(".no_exist").join(commit).join(name).exists();
-        let is_all = OPTIONAL.into_iter().all(is_settled);
+        let is_all = settled().all(is_settled);
         Some(Found { path: snapshot, commit: commit.to_owned(), is_all })
     }
 

@@ -11,7 +11,7 @@ use crate::download::Wanted;
 use crate::error::HubError;
 use crate::http::{About, Client, Listing};
 use crate::settings::Settings;
-use crate::wanted::{self, OPTIONAL, REQUIRED, Weights};
+use crate::wanted::{self, OPTIONAL, Weights};
 
 /// The default branch.
 const MAIN: &str = "main";
@@ -130,7 +130,7 @@ impl Fetcher<'_> {
             (self.names(listing, listen)?, self.repository.snapshot(commit))
         };
         self.all(commit, &names, listen)?;
-        for file in OPTIONAL.into_iter().filter(|_| name.file().is_none()) {
+        for file in wanted::settled().filter(|_| name.file().is_none()) {
             if !listing.files.iter().any(|there| there == file) {
                 self.repository.note_absent(commit, file);
             }
@@ -144,8 +144,9 @@ impl Fetcher<'_> {
     fn names(&self, listing: &Listing, listen: &mut dyn FnMut(Event<'_>)) -> Result<Vec<String>, HubError> {
         let weights = wanted::weights(self.about.repository, &listing.files)?;
         let is_there = |name: &&str| listing.files.iter().any(|file| file == name);
-        let mut names: Vec<String> =
-            REQUIRED.into_iter().chain(OPTIONAL.into_iter().filter(is_there)).map(str::to_owned).collect();
+        let required = wanted::required(|name| is_there(&name)).unwrap_or_default();
+        let optional = OPTIONAL.into_iter().filter(is_there);
+        let mut names: Vec<String> = required.into_iter().chain(optional).map(str::to_owned).collect();
         names.push(weights.file().to_owned());
         if weights == Weights::Whole {
             return Ok(names);

@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod http;
 mod settings;
+mod short_names;
 mod wanted;
 
 pub use cache::{Cached, cached};
@@ -17,3 +18,4 @@ pub use error::HubError;
 pub use fetch::{Event, Fetched, fetch, find};
 pub use foreword_format::HubName;
 pub use settings::{Settings, Token, cache_dir};
+pub use short_names::full_name;

@@ -1,15 +1,24 @@
 //! Selects the files of a repository to download: those that Foreword reads, in the one format that it reads.
 
 use foreword_backbone::files::{
-    ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, SPECIAL_TOKENS_MAP, TOKENIZER,
-    TOKENIZER_CONFIG, WEIGHTS,
+    ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, INDEX, MERGES, SPECIAL_TOKENS_MAP, TOKENIZER,
+    TOKENIZER_CONFIG, VOCAB, WEIGHTS,
 };
 use foreword_format::HubName;
 
 use crate::error::HubError;
 
-/// Required files besides the weights.
-pub(crate) const REQUIRED: [&str; 2] = [CONFIG, TOKENIZER];
+/// Required files besides the weights, if they exist. A tokenizer of the older kind is two files.
+pub(crate) fn required(has: impl Fn(&str) -> bool) -> Option<Vec<&'static str>> {
+    let kinds: [&[&str]; 2] = [&[CONFIG, TOKENIZER], &[CONFIG, VOCAB, MERGES]];
+    kinds.into_iter().find(|files| files.iter().all(|file| has(file))).map(<[_]>::to_vec)
+}
+
+/// Files whose absence is noted: a later request must not look for them again.
+pub(crate) fn settled() -> impl Iterator<Item = &'static str> {
+    OPTIONAL.into_iter().chain([TOKENIZER])
+}
+
 /// Optional files.
 pub(crate) const OPTIONAL: [&str; 5] =
     [GENERATION_CONFIG, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, CHAT_TEMPLATE];
@@ -54,11 +63,11 @@ pub(crate) fn weights(repository: &str, files: &[String]) -> Result<Weights, Hub
         (false, true) => Weights::Shards,
         (false, false) => return Err(no_weights(repository, files)),
     };
-    if !has(TOKENIZER) {
+    if required(has).is_none() {
         return Err(no_file(
             TOKENIZER,
             &format!(
-                "a tokenizer of the older kind becomes one in Python: \
+                "vocab.json and merges.txt would do instead; a tokenizer of another kind becomes one in Python: \
                  `AutoTokenizer.from_pretrained('{repository}').save_pretrained('DIR')`, beside the model's other files"
             ),
         ));

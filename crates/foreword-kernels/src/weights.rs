@@ -259,10 +259,26 @@ impl Weights {
         Self { bytes, rows: range.len(), row_size, ..self.clone() }
     }
 
-    /// The bf16 number nearest to `value`, as bits: the form in which tables of different formats are compared.
+    /// The bf16 number nearest to `value`, as bits.
     #[must_use]
     pub fn bf16_bits(value: f32) -> u16 {
         bf16::from_f32(value).to_bits()
+    }
+
+    /// [`Self::bf16_bits`] of many numbers, as little-endian bytes: the form in which tables of different formats are compared.
+    ///
+    /// # Panics
+    /// If `to` has not two bytes for each.
+    pub fn bf16_bytes(values: &[f32], to: &mut [u8]) {
+        let to = to.as_chunks_mut::<2>().0;
+        assert_eq!(values.len(), to.len());
+        // Without branches, for whole vectors: of ties the even number, and a NaN stays one.
+        for (value, to) in values.iter().zip(to) {
+            let bits = value.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            let upper = if value.is_nan() { bits >> 16 | 0x40 } else { rounded };
+            *to = (upper as u16).to_le_bytes();
+        }
     }
 
     fn shape(&self) -> [usize; 2] {

@@ -78,9 +78,14 @@ fn local(path: &Path) -> Result<ModelFiles> {
     } else {
         "is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub"
     };
+    let cache = foreword_hub::cache_dir();
+    let full = path.to_str().filter(|_| !path.exists());
+    let full = full.and_then(|name| foreword_hub::full_name(name, cache.as_deref()));
+    let full =
+        full.map_or_else(String::new, |full| format!("perhaps {full} of the Hugging Face hub is meant; "));
     Err(UserError::new(format!("the model {} {wrong}", path.display()))
         .hint(format!(
-            "give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name",
+            "{full}give {} (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name",
             foreword_tiny::NAME
         ))
         .into())

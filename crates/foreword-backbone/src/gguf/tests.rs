@@ -209,12 +209,93 @@ fn the_metadata_of_other_programs_is_what_config_json_would_say() {
     says(llama_like("mamba"), "architecture `mamba` is not supported; supported are llama");
 }
 
+fn strings(texts: &[&str]) -> Vec<u8> {
+    let items: Vec<u8> = texts.iter().flat_map(|t| text(t)).collect();
+    [&8u32.to_le_bytes()[..], &(texts.len() as u64).to_le_bytes(), &items].concat()
+}
+
+#[derive(serde::Deserialize)]
+struct Cuts {
+    tokens: Vec<String>,
+    merges: Vec<String>,
+    texts: Vec<String>,
+    cases: Vec<Cut>,
+}
+
+#[derive(serde::Deserialize)]
+struct Cut {
+    names: Vec<String>,
+    ids: Vec<Vec<u32>>,
+}
+
+fn cuts() -> Cuts {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/tokens/cuts.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The `tokenizer.json` of a file with the tokens of `cuts.json`.
+fn cut_by(cuts: &Cuts, name: &str) -> Vec<u8> {
+    let all = |texts: &[String]| strings(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let file = File::default().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", name);
+    let file = file.key("tokenizer.ggml.tokens", 9, &all(&cuts.tokens));
+    let bytes = file.key("tokenizer.ggml.merges", 9, &all(&cuts.merges)).bytes(3, 32);
+    let json = tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    // Written in parts, it is what it would be as one value.
+    let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(value.to_string().as_bytes(), json);
+    json
+}
+
+#[test]
+fn texts_are_cut_as_the_models_own_tokenizers_do() {
+    let cuts = cuts();
+    let names: Vec<&String> = cuts.cases.iter().flat_map(|case| &case.names).collect();
+    for name in ["gpt-4o", "dbrx", "tekken", "llama4", "falcon3", "stablelm2", "olmo", "smaug-bpe"] {
+        assert!(names.iter().any(|known| *known == name), "{name}");
+    }
+    for Cut { names, ids } in &cuts.cases {
+        for name in names {
+            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&cut_by(&cuts, name)).unwrap();
+            for (text, ids) in cuts.texts.iter().zip(ids) {
+                assert_eq!(&tokenizer.encode_plain(text).unwrap(), ids, "{name}: {text:?}");
+            }
+        }
+    }
+}
+
+/// Every pre-tokenizer that is read is written under a name that means the same.
+#[test]
+fn pre_tokenizers_are_written_by_their_names() {
+    let cuts = cuts();
+    let mut written = Vec::new();
+    for name in cuts.cases.iter().flat_map(|case| &case.names) {
+        let json = cut_by(&cuts, name);
+        let made = tokenizer::from_json(&json).unwrap();
+        let again = cut_by(&cuts, made.pre);
+        assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(json).unwrap(), "{name}");
+        written.push(made.pre);
+    }
+    written.sort_unstable();
+    written.dedup();
+    assert_eq!(
+        written,
+        [
+            "dbrx",
+            "deepseek-coder",
+            "gpt-2",
+            "gpt-4o",
+            "llama-bpe",
+            "olmo",
+            "qwen2",
+            "seed-coder",
+            "smollm",
+            "tekken"
+        ]
+    );
+}
+
 #[test]
 fn tokenizers_that_are_not_known_are_refused_by_name() {
-    let strings = |texts: &[&str]| {
-        let items: Vec<u8> = texts.iter().flat_map(|t| text(t)).collect();
-        [&8u32.to_le_bytes()[..], &(texts.len() as u64).to_le_bytes(), &items].concat()
-    };
     let file = |model: &str, pre: &str| {
         let file = File::default().text("tokenizer.ggml.model", model).text("tokenizer.ggml.pre", pre);
         let file = file.key("tokenizer.ggml.tokens", 9, &strings(&["a", "b", "ab", "1"]));
@@ -228,16 +309,21 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
         let error = json(file).unwrap_err();
         assert!(error.contains(what), "{error}");
     };
-    says(file("gpt2", "tekken"), "`tokenizer.ggml.pre` is tekken");
+    says(file("gpt2", "kimi-k2"), "`tokenizer.ggml.pre` is kimi-k2");
     says(file("t5", "default"), "`tokenizer.ggml.model` is t5; gpt2 and llama are read");
     says(file("llama", "default"), "`tokenizer.ggml.scores` is missing");
     says(file("gpt2", "gpt-2").count("tokenizer.ggml.bos_token_id", 9), "is 9, but there are 4 tokens");
-    // Every known way to cut texts makes a tokenizer that can be read.
-    for pre in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm", "phi-2", "command-r"] {
-        let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
-        let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
-        assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
-        assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
-        assert_eq!(tokenizer.bos(), (pre == "llama-bpe").then_some(3), "{pre}");
+    // Every known way to cut texts makes a tokenizer that can be read, and is in the docs.
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/quantised.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for entry in pre_tokenizers::PRE_TOKENIZERS {
+        for pre in entry.names {
+            let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
+            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
+            assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
+            assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
+            assert_eq!(tokenizer.bos(), entry.add_bos.then_some(3), "{pre}");
+            assert!(docs.contains(&format!("`{pre}`")), "{pre}");
+        }
     }
 }

@@ -4,14 +4,21 @@
 //! whose merges follow from the scores. A file may also hold the whole `tokenizer.json`, as those that Foreword writes do;
 //! then that is the tokenizer, to the byte.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use ahash::{AHashMap, AHashSet};
+use rayon::prelude::*;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Gguf;
 use super::inferred::{self, RightStrip};
+use super::pre_tokenizers::PreTokenizer;
 use crate::error::BackboneError;
 use crate::notice::Notice;
+use crate::tokenizer::patterns::byte_level;
 
 /// The whole `tokenizer.json`.
 pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
@@ -28,93 +35,9 @@ pub(crate) mod kind {
 
 /// SentencePiece's space.
 const SPACE: &str = "▁";
-const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
-const REST: &str = "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
-/// A pre-tokenizer by its names (`tokenizer.ggml.pre`).
-struct PreTokenizer {
-    names: &'static [&'static str],
-    normalizer: fn() -> Value,
-    json: fn() -> Value,
-    /// Words that are tokens skip the merges.
-    ignores_merges: bool,
-    /// Default of `tokenizer.ggml.add_bos_token`.
-    add_bos: bool,
-}
-
-fn byte_level(with_pattern: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": with_pattern })
-}
-
-fn split(pattern: &str) -> Value {
-    json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
-}
-
-fn sequence(steps: &[Value]) -> Value {
-    json!({ "type": "Sequence", "pretokenizers": steps })
-}
-
-fn digits_apart() -> Value {
-    sequence(&[json!({ "type": "Digits", "individual_digits": true }), byte_level(true)])
-}
-
-fn split_by_pattern(numbers: &str) -> Value {
-    sequence(&[split(&format!("{CONTRACTIONS}|{numbers}{REST}")), byte_level(false)])
-}
-
-/// llama.cpp's pre-tokenizer of files that name none.
-fn default_pre_tokenizer() -> Value {
-    let words = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
-    let steps = ["[\\p{P}\\$\\+<=>\\^~\\|]+", words, "\\p{N}+", "[0-9][0-9][0-9]"];
-    let steps = steps.map(split).into_iter().chain([byte_level(false)]);
-    sequence(&steps.collect::<Vec<_>>())
-}
-
-fn none() -> Value {
-    Value::Null
-}
-
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
-    PreTokenizer {
-        names: &["gpt-2", "phi-2"],
-        normalizer: none,
-        json: || byte_level(true),
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        normalizer: none,
-        json: || split_by_pattern("\\p{N}{1,3}"),
-        ignores_merges: true,
-        add_bos: true,
-    },
-    PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen"],
-        normalizer: || json!({ "type": "NFC" }),
-        json: || split_by_pattern("\\p{N}"),
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["smollm", "starcoder", "refact", "command-r"],
-        normalizer: none,
-        json: digits_apart,
-        ignores_merges: false,
-        add_bos: false,
-    },
-    PreTokenizer {
-        names: &["default"],
-        normalizer: none,
-        json: default_pre_tokenizer,
-        ignores_merges: false,
-        add_bos: false,
-    },
-];
-
 /// The tokens of a file and their properties.
-struct Tokens {
-    texts: Vec<String>,
+struct Tokens<'a> {
+    texts: Vec<Cow<'a, str>>,
     kinds: Vec<i32>,
     bos: Option<usize>,
     eos: Option<usize>,
@@ -122,13 +45,12 @@ struct Tokens {
     right_strip: RightStrip,
 }
 
-impl Tokens {
-    fn read(gguf: &Gguf<'_>) -> Result<Self, BackboneError> {
+impl<'a> Tokens<'a> {
+    fn read(gguf: &Gguf<'a>) -> Result<Self, BackboneError> {
         let texts = gguf.array("tokenizer.ggml.tokens")?;
         let texts =
             texts.ok_or_else(|| gguf.wrong("`tokenizer.ggml.tokens` is missing: it has no tokenizer"))?;
-        let texts: Option<Vec<String>> =
-            texts.items().map(|item| item.text().map(std::borrow::Cow::into_owned)).collect();
+        let texts: Option<Vec<_>> = texts.items().map(super::Value::text).collect();
         let texts =
             texts.ok_or_else(|| gguf.wrong("`tokenizer.ggml.tokens` holds something else than strings"))?;
         let mut kinds = match gguf.array("tokenizer.ggml.token_type")? {
@@ -166,12 +88,10 @@ impl Tokens {
     }
 
     /// The entries of `vocab`. Of tokens with the same text the first is found.
-    fn vocabulary(&self) -> Map<String, Value> {
-        let mut vocabulary = Map::new();
-        for (id, text) in self.texts.iter().enumerate() {
-            vocabulary.entry(text.clone()).or_insert_with(|| id.into());
-        }
-        vocabulary
+    fn vocabulary(&self) -> Vec<(&str, usize)> {
+        let mut known = AHashSet::with_capacity(self.texts.len());
+        let texts = self.texts.iter().enumerate().map(|(id, text)| (&**text, id));
+        texts.filter(|(text, _)| known.insert(*text)).collect()
     }
 
     /// The `added_tokens`, which are matched in a text before anything else.
@@ -205,7 +125,7 @@ impl Tokens {
         if bos.is_none() && eos.is_none() {
             return Value::Null;
         }
-        let special = |id: usize| json!({ "SpecialToken": { "id": self.texts[id], "type_id": 0 } });
+        let special = |id: usize| json!({ "SpecialToken": { "id": &*self.texts[id], "type_id": 0 } });
         let text = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
         let around = |texts: Vec<Value>| -> Vec<Value> {
             bos.map(special).into_iter().chain(texts).chain(eos.map(special)).collect()
@@ -214,8 +134,8 @@ impl Tokens {
             .into_iter()
             .chain(eos)
             .map(|id| {
-                let text = &self.texts[id];
-                (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] }))
+                let text = &*self.texts[id];
+                (text.to_owned(), json!({ "id": text, "ids": [id], "tokens": [text] }))
             })
             .collect();
         json!({
@@ -240,6 +160,80 @@ pub(crate) fn chat_config(gguf: &Gguf<'_>) -> Result<Option<Vec<u8>>, BackboneEr
     Ok(Some(config.to_string().into_bytes()))
 }
 
+/// A `tokenizer.json`, to be written. Its model is borrowed from the file: as JSON values, a large vocabulary would take a
+/// second.
+#[derive(Serialize)]
+struct TokenizerJson<'a> {
+    version: &'static str,
+    truncation: (),
+    padding: (),
+    added_tokens: Vec<Value>,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+    model: Bpe<'a>,
+}
+
+#[derive(Serialize)]
+struct Bpe<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    dropout: (),
+    unk_token: Option<&'a str>,
+    continuing_subword_prefix: (),
+    end_of_word_suffix: (),
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    /// Texts with their ids, in the order of the ids.
+    #[serde(skip)]
+    vocab: Vec<(&'a str, usize)>,
+    #[serde(skip)]
+    merges: Vec<(&'a str, &'a str)>,
+}
+
+impl TokenizerJson<'_> {
+    /// The file. Its long lists, which are last in it, are written in parts at the same time.
+    fn to_vec(&self) -> serde_json::Result<Vec<u8>> {
+        let mut file = serde_json::to_vec(self)?;
+        file.truncate(file.len() - "}}".len());
+        file.extend(b",\"vocab\":{");
+        append(&mut file, &self.model.vocab, |(text, id), part| {
+            serde_json::to_writer(&mut *part, text)?;
+            part.push(b':');
+            serde_json::to_writer(part, id)
+        })?;
+        file.extend(b"},\"merges\":[");
+        append(&mut file, &self.model.merges, |merge, part| serde_json::to_writer(part, merge))?;
+        file.extend(b"]}}");
+        Ok(file)
+    }
+}
+
+/// Appends items, separated by commas.
+fn append<T: Sync>(
+    file: &mut Vec<u8>,
+    items: &[T],
+    write: impl Fn(&T, &mut Vec<u8>) -> serde_json::Result<()> + Sync,
+) -> serde_json::Result<()> {
+    let parts = items.par_chunks(1 << 14).map(|items| -> serde_json::Result<Vec<u8>> {
+        let mut part = Vec::new();
+        for item in items {
+            write(item, &mut part)?;
+            part.push(b',');
+        }
+        Ok(part)
+    });
+    for part in parts.collect::<serde_json::Result<Vec<_>>>()? {
+        file.extend(part);
+    }
+    if !items.is_empty() {
+        file.pop();
+    }
+    Ok(())
+}
+
 /// The `tokenizer.json` of a file, and notices about it.
 pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), BackboneError> {
     if let Some(whole) = gguf.text(HUGGINGFACE_JSON)? {
@@ -247,7 +241,7 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
     }
     let model = gguf.text("tokenizer.ggml.model")?;
     let tokens = Tokens::read(gguf)?;
-    let parts = match model.as_deref() {
+    let file = match model.as_deref() {
         Some("gpt2") => byte_level_bpe(gguf, &tokens)?,
         Some("llama") => sentencepiece(gguf, &tokens)?,
         other => {
@@ -255,61 +249,73 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
             return Err(gguf.wrong(format!("`tokenizer.ggml.model` is {found}; gpt2 and llama are read")));
         }
     };
-    let mut file =
-        json!({ "version": "1.0", "truncation": null, "padding": null, "added_tokens": tokens.added() });
-    for (key, value) in parts {
-        file[key] = value;
-    }
-    Ok((file.to_string().into_bytes(), inferred::notices(gguf)?))
+    let file = file.to_vec().map_err(|error| gguf.wrong(format!("its tokenizer: {error}")))?;
+    Ok((file, inferred::notices(gguf)?))
 }
 
-/// Parts of a `tokenizer.json` by their keys.
-type Parts = Vec<(&'static str, Value)>;
-
-fn byte_level_bpe(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
-    let name = gguf.text("tokenizer.ggml.pre")?.filter(|name| !name.is_empty()).unwrap_or("default".into());
-    let pre_tokenizer =
-        PRE_TOKENIZERS.iter().find(|entry| entry.names.contains(&&*name)).ok_or_else(|| {
-            let known: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|entry| entry.names).copied().collect();
-            gguf.wrong(format!(
-                "`tokenizer.ggml.pre` is {name}, a way to cut texts that is not known here; known are {}",
-                known.join(", ")
-            ))
-        })?;
+fn byte_level_bpe<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<TokenizerJson<'a>, BackboneError> {
+    let pre_tokenizer = PreTokenizer::named_in(gguf)?;
     let merges = gguf.array("tokenizer.ggml.merges")?;
     let merges = merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` is missing"))?;
-    let pair = |item: super::Value<'_>| {
-        let text = item.text()?;
+    let pair = |item: super::Value<'a>| {
+        let super::Value::Text(bytes) = item else { return None };
+        let text = std::str::from_utf8(bytes).ok()?;
         // The separating space. In old files one of the two may be a space itself.
         let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
-        Some(json!([text[..at], text[at + 1..]]))
+        Some((&text[..at], &text[at + 1..]))
     };
-    let merges: Option<Vec<Value>> = merges.items().map(pair).collect();
+    let merges: Option<Vec<_>> = merges.items().map(pair).collect();
     let merges =
         merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` holds something else than pairs"))?;
     let add_bos = gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(pre_tokenizer.add_bos);
     let add_eos = gguf.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-    Ok(vec![
-        ("normalizer", (pre_tokenizer.normalizer)()),
-        ("pre_tokenizer", (pre_tokenizer.json)()),
-        ("post_processor", tokens.template(add_bos, add_eos)),
-        ("decoder", byte_level(true)),
-        ("model", bpe(&tokens.vocabulary(), &merges, pre_tokenizer.ignores_merges)),
-    ])
-}
-
-fn bpe(vocabulary: &Map<String, Value>, merges: &[Value], ignores_merges: bool) -> Value {
-    json!({
-        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-        "ignore_merges": ignores_merges, "vocab": vocabulary, "merges": merges,
+    Ok(TokenizerJson {
+        normalizer: (pre_tokenizer.normalizer)(),
+        pre_tokenizer: (pre_tokenizer.json)(),
+        post_processor: tokens.template(add_bos, add_eos),
+        decoder: byte_level(true),
+        ..tokens.json(Bpe { ignore_merges: pre_tokenizer.ignores_merges, ..tokens.bpe(|| merges) })
     })
 }
 
-fn sentencepiece(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneError> {
+impl<'a> Tokens<'a> {
+    /// A model with these merges.
+    fn bpe(&'a self, merges: impl FnOnce() -> Vec<(&'a str, &'a str)> + Send) -> Bpe<'a> {
+        let (vocab, merges) = rayon::join(|| self.vocabulary(), merges);
+        Bpe {
+            kind: "BPE",
+            dropout: (),
+            unk_token: None,
+            continuing_subword_prefix: (),
+            end_of_word_suffix: (),
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab,
+            merges,
+        }
+    }
+
+    /// A file with this model.
+    fn json(&self, model: Bpe<'a>) -> TokenizerJson<'a> {
+        TokenizerJson {
+            version: "1.0",
+            truncation: (),
+            padding: (),
+            added_tokens: self.added(),
+            normalizer: Value::Null,
+            pre_tokenizer: Value::Null,
+            post_processor: Value::Null,
+            decoder: Value::Null,
+            model,
+        }
+    }
+}
+
+fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<TokenizerJson<'a>, BackboneError> {
     let scores = gguf.array("tokenizer.ggml.scores")?;
     let scores = scores.ok_or_else(|| gguf.wrong("`tokenizer.ggml.scores` is missing"))?;
-    let scores: Option<Vec<f64>> = scores.items().map(super::Value::number).collect();
+    let scores: Option<Vec<f64>> = scores.items().map(super::Value::rough_number).collect();
     let scores = scores.filter(|scores| scores.len() == tokens.texts.len());
     let scores =
         scores.ok_or_else(|| gguf.wrong("`tokenizer.ggml.scores` is not one number for each token"))?;
@@ -327,41 +333,52 @@ fn sentencepiece(gguf: &Gguf<'_>, tokens: &Tokens) -> Result<Parts, BackboneErro
         before.insert(0, json!({ "type": "Prepend", "prepend": SPACE }));
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
-    let mut model = bpe(&tokens.vocabulary(), &merges_from_scores(tokens, &scores), false);
-    model["byte_fallback"] = true.into();
-    model["fuse_unk"] = true.into();
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));
-    model["unk_token"] = unknown.map(|id| tokens.texts[id].clone()).into();
-    Ok(vec![
-        ("normalizer", json!({ "type": "Sequence", "normalizers": before })),
-        ("pre_tokenizer", Value::Null),
-        ("post_processor", tokens.template(add_bos, add_eos)),
-        ("decoder", json!({ "type": "Sequence", "decoders": after })),
-        ("model", model),
-    ])
+    let model = Bpe {
+        unk_token: unknown.map(|id| &*tokens.texts[id]),
+        fuse_unk: true,
+        byte_fallback: true,
+        ..tokens.bpe(|| merges_from_scores(tokens, &scores))
+    };
+    Ok(TokenizerJson {
+        normalizer: json!({ "type": "Sequence", "normalizers": before }),
+        post_processor: tokens.template(add_bos, add_eos),
+        decoder: json!({ "type": "Sequence", "decoders": after }),
+        ..tokens.json(model)
+    })
 }
 
 /// All merges of two pieces into a third, best score first, as in SentencePiece.
-fn merges_from_scores(tokens: &Tokens, scores: &[f64]) -> Vec<Value> {
-    let ids: HashMap<&str, usize> = tokens
-        .texts
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(id, _)| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&tokens.kinds[*id]))
-        .map(|(id, text)| (text.as_str(), id))
-        .collect();
-    let mut merges: Vec<(usize, usize, usize)> = Vec::new();
-    for (&text, &id) in &ids {
-        let splits = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
-        merges.extend(splits.filter_map(|(left, right)| Some((id, *ids.get(left)?, *ids.get(right)?))));
+fn merges_from_scores<'a>(tokens: &'a Tokens<'a>, scores: &[f64]) -> Vec<(&'a str, &'a str)> {
+    let is_piece = |kind: i32| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
+    let mut ids = AHashMap::with_capacity(tokens.texts.len());
+    for (id, (text, &kind)) in tokens.texts.iter().zip(&tokens.kinds).enumerate().rev() {
+        if is_piece(kind) {
+            ids.insert(&**text, id as u32);
+        }
     }
-    let length = |id: usize| tokens.texts[id].chars().count();
-    merges.sort_unstable_by(|&(a, a_left, a_right), &(b, b_left, b_right)| {
-        let longer = length(b_left).cmp(&length(a_left)).then(length(b_right).cmp(&length(a_right)));
-        scores[b].total_cmp(&scores[a]).then(longer).then((a_left, a_right).cmp(&(b_left, b_right)))
-    });
-    merges.into_iter().map(|(_, left, right)| json!([tokens.texts[left], tokens.texts[right]])).collect()
+    let lengths: Vec<u32> = tokens.texts.par_iter().map(|text| text.chars().count() as u32).collect();
+    // Of scores as of pieces with the same score: the best first, then the longest on the left, then on the right.
+    let key = |id: u32, left: u32, right: u32| {
+        let length = |id: u32| Reverse(lengths[id as usize]);
+        (Reverse(ordered(scores[id as usize])), length(left), length(right), left, right)
+    };
+    let pieces: Vec<(&str, u32)> = ids.iter().map(|(&text, &id)| (text, id)).collect();
+    let splits = |&(text, id): &(&'a str, u32)| {
+        let splits = text.char_indices().skip(1).map(move |(at, _)| text.split_at(at));
+        let (ids, key) = (&ids, &key);
+        splits.filter_map(move |(left, right)| Some(key(id, *ids.get(left)?, *ids.get(right)?)))
+    };
+    let mut merges: Vec<_> = pieces.par_iter().flat_map_iter(splits).collect();
+    merges.par_sort_unstable();
+    let text = |id: u32| &*tokens.texts[id as usize];
+    merges.into_par_iter().map(|(.., left, right)| (text(left), text(right))).collect()
+}
+
+/// An integer that is larger for a larger number, in the order of [`f64::total_cmp`].
+fn ordered(number: f64) -> i64 {
+    let bits = number.to_bits().cast_signed();
+    bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed()
 }
 
 /// A tokenizer in the form of GGUF metadata.
@@ -434,29 +451,10 @@ pub(crate) fn from_json(bytes: &[u8]) -> Option<GgufTokenizer> {
         }
         tokenizer.scores = Some(scores(&mut tokenizer, &pairs));
     } else {
-        tokenizer.pre =
-            PRE_TOKENIZERS.iter().find(|entry| entry.matches(&file)).map(|entry| entry.names[0])?;
+        tokenizer.pre = PreTokenizer::of(&file)?.names[0];
         tokenizer.merges = Some(pairs.into_iter().map(|(left, right)| format!("{left} {right}")).collect());
     }
     Some(tokenizer)
-}
-
-impl PreTokenizer {
-    /// Whether a `tokenizer.json` has this pre-tokenizer.
-    fn matches(&self, file: &Value) -> bool {
-        let part = |key: &str| file.get(key).cloned().unwrap_or(Value::Null);
-        // Offsets are ignored.
-        let without_offsets = |mut value: Value| {
-            let steps = value.get_mut("pretokenizers").and_then(Value::as_array_mut);
-            for step in steps.into_iter().flatten() {
-                step.as_object_mut().map(|step| step.remove("trim_offsets"));
-            }
-            value.as_object_mut().map(|value| value.remove("trim_offsets"));
-            value
-        };
-        without_offsets(part("pre_tokenizer")) == without_offsets((self.json)())
-            && part("normalizer") == (self.normalizer)()
-    }
 }
 
 /// Merges as pairs, from either form.

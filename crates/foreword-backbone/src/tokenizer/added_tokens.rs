@@ -10,12 +10,13 @@
 //! Tokens are added in the order of their ids and take the next free id, whatever the file states. If nothing is added,
 //! `tokenizer.json` and its digest stay the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::read::read;
 use super::{TokenizerError, guarded};
 use crate::error::BackboneError;
 use crate::files::{ADDED_TOKENS, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
@@ -260,11 +261,14 @@ pub(crate) fn merge(
             tokens.push(token.clone());
         }
     }
-    let is_there = |token: &AddedToken| stored.iter().any(|stored| stored.token == *token);
+    let whole: HashSet<&AddedToken> = stored.iter().map(|stored| &stored.token).collect();
+    let is_there = |token: &AddedToken| whole.contains(token);
     let mut notices = Vec::new();
     if tokens.iter().all(is_there) {
+        let stored = stored.iter().rev().map(|stored| (stored.token.content.as_str(), stored.id));
+        let ids: HashMap<&str, u32> = stored.collect();
         let other = added.iter().find_map(|(&stated, token)| {
-            let id = stored.iter().find(|stored| stored.token.content == token.content)?.id;
+            let id = *ids.get(token.content.as_str())?;
             (id != stated).then(|| Notice::OtherId { token: token.content.clone(), stated, id })
         });
         notices.extend(other);
@@ -282,7 +286,7 @@ fn add_to_tokenizer(
     stated: &BTreeMap<u32, AddedToken>,
 ) -> Result<(Vec<u8>, Option<Notice>), BackboneError> {
     let done = guarded(|| {
-        let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer)?;
+        let (mut inner, _) = read(tokenizer)?;
         inner.add_tokens(tokens)?;
         let id = |token: &str| inner.token_to_id(token);
         let other = stated.iter().find_map(|(stated, token)| {

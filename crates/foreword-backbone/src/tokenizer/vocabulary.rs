@@ -5,6 +5,9 @@ use super::{Tokenizer, TokenizerError};
 impl Tokenizer {
     /// The largest id of the vocabulary without added tokens.
     pub(crate) fn largest_learned_id(&self) -> u32 {
+        if let Some(largest) = self.largest_learned {
+            return largest;
+        }
         let added = self.inner.get_added_vocabulary().get_vocab();
         let learned = self.inner.get_vocab(false);
         learned

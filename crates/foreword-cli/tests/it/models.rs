@@ -69,7 +69,7 @@ fn models_are_told_with_why_they_can_not_be_used() {
 
     Not supported:
     org/mamba: config.json: model_type `mamba` is not supported
-    org/older@v1: [DIR]/hf/hub/models--org--older/snapshots/0123456789abcdef0123456789abcdef01234567 is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); a tokenizer of the older kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
+    org/older@v1: [DIR]/hf/hub/models--org--older/snapshots/0123456789abcdef0123456789abcdef01234567 is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); vocab.json and merges.txt will do instead of tokenizer.json, and a tokenizer of another kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
     mine/cut: model.safetensors: not a whole safetensors file (incomplete metadata, file not fully covered); download or copy it again
     checked: the configuration, the tokenizer, and the name, shape and format of every tensor; the weights' numbers were not read
     the Hugging Face cache is [DIR]/hf/hub

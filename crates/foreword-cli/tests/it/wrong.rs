@@ -193,6 +193,16 @@ fn models_that_are_none() {
     insta::assert_snapshot!(eval("Qwen3-0.6B"), @r#"
     exit 1
     error: the model Qwen3-0.6B is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub
+    hint: perhaps Qwen/Qwen3-0.6B of the Hugging Face hub is meant; give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name
+    "#);
+    insta::assert_snapshot!(eval("gpt2"), @r#"
+    exit 1
+    error: the model gpt2 is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub
+    hint: perhaps openai-community/gpt2 of the Hugging Face hub is meant; give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name
+    "#);
+    insta::assert_snapshot!(eval("my-reviews"), @r#"
+    exit 1
+    error: the model my-reviews is neither a bundled model, nor a directory or .gguf file, nor org/name of the Hugging Face hub
     hint: give foreword-tiny (bundled), a directory with config.json, tokenizer.json and model.safetensors, a .gguf file, or org/name
     "#);
 
@@ -201,7 +211,7 @@ fn models_that_are_none() {
     fs::remove_file(copy("no-tokenizer").join("tokenizer.json")).unwrap();
     insta::assert_snapshot!(eval("no-tokenizer"), @r#"
     exit 1
-    error: no-tokenizer is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); a tokenizer of the older kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
+    error: no-tokenizer is no model directory: it has no tokenizer.json; a Hugging Face directory holds config.json, tokenizer.json and model.safetensors (or its shards with model.safetensors.index.json); vocab.json and merges.txt will do instead of tokenizer.json, and a tokenizer of another kind becomes one with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python
     "#);
 
     let weights = copy("cut-off").join("model.safetensors");

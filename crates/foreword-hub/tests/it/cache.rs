@@ -44,6 +44,29 @@ fn only_what_is_read_is_fetched_and_lies_where_python_looks() {
 }
 
 #[test]
+fn a_tokenizer_of_the_older_kind_is_two_files() {
+    let scene = Scene::new();
+    let model: &[(&str, &[u8])] = &[
+        ("config.json", b"{}"),
+        ("model.safetensors", b"x"),
+        ("vocab.json", b"{}"),
+        ("merges.txt", b""),
+        ("vocab.txt", b""),
+    ];
+    let commit = scene.hub.model("org/tiny", model);
+    let fetched = scene.fetch("org/tiny");
+    assert_eq!(names(&fetched.path), ["config.json", "merges.txt", "model.safetensors", "vocab.json"]);
+    // A commit that is complete is not asked for again.
+    scene.hub.asked();
+    assert_eq!(scene.fetch(&format!("org/tiny@{commit}")), fetched);
+    assert_eq!(scene.hub.asked(), []);
+    // Beside a tokenizer.json they are not read.
+    scene.hub.model("org/tiny", &[model, &[("tokenizer.json", b"{}")]].concat());
+    let fetched = scene.fetch("org/tiny");
+    assert_eq!(names(&fetched.path), ["config.json", "model.safetensors", "tokenizer.json"]);
+}
+
+#[test]
 fn a_second_time_only_what_changed_is_fetched() {
     let scene = Scene::new();
     let first = scene.fetch("org/tiny");

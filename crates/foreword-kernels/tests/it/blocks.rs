@@ -186,3 +186,16 @@ fn products_with_blocks_are_those_with_their_numbers() {
         }
     }
 }
+
+#[test]
+fn bf16_numbers_by_the_block_are_those_of_one_at_a_time() {
+    // Every upper half with the lower halves around a tie, and the ends: finite numbers, infinities and NaN of both signs.
+    let lower = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let values: Vec<f32> =
+        (0..1 << 16).flat_map(|upper: u32| lower.map(|lower| f32::from_bits(upper << 16 | lower))).collect();
+    let mut bytes = vec![0; 2 * values.len()];
+    Weights::bf16_bytes(&values, &mut bytes);
+    for (value, bytes) in values.iter().zip(bytes.as_chunks::<2>().0) {
+        assert_eq!(u16::from_le_bytes(*bytes), Weights::bf16_bits(*value), "{:x}", value.to_bits());
+    }
+}

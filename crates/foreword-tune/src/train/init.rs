@@ -163,7 +163,7 @@ impl<'a> Sources<'a> {
     }
 
     fn sample(&self, rng: &mut ChaCha8Rng) -> Token {
-        let n = self.tokenizer.vocab_size().min(COMMON_TOKENS) as u64;
+        let n = self.tokenizer.vocab_size().min(self.table.n()).min(COMMON_TOKENS) as u64;
         // The remainder favours small numbers by less than 5,000 / 2⁶⁴.
         (rng.next_u64() % n) as Token
     }

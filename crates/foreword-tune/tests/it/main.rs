@@ -11,6 +11,7 @@ mod encode;
 mod explain;
 mod generate;
 mod generator;
+mod init;
 mod inspect;
 mod joint;
 mod shared_data;
