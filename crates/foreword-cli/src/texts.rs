@@ -42,7 +42,7 @@ impl Texts<'_> {
             checks::tell_empty("", &data, &prompt.task, observer)?;
             return Ok((prompt, data));
         };
-        let data = data::read(path)?;
+        let data = data::read(path, &self.given.read.options(), observer)?;
         let prompt = OpenRequest { about: Some(&data), ..request }.open(None, observer)?;
         let (task, truth) = (&prompt.task, prompt.truth_field.as_deref());
         tell_unused(&data, &task.template, task.text_field.as_deref(), (truth, None), observer)?;

@@ -277,6 +277,16 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "name the fields with --text-field, and --label-field or --target-field, or those that --template asks for",
         );
     }
+    if let Some(DataError::Ragged { .. } | DataError::StrayQuote { .. }) = cause.downcast_ref::<DataError>() {
+        return fixed(
+            "correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad",
+        );
+    }
+    if let Some(DataError::Json { .. } | DataError::Conversation { .. } | DataError::Labels { .. }) =
+        cause.downcast_ref::<DataError>()
+    {
+        return fixed("correct it, or leave such rows out with --skip-bad");
+    }
     let labels = match cause.downcast_ref::<TaskError>() {
         Some(TaskError::Verbalizer(error)) => Some(error),
         _ => cause.downcast_ref::<VerbalizerError>(),

@@ -33,7 +33,8 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
     printer.begin_bar((prompt.n_members() * examples.n()) as u64, "scoring");
     let scores = prompt.log_likelihoods(&examples, &mut |n| printer.move_bar(n as u64, String::new))?;
     printer.end_bar();
-    let calibration = calibration::resolve(args.calibration.request(), &prompt, &scores, None, printer)?;
+    let read = args.texts.read.options();
+    let calibration = calibration::resolve(args.calibration.request(&read), &prompt, &scores, None, printer)?;
     let labels = &prompt.task.classification()?.verbalizer;
     let least = args.calibration.abstain_below;
     let (n, mut n_abstained) = (scores.len(), 0);

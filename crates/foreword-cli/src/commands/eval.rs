@@ -18,7 +18,7 @@ use crate::report;
 /// Runs the verb.
 pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
-    let data = data::read(&args.data)?;
+    let data = data::read(&args.data, &args.read.options(), printer)?;
     let mut stated = args.source.stated();
     args.fields.state(&mut stated);
     args.task.state(&mut stated);
@@ -63,7 +63,9 @@ fn labelled(
     printer: &Printer,
 ) -> Result<()> {
     let measured = Some(args.data.as_path());
-    let calibration = calibration::resolve(args.calibration.request(), prompt, scores, measured, printer)?;
+    let read = args.read.options();
+    let calibration =
+        calibration::resolve(args.calibration.request(&read), prompt, scores, measured, printer)?;
     let LabelEvaluation { evaluation, probabilities, reliability } =
         prompt.evaluate_labels(scores, &test.examples, calibration.as_ref());
     let Some(given) = &evaluation.labels else { return Ok(()) };

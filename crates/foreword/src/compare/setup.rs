@@ -123,8 +123,10 @@ impl ComparisonSetup {
                 .hint("give examples that no prompt was trained on or chosen by, with --test FILE")
                 .into());
         };
-        let test = data::read(test)?;
-        let train = file.data.train.as_deref().map(data::read).transpose()?;
+        let options = file.data.read_options();
+        let read = |path: &Path| data::read(path, &options, observer);
+        let test = read(test)?;
+        let train = file.data.train.as_deref().map(read).transpose()?;
         let directories = directories(request.prompts)?;
         let model_name = model_name(file, &directories)?;
         let model = Model::open_with(&model_name, request.resources, observer)?;

@@ -28,8 +28,8 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Reads the files named in the settings.
-    pub fn read(file: &TaskFile) -> Result<Self> {
+    /// Reads the files named in the settings, and reports how they were read.
+    pub fn read(file: &TaskFile, observer: &dyn Observer) -> Result<Self> {
         let Some(train) = &file.data.train else {
             return Err(UserError::new("there is nothing to learn from")
                 .hint("give a task file, training data, or --train FILE")
@@ -44,8 +44,9 @@ impl Splits {
             .hint("it can be read only once: give files for the others")
             .into());
         }
-        let read = |path: Option<&Path>| path.map(data::read).transpose();
-        Ok(Self { train: data::read(train)?, dev: read(dev)?, test: read(test)? })
+        let options = file.data.read_options();
+        let read = |path: &Path| data::read(path, &options, observer);
+        Ok(Self { train: read(train)?, dev: dev.map(read).transpose()?, test: test.map(read).transpose()? })
     }
 }
 
