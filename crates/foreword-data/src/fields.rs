@@ -1,9 +1,10 @@
 //! The roles of fields: set by the user, or guessed from common names.
 
 use super::labels::canonical;
-use super::{Cell, DataError, Dataset, FieldIdx, listed};
+use super::{Cell, DataError, Dataset, FieldIdx, Place, listed};
 use crate::template::Template;
 use foreword_format::digest::Digest;
+use std::fmt;
 
 /// A field with its role in the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,23 @@ impl SlotFields {
             value => value,
         };
         self.fields.iter().zip(&self.optional).map(value).collect()
+    }
+}
+
+/// An example that lacks a value that is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incomplete {
+    /// Its row.
+    pub row: usize,
+    /// Its location.
+    pub place: Place,
+    /// What it lacks.
+    pub reason: String,
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.place.within(), self.reason)
     }
 }
 
@@ -143,6 +161,20 @@ pub fn slot_fields(
         fields.push(idx);
     }
     Ok(SlotFields { fields, optional, guessed })
+}
+
+/// The examples that lack a value in a required slot or a label or target, with the reason.
+#[must_use]
+pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: FieldIdx) -> Vec<Incomplete> {
+    let reason = |row: usize| {
+        let truth = match slots.values(dataset, row).and_then(|_| dataset.text(row, truth)) {
+            Ok(truth) => truth,
+            Err(error) => return Some(dataset.place(row).reason(&error)),
+        };
+        truth.trim().is_empty().then(|| "no label or target".to_owned())
+    };
+    let found = (0..dataset.n()).filter_map(|row| Some((row, reason(row)?)));
+    found.map(|(row, reason)| Incomplete { row, place: dataset.place(row), reason }).collect()
 }
 
 /// Every row's values for the template's slots, in order, without surrounding whitespace.

@@ -66,6 +66,13 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// The message of an error without this location before it.
+    pub(crate) fn reason(&self, error: &DataError) -> String {
+        let whole = error.to_string();
+        let reason = whole.strip_prefix(&self.to_string()).unwrap_or(&whole);
+        reason.trim_start_matches([':', ',', ' ']).to_owned()
+    }
+
     /// The location without the file: "line 3", "row 3" for files without lines, "example 3" without a file. An example
     /// that is a whole file is named by it.
     pub(crate) fn within(&self) -> String {

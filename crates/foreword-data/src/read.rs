@@ -110,8 +110,14 @@ fn ending(path: &Path) -> Option<String> {
 
 /// Reads the bytes of a file.
 pub(super) fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Table, DataError> {
-    let (promised, kind) = named(path);
     let mut source = Source::new(path, options);
+    let table = parse_part(bytes, &mut source)?;
+    with_turns(table, source)
+}
+
+/// Reads the bytes of a file that may have its conversations in other files too.
+fn parse_part(bytes: &[u8], source: &mut Source<'_>) -> Result<Table, DataError> {
+    let (promised, kind) = named(source.path);
     let packing = match Packing::of_content(bytes) {
         // What is no archive may still be text, whatever its name promises.
         Packing::Plain if !packed::is_text(bytes) => promised,
@@ -129,7 +135,16 @@ pub(super) fn parse(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<
 
 /// Reads bytes without a name: their content determines the format.
 pub(super) fn parse_by_content(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Table, DataError> {
-    parse_packed(bytes, Packing::of_content(bytes), None, Source::new(path, options))
+    let mut source = Source::new(path, options);
+    let table = parse_packed(bytes, Packing::of_content(bytes), None, &mut source)?;
+    with_turns(table, source)
+}
+
+/// Adds the messages of conversations, and what is to be said about the file.
+fn with_turns(table: Table, mut source: Source<'_>) -> Result<Table, DataError> {
+    source.unit = table.about.unit;
+    let table = conversations::with_turns(table, &mut source)?;
+    Ok(source.finish(table))
 }
 
 /// `kind`: what the name promises. Columns are known by their first bytes, whatever the name.
@@ -137,7 +152,7 @@ fn parse_packed(
     bytes: &[u8],
     packing: Packing,
     kind: Option<Kind>,
-    mut source: Source<'_>,
+    source: &mut Source<'_>,
 ) -> Result<Table, DataError> {
     let most = most_of(bytes.len());
     let bytes = unpack(bytes, packing, source.path, most)?;
@@ -148,13 +163,11 @@ fn parse_packed(
     {
         source.say(format!("{}: read as {}, unlike its name", source.name(), found.name()));
     }
-    let table = match found.or(kind) {
-        Some(Kind::Parquet) => columns::parse(&bytes, source.path, most)?,
-        Some(Kind::Arrow) => arrow::parse(&bytes, source.path, most)?,
-        kind => parse_text(&bytes, kind, &mut source)?,
-    };
-    let table = conversations::with_turns(table, &mut source)?;
-    Ok(source.finish(table))
+    match found.or(kind) {
+        Some(Kind::Parquet) => columns::parse(&bytes, source.path, most),
+        Some(Kind::Arrow) => arrow::parse(&bytes, source.path, most),
+        kind => parse_text(&bytes, kind, source),
+    }
 }
 
 fn parse_text(bytes: &[u8], kind: Option<Kind>, source: &mut Source<'_>) -> Result<Table, DataError> {

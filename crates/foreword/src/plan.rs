@@ -390,6 +390,7 @@ impl<'a> StatedTask<'a> {
         let format = PromptFormat::find(&file.task, None, kind, together.as_deref())?;
         let mut fields = Fields::find(&splits.train, &format.template, text, (kind, truth))?;
         fields.template_guessed = format.guessed;
+        let splits = splits.complete(&format.template, &fields, file, observer)?;
         let Named { dataset: train, names: label_names, field: named_by, said } =
             named(file, splits.train, &fields, observer)?;
         let beside = (Some(fields.truth.as_str()), named_by.as_deref());

@@ -20,6 +20,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
     let data = data::read(&args.data, &args.read.options(), printer)?;
     let mut stated = args.source.stated();
+    args.read.state(&mut stated);
     args.fields.state(&mut stated);
     args.task.state(&mut stated);
     args.labels.state(&mut stated);

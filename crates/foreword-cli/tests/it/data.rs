@@ -79,6 +79,33 @@ fn data_in_other_forms_is_read_and_how_is_said() {
     let ran = scene.run(&[&eval[..], &["--skip-bad", "--labels", "up= up,down= down, no= no"]].concat());
     let left_out = "ragged.csv: 1 of 4 rows were left out: line 5 (3 cells where there are 2 fields)";
     assert!(ran.code == 0 && ran.stderr.contains(left_out), "{}", ran.stderr);
+
+    scene.file("gaps.jsonl", "{\"text\": \"good\", \"label\": \"up\"}\n{\"text\": null, \"label\": \"up\"}\n{\"text\": \"bad\", \"label\": \"down\"}\n{\"text\": \"x\", \"label\": \" \"}\n");
+    let eval = ["eval", "--prompt", "none", "--model", &llama, "--json", "--data", "gaps.jsonl"];
+    assert_eq!(scene.run(&eval).code, 1);
+    let ran = scene.run(&[&eval[..], &["--skip-bad"]].concat());
+    assert_eq!(ran.line::<Report>().n, 2, "{}", ran.stderr);
+    let lacking = "gaps.jsonl: 2 of 4 examples lack a value and were left out: line 2 (missing value in the field \"text\"";
+    assert!(
+        ran.stderr.contains(lacking) && ran.stderr.contains("line 4 (no label or target)"),
+        "{}",
+        ran.stderr
+    );
+    let out = [
+        "train",
+        "gaps.jsonl",
+        "--model",
+        &llama,
+        "--steps",
+        "1",
+        "--virtual-tokens",
+        "2",
+        "--skip-bad",
+        "--out",
+        "p",
+    ];
+    let ran = scene.run(&out);
+    assert!(ran.code == 0 && ran.stderr.contains(lacking), "{}", ran.stderr);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn add(batch: &RecordBatch, rows: &mut Vec<Row>, (mut n_bytes, most): (u64, u64)
 
 /// One value of a column.
 fn cell(values: &dyn Array, row: usize, depth: usize) -> Cell {
-    if values.is_null(row) || row >= values.len() {
+    if row >= values.len() || values.is_null(row) {
         return Cell::Null;
     }
     match values.data_type() {
@@ -137,7 +137,8 @@ fn cell(values: &dyn Array, row: usize, depth: usize) -> Cell {
         DataType::Float64 => values.as_primitive::<Float64Type>().value(row).into(),
         DataType::Dictionary(..) => {
             let dictionary = values.as_any_dictionary();
-            let key = dictionary.normalized_keys().get(row).copied();
+            let key = cell(dictionary.keys(), row, depth + 1);
+            let key = key.text().and_then(|key| key.parse().ok());
             key.map_or(Cell::Null, |key| cell(dictionary.values().as_ref(), key, depth + 1))
         }
         _ if depth >= MOST_DEPTH => Cell::nested("a value nested too deep", None),

@@ -2,7 +2,7 @@
 
 use super::super::{About, Cell, DataError, FieldIdx, ReadNotice, ReadOptions, Row, Unit};
 use super::source::Source;
-use super::{Table, encoding};
+use super::{Kind, Table, encoding};
 use foreword_format::digest::Digest;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -283,33 +283,46 @@ fn data_files(path: &Path, files: &[PathBuf], options: &ReadOptions) -> Result<(
 
 /// The rows of several files with the same fields, one file after another.
 fn concatenated(path: &Path, parts: &[PathBuf], options: &ReadOptions) -> Result<(Table, String), DataError> {
-    let (mut whole, mut digest): (Option<Table>, _) = (None, Digest::new());
+    let mut whole = Table::new(Vec::new(), Vec::new());
+    let mut digest = Digest::new();
     for (index, part) in parts.iter().enumerate() {
         let bytes = fs::read(part).map_err(|source| DataError::Io { path: part.clone(), source })?;
         add_to_digest(&mut digest, &relative(path, part), &bytes);
-        let mut table = super::parse(&bytes, part, options)?;
+        let mut source = Source::new(part, options);
+        let table = super::parse_part(&bytes, &mut source)?;
+        let mut table = source.finish(table);
         table.rows.iter_mut().for_each(|row| row.file = u32::try_from(index).ok());
-        match &mut whole {
-            None => whole = Some(table),
-            // A part without rows may not know its fields.
-            Some(_) if table.rows.is_empty() => {}
-            Some(whole) if whole.rows.is_empty() => *whole = table,
-            Some(whole) if whole.fields == table.fields => {
-                whole.rows.append(&mut table.rows);
-                whole.about.skipped.append(&mut table.about.skipped);
-                whole.about.notices.append(&mut table.about.notices);
-                whole.about.mixed.append(&mut table.about.mixed);
-            }
-            Some(_) => {
-                let (first, other) = (name_of(&parts[0]), name_of(part));
-                return Err(refused(
-                    path,
-                    &format!("holds parts with different fields: {first} and {other}"),
-                ));
-            }
+        // An object of JSON lines need not have all fields, and so a part of them.
+        let is_json = matches!(super::named(part).1, Some(Kind::JsonLines | Kind::Json));
+        if !whole.rows.is_empty() && !table.rows.is_empty() && whole.fields != table.fields && !is_json {
+            let (first, other) = (name_of(&parts[0]), name_of(part));
+            return Err(refused(path, &format!("holds parts with different fields: {first} and {other}")));
+        }
+        append(&mut whole, table);
+    }
+    whole.about.files = parts.to_vec();
+    Ok((super::with_turns(whole, Source::new(path, options))?, digest.finish()))
+}
+
+/// Adds the rows of a part, whose fields may be others or in another order.
+fn append(whole: &mut Table, part: Table) {
+    let mut fields = Vec::with_capacity(part.fields.len());
+    for name in part.fields {
+        let known = whole.fields.iter().position(|field| *field == name);
+        fields.push(FieldIdx(known.unwrap_or(whole.fields.len())));
+        if known.is_none() {
+            whole.fields.push(name);
         }
     }
-    let mut table = whole.unwrap_or_else(|| Table::new(Vec::new(), Vec::new()));
-    table.about = About { files: parts.to_vec(), ..table.about };
-    Ok((table, digest.finish()))
+    whole.rows.extend(part.rows.into_iter().map(|mut row| {
+        row.cells.iter_mut().for_each(|(field, _)| *field = fields[field.0]);
+        row.cells.sort_by_key(|(field, _)| *field);
+        row
+    }));
+    whole.about.mixed.extend(part.about.mixed.into_iter().map(|field| fields[field.0]));
+    let class_names = part.about.class_names.into_iter().map(|(field, names)| (fields[field.0], names));
+    whole.about.class_names.extend(class_names);
+    whole.about.unit = part.about.unit;
+    whole.about.skipped.extend(part.about.skipped);
+    whole.about.notices.extend(part.about.notices);
 }

@@ -58,10 +58,11 @@ pub(super) fn parse_evident(
     delimiter: Delimiter,
     source: &mut Source<'_>,
 ) -> Result<Option<Table>, DataError> {
+    let n_skipped = source.n_skipped();
     let table = parse_by(Part { text, line: 1 }, delimiter, source)?;
     let is_named = |field: &String| is_common_name(field);
     let has_numbers = table.fields.first().is_some_and(|first| first == "1");
-    let is_evident = table.fields.len() > 1 && !table.rows.is_empty();
+    let is_evident = table.fields.len() > 1 && !table.rows.is_empty() && source.n_skipped() == n_skipped;
     Ok(Some(table).filter(|table| is_evident && (has_numbers || table.fields.iter().any(is_named))))
 }
 
@@ -459,11 +460,11 @@ mod tests {
             (vec!["a".to_owned(), "b,c".to_owned()], 1)
         );
         let bare = |no_header| ReadOptions { no_header, ..ReadOptions::default() };
-        let example = "spam,win a prize right now\nham,see you at nine then\nspam,a free entry for you\nspam,call this number now\n";
+        let example = "spam,win a prize right now\nham,see you at nine then\nspam,a free entry for you\nham,come home soon please\nspam,call this number now\n";
         let names = |no_header| read_with(example, "d.csv", &bare(no_header));
-        assert_eq!(names(None), (vec!["1".to_owned(), "2".to_owned()], 4));
+        assert_eq!(names(None), (vec!["1".to_owned(), "2".to_owned()], 5));
         assert_eq!(names(Some(true)), names(None));
-        assert_eq!(names(Some(false)), (vec!["spam".to_owned(), "win a prize right now".to_owned()], 3));
+        assert_eq!(names(Some(false)), (vec!["spam".to_owned(), "win a prize right now".to_owned()], 4));
     }
 
     #[test]

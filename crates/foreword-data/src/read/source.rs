@@ -46,9 +46,8 @@ impl<'a> Source<'a> {
         if !self.options.skip_bad {
             return Err(error);
         }
-        let (place, whole) = (self.place(line), error.to_string());
-        let reason = whole.strip_prefix(&place.to_string()).unwrap_or(&whole);
-        let reason = reason.trim_start_matches([':', ',', ' ']).to_owned();
+        let place = self.place(line);
+        let reason = place.reason(&error);
         self.skipped.push(Skipped { place, reason });
         Ok(())
     }

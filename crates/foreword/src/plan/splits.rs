@@ -7,12 +7,12 @@ use crate::data::fields::{examples_digest, slot_values};
 use crate::data::split::{default_dev_share, rounds, split_texts};
 use crate::error::Result;
 use crate::format::DataRecord;
-use crate::{Dataset, Task, TaskFile};
+use crate::{Dataset, Task, TaskFile, Template};
 
 use super::data;
 use crate::display::count;
 use crate::error::UserError;
-use crate::fields::Fields;
+use crate::fields::{Fields, complete};
 use crate::notice::Observer;
 use crate::prompt::naming::Naming;
 
@@ -51,6 +51,19 @@ impl Splits {
 }
 
 impl Splits {
+    /// Leaves out examples that lack a value, if the settings say so.
+    pub(super) fn complete(
+        self,
+        template: &Template,
+        fields: &Fields,
+        settings: &TaskFile,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let complete = |dataset: Dataset| complete(dataset, template, fields, settings, observer);
+        let (train, dev, test) = (complete(self.train)?, self.dev.map(complete), self.test.map(complete));
+        Ok(Self { train, dev: dev.transpose()?, test: test.transpose()? })
+    }
+
     /// Names the labels of dev and test as in the training data. `train`: the notices about the latter, which are not
     /// repeated.
     pub(super) fn named(

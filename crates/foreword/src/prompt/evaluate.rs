@@ -5,7 +5,7 @@ use super::naming::Naming;
 use crate::calibration::Calibration;
 use crate::data::FieldIdx;
 use crate::error::Result;
-use crate::fields::{Fields, tell_unused};
+use crate::fields::{Fields, complete, tell_unused};
 use crate::generate::{Event, GenerateConfig};
 use crate::metrics::reliability::Reliability;
 use crate::metrics::text::TextScores;
@@ -59,6 +59,7 @@ impl LoadedPrompt {
             observer.tell("fields", fields.describe(&task.template));
         }
         task.text_field.clone_from(&fields.text);
+        let data = complete(data, &task.template, &fields, stated, observer)?;
         let (data, named_by) = match task.verbalizer() {
             Some(labels) => {
                 let (recorded, labels) = (Some(&self.label_names), Some(labels.names()));

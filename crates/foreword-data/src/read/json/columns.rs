@@ -71,15 +71,15 @@ fn objects(entries: &[Entry<'_>], source: &Source<'_>) -> Result<(Table, &'stati
         table.add_cells(cells.collect(), row, source)?;
     }
     // A value of a row that the first column does not have would be lost.
-    if let Some((entry, _)) = entries.iter().zip(&columns).find(|(_, column)| !column.is_empty()) {
+    if let Some((entry, other)) = entries.iter().zip(&columns).find(|(_, column)| !column.is_empty()) {
         let (field, first) = (entry.key.clone(), entries[0].key.clone());
-        let n = names.len();
+        let (found, expected) = (names.len() - other.len(), names.len());
         return Err(DataError::UnevenColumns {
             place: source.place(entry.line),
             field,
-            found: n,
+            found,
             first,
-            expected: n,
+            expected,
         });
     }
     Ok((table.finish(), "an object for each field"))
