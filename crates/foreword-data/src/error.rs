@@ -1,6 +1,6 @@
 //! What can be wrong with data.
 
-use crate::{ENDINGS, Place};
+use crate::{ENDINGS, Location};
 use std::path::PathBuf;
 
 /// Errors in data, with their location.
@@ -59,36 +59,36 @@ pub enum DataError {
     },
     /// The file is not UTF-8 text, and no other encoding is evident.
     #[error(
-        "{place}: not UTF-8 text{looks_like}: save the file as UTF-8, or name its encoding with --encoding"
+        "{location}: not UTF-8 text{looks_like}: save the file as UTF-8, or name its encoding with --encoding"
     )]
     NotUtf8 {
         /// The line of the first invalid byte.
-        place: Place,
+        location: Location,
         /// ", but most of the file is" if it is damaged, or what else it looks like.
         looks_like: &'static str,
     },
     /// The file is not text in the encoding that was named.
-    #[error("{place}: not text in the encoding {encoding}: name another one with --encoding")]
+    #[error("{location}: not text in the encoding {encoding}: name another one with --encoding")]
     NotInEncoding {
         /// The line of the first character that can't be read.
-        place: Place,
+        location: Location,
         /// The encoding.
         encoding: &'static str,
     },
     /// A zero byte, which does not occur in text.
     #[error(
-        "{place}: a zero byte, which no text has: the file is damaged, or UTF-16; save it as UTF-8, or try \
+        "{location}: a zero byte, which no text has: the file is damaged, or UTF-16; save it as UTF-8, or try \
          --encoding utf-16le"
     )]
     Zero {
         /// The line.
-        place: Place,
+        location: Location,
     },
     /// The JSON is malformed, or an example is not an object.
-    #[error("{place}, column {column}: {reason}")]
+    #[error("{location}, column {column}: {reason}")]
     Json {
         /// The line.
-        place: Place,
+        location: Location,
         /// The column, in bytes from 1.
         column: usize,
         /// The JSON parser's message.
@@ -96,18 +96,18 @@ pub enum DataError {
     },
     /// A `.json` file that holds no examples in a known form.
     #[error(
-        "{place}: expected an array of objects, an object whose key \"data\" holds one, an object with an array for each \
+        "{location}: expected an array of objects, an object whose key \"data\" holds one, an object with an array for each \
          field, or one object per line (.jsonl)"
     )]
     JsonShape {
         /// The line of the error.
-        place: Place,
+        location: Location,
     },
     /// Fields with different numbers of values.
-    #[error("{place}: the field {field:?} has {found} values where {first:?} has {expected}")]
+    #[error("{location}: the field {field:?} has {found} values where {first:?} has {expected}")]
     UnevenColumns {
         /// The beginning of the values.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
         /// Its number of values.
@@ -118,10 +118,10 @@ pub enum DataError {
         expected: usize,
     },
     /// A conversation that is no list of messages of known roles.
-    #[error("{place}: the conversation in the field {field:?} can't be read: {reason}")]
+    #[error("{location}: the conversation in the field {field:?} can't be read: {reason}")]
     Conversation {
         /// The line.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
         /// What is wrong.
@@ -129,27 +129,27 @@ pub enum DataError {
     },
     /// A line of fastText with no label or with several ones.
     #[error(
-        "{place}: {n} labels, where a text has one: write the text once for each label, or keep one of them"
+        "{location}: {n} labels, where a text has one: write the text once for each label, or keep one of them"
     )]
     Labels {
         /// The line.
-        place: Place,
+        location: Location,
         /// Their number.
         n: usize,
     },
     /// A header or an object names a field twice.
-    #[error("{place}: the field {field:?} is there twice, rename one of them")]
+    #[error("{location}: the field {field:?} is there twice, rename one of them")]
     DuplicateField {
         /// The line.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
     },
     /// A row has more or fewer cells than the header.
-    #[error("{place}: {found} cells where there are {expected} fields")]
+    #[error("{location}: {found} cells where there are {expected} fields")]
     Ragged {
         /// The line.
-        place: Place,
+        location: Location,
         /// Number of cells in this row.
         found: usize,
         /// Number of cells in the header.
@@ -157,21 +157,21 @@ pub enum DataError {
     },
     /// A cell begins with a quotation mark, but the next one does not end it.
     #[error(
-        "{place}: a cell begins with a quotation mark and does not end at the next one, \
+        "{location}: a cell begins with a quotation mark and does not end at the next one, \
          close it or write quotation marks inside it twice"
     )]
     StrayQuote {
         /// The first line of the row.
-        place: Place,
+        location: Location,
     },
     /// The header seems to use another separator.
     #[error(
-        "{place}: only one field, {field:?}, and {separator} in it: name the character between cells with --delimiter, \
+        "{location}: only one field, {field:?}, and {separator} in it: name the character between cells with --delimiter, \
          or save the file with {expected} between them"
     )]
     WrongSeparator {
         /// The header's line.
-        place: Place,
+        location: Location,
         /// The only field.
         field: String,
         /// The separator it seems to use.
@@ -198,28 +198,30 @@ pub enum DataError {
         known: String,
     },
     /// One example lacks a field that others have.
-    #[error("{place}: no field {field:?}, the fields of this example are: {known}")]
+    #[error("{location}: no field {field:?}, the fields of this example are: {known}")]
     Absent {
         /// The line.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
         /// The fields of this example.
         known: String,
     },
     /// A field in use is null.
-    #[error("{place}: missing value in the field {field:?}, give it one or take the example out")]
+    #[error("{location}: missing value in the field {field:?}, give it one or take the example out")]
     Missing {
         /// The line.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
     },
     /// A field in use contains more than one value.
-    #[error("{place}: the field {field:?} holds {found}, where a text, a number or true or false is wanted")]
+    #[error(
+        "{location}: the field {field:?} holds {found}, where a text, a number or true or false is wanted"
+    )]
     Nested {
         /// The line.
-        place: Place,
+        location: Location,
         /// The field.
         field: String,
         /// "an array" or "an object".

@@ -1,7 +1,7 @@
 //! The roles of fields: set by the user, or guessed from common names.
 
 use super::labels::canonical;
-use super::{Cell, DataError, Dataset, FieldIdx, Place, listed};
+use super::{Cell, DataError, Dataset, FieldIdx, Location, listed};
 use crate::template::Template;
 use foreword_format::digest::Digest;
 use std::fmt;
@@ -45,14 +45,14 @@ pub struct Incomplete {
     /// Its row.
     pub row: usize,
     /// Its location.
-    pub place: Place,
+    pub location: Location,
     /// What it lacks.
     pub reason: String,
 }
 
 impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.place.within(), self.reason)
+        write!(f, "{} ({})", self.location.within(), self.reason)
     }
 }
 
@@ -169,12 +169,12 @@ pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: FieldIdx) -> Vec
     let reason = |row: usize| {
         let truth = match slots.values(dataset, row).and_then(|_| dataset.text(row, truth)) {
             Ok(truth) => truth,
-            Err(error) => return Some(dataset.place(row).reason(&error)),
+            Err(error) => return Some(dataset.location(row).reason(&error)),
         };
         truth.trim().is_empty().then(|| "no label or target".to_owned())
     };
     let found = (0..dataset.n()).filter_map(|row| Some((row, reason(row)?)));
-    found.map(|(row, reason)| Incomplete { row, place: dataset.place(row), reason }).collect()
+    found.map(|(row, reason)| Incomplete { row, location: dataset.location(row), reason }).collect()
 }
 
 /// Every row's values for the template's slots, in order, without surrounding whitespace.

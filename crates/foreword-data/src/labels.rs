@@ -109,9 +109,9 @@ pub fn respelled(dataset: &Dataset, field: FieldIdx) -> Vec<String> {
     let mut said = Vec::new();
     let spaced: Vec<_> = texts(dataset, field).filter(|(_, label)| *label != label.trim()).collect();
     if let Some((row, label)) = spaced.first() {
-        let (n, place) = (spaced.len(), dataset.place(*row));
+        let (n, location) = (spaced.len(), dataset.location(*row));
         said.push(format!(
-            "space around a label does not count: {label:?} is {:?} ({place}{})",
+            "space around a label does not count: {label:?} is {:?} ({location}{})",
             canonical(label),
             more(n)
         ));

@@ -33,7 +33,7 @@ pub const READER_THREAD: &str = "parquet reader";
 
 /// The location of an example: displayed as "reviews.csv, line 3", or as "example 3" for data without a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file, if there is one.
     pub path: Option<PathBuf>,
     /// The first line of the example, or its number, from 1.
@@ -55,7 +55,7 @@ pub enum Unit {
     File,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
             Some(path) if self.unit == Unit::File => path.display().fmt(f),
@@ -65,7 +65,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl Location {
     /// The message of an error without this location before it.
     pub(crate) fn reason(&self, error: &DataError) -> String {
         let whole = error.to_string();
@@ -133,7 +133,7 @@ pub struct ReadNotice {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Skipped {
     /// Its location.
-    pub place: Place,
+    pub location: Location,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -215,10 +215,10 @@ impl Dataset {
 
     /// Rows with one value for every field. Its digest is that of the fields and rows written as JSON.
     pub fn from_rows(fields: Vec<String>, rows: Vec<Vec<String>>) -> Result<Self, DataError> {
-        let place = |row: usize| Place { path: None, line: row as u64 + 1, unit: Unit::Row };
+        let location = |row: usize| Location { path: None, line: row as u64 + 1, unit: Unit::Row };
         let mut seen = HashSet::new();
         if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-            return Err(DataError::DuplicateField { place: place(0), field: field.clone() });
+            return Err(DataError::DuplicateField { location: location(0), field: field.clone() });
         }
         let mut digest = Digest::new();
         digest.update(serde_json::json!(fields).to_string().as_bytes());
@@ -226,7 +226,7 @@ impl Dataset {
         for (row, values) in rows.into_iter().enumerate() {
             if values.len() != fields.len() {
                 let (found, expected) = (values.len(), fields.len());
-                return Err(DataError::Ragged { place: place(row), found, expected });
+                return Err(DataError::Ragged { location: location(row), found, expected });
             }
             digest.update(serde_json::json!(values).to_string().as_bytes());
             checked.push(Row::of_texts(row as u64 + 1, values));
@@ -267,11 +267,11 @@ impl Dataset {
     }
 
     /// The location of a row; the end if the row does not exist.
-    pub fn place(&self, row: usize) -> Place {
+    pub fn location(&self, row: usize) -> Location {
         let row = self.rows.get(row).or(self.rows.last());
         let file = row.and_then(|row| self.about.files.get(row.file? as usize));
         let path = file.or(self.path.as_ref()).cloned();
-        Place { path, line: row.map_or(1, |row| row.line), unit: self.about.unit }
+        Location { path, line: row.map_or(1, |row| row.line), unit: self.about.unit }
     }
 
     /// The fields that the file has itself, in its order: without those made of another one, such as the messages of a
@@ -315,16 +315,16 @@ impl Dataset {
     pub fn text(&self, row: usize, field: FieldIdx) -> Result<&str, DataError> {
         let n = self.n();
         let cells = &self.rows.get(row).ok_or(DataError::NoSuchRow { row, n })?.cells;
-        let place = || self.place(row);
+        let location = || self.location(row);
         let name = || self.field_name(field).to_owned();
         match cells.binary_search_by_key(&field, |(field, _)| *field).map(|at| &cells[at].1) {
             Ok(Cell::Nested(nested)) => {
-                Err(DataError::Nested { place: place(), field: name(), found: nested.found })
+                Err(DataError::Nested { location: location(), field: name(), found: nested.found })
             }
-            Ok(cell) => cell.text().ok_or_else(|| DataError::Missing { place: place(), field: name() }),
+            Ok(cell) => cell.text().ok_or_else(|| DataError::Missing { location: location(), field: name() }),
             Err(_) => {
                 let known = listed(cells.iter().map(|(field, _)| self.field_name(*field)));
-                Err(DataError::Absent { place: place(), field: name(), known })
+                Err(DataError::Absent { location: location(), field: name(), known })
             }
         }
     }
@@ -400,7 +400,7 @@ mod tests {
         let whole = Dataset::from_bytes(b"text,label\na,x\nb,y\nc,x\n", Path::new("d.csv")).unwrap();
         let part = whole.take(&[2, 0]);
         let text = part.require("text").unwrap();
-        assert_eq!((part.n(), part.text(0, text).unwrap(), part.place(0).line), (2, "c", 4));
+        assert_eq!((part.n(), part.text(0, text).unwrap(), part.location(0).line), (2, "c", 4));
         assert_eq!(part.digest(), whole.digest());
     }
 

@@ -15,7 +15,7 @@ mod foreign;
 mod packed;
 mod source;
 
-use super::{About, DataError, Delimiter, FieldIdx, Place, ReadOptions, Row, Unit};
+use super::{About, DataError, Delimiter, FieldIdx, Location, ReadOptions, Row, Unit};
 use packed::{Packing, most_of, unpack};
 use source::Source;
 use std::collections::BTreeMap;
@@ -248,7 +248,7 @@ fn without_lines(mut table: Table, bad: &[u64], source: &mut Source<'_>) -> Resu
     for &line in bad {
         // Rows are in the order of their lines; one lasts until the next begins.
         let row = table.rows.partition_point(|row| row.line <= line).checked_sub(1);
-        let error = DataError::NotInEncoding { place: source.place(line), encoding };
+        let error = DataError::NotInEncoding { location: source.location(line), encoding };
         match row {
             Some(row) => drop(table.rows.remove(row)),
             // What is before all rows is the header.
@@ -280,9 +280,9 @@ fn class_names(written: &str, fields: &[String]) -> BTreeMap<FieldIdx, Vec<Strin
     fields.iter().enumerate().filter_map(of).collect()
 }
 
-fn place(path: &Path, line: u64) -> Place {
+fn location(path: &Path, line: u64) -> Location {
     let is_columns = named(path).1.is_some_and(|kind| matches!(kind, Kind::Parquet | Kind::Arrow));
-    Place { path: Some(path.to_owned()), line, unit: if is_columns { Unit::Row } else { Unit::Line } }
+    Location { path: Some(path.to_owned()), line, unit: if is_columns { Unit::Row } else { Unit::Line } }
 }
 
 fn n_newlines(bytes: &[u8]) -> u64 {
@@ -383,7 +383,7 @@ mod tests {
             let text = data.require("text").unwrap();
             let read: Vec<&str> = (0..data.n()).map(|row| data.text(row, text).unwrap()).collect();
             assert_eq!(read, texts, "{name}");
-            let lines: Vec<u64> = data.skipped().iter().map(|skipped| skipped.place.line).collect();
+            let lines: Vec<u64> = data.skipped().iter().map(|skipped| skipped.location.line).collect();
             assert_eq!(lines, skipped.iter().map(|(line, _)| *line).collect::<Vec<_>>(), "{name}");
             let notice = data.notices().last().unwrap();
             assert!(notice.is_warning);

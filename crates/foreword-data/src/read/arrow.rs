@@ -84,7 +84,7 @@ fn empty(schema: &Schema, path: &Path) -> Result<Table, DataError> {
     let fields: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let mut seen = HashSet::new();
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-        return Err(DataError::DuplicateField { place: super::place(path, 1), field: field.clone() });
+        return Err(DataError::DuplicateField { location: super::location(path, 1), field: field.clone() });
     }
     let class_names =
         schema.metadata().get("huggingface").map(|written| super::class_names(written, &fields));

@@ -66,7 +66,7 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     let fields: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let mut seen = HashSet::new();
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-        return Err(DataError::DuplicateField { place: super::place(path, 1), field: field.clone() });
+        return Err(DataError::DuplicateField { location: super::location(path, 1), field: field.clone() });
     }
     let file = codecs::File { reader: &reader, bytes: &whole, most };
     pages::check(bytes, file, most).map_err(damaged)?;

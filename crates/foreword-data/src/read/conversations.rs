@@ -45,8 +45,8 @@ pub(super) fn with_turns(mut table: Table, source: &mut Source<'_>) -> Result<Ta
         match turns(&row, field) {
             Ok(turns) => found.push((row, turns)),
             Err(reason) => {
-                let place = source.place(row.line);
-                source.skip(row.line, DataError::Conversation { place, field: name.clone(), reason })?;
+                let location = source.location(row.line);
+                source.skip(row.line, DataError::Conversation { location, field: name.clone(), reason })?;
             }
         }
     }

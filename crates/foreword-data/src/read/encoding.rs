@@ -36,7 +36,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], source: &mut Source<'_>) -> Result<Tex
         return named(bytes, encoding.0, source);
     }
     if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
-        return Err(DataError::NotUtf8 { place: source.place(1), looks_like: ", it is UTF-32" });
+        return Err(DataError::NotUtf8 { location: source.location(1), looks_like: ", it is UTF-32" });
     }
     if let Some((encoding, mark)) =
         Encoding::for_bom(bytes).filter(|(encoding, _)| *encoding != encoding_rs::UTF_8)
@@ -55,7 +55,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], source: &mut Source<'_>) -> Result<Tex
         source.say(format!("{}: read as {}, without a byte order mark", source.name(), encoding.name()));
         return whole(bytes, encoding, source);
     }
-    Err(DataError::Zero { place: source.place(1 + n_newlines(&bytes[..zero])) })
+    Err(DataError::Zero { location: source.location(1 + n_newlines(&bytes[..zero])) })
 }
 
 /// A text in an encoding that the user named. A byte order mark of another one wins, as it does everywhere.
@@ -68,7 +68,7 @@ fn named<'a>(
     let text = whole(&bytes[mark..], encoding, source)?;
     match text.text.find('\0') {
         Some(zero) => {
-            Err(DataError::Zero { place: source.place(1 + n_newlines(&text.text.as_bytes()[..zero])) })
+            Err(DataError::Zero { location: source.location(1 + n_newlines(&text.text.as_bytes()[..zero])) })
         }
         None => Ok(text),
     }
@@ -84,9 +84,9 @@ fn whole<'a>(
         return Ok(text.into());
     }
     let bad_lines = bad_lines(bytes, encoding);
-    let place = source.place(bad_lines.first().copied().unwrap_or(1));
+    let location = source.location(bad_lines.first().copied().unwrap_or(1));
     if !source.options.skip_bad {
-        return Err(DataError::NotInEncoding { place, encoding: encoding.name() });
+        return Err(DataError::NotInEncoding { location, encoding: encoding.name() });
     }
     Ok(Text { text: encoding.decode_without_bom_handling(bytes).0, bad_lines })
 }
@@ -130,8 +130,8 @@ fn utf16(bytes: &[u8]) -> Option<&'static Encoding> {
 /// A text that is not UTF-8: in the encoding that is likely, unless it is damaged UTF-8 or no text.
 fn other<'a>(bytes: &'a [u8], wrong: usize, source: &mut Source<'_>) -> Result<Text<'a>, DataError> {
     let not_utf8 = |source: &Source<'_>, looks_like| {
-        let place = source.place(1 + n_newlines(&bytes[..wrong]));
-        Err(DataError::NotUtf8 { place, looks_like })
+        let location = source.location(1 + n_newlines(&bytes[..wrong]));
+        Err(DataError::NotUtf8 { location, looks_like })
     };
     if bytes.iter().any(|&byte| is_control(byte)) {
         return not_utf8(source, NO_TEXT);

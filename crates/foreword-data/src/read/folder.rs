@@ -168,8 +168,8 @@ fn text_files(
                 decoded.text.trim_end_matches(['\r', '\n']).to_owned()
             }
             Ok(decoded) => {
-                let place = source.place(decoded.bad_lines[0]);
-                source.skip(1, DataError::NotInEncoding { place, encoding: "UTF-8" })?;
+                let location = source.location(decoded.bad_lines[0]);
+                source.skip(1, DataError::NotInEncoding { location, encoding: "UTF-8" })?;
                 table.about.skipped.extend(source.finish(Table::new(Vec::new(), Vec::new())).about.skipped);
                 continue;
             }
@@ -191,7 +191,7 @@ fn text_files(
         let text = format!(
             "{}: {n_skipped} files were left out, the first: {} ({})",
             path.display(),
-            first.place,
+            first.location,
             first.reason
         );
         notices.push(ReadNotice { text, is_warning: true });

@@ -149,10 +149,10 @@ fn a_saved_data_set_names_its_classes_and_locations() {
     let data = read("saved", &ReadOptions::default()).unwrap();
     let names = crate::labels::own_names(&data, data.require("label").unwrap()).unwrap().names;
     assert_eq!(names.into_values().collect::<Vec<_>>(), ["negative", "positive"]);
-    let place = data.place(3).to_string();
-    assert!(place.ends_with("data-00001-of-00002.arrow, row 2"), "{place}");
+    let location = data.location(3).to_string();
+    assert!(location.ends_with("data-00001-of-00002.arrow, row 2"), "{location}");
     let data = read("imdb", &ReadOptions::default()).unwrap();
-    assert!(data.place(1).to_string().ends_with("imdb/neg/1_6.txt"), "{}", data.place(1));
+    assert!(data.location(1).to_string().ends_with("imdb/neg/1_6.txt"), "{}", data.location(1));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn parts_of_one_data_set_are_read_in_their_order() {
     let data = Dataset::read(folder.path()).unwrap();
     let text = data.require("text").unwrap();
     assert_eq!((data.n(), data.text(2, text).unwrap()), (3, "c"));
-    assert!(data.place(2).to_string().ends_with("train-00001-of-00002.csv, line 2"));
+    assert!(data.location(2).to_string().ends_with("train-00001-of-00002.csv, line 2"));
     let digest = data.digest().to_owned();
     write("train-00001-of-00002.csv", "text,label\nd,x\n");
     assert_ne!(Dataset::read(folder.path()).unwrap().digest(), digest);

@@ -260,7 +260,7 @@ impl<'a> Cursor<'a, '_> {
     }
 
     fn shape_error(&self) -> DataError {
-        DataError::JsonShape { place: self.source.place(self.line) }
+        DataError::JsonShape { location: self.source.location(self.line) }
     }
 
     fn advance(&mut self, n_bytes: usize) {
@@ -288,7 +288,7 @@ fn json_error(
         reason = format!("{word} is not JSON; a missing value is null, and truth values are true and false");
     }
     let column = if lines_on == 0 { column + error.column().saturating_sub(1) } else { error.column() };
-    DataError::Json { place: source.place(line + lines_on as u64), column, reason }
+    DataError::Json { location: source.location(line + lines_on as u64), column, reason }
 }
 
 /// Collects rows from objects with different keys.
@@ -318,7 +318,7 @@ impl Builder {
             .collect();
         let (found, expected) = (cells.len(), self.fields.len());
         if !self.rows.is_empty() && found != expected {
-            return Err(DataError::Ragged { place: source.place(line), found, expected });
+            return Err(DataError::Ragged { location: source.location(line), found, expected });
         }
         self.add_cells(cells, line, source)
     }
@@ -349,7 +349,7 @@ impl Builder {
         cells.sort_by_key(|(idx, _)| *idx);
         if let Some(twice) = cells.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let field = self.fields.get(twice[0].0.0).cloned().unwrap_or_default();
-            return Err(DataError::DuplicateField { place: source.place(line), field });
+            return Err(DataError::DuplicateField { location: source.location(line), field });
         }
         self.rows.push(Row::new(line, cells));
         Ok(())

@@ -38,7 +38,7 @@ pub(super) fn parse_fasttext(text: &str, source: &mut Source<'_>) -> Result<Tabl
         match labels.as_slice() {
             [label] => rows.push(Row::of_texts(line, vec![text.to_owned(), (*label).to_owned()])),
             labels => {
-                let error = DataError::Labels { place: source.place(line), n: labels.len() };
+                let error = DataError::Labels { location: source.location(line), n: labels.len() };
                 source.skip(line, error)?;
             }
         }

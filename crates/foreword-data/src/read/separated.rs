@@ -142,7 +142,7 @@ fn check_only_field(field: &str, usual: Delimiter, line: u64, source: &Source<'_
     let other = Delimiter::COMMON.into_iter().find(|other| *other != usual && field.contains(other.mark()));
     let Some(other) = other else { return Ok(()) };
     Err(DataError::WrongSeparator {
-        place: source.place(line),
+        location: source.location(line),
         field: field.to_owned(),
         separator: other.one(),
         expected: usual.many(),
@@ -195,7 +195,7 @@ fn parse_in(part: Part<'_>, dialect: Dialect, source: &mut Source<'_>) -> Result
             rows.push(Row::of_texts(line, cells));
         } else {
             let (found, expected) = (cells.len(), fields.len());
-            source.skip(line, DataError::Ragged { place: source.place(line), found, expected })?;
+            source.skip(line, DataError::Ragged { location: source.location(line), found, expected })?;
         }
     }
     Ok(Table::new(fields, rows))
@@ -209,7 +209,7 @@ fn records(part: Part<'_>, dialect: Dialect, source: &mut Source<'_>) -> Result<
         // Its line is left out, not everything up to the next quotation mark.
         let end = stray.text.find('\n').or_else(|| stray.text.find('\r'));
         left = Part { text: end.map_or("", |end| &stray.text[end + 1..]), line: stray.line + 1 };
-        source.skip(stray.line, DataError::StrayQuote { place: source.place(stray.line) })?;
+        source.skip(stray.line, DataError::StrayQuote { location: source.location(stray.line) })?;
     }
     Ok(records)
 }
@@ -287,7 +287,10 @@ fn header_fields(header: &Record, source: &mut Source<'_>) -> Result<Vec<String>
         .collect();
     let mut seen = HashSet::new();
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-        return Err(DataError::DuplicateField { place: source.place(header.line), field: field.clone() });
+        return Err(DataError::DuplicateField {
+            location: source.location(header.line),
+            field: field.clone(),
+        });
     }
     if !unnamed.is_empty() {
         let (columns, have, names) = if unnamed.len() == 1 {
@@ -355,7 +358,7 @@ mod tests {
         let data = Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap();
         let fields: Vec<_> = data.fields().iter().map(|name| data.field(name).unwrap()).collect();
         let cells = |row| fields.iter().map(|&field| data.text(row, field).unwrap().to_owned()).collect();
-        (0..data.n()).map(|row| (data.place(row).line, cells(row))).collect()
+        (0..data.n()).map(|row| (data.location(row).line, cells(row))).collect()
     }
 
     fn message(text: &str, name: &str) -> String {

@@ -1,6 +1,6 @@
 //! The file that a reader reads: where it is, what was said about it, and what is to be said about it.
 
-use super::super::{DataError, Place, ReadNotice, ReadOptions, Skipped, Unit};
+use super::super::{DataError, Location, ReadNotice, ReadOptions, Skipped, Unit};
 use super::Table;
 use std::path::Path;
 
@@ -22,8 +22,8 @@ impl<'a> Source<'a> {
     }
 
     /// The location of a line.
-    pub(super) fn place(&self, line: u64) -> Place {
-        Place { path: Some(self.path.to_owned()), line, unit: self.unit }
+    pub(super) fn location(&self, line: u64) -> Location {
+        Location { path: Some(self.path.to_owned()), line, unit: self.unit }
     }
 
     /// Tells the user how the file is read.
@@ -46,9 +46,9 @@ impl<'a> Source<'a> {
         if !self.options.skip_bad {
             return Err(error);
         }
-        let place = self.place(line);
-        let reason = place.reason(&error);
-        self.skipped.push(Skipped { place, reason });
+        let location = self.location(line);
+        let reason = location.reason(&error);
+        self.skipped.push(Skipped { location, reason });
         Ok(())
     }
 
@@ -80,11 +80,11 @@ impl<'a> Source<'a> {
 
     /// The rows that were left out, in a sentence.
     fn summary(&mut self, n_read: usize) -> Option<String> {
-        self.skipped.sort_by_key(|skipped| skipped.place.line);
+        self.skipped.sort_by_key(|skipped| skipped.location.line);
         let n = self.skipped.len();
         let named = self.skipped.iter().take(MOST_NAMED);
         let named: Vec<String> =
-            named.map(|skipped| format!("{} ({})", skipped.place.within(), skipped.reason)).collect();
+            named.map(|skipped| format!("{} ({})", skipped.location.within(), skipped.reason)).collect();
         let more = n.checked_sub(MOST_NAMED).filter(|more| *more > 0);
         let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
         (n > 0).then(|| {

@@ -43,7 +43,7 @@ fn check_even(entries: &[Entry<'_>], lengths: &[usize], source: &Source<'_>) -> 
     let uneven = entries.iter().zip(lengths).find(|(_, length)| **length != expected);
     uneven.map_or(Ok(()), |(entry, &found)| {
         let (field, first) = (entry.key.clone(), first.key.clone());
-        Err(DataError::UnevenColumns { place: source.place(entry.line), field, found, first, expected })
+        Err(DataError::UnevenColumns { location: source.location(entry.line), field, found, first, expected })
     })
 }
 
@@ -75,7 +75,7 @@ fn objects(entries: &[Entry<'_>], source: &Source<'_>) -> Result<(Table, &'stati
         let (field, first) = (entry.key.clone(), entries[0].key.clone());
         let (found, expected) = (names.len() - other.len(), names.len());
         return Err(DataError::UnevenColumns {
-            place: source.place(entry.line),
+            location: source.location(entry.line),
             field,
             found,
             first,
@@ -97,8 +97,8 @@ fn split(entries: &[Entry<'_>], source: &Source<'_>) -> Result<Table, DataError>
     for (row, values) in (1..).zip(of("data")) {
         let values = scan::elements(values);
         if values.len() != names.len() {
-            let place = crate::Place { unit: Unit::Row, ..source.place(row) };
-            return Err(DataError::Ragged { place, found: values.len(), expected: names.len() });
+            let location = crate::Location { unit: Unit::Row, ..source.location(row) };
+            return Err(DataError::Ragged { location, found: values.len(), expected: names.len() });
         }
         table.add_cells(names.iter().cloned().zip(values.into_iter().map(cell)).collect(), row, source)?;
     }

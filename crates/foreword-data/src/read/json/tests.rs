@@ -14,7 +14,7 @@ fn message(text: &str, name: &str) -> String {
 fn lines_keep_their_numbers_over_blanks_and_crlf() {
     let data = data("\u{feff}{\"text\":\"a\"}\r\n\r\n{\"text\":\"b\\n\"}\n", "d.jsonl");
     let text = data.require("text").unwrap();
-    assert_eq!((data.n(), data.place(1).line, data.text(1, text).unwrap()), (2, 3, "b\n"));
+    assert_eq!((data.n(), data.location(1).line, data.text(1, text).unwrap()), (2, 3, "b\n"));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn numbers_and_booleans_become_their_text() {
 #[test]
 fn lines_may_end_with_carriage_returns_alone() {
     let data = data("{\"text\":\"a\"}\r\r{\"text\":\"b\"}\r", "d.jsonl");
-    assert_eq!((data.n(), data.place(1).line), (2, 3));
+    assert_eq!((data.n(), data.location(1).line), (2, 3));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_array_may_stand_alone_or_under_data() {
     let array = "[\n {\"text\": \"a\",\n  \"n\": 1},\n\n {\"text\": \"b\"}\n]\n";
     for text in [array.to_owned(), format!("{{\"data\" : {array}}}")] {
         let data = data(&text, "d.json");
-        assert_eq!((data.n(), data.place(0).line, data.place(1).line), (2, 2, 5));
+        assert_eq!((data.n(), data.location(0).line, data.location(1).line), (2, 2, 5));
     }
     for wrong in ["{\"data\":[],\"x\":1}", "{\"x\":{},\"y\":1}", "{}", "\"a\"", "[] []", "{", "[{}"] {
         let error = message(wrong, "d.json");
