@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
+use foreword::data::{Delimiter, ReadOptions, TextEncoding};
 use foreword::flags::{at_least_one, choice, not_negative};
 use foreword::kernels::ComputeDtype;
 use foreword::settings::{Objective, Placement};
@@ -39,6 +40,8 @@ pub(crate) use train::TrainArgs;
 use foreword::device::Device;
 use foreword::error::Result as ForewordResult;
 use foreword::{Error, OutputDir, Resources, TaskFile};
+
+use crate::command_line::quoted;
 use tools::{
     COMPLETIONS_EXAMPLES, ENVIRONMENT, EXPLAIN_EXAMPLES, INSPECT_EXAMPLES, MAN_EXAMPLES, SIMILAR_EXAMPLES,
 };
@@ -193,7 +196,7 @@ const EVAL_EXAMPLES: &str = "Examples:
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
-  foreword classify --prompt sentiment --data reviews.csv --json
+  foreword classify --prompt sentiment --data reviews.csv --out labelled.csv
   cat reviews.txt | foreword classify --prompt sentiment -
   foreword classify --prompt sentiment --data reviews.csv --abstain-below 0.8";
 
@@ -208,10 +211,12 @@ pub(crate) struct EvalArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) ensemble: EnsembleArgs,
-    /// The examples: a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst); - reads standard
-    /// input
+    /// The examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow file, optionally compressed (.gz, .zst), or a
+    /// directory, as in `foreword train`; - reads standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
     /// Evaluate on this many of the examples, stratified by label and sampled with --seed [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
@@ -238,6 +243,13 @@ pub(crate) struct EvalArgs {
     pub(crate) new_tokens: NewTokensArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Write the prediction for each example to this .csv, .tsv, .jsonl or .parquet file: text, truth, answer, probability,
+    /// and the probability of each label
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) predictions: Option<PathBuf>,
+    /// Replace an existing file in --predictions
+    #[arg(long, requires = "predictions", help_heading = "Output")]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -259,6 +271,13 @@ pub(crate) struct ClassifyArgs {
     pub(crate) calibration: CalibrationArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Write a table to this .csv, .tsv, .jsonl or .parquet file: the fields of the data, then label, probability, and the
+    /// probability of each label
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file in --out
+    #[arg(long, requires = "out", help_heading = "Output")]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -272,10 +291,13 @@ pub(crate) struct TextArgs {
     pub(crate) texts: Vec<String>,
     #[command(flatten)]
     pub(crate) field: TextFieldsArgs,
-    /// The texts as a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst), with the fields of the
-    /// template; no labels or targets are needed. - reads such a file from standard input
+    /// The texts as a .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow file, optionally compressed (.gz, .zst), or a
+    /// directory, as in `foreword train`, with the fields of the template; no labels or targets are needed. - reads such a
+    /// file from standard input
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
     /// Take only the first N texts, with or without labels
     #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
@@ -327,6 +349,50 @@ pub(crate) struct QuickstartArgs {
     pub(crate) machine: MachineArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How data is read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct ReadArgs {
+    /// The encoding of text files, such as utf-8, utf-16le, latin-1 or windows-1251 [default: UTF-8, or another one that is
+    /// evident]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) encoding: Option<TextEncoding>,
+    /// The character between the cells of .csv and .tsv files, such as ';', '|' or tab [default: that of the file's ending,
+    /// or another one that is evident]
+    #[arg(long, value_name = "CHARACTER")]
+    pub(crate) delimiter: Option<Delimiter>,
+    /// The first line of .csv and .tsv files is an example, and the fields are named by number: 1, 2, …; with =false, it
+    /// has the names [default: what is evident]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub(crate) no_header: Option<bool>,
+    /// Leave out rows that can't be read, and report how many, where, and why
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+}
+
+impl ReadArgs {
+    /// The settings of a reader.
+    pub(crate) fn options(&self) -> ReadOptions {
+        let &Self { encoding, delimiter, no_header, skip_bad } = self;
+        ReadOptions { encoding, delimiter, no_header, skip_bad }
+    }
+
+    /// Puts what was given into the settings.
+    pub(crate) fn state(&self, file: &mut TaskFile) {
+        (file.data.encoding, file.data.delimiter) = (self.encoding, self.delimiter);
+        (file.data.no_header, file.data.skip_bad) = (self.no_header, self.skip_bad.then_some(true));
+    }
+
+    /// The given flags, quoted for the command line, each after a space.
+    pub(crate) fn written(&self) -> String {
+        let encoding = self.encoding.map(|encoding| format!(" --encoding {encoding}"));
+        let delimiter = self.delimiter.map(|mark| format!(" --delimiter {}", quoted(&mark.to_string())));
+        let no_header = self.no_header.map(|is_bare| format!(" --no-header={is_bare}"));
+        let skip_bad = self.skip_bad.then(|| " --skip-bad".to_owned());
+        [encoding, delimiter, no_header, skip_bad].into_iter().flatten().collect()
+    }
 }
 
 /// The fields of the data.

@@ -10,7 +10,7 @@ use foreword::display::{self, count, in_a_line, interval, loss, percent, perplex
 use foreword::source::is_enough;
 use foreword::verdict::{SPLITS, Verdict, after_table, imported_from};
 
-pub(crate) use labels::{confusion, labels_table};
+pub(crate) use labels::{confusion, given, labels_table};
 
 /// A table of evaluations on the same examples, named by `examples`: with accuracies and macro F1 for classification, and
 /// the perplexity per token for generation.

@@ -3,14 +3,15 @@
 
 use std::io::{self, BufRead as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use foreword::data::{ENDINGS, is_data_name};
 use foreword::fields::tell_unused;
 use foreword::plan::checks::EmptyTexts;
 use foreword::plan::data;
 use foreword::prompt::texts::{TextFormat, dataset};
-use foreword::{Dataset, Error, LoadedPrompt, Observer, OpenRequest, Result, UserError};
+use foreword::{Cancel, Dataset, Error, LoadedPrompt, Observer, OpenRequest, Result, UserError};
 
 use crate::args::TextArgs;
 use crate::command_line::{quoted, this_command_with};
@@ -21,6 +22,8 @@ const TEXT: &str = "text";
 
 /// Maximum number of lines read ahead, and taken at a time.
 const MOST_LINES: usize = 256;
+/// Time between two looks at whether the texts were ended.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The input texts.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ impl Texts<'_> {
             let data = dataset(self.given.texts.clone(), &fields, &mut prompt, observer)?;
             return Ok((prompt, Input::new(Source::Whole(Some(data::first(data, limit, observer))))));
         };
-        let data = data::read(path)?;
+        let data = data::read(path, &self.given.read.options(), observer)?;
         let prompt = OpenRequest { about: Some(&data), ..request }.open(None, observer)?;
         let (task, truth) = (&prompt.task, prompt.truth_field.as_deref());
         tell_unused(&data, &task.template, task.text_field.as_deref(), (truth, None), observer)?;
@@ -67,6 +70,7 @@ impl Texts<'_> {
 pub(crate) struct Input {
     source: Source,
     empty: EmptyTexts,
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -88,7 +92,16 @@ pub(crate) enum Batch {
 
 impl Input {
     fn new(source: Source) -> Self {
-        Self { source, empty: EmptyTexts::new("") }
+        let cancel = match &source {
+            Source::Lines(lines) => lines.cancel.clone(),
+            Source::Whole(_) => Cancel::default(),
+        };
+        Self { source, empty: EmptyTexts::new(""), cancel }
+    }
+
+    /// A handle that ends the texts.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.cancel.clone()
     }
 
     /// Number of texts, if it is known.
@@ -101,6 +114,9 @@ impl Input {
 
     /// The next texts; if `waits`, not before there are some.
     pub(crate) fn next(&mut self, prompt: &LoadedPrompt, waits: bool) -> Result<Batch> {
+        if self.cancel.is_cancelled() {
+            return Ok(Batch::End);
+        }
         let batch = match &mut self.source {
             Source::Whole(data) => data.take().map_or(Batch::End, Batch::Texts),
             Source::Lines(lines) => lines.next(waits)?,
@@ -142,6 +158,8 @@ struct Lines {
     n: usize,
     /// Maximum number of lines.
     limit: usize,
+    /// Ends them.
+    cancel: Cancel,
 }
 
 impl Lines {
@@ -166,18 +184,14 @@ impl Lines {
         let first = [line(first, 1)?.trim_start_matches('\u{feff}').to_owned()];
         let format = TextFormat::of(prompt, &first, observer)?;
         let (first, limit) = (first.into_iter().next(), limit.unwrap_or(usize::MAX));
-        Ok(Self { lines, format, first, failed: None, n: 0, limit })
+        Ok(Self { lines, format, first, failed: None, n: 0, limit, cancel: Cancel::default() })
     }
 
     fn next(&mut self, waits: bool) -> Result<Batch> {
         let mut texts: Vec<String> = self.first.take().into_iter().collect();
         let most = (self.limit - self.n).min(MOST_LINES);
         while texts.len() < most && self.failed.is_none() {
-            let next = if texts.is_empty() && waits {
-                self.lines.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.lines.try_recv()
-            };
+            let next = if texts.is_empty() && waits { self.wait() } else { self.lines.try_recv() };
             match next {
                 Ok(next) => match self.checked(next, texts.len()) {
                     Ok(text) => texts.push(text),
@@ -191,6 +205,18 @@ impl Lines {
             Some(error) => Err(error),
             None => self.batch(texts),
         }
+    }
+
+    /// The next line, when it comes; none after the texts were ended.
+    fn wait(&self) -> Result<io::Result<String>, TryRecvError> {
+        while !self.cancel.is_cancelled() {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => return Ok(line),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Err(TryRecvError::Disconnected)
     }
 
     /// The text of a line, if it has the format of the first one. `before`: lines of the batch before it.
@@ -213,7 +239,7 @@ impl Lines {
     fn all(&mut self) -> Result<Option<Dataset>> {
         let mut texts: Vec<String> = self.first.take().into_iter().collect();
         while self.n + texts.len() < self.limit
-            && let Ok(next) = self.lines.recv()
+            && let Ok(next) = self.wait()
         {
             texts.push(self.checked(next, texts.len())?);
         }

@@ -1,9 +1,10 @@
 //! The roles of fields: set by the user, or guessed from common names.
 
 use super::labels::canonical;
-use super::{Cell, DataError, Dataset, FieldIdx, listed};
+use super::{Cell, DataError, Dataset, FieldIdx, Location, listed};
 use crate::template::Template;
 use foreword_format::digest::Digest;
+use std::fmt;
 
 /// A field with its role in the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,23 @@ impl SlotFields {
     }
 }
 
+/// An example that lacks a value that is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incomplete {
+    /// Its row.
+    pub row: usize,
+    /// Its location.
+    pub location: Location,
+    /// What it lacks.
+    pub reason: String,
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.location.within(), self.reason)
+    }
+}
+
 struct Role {
     name: &'static str,
     flag: &'static str,
@@ -48,8 +66,8 @@ const TEXT: Role = Role {
     name: "text",
     flag: "--text-field",
     common_names: &[
-        "text", "sentence", "review", "content", "message", "sms", "tweet", "question", "input", "document",
-        "body", "comment", "title",
+        "text", "sentence", "review", "content", "message", "sms", "tweet", "question", "input", "user",
+        "prompt", "document", "body", "comment", "title",
     ],
 };
 
@@ -74,7 +92,7 @@ const LABEL: Role = Role {
 const TARGET: Role = Role {
     name: "target",
     flag: "--target-field",
-    common_names: &["target", "output", "completion", "answer", "response", "summary", "label"],
+    common_names: &["target", "output", "completion", "assistant", "answer", "response", "summary", "label"],
 };
 
 /// The field with the text: as set, else the first common name present, else the only field with words. `taken` names
@@ -145,6 +163,20 @@ pub fn slot_fields(
     Ok(SlotFields { fields, optional, guessed })
 }
 
+/// The examples that lack a value in a required slot or a label or target, with the reason.
+#[must_use]
+pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: FieldIdx) -> Vec<Incomplete> {
+    let reason = |row: usize| {
+        let truth = match slots.values(dataset, row).and_then(|_| dataset.text(row, truth)) {
+            Ok(truth) => truth,
+            Err(error) => return Some(dataset.location(row).reason(&error)),
+        };
+        truth.trim().is_empty().then(|| "no label or target".to_owned())
+    };
+    let found = (0..dataset.n()).filter_map(|row| Some((row, reason(row)?)));
+    found.map(|(row, reason)| Incomplete { row, location: dataset.location(row), reason }).collect()
+}
+
 /// Every row's values for the template's slots, in order, without surrounding whitespace.
 pub fn slot_values<'d>(
     template: &Template,
@@ -176,6 +208,25 @@ pub fn examples_digest(
     Ok(digest.finish())
 }
 
+/// The field whose texts are to be generated, if the data is evidently of that kind: instructions or conversations with
+/// their answers, and no labels.
+#[must_use]
+pub fn target_of_generation(dataset: &Dataset) -> Option<&str> {
+    /// The names of a label that are no names of a target.
+    const LABELS: [&str; 8] = ["label", "labels", "class", "category", "sentiment", "intent", "topic", "y"];
+    let has = |name: &str| dataset.fields.iter().any(|field| field == name);
+    let answer = |before: &str, after: &'static str| (has(before) && has(after)).then_some(after);
+    let pairs = [
+        ("user", "assistant"),
+        ("prompt", "completion"),
+        ("prompt", "response"),
+        ("instruction", "output"),
+        ("instruction", "response"),
+    ];
+    let target = pairs.into_iter().find_map(|(before, after)| answer(before, after))?;
+    (!LABELS.iter().any(|label| has(label))).then_some(target)
+}
+
 /// Unused fields that seem to contain something readable: texts of several words, in most examples with any, or lists and
 /// objects, which can't be used.
 pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
@@ -185,10 +236,11 @@ pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
         let (mut n, mut n_readable) = (0, 0);
         for (at, cell) in dataset.rows.iter().take(MOST).flat_map(|row| &row.cells) {
             let readable = match cell {
-                Cell::Text(text) if text.trim().is_empty() => continue,
-                Cell::Text(text) => text.trim().contains(char::is_whitespace),
                 Cell::Nested(_) => true,
-                Cell::Null => continue,
+                cell => match cell.text().map(str::trim) {
+                    None | Some("") => continue,
+                    Some(text) => text.contains(char::is_whitespace),
+                },
             };
             if *at == idx {
                 n += 1;
@@ -207,7 +259,7 @@ pub fn without_words<'d>(dataset: &'d Dataset, slots: &SlotFields) -> Vec<&'d st
     let required = slots.fields.iter().zip(&slots.optional).filter(|(_, optional)| !**optional);
     let is_bare = |idx: FieldIdx| {
         let mut texts = dataset.rows.iter().flat_map(|row| &row.cells).filter(|(at, _)| *at == idx);
-        texts.any(|(_, cell)| matches!(cell, Cell::Text(text) if !text.trim().is_empty()))
+        texts.any(|(_, cell)| cell.text().is_some_and(|text| !text.trim().is_empty()))
     };
     required
         .filter(|(idx, _)| is_bare(**idx) && !has_words(dataset, **idx))
@@ -220,6 +272,12 @@ const NOWHERE: FieldIdx = FieldIdx(usize::MAX);
 
 /// The slot of the text field, whatever the field's name.
 const TEXT_SLOT: &str = "text";
+
+/// Whether a field of this name has a common role.
+pub(crate) fn is_common_name(name: &str) -> bool {
+    let names = [&TEXT, &LABEL, &TARGET].into_iter().flat_map(|role| role.common_names);
+    names.into_iter().any(|common| common.eq_ignore_ascii_case(name))
+}
 
 fn is_bare_texts(dataset: &Dataset) -> bool {
     dataset.path.is_none() && dataset.fields == [TEXT_SLOT]
@@ -265,7 +323,7 @@ fn has_words(dataset: &Dataset, field: FieldIdx) -> bool {
                 && text.parse::<f64>().is_err()
                 && text.parse::<bool>().is_err()
         }
-        Cell::Null | Cell::Nested(_) => false,
+        _ => false,
     })
 }
 

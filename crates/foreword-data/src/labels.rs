@@ -93,7 +93,7 @@ pub fn spelled(dataset: &Dataset, field: FieldIdx) -> BTreeSet<&str> {
 #[must_use]
 pub fn with_names(mut dataset: Dataset, field: FieldIdx, names: &BTreeMap<String, String>) -> Dataset {
     for (at, cell) in dataset.rows.iter_mut().flat_map(|row| &mut row.cells) {
-        if let (true, Cell::Text(label)) = (*at == field, &*cell)
+        if let (true, Some(label)) = (*at == field, cell.text())
             && let Some(name) = names.get(canonical(label))
         {
             *cell = Cell::Text(name.clone());
@@ -109,9 +109,9 @@ pub fn respelled(dataset: &Dataset, field: FieldIdx) -> Vec<String> {
     let mut said = Vec::new();
     let spaced: Vec<_> = texts(dataset, field).filter(|(_, label)| *label != label.trim()).collect();
     if let Some((row, label)) = spaced.first() {
-        let (n, place) = (spaced.len(), dataset.place(*row));
+        let (n, location) = (spaced.len(), dataset.location(*row));
         said.push(format!(
-            "space around a label does not count: {label:?} is {:?} ({place}{})",
+            "space around a label does not count: {label:?} is {:?} ({location}{})",
             canonical(label),
             more(n)
         ));
@@ -141,10 +141,7 @@ fn more(n: usize) -> String {
 fn texts(dataset: &Dataset, field: FieldIdx) -> impl Iterator<Item = (usize, &str)> {
     let cells =
         dataset.rows.iter().enumerate().flat_map(|(row, of)| of.cells.iter().map(move |cell| (row, cell)));
-    cells.filter_map(move |(row, (at, cell))| match cell {
-        Cell::Text(text) if *at == field => Some((row, text.as_str())),
-        Cell::Text(_) | Cell::Null | Cell::Nested(_) => None,
-    })
+    cells.filter_map(move |(row, (at, cell))| if *at == field { Some((row, cell.text()?)) } else { None })
 }
 
 #[cfg(test)]

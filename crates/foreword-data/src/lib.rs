@@ -1,6 +1,8 @@
 //! Data sets: rows of named fields, read from a file or given in memory; the roles of fields, splits, the template that
 //! turns an example into a text, and checks for suspicious data. Nothing here depends on a model.
 
+mod cell;
+mod error;
 pub mod fields;
 pub mod labels;
 pub mod lint;
@@ -10,6 +12,11 @@ pub mod split;
 pub mod template;
 pub mod together;
 pub mod truth;
+pub mod write;
+
+pub use cell::{Cell, Nested, Number};
+pub use error::DataError;
+pub use read::options::{Delimiter, OptionError, ReadOptions, TextEncoding};
 
 use foreword_format::digest::{Digest, sha256};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,233 +24,63 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The extensions of supported data files.
-pub const ENDINGS: &str = ".jsonl, .json, .csv, .tsv or .parquet, with .gz or .zst after it if it is packed";
+pub const ENDINGS: &str =
+    ".jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow, with .gz or .zst after it if it is packed";
 
-/// The name of the thread that reads Parquet. A panic on it is a damaged file, not a bug, and becomes
+/// The name of the thread that reads Parquet and Arrow. A panic on it is a damaged file, not a bug, and becomes
 /// [`DataError::Damaged`]: a panic hook should ignore it.
 pub const READER_THREAD: &str = "parquet reader";
 
-/// Errors in data, with their location.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DataError {
-    /// The file could not be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The file extension is not supported.
-    #[error("{path}: what kind of data this is shows in the file's ending, which must be {ENDINGS}", path = path.display())]
-    UnknownEnding {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The archive or Parquet file is truncated or invalid.
-    #[error("{path}: cannot be unpacked as {packing} ({reason}): it is truncated, damaged or in another format; download it again", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// "gzip", "Zstandard" or "Parquet".
-        packing: &'static str,
-        /// The decoder's message.
-        reason: String,
-    },
-    /// The decompressed file exceeds the limit, in total or relative to the archive.
-    #[error("{path}: more than {most} bytes when unpacked, the most that is read from a file of its size: unpack it, or split it into smaller files", path = path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The limit in bytes.
-        most: u64,
-    },
-    /// The file is not UTF-8 text.
-    #[error("{place}: not UTF-8 text{looks_like}: save the file as UTF-8")]
-    NotUtf8 {
-        /// The line of the first invalid byte.
-        place: Place,
-        /// ", it looks like UTF-16" if it does.
-        looks_like: &'static str,
-    },
-    /// A zero byte, which does not occur in text.
-    #[error("{place}: a zero byte, which no text has: the file is damaged, or UTF-16; save it as UTF-8")]
-    Zero {
-        /// The line.
-        place: Place,
-    },
-    /// The JSON is malformed, or an example is not an object.
-    #[error("{place}, column {column}: {reason}")]
-    Json {
-        /// The line.
-        place: Place,
-        /// The column, in bytes from 1.
-        column: usize,
-        /// The JSON parser's message.
-        reason: String,
-    },
-    /// A `.json` file that is not a list of examples.
-    #[error(
-        "{place}: expected an array of objects, or an object whose only key \"data\" holds one \
-         (a file with one object per line ends in .jsonl)"
-    )]
-    JsonShape {
-        /// The line of the error.
-        place: Place,
-    },
-    /// A header or an object names a field twice.
-    #[error("{place}: the field {field:?} is there twice, rename one of them")]
-    DuplicateField {
-        /// The line.
-        place: Place,
-        /// The field.
-        field: String,
-    },
-    /// A row has more or fewer cells than the header.
-    #[error("{place}: {found} cells where there are {expected} fields")]
-    Ragged {
-        /// The line.
-        place: Place,
-        /// Number of cells in this row.
-        found: usize,
-        /// Number of cells in the header.
-        expected: usize,
-    },
-    /// A cell begins with a quotation mark, but the next one does not end it.
-    #[error(
-        "{place}: a cell begins with a quotation mark and does not end at the next one, \
-         close it or write quotation marks inside it twice"
-    )]
-    StrayQuote {
-        /// The first line of the row.
-        place: Place,
-    },
-    /// The header seems to use another separator.
-    #[error(
-        "{place}: only one field, {field:?}, and a {separator} in it: save the file with {expected} between cells"
-    )]
-    WrongSeparator {
-        /// The header's line.
-        place: Place,
-        /// The only field.
-        field: String,
-        /// The separator it seems to use.
-        separator: &'static str,
-        /// The expected separator.
-        expected: &'static str,
-    },
-    /// There are no examples.
-    #[error("{origin} has no examples")]
-    NoExamples {
-        /// The file, or a description of the data.
-        origin: String,
-    },
-    /// There is no field of this name.
-    #[error("{origin} has no field {field:?}{hint}, its fields are: {known}")]
-    NoSuchField {
-        /// The file, or a description of the data.
-        origin: String,
-        /// The requested name.
-        field: String,
-        /// "did you mean", if there is a similar name.
-        hint: String,
-        /// The existing fields.
-        known: String,
-    },
-    /// One example lacks a field that others have.
-    #[error("{place}: no field {field:?}, the fields of this example are: {known}")]
-    Absent {
-        /// The line.
-        place: Place,
-        /// The field.
-        field: String,
-        /// The fields of this example.
-        known: String,
-    },
-    /// A field in use is null.
-    #[error("{place}: missing value in the field {field:?}, give it one or take the example out")]
-    Missing {
-        /// The line.
-        place: Place,
-        /// The field.
-        field: String,
-    },
-    /// A field in use contains more than one value.
-    #[error("{place}: the field {field:?} holds {found}, where a text, a number or true or false is wanted")]
-    Nested {
-        /// The line.
-        place: Place,
-        /// The field.
-        field: String,
-        /// "an array" or "an object".
-        found: &'static str,
-    },
-    /// The role of a field is not set and can't be guessed from names.
-    #[error("{origin}: which field is the {role}? name it with {flag}; the fields are: {known}")]
-    NoGuess {
-        /// The file, or a description of the data.
-        origin: String,
-        /// "text", "label" or "target".
-        role: &'static str,
-        /// The flag to set it.
-        flag: &'static str,
-        /// The existing fields.
-        known: String,
-    },
-    /// Several fields are possible.
-    #[error(
-        "{origin}: the {role} could be any of the fields {candidates}: name it with {flag}; the fields are: {known}"
-    )]
-    AmbiguousGuess {
-        /// The file, or a description of the data.
-        origin: String,
-        /// "text", "label" or "target".
-        role: &'static str,
-        /// The flag to set it, and for texts how to use several.
-        flag: String,
-        /// The possible fields.
-        candidates: String,
-        /// The existing fields.
-        known: String,
-    },
-    /// A row index that is out of range.
-    #[error("there is no example {row} among {n}, counted from 0")]
-    NoSuchRow {
-        /// The row, from 0.
-        row: usize,
-        /// Number of rows.
-        n: usize,
-    },
-}
-
 /// The location of an example: displayed as "reviews.csv, line 3", or as "example 3" for data without a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file, if there is one.
     pub path: Option<PathBuf>,
     /// The first line of the example, or its number, from 1.
     pub line: u64,
+    /// What is counted.
+    pub unit: Unit,
 }
 
-impl fmt::Display for Place {
+/// What the number in a location counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Lines of a file.
+    #[default]
+    Line,
+    /// Rows of a file without lines.
+    Row,
+    /// Nothing: the file is the example.
+    File,
+}
+
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
+            Some(path) if self.unit == Unit::File => path.display().fmt(f),
             Some(path) => write!(f, "{}, {}", path.display(), self.within()),
             None => f.write_str(&self.within()),
         }
     }
 }
 
-impl Place {
-    /// The location without the file: "line 3", "row 3" for files without lines, "example 3" without a file.
+impl Location {
+    /// The message of an error without this location before it.
+    pub(crate) fn reason(&self, error: &DataError) -> String {
+        let whole = error.to_string();
+        let reason = whole.strip_prefix(&self.to_string()).unwrap_or(&whole);
+        reason.trim_start_matches([':', ',', ' ']).to_owned()
+    }
+
+    /// The location without the file: "line 3", "row 3" for files without lines, "example 3" without a file. An example
+    /// that is a whole file is named by it.
     pub(crate) fn within(&self) -> String {
-        let is_columns =
-            |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
-        let word = match &self.path {
-            Some(path) if is_columns(path) => "row",
-            Some(_) => "line",
-            None => "example",
+        let word = match (&self.path, self.unit) {
+            (Some(path), Unit::File) => return path.display().to_string(),
+            (Some(_), Unit::Row) => "row",
+            (Some(_), Unit::Line) => "line",
+            (None, _) => "example",
         };
         format!("{word} {}", self.line)
     }
@@ -253,7 +90,7 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldIdx(usize);
 
-/// Examples: rows with named fields. A value is text; numbers and booleans become their text.
+/// Examples: rows with named fields. A value is text; numbers and booleans have one too.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     path: Option<PathBuf>,
@@ -264,54 +101,111 @@ pub struct Dataset {
     digest: String,
 }
 
-/// What a reader found out about fields besides their values.
+/// What a reader found out besides the values.
 #[derive(Clone, Debug, Default)]
 struct About {
     /// The class names for a field's numbers, as written by Hugging Face `datasets`.
     class_names: BTreeMap<FieldIdx, Vec<String>>,
     /// Fields with whole numbers written both as 0 and as 0.0.
     mixed: BTreeSet<FieldIdx>,
+    /// Fields that the file does not have: they are made of another one.
+    derived: BTreeSet<FieldIdx>,
+    /// What the lines of rows count.
+    unit: Unit,
+    /// The files of a directory.
+    files: Vec<PathBuf>,
+    /// What a user should know about how the file was read.
+    notices: Vec<ReadNotice>,
+    /// The rows that were left out.
+    skipped: Vec<Skipped>,
+}
+
+/// A message about how a file was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadNotice {
+    /// The message.
+    pub text: String,
+    /// Whether the result may not be what the user wants.
+    pub is_warning: bool,
+}
+
+/// A row that could not be read, and was left out ([`ReadOptions::skip_bad`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Skipped {
+    /// Its location.
+    pub location: Location,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// One example: its location, and its cells in the order of their fields. A missing field has no cell.
 #[derive(Clone, Debug)]
 struct Row {
     line: u64,
+    /// For a directory, the index of its file.
+    file: Option<u32>,
     cells: Vec<(FieldIdx, Cell)>,
 }
 
-/// A value as read. Only `Text` can be used; the other variants matter only if the field is used.
-#[derive(Clone, Debug, PartialEq)]
-enum Cell {
-    Text(String),
-    Null,
-    Nested(&'static str),
-}
-
-/// Whether a name has the extension of a supported file.
+/// Whether a name has the extension of a data file. Files with other names can be data too: their content says so.
 #[must_use]
 pub fn is_data_name(path: &Path) -> bool {
-    read::Format::of(path).is_ok()
+    read::is_data_name(path)
 }
 
 impl Dataset {
-    /// Reads a file; its extension determines the format.
+    /// Reads a file or a directory. Its extension and its content determine the format.
+    ///
+    /// # Errors
+    /// If it can't be read, or is no data.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let format = read::Format::of(path)?;
+        Self::read_with(path, &ReadOptions::default())
+    }
+
+    /// As [`Dataset::read`], with settings for what the file does not say itself.
+    ///
+    /// # Errors
+    /// If it can't be read, or is no data.
+    pub fn read_with(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
+        if path.is_dir() {
+            let (table, digest) = read::read_folder(path, options)?;
+            return Self::of_table(table, digest, path.to_owned());
+        }
         let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        Self::parse(&bytes, format, path)
+        Self::from_bytes_with(&bytes, path, options)
     }
 
-    /// Reads the bytes of a file; the extension of `path`, which need not exist, determines the format.
+    /// Reads the bytes of a file. The extension of `path`, which need not exist, and the content determine the format.
+    ///
+    /// # Errors
+    /// If they are no data.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
-        Self::parse(bytes, read::Format::of(path)?, path)
+        Self::from_bytes_with(bytes, path, &ReadOptions::default())
     }
 
-    /// Reads bytes without a file; their first character determines the format: a brace for one JSON object per line, a
-    /// bracket for an array of them, anything else for CSV. `name` is used in messages.
+    /// As [`Dataset::from_bytes`], with settings for what the file does not say itself.
+    ///
+    /// # Errors
+    /// If they are no data.
+    pub fn from_bytes_with(bytes: &[u8], path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
+        Self::of_table(read::parse(bytes, path, options)?, sha256(bytes), path.to_owned())
+    }
+
+    /// Reads bytes without a file: their content determines the format. `name` is used in messages.
+    ///
+    /// # Errors
+    /// If they are no data.
     pub fn from_stream(bytes: &[u8], name: &str) -> Result<Self, DataError> {
+        Self::from_stream_with(bytes, name, &ReadOptions::default())
+    }
+
+    /// As [`Dataset::from_stream`], with settings for what the bytes do not say themselves.
+    ///
+    /// # Errors
+    /// If they are no data.
+    pub fn from_stream_with(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Self, DataError> {
         let path = PathBuf::from(name);
-        Self::of_table(read::parse_by_content(bytes, &path)?, bytes, path)
+        Self::of_table(read::parse_by_content(bytes, &path, options)?, sha256(bytes), path)
     }
 
     /// Plain texts, one per example, in a field "text".
@@ -321,10 +215,10 @@ impl Dataset {
 
     /// Rows with one value for every field. Its digest is that of the fields and rows written as JSON.
     pub fn from_rows(fields: Vec<String>, rows: Vec<Vec<String>>) -> Result<Self, DataError> {
-        let place = |row: usize| Place { path: None, line: row as u64 + 1 };
+        let location = |row: usize| Location { path: None, line: row as u64 + 1, unit: Unit::Row };
         let mut seen = HashSet::new();
         if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-            return Err(DataError::DuplicateField { place: place(0), field: field.clone() });
+            return Err(DataError::DuplicateField { location: location(0), field: field.clone() });
         }
         let mut digest = Digest::new();
         digest.update(serde_json::json!(fields).to_string().as_bytes());
@@ -332,7 +226,7 @@ impl Dataset {
         for (row, values) in rows.into_iter().enumerate() {
             if values.len() != fields.len() {
                 let (found, expected) = (values.len(), fields.len());
-                return Err(DataError::Ragged { place: place(row), found, expected });
+                return Err(DataError::Ragged { location: location(row), found, expected });
             }
             digest.update(serde_json::json!(values).to_string().as_bytes());
             checked.push(Row::of_texts(row as u64 + 1, values));
@@ -362,10 +256,39 @@ impl Dataset {
         &self.digest
     }
 
+    /// What a user should know about how the file was read.
+    pub fn notices(&self) -> &[ReadNotice] {
+        &self.about.notices
+    }
+
+    /// The rows that were left out because they could not be read.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.about.skipped
+    }
+
     /// The location of a row; the end if the row does not exist.
-    pub fn place(&self, row: usize) -> Place {
-        let line = self.rows.get(row).or(self.rows.last()).map_or(1, |row| row.line);
-        Place { path: self.path.clone(), line }
+    pub fn location(&self, row: usize) -> Location {
+        let row = self.rows.get(row).or(self.rows.last());
+        let file = row.and_then(|row| self.about.files.get(row.file? as usize));
+        let path = file.or(self.path.as_ref()).cloned();
+        Location { path, line: row.map_or(1, |row| row.line), unit: self.about.unit }
+    }
+
+    /// The fields that the file has itself, in its order: without those made of another one, such as the messages of a
+    /// conversation.
+    pub fn own_fields(&self) -> Vec<FieldIdx> {
+        (0..self.fields.len()).map(FieldIdx).filter(|field| !self.about.derived.contains(field)).collect()
+    }
+
+    /// The value in one field of one row; null if the row, the field or its value does not exist.
+    pub fn cell(&self, row: usize, field: FieldIdx) -> &Cell {
+        let cells = self.rows.get(row).map_or(&[][..], |row| &row.cells);
+        cells.binary_search_by_key(&field, |(field, _)| *field).map_or(&Cell::Null, |at| &cells[at].1)
+    }
+
+    /// The values of a row in its [`Dataset::own_fields`].
+    pub fn cells(&self, row: usize) -> Vec<&Cell> {
+        self.own_fields().into_iter().map(|field| self.cell(row, field)).collect()
     }
 
     /// The field of this name, if there is one.
@@ -392,15 +315,16 @@ impl Dataset {
     pub fn text(&self, row: usize, field: FieldIdx) -> Result<&str, DataError> {
         let n = self.n();
         let cells = &self.rows.get(row).ok_or(DataError::NoSuchRow { row, n })?.cells;
-        let place = || self.place(row);
+        let location = || self.location(row);
         let name = || self.field_name(field).to_owned();
         match cells.binary_search_by_key(&field, |(field, _)| *field).map(|at| &cells[at].1) {
-            Ok(Cell::Text(text)) => Ok(text),
-            Ok(Cell::Null) => Err(DataError::Missing { place: place(), field: name() }),
-            Ok(Cell::Nested(found)) => Err(DataError::Nested { place: place(), field: name(), found }),
+            Ok(Cell::Nested(nested)) => {
+                Err(DataError::Nested { location: location(), field: name(), found: nested.found })
+            }
+            Ok(cell) => cell.text().ok_or_else(|| DataError::Missing { location: location(), field: name() }),
             Err(_) => {
                 let known = listed(cells.iter().map(|(field, _)| self.field_name(*field)));
-                Err(DataError::Absent { place: place(), field: name(), known })
+                Err(DataError::Absent { location: location(), field: name(), known })
             }
         }
     }
@@ -430,13 +354,9 @@ impl Dataset {
         origin(self.path.as_deref())
     }
 
-    fn parse(bytes: &[u8], format: read::Format, path: &Path) -> Result<Self, DataError> {
-        Self::of_table(read::parse(bytes, format, path)?, bytes, path.to_owned())
-    }
-
-    fn of_table(table: read::Table, bytes: &[u8], path: PathBuf) -> Result<Self, DataError> {
+    fn of_table(table: read::Table, digest: String, path: PathBuf) -> Result<Self, DataError> {
         let read::Table { fields, rows, about } = table;
-        Self { path: Some(path), fields, rows, about, digest: sha256(bytes) }.not_empty()
+        Self { path: Some(path), fields, rows, about, digest }.not_empty()
     }
 
     fn not_empty(self) -> Result<Self, DataError> {
@@ -445,25 +365,13 @@ impl Dataset {
 }
 
 impl Row {
+    fn new(line: u64, cells: Vec<(FieldIdx, Cell)>) -> Self {
+        Self { line, file: None, cells }
+    }
+
     fn of_texts(line: u64, values: Vec<String>) -> Self {
         let cells = values.into_iter().enumerate();
-        Self { line, cells: cells.map(|(field, value)| (FieldIdx(field), Cell::Text(value))).collect() }
-    }
-}
-
-/// A number as text: the same for the same number in any file. A whole number has no decimals; NaN is a missing value.
-fn number(value: f64) -> Cell {
-    /// Above this, not every whole number is representable.
-    const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
-    let size = value.abs();
-    if !value.is_finite() {
-        Cell::Null
-    } else if value.fract() == 0.0 && size < MOST_WHOLE {
-        Cell::Text((value as i64).to_string())
-    } else if (1e-5..MOST_WHOLE).contains(&size) {
-        Cell::Text(value.to_string())
-    } else {
-        Cell::Text(format!("{value:e}"))
+        Self::new(line, cells.map(|(field, value)| (FieldIdx(field), Cell::Text(value))).collect())
     }
 }
 
@@ -501,7 +409,7 @@ mod tests {
         let whole = Dataset::from_bytes(b"text,label\na,x\nb,y\nc,x\n", Path::new("d.csv")).unwrap();
         let part = whole.take(&[2, 0]);
         let text = part.require("text").unwrap();
-        assert_eq!((part.n(), part.text(0, text).unwrap(), part.place(0).line), (2, "c", 4));
+        assert_eq!((part.n(), part.text(0, text).unwrap(), part.location(0).line), (2, "c", 4));
         assert_eq!(part.digest(), whole.digest());
     }
 

@@ -4,7 +4,7 @@ use crate::fields::slot_values;
 use crate::labels::is_whole;
 use crate::template::Template;
 use crate::truth::GroundTruth;
-use crate::{DataError, Dataset, Place};
+use crate::{DataError, Dataset, Location};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -32,14 +32,14 @@ pub enum Finding {
         /// The total.
         of: usize,
         /// Locations: an example, and the one that it repeats.
-        shown: Vec<(Place, Place)>,
+        shown: Vec<(Location, Location)>,
     },
     /// Training texts with more than one label.
     Contradictions {
         /// Number of texts.
         n: usize,
         /// Locations: two examples with the same text and different labels.
-        shown: Vec<(Place, Place)>,
+        shown: Vec<(Location, Location)>,
     },
     /// Texts of dev or test that are also in the training data.
     Overlap {
@@ -50,7 +50,7 @@ pub enum Finding {
         /// The total.
         of: usize,
         /// Locations: in that split, and in the training data.
-        shown: Vec<(Place, Place)>,
+        shown: Vec<(Location, Location)>,
     },
     /// Labels with few training examples.
     Rare {
@@ -70,7 +70,7 @@ pub enum Finding {
         /// The total.
         of: usize,
         /// Locations.
-        shown: Vec<Place>,
+        shown: Vec<Location>,
     },
     /// Empty texts.
     Empty {
@@ -81,7 +81,7 @@ pub enum Finding {
         /// The total.
         of: usize,
         /// Locations.
-        shown: Vec<Place>,
+        shown: Vec<Location>,
     },
     /// Labels that differ only in case or in the characters between their words.
     AlikeLabels {
@@ -161,9 +161,10 @@ impl<'a> Part<'a> {
         self.texts.len().min(self.labels.len())
     }
 
-    fn places(&self, other: &Part<'_>, rows: &[(usize, usize)]) -> Vec<(Place, Place)> {
-        let place = |&(row, before): &(usize, usize)| (self.dataset.place(row), other.dataset.place(before));
-        rows.iter().take(MOST_SHOWN).map(place).collect()
+    fn locations(&self, other: &Part<'_>, rows: &[(usize, usize)]) -> Vec<(Location, Location)> {
+        let location =
+            |&(row, before): &(usize, usize)| (self.dataset.location(row), other.dataset.location(before));
+        rows.iter().take(MOST_SHOWN).map(location).collect()
     }
 }
 
@@ -209,7 +210,7 @@ pub fn cut(part: &'static str, n: usize, of: usize, max_length: usize) -> Option
 /// Empty texts, if any.
 pub fn empty(part: &Part<'_>) -> Option<Finding> {
     let rows: Vec<usize> = (0..part.texts.len()).filter(|&row| part.is_empty(row)).collect();
-    let shown = rows.iter().take(MOST_SHOWN).map(|&row| part.dataset.place(row)).collect();
+    let shown = rows.iter().take(MOST_SHOWN).map(|&row| part.dataset.location(row)).collect();
     let (n, of) = (rows.len(), part.texts.len());
     (n > 0).then_some(Finding::Empty { part: part.name, n, of, shown })
 }
@@ -223,7 +224,7 @@ fn duplicates(train: &Part<'_>, truth: &'static str) -> Option<Finding> {
             again.push((row, before));
         }
     }
-    let (n, shown) = (again.len(), train.places(train, &again));
+    let (n, shown) = (again.len(), train.locations(train, &again));
     (n > 0).then(|| Finding::Duplicates { truth, n, of: train.n(), shown })
 }
 
@@ -238,7 +239,7 @@ fn contradictions(train: &Part<'_>) -> Option<Finding> {
             rows.push((before, row));
         }
     }
-    let (n, shown) = (rows.len(), train.places(train, &rows));
+    let (n, shown) = (rows.len(), train.locations(train, &rows));
     (n > 0).then_some(Finding::Contradictions { n, shown })
 }
 
@@ -250,7 +251,7 @@ pub fn overlap(train: &Part<'_>, other: &Part<'_>) -> Option<Finding> {
     }
     let texts = other.texts.iter().enumerate();
     let rows: Vec<_> = texts.filter_map(|(row, text)| Some((row, *first.get(text)?))).collect();
-    let (n, shown) = (rows.len(), other.places(train, &rows));
+    let (n, shown) = (rows.len(), other.locations(train, &rows));
     (n > 0).then(|| Finding::Overlap { part: other.name, n, of: other.n(), shown })
 }
 
@@ -324,7 +325,7 @@ fn never_learned(train: &Part<'_>, other: &Part<'_>, names: &[String]) -> Option
     let met = counts(other, names.len());
     let new = names.iter().enumerate().filter(|&(label, _)| is_new(label) && met[label] > 0);
     let labels = new.map(|(_, name)| name.clone()).collect();
-    let shown = rows.iter().take(MOST_SHOWN).map(|&row| other.dataset.place(row)).collect();
+    let shown = rows.iter().take(MOST_SHOWN).map(|&row| other.dataset.location(row)).collect();
     let (part, n, of) = (other.name, rows.len(), other.n());
     (n > 0).then_some(Finding::NeverLearned { part, labels, n, of, shown })
 }
@@ -457,11 +458,11 @@ fn merged(group: &[(String, usize)]) -> String {
 }
 
 /// "reviews.csv, line 3 repeats line 2; … and 4 more".
-fn pairs(shown: &[(Place, Place)], n: usize, verb: &str) -> String {
-    let pair = |(place, other): &(Place, Place)| {
-        let same_file = place.path.is_some() && place.path == other.path;
+fn pairs(shown: &[(Location, Location)], n: usize, verb: &str) -> String {
+    let pair = |(location, other): &(Location, Location)| {
+        let same_file = location.path.is_some() && location.path == other.path;
         let other = if same_file { other.within() } else { other.to_string() };
-        format!("{place} {verb} {other}")
+        format!("{location} {verb} {other}")
     };
     and_more(shown.iter().map(pair), n, "; ")
 }

@@ -21,7 +21,7 @@ fn walk(data: &Dataset) {
         for &field in fields.iter().take(8) {
             let _ = data.text(row, field);
         }
-        let _ = data.place(row);
+        let _ = data.location(row);
     }
 }
 

@@ -328,7 +328,7 @@ impl Task {
             let joined = encoder.joiner.labels(&text.text, &text.tokens, strings)?;
             if let Some(label) = joined.answers.iter().position(Vec::is_empty) {
                 let string = strings[label].clone();
-                return Err(EncodeError::NoLabelTokens { place: dataset.place(row), string });
+                return Err(EncodeError::NoLabelTokens { location: dataset.location(row), string });
             }
             Ok((joined.context, joined.answers))
         };
@@ -463,7 +463,7 @@ fn joined<T: Send>(
         let joined = encoded.par_iter().enumerate().map(|(row, text)| join(row, text));
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         if let Some(row) = joined.iter().position(|(context, _)| context.is_empty()) {
-            return Err(EncodeError::NoSeam { place: dataset.place(row) }.into());
+            return Err(EncodeError::NoSeam { location: dataset.location(row) }.into());
         }
         let too_long = joined.iter().enumerate().filter_map(|(row, (context, after))| {
             let excess = (context.len() + n_after(after)).checked_sub(encoder.max_length)?;

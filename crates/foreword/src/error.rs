@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::chat::ChatError;
 use crate::checkpoint::CheckpointError;
+use crate::data;
 use crate::encode::EncodeError;
 use crate::format::Origin;
 use crate::format::foreign::ForeignError;
@@ -139,7 +140,8 @@ from!(
     Unwritten,
     UserError,
     VerbalizerError,
-    WriteError
+    WriteError,
+    data::write::WriteError
 );
 
 /// Invalid user input, with a hint.
@@ -224,6 +226,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     if let Some(error) = cause.downcast_ref::<HubError>() {
         return Some(if error.is_given() { ErrorKind::User } else { ErrorKind::Failed });
     }
+    if let Some(error) = cause.downcast_ref::<data::write::WriteError>() {
+        use data::write::WriteError::{DuplicateField, UnknownEnding};
+        let is_user = matches!(error, UnknownEnding { .. } | DuplicateField { .. });
+        return Some(if is_user { ErrorKind::User } else { ErrorKind::Failed });
+    }
     if cause.is::<NothingLearned>() {
         return Some(ErrorKind::Cancelled);
     }
@@ -293,6 +300,16 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return fixed(
             "name the fields with --text-field, and --label-field or --target-field, or those that --template asks for",
         );
+    }
+    if let Some(DataError::Ragged { .. } | DataError::StrayQuote { .. }) = cause.downcast_ref::<DataError>() {
+        return fixed(
+            "correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad",
+        );
+    }
+    if let Some(DataError::Json { .. } | DataError::Conversation { .. } | DataError::Labels { .. }) =
+        cause.downcast_ref::<DataError>()
+    {
+        return fixed("correct it, or leave such rows out with --skip-bad");
     }
     let labels = match cause.downcast_ref::<TaskError>() {
         Some(TaskError::Verbalizer(error)) => Some(error),

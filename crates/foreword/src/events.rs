@@ -235,7 +235,7 @@ impl Mistake {
         let mistake = |row: usize| {
             Ok(Self {
                 text: shown.whole(&test.data, row)?,
-                line: test.data.place(row).line,
+                line: test.data.location(row).line,
                 truth: labels.names()[truths[row]].clone(),
                 label: labels.names()[given(row)].clone(),
                 probability: sureness(row),

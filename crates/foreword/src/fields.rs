@@ -1,10 +1,12 @@
 //! Finds the text field and the label or target field of a data set.
 
-use crate::data::fields::{self, slot_fields, unused, without_words};
+use std::collections::HashSet;
+
+use crate::data::fields::{self, incomplete, slot_fields, unused, without_words};
 use crate::error::Result;
 use crate::notice::Observer;
 use crate::settings::TaskKind;
-use crate::{Dataset, Template};
+use crate::{Dataset, TaskFile, Template};
 
 /// The slot of the text field, whatever the field's name.
 const TEXT_SLOT: &str = "text";
@@ -75,6 +77,40 @@ impl Fields {
         };
         format!("{texts}, {truth} {:?}{guessed}", self.truth)
     }
+}
+
+/// Leaves out the examples that lack a value in the template's fields or in the one with the label or target, if the
+/// settings say so, and reports them.
+pub fn complete(
+    dataset: Dataset,
+    template: &Template,
+    fields: &Fields,
+    settings: &TaskFile,
+    observer: &dyn Observer,
+) -> Result<Dataset> {
+    /// Maximum number of examples that are named.
+    const MOST_NAMED: usize = 5;
+    if settings.data.skip_bad != Some(true) {
+        return Ok(dataset);
+    }
+    let slots = slot_fields(template, &dataset, fields.text.as_deref())?;
+    let found = incomplete(&dataset, &slots, dataset.require(&fields.truth)?);
+    if found.is_empty() {
+        return Ok(dataset);
+    }
+    let mut named: Vec<String> = found.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = found.len().checked_sub(MOST_NAMED) {
+        named.push(format!("and {more} more"));
+    }
+    let path = dataset.path().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+    observer.warn(&format!(
+        "{path}{} of {} examples lack a value and were left out: {}",
+        found.len(),
+        dataset.n(),
+        named.join(", ")
+    ));
+    let lacking: HashSet<usize> = found.iter().map(|example| example.row).collect();
+    Ok(dataset.take(&(0..dataset.n()).filter(|row| !lacking.contains(row)).collect::<Vec<_>>()))
 }
 
 /// Reports fields with text that are not used. `beside`: fields with another use.

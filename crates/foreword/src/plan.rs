@@ -17,6 +17,7 @@ use serde::Serialize;
 use self::candidates::PlannedCandidate;
 use self::output::OutputDir;
 use self::splits::{Splits, few, limited, records, with_dev};
+use crate::data::fields::target_of_generation;
 use crate::device;
 use crate::display::{FEW_LISTED, MOST_LISTED, count, in_a_line};
 use crate::error::{Result, UserError};
@@ -136,7 +137,7 @@ impl RunPlan {
         resources: &Resources,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        Self::over(settings, Splits::read(settings)?, output, resources, observer)
+        Self::over(settings, Splits::read(settings, observer)?, output, resources, observer)
     }
 
     /// As [`RunPlan::with`], for examples already in memory.
@@ -404,7 +405,7 @@ struct StatedTask<'a> {
 impl<'a> StatedTask<'a> {
     /// Finds the template and the fields, and names the labels of the training data.
     fn find(file: &'a TaskFile, splits: Splits, observer: &dyn Observer) -> Result<(Self, Splits)> {
-        let kind = kind(file)?;
+        let kind = kind_of(file, &splits.train, observer)?;
         let truth = match kind {
             TaskKind::Classification => file.data.label_field.as_deref(),
             TaskKind::Generation => file.data.target_field.as_deref(),
@@ -414,6 +415,7 @@ impl<'a> StatedTask<'a> {
         let format = PromptFormat::find(&file.task, None, kind, together.as_deref())?;
         let mut fields = Fields::find(&splits.train, &format.template, text, (kind, truth))?;
         fields.template_guessed = format.guessed;
+        let splits = splits.complete(&format.template, &fields, file, observer)?;
         let Named { dataset: train, names: label_names, field: named_by, said } =
             named(file, splits.train, &fields, observer)?;
         let beside = (Some(fields.truth.as_str()), named_by.as_deref());
@@ -534,6 +536,23 @@ pub fn default_out(input: Option<&Path>, file: &TaskFile) -> PathBuf {
 
 fn is_task_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"))
+}
+
+/// The kind of task: as set, or as the settings suggest, or as the fields of the data do.
+fn kind_of(file: &TaskFile, train: &Dataset, observer: &dyn Observer) -> Result<TaskKind> {
+    let kind = kind(file)?;
+    let data = &file.data;
+    let is_open = file.task.kind.is_none() && file.task.labels.is_none() && file.task.objective.is_none();
+    let is_open = is_open && data.label_field.is_none() && data.label_names.is_none();
+    match target_of_generation(train).filter(|_| kind == TaskKind::Classification && is_open) {
+        Some(target) => {
+            observer.say(&format!(
+                "the texts in the field {target:?} are generated (--kind classification takes them as labels)"
+            ));
+            Ok(TaskKind::Generation)
+        }
+        None => Ok(kind),
+    }
 }
 
 /// The kind of task: as set, or as the named fields suggest.

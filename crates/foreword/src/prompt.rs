@@ -5,6 +5,7 @@ pub mod evaluate;
 pub mod format;
 pub mod naming;
 pub mod open;
+pub mod predictions;
 pub mod texts;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use foreword::data::ReadOptions;
 use foreword::prompt::calibration::{Calibrate, CalibrationRequest};
 use foreword::settings::CalibrationMethod;
 
@@ -31,9 +32,9 @@ pub(crate) struct CalibrationArgs {
 }
 
 impl CalibrationArgs {
-    /// The calibration requested by the flags.
-    pub(crate) fn request(&self) -> CalibrationRequest<'_> {
-        CalibrationRequest { calibrate: self.calibrate, on: self.calibrate_on.as_deref() }
+    /// The calibration requested by the flags. `read`: how its file is read.
+    pub(crate) fn request<'a>(&'a self, read: &'a ReadOptions) -> CalibrationRequest<'a> {
+        CalibrationRequest { calibrate: self.calibrate, on: self.calibrate_on.as_deref(), read: Some(read) }
     }
 }
 

@@ -10,7 +10,9 @@ use super::calibration::calibrate_answers;
 use super::texts::{Plain, written};
 use crate::command_line::quoted;
 
-use super::{LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArgs, TaskArgs, at_least_one};
+use super::{
+    LabelArgs, LabelNamesArgs, Labels, MachineArgs, ModelArgs, OutputArgs, ReadArgs, TaskArgs, at_least_one,
+};
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword compare task.toml --prompt sentiment
@@ -36,8 +38,7 @@ pub(crate) struct CompareArgs {
     pub(crate) prompts: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Data for the in-context examples and the majority class: a .jsonl, .json, .csv, .tsv or .parquet file, optionally
-    /// compressed (.gz, .zst)
+    /// Data for the in-context examples and the majority class: a file or directory, as in `foreword train`
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) train: Option<PathBuf>,
     /// The examples that all rows are evaluated on
@@ -52,6 +53,8 @@ pub(crate) struct CompareArgs {
     /// The field with the label [default: the first prompt's, or guessed from common names]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) label_field: Option<String>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) label_names: LabelNamesArgs,
     #[command(flatten)]
@@ -103,7 +106,8 @@ impl CompareArgs {
             ("--max-length", self.task.max_length.map(|tokens| tokens.to_string())),
         ];
         let given = flags.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", value?)));
-        given.chain(self.labels.exact_labels.then(|| " --exact-labels".to_owned())).collect()
+        let given = given.chain(self.labels.exact_labels.then(|| " --exact-labels".to_owned()));
+        given.chain([self.read.written()]).collect()
     }
 
     /// The flags as a task file that contains only what was set.
@@ -111,6 +115,7 @@ impl CompareArgs {
         let mut file = TaskFile { model: self.model.model.clone(), ..TaskFile::default() };
         (file.data.train, file.data.test) = (self.train.clone(), self.test.clone());
         (file.data.text_field, file.data.label_field) = (self.text_field.clone(), self.label_field.clone());
+        self.read.state(&mut file);
         file.data.label_names = self.label_names.names();
         self.task.state(&mut file);
         self.labels.state(&mut file);

@@ -9,7 +9,7 @@ use foreword::task_file::{PromptTable, TrainTable};
 
 use super::{
     FieldArgs, LabelArgs, LabelNamesArgs, LossArgs, MachineArgs, ModelArgs, OutputArgs, OutputDirArgs,
-    TaskArgs, at_least_one, choice,
+    ReadArgs, TaskArgs, at_least_one, choice,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -32,6 +32,8 @@ pub(crate) struct TrainArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) data: SplitArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
     #[command(flatten)]
     pub(crate) fields: FieldArgs,
     #[command(flatten)]
@@ -64,8 +66,8 @@ pub(crate) struct TrainArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct SplitArgs {
-    /// Training examples: a .jsonl, .json, .csv, .tsv or .parquet file, optionally compressed (.gz, .zst); - reads standard
-    /// input
+    /// Training examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow file, optionally compressed (.gz, .zst); a
+    /// directory with a folder of texts for each label, or from Hugging Face save_to_disk; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) train: Option<PathBuf>,
     /// Development examples, to select the best prompt [default: a tenth of the training data, drawn by label and seed]
@@ -99,6 +101,7 @@ impl TrainArgs {
         data.shots = self.data.shots;
         (data.limit, data.strict) = (self.data.limit, self.data.strict.then_some(true));
         data.label_names = self.label_names.names();
+        self.read.state(&mut file);
         self.fields.state(&mut file);
         self.task.state(&mut file);
         self.labels.state(&mut file);

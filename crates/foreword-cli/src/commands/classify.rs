@@ -7,16 +7,21 @@ use foreword::display::{count, in_a_line, percent};
 use foreword::events::Classified;
 use foreword::metrics::scale::Scale;
 use foreword::prompt::calibration;
+use foreword::prompt::predictions::{PredictionWriter, label_columns, label_values, own_fields, own_values};
 use foreword::prompt::texts::ExampleText;
-use foreword::{Dataset, LoadedPrompt, OpenRequest, Prediction, Purpose, Result, Verbalizer};
+use foreword::{Dataset, Error, LoadedPrompt, OpenRequest, Prediction, Purpose, Result, Verbalizer};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;
+use crate::interrupt;
 use crate::printer::{Answers, Printer};
+use crate::report;
 use crate::texts::{Batch, Input, Texts};
 
 /// The text printed instead of a withheld label.
-const ABSTAINED: &str = "abstained";
+pub(crate) const ABSTAINED: &str = "abstained";
+/// Number of rows after which a file is flushed.
+const FLUSH_EVERY: u64 = 32;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
@@ -31,34 +36,50 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
         ensemble: args.ensemble.ensemble,
         ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
-    let (prompt, input) = Texts { given: &args.texts, to: "classify" }.resolve(request, printer)?;
-    classify(args, &prompt, input, printer)?;
-    Ok(Exit::Done)
-}
-
-fn classify(args: &ClassifyArgs, prompt: &LoadedPrompt, mut input: Input, printer: &Printer) -> Result<()> {
-    let mut classifier = prompt.classifier()?;
-    let request = args.calibration.request();
+    if let Some(out) = &args.out {
+        PredictionWriter::check(out, args.force)?;
+    }
+    let (prompt, mut input) = Texts { given: &args.texts, to: "classify" }.resolve(request, printer)?;
     let labels = &prompt.task.classification()?.verbalizer;
     let mut answers = ClassifyAnswers {
-        prompt,
+        prompt: &prompt,
         labels,
         scale: Scale::of(labels),
         calibration: None,
         least: args.calibration.abstain_below,
+        counts: vec![0; labels.n()],
         n: 0,
-        n_abstained: 0,
+        file: None,
         printer,
     };
+    let cancel = input.cancel();
+    if args.out.is_some() {
+        // What was computed is kept.
+        let watched = interrupt::watch(cancel.clone());
+        watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
+    }
+    let classified = classify(args, &mut input, &mut answers);
+    interrupt::unwatch();
+    answers.finish()?;
+    classified?;
+    input.tell_empty(printer);
+    Ok(if cancel.is_cancelled() { Exit::Interrupted } else { Exit::Done })
+}
+
+fn classify(args: &ClassifyArgs, input: &mut Input, answers: &mut ClassifyAnswers<'_>) -> Result<()> {
+    let (prompt, printer, cancel) = (answers.prompt, answers.printer, input.cancel());
+    let mut classifier = prompt.classifier()?;
+    let read = args.texts.read.options();
+    let request = args.calibration.request(&read);
     printer.begin_bar(input.n().unwrap_or_default() as u64, "scoring");
     if request.needs_scores() {
         let Some(data) = input.all(prompt)? else { return Ok(()) };
-        let shown = ExampleText::of(prompt, &data, printer)?;
+        let shown = answers.show(&data, args)?;
         let mut all = Vec::with_capacity(data.n());
         classifier.score(&data, &mut |row, scores| {
             printer.move_bar(row as u64 + 1, String::new);
             all.push(scores);
-            ControlFlow::Continue(())
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         answers.calibration = calibration::resolve(request, prompt, &all, None, printer)?;
         let scored = all.into_iter().enumerate();
@@ -68,11 +89,11 @@ fn classify(args: &ClassifyArgs, prompt: &LoadedPrompt, mut input: Input, printe
         while let Batch::Texts(data) = input.next(prompt, true)?
             && !printer.is_closed()
         {
-            let shown = ExampleText::of(prompt, &data, printer)?;
+            let shown = answers.show(&data, args)?;
             let mut failed = None;
             classifier.score(&data, &mut |row, scores| {
                 failed = answers.answer((&shown, &data, row), scores).err();
-                if failed.is_some() || printer.is_closed() {
+                if failed.is_some() || printer.is_closed() || cancel.is_cancelled() {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
@@ -83,12 +104,10 @@ fn classify(args: &ClassifyArgs, prompt: &LoadedPrompt, mut input: Input, printe
     }
     printer.end_bar();
     classifier.tell_cuts(printer);
-    input.tell_empty(printer);
-    answers.tell_abstained();
     Ok(())
 }
 
-/// Prints answers.
+/// Prints answers, or writes them to a file.
 struct ClassifyAnswers<'a> {
     prompt: &'a LoadedPrompt,
     labels: &'a Verbalizer,
@@ -97,23 +116,52 @@ struct ClassifyAnswers<'a> {
     calibration: Option<Calibration>,
     /// The probability below which labels are withheld.
     least: Option<f64>,
+    /// Number of texts with each label.
+    counts: Vec<u64>,
+    /// Number of texts.
     n: u64,
-    n_abstained: u64,
+    /// The file of --out.
+    file: Option<PredictionWriter>,
     printer: &'a Printer,
 }
 
 impl ClassifyAnswers<'_> {
+    /// How the texts of a batch are shown; creates the file with the fields of the first one.
+    fn show(&mut self, data: &Dataset, args: &ClassifyArgs) -> Result<ExampleText> {
+        if let (Some(out), None) = (&args.out, &self.file) {
+            let (fields, columns) = (own_fields(data), label_columns("label", self.labels));
+            self.file = Some(PredictionWriter::create(out, fields, columns, self.printer)?);
+        }
+        ExampleText::of(self.prompt, data, self.printer)
+    }
+
     fn answer(
         &mut self,
         (shown, data, row): (&ExampleText, &Dataset, usize),
         scores: Vec<f64>,
     ) -> Result<()> {
-        let printer = self.printer;
         let prediction = self.prompt.predict(scores, self.calibration.as_ref(), self.least);
         self.n += 1;
-        self.n_abstained += u64::from(prediction.label.is_none());
-        printer.move_bar(self.n, String::new);
-        let Prediction { label, probability, probabilities, log_likelihoods } = &prediction;
+        if let Some(label) = prediction.label.as_ref().and_then(|label| self.labels.index(label)) {
+            self.counts[label] += 1;
+        }
+        self.printer.move_bar(self.n, String::new);
+        if let Some(file) = &mut self.file {
+            file.write(own_values(data, row), label_values(&prediction, self.scale.as_ref()))?;
+            if self.n.is_multiple_of(FLUSH_EVERY) {
+                file.flush()?;
+            }
+        }
+        self.print((shown, data, row), &prediction)
+    }
+
+    fn print(
+        &self,
+        (shown, data, row): (&ExampleText, &Dataset, usize),
+        prediction: &Prediction,
+    ) -> Result<()> {
+        let printer = self.printer;
+        let Prediction { label, probability, probabilities, log_likelihoods } = prediction;
         let names = || self.labels.names().iter().map(String::as_str);
         match printer.answers() {
             Answers::Json => printer.json(&Classified {
@@ -124,6 +172,7 @@ impl ClassifyAnswers<'_> {
                 log_likelihoods: names().zip(log_likelihoods.iter().copied()).collect(),
                 expected: self.scale.as_ref().map(|scale| scale.expected(probabilities)),
             })?,
+            Answers::Text if self.file.is_some() => {}
             Answers::Text => {
                 let width = names().map(|name| in_a_line(name).chars().count()).max().unwrap_or(0);
                 let abstained = if self.least.is_some() { ABSTAINED.chars().count() } else { 0 };
@@ -136,14 +185,23 @@ impl ClassifyAnswers<'_> {
         Ok(())
     }
 
-    fn tell_abstained(&self) {
+    /// Completes the file, and prints how often each label was given.
+    fn finish(&mut self) -> Result<()> {
+        let n_abstained = self.n - self.counts.iter().sum::<u64>();
+        if let Some(file) = self.file.take() {
+            let path = file.path().display().to_string();
+            file.finish()?;
+            self.printer.answer(&report::given(self.labels, &self.counts, n_abstained))?;
+            self.printer.say(&format!("{} texts with their labels are in {path}", count(self.n)));
+        }
         if let Some(least) = self.least {
             self.printer.say(&format!(
                 "abstained from {} of {} texts: no label has a probability of {} or more",
-                count(self.n_abstained),
+                count(n_abstained),
                 count(self.n),
                 percent(least)
             ));
         }
+        Ok(())
     }
 }

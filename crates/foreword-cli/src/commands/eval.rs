@@ -1,13 +1,19 @@
 //! `foreword eval`: evaluates a prompt on examples with known labels or targets.
 
+use std::path::Path;
+
+use foreword::calibration::Calibration;
 use foreword::display::{count, in_a_line, interval, percent, shortened};
 use foreword::events::{Mistake, Report, TextReport};
+use foreword::generate::Generated;
 use foreword::metrics::reliability::Answered;
 use foreword::metrics::scale::{Scale, ScaleErrors};
 use foreword::metrics::wilson;
 use foreword::plan::data;
 use foreword::prompt::calibration;
 use foreword::prompt::evaluate::{LabelEvaluation, TestSet};
+use foreword::prompt::predictions::{PredictionWriter, label_columns, label_values, template_values};
+use foreword::prompt::texts::ExampleText;
 use foreword::{LoadedPrompt, OpenRequest, Result, UserError, Verbalizer};
 
 use crate::args::EvalArgs;
@@ -19,8 +25,9 @@ use crate::report;
 /// Runs the verb.
 pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     args.machine.start_threads()?;
-    let data = data::read(&args.data)?;
+    let data = data::read(&args.data, &args.read.options(), printer)?;
     let mut stated = args.source.stated();
+    args.read.state(&mut stated);
     args.fields.state(&mut stated);
     args.task.state(&mut stated);
     args.labels.state(&mut stated);
@@ -31,6 +38,9 @@ pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     let request = OpenRequest { ensemble: args.ensemble.ensemble, ..request };
     let mut prompt = request.open(Some(&data), printer)?;
     check_calibration(args, &prompt)?;
+    if let Some(path) = &args.predictions {
+        PredictionWriter::check(path, args.force)?;
+    }
     let test = prompt.test_set(data, &stated, args.limit, printer)?;
     printer.begin_bar((prompt.n_members() * test.examples.n()) as u64, "scoring");
     let scores = prompt.scores(&test.examples, &mut |n| printer.move_bar(n as u64, String::new))?;
@@ -64,7 +74,9 @@ fn labelled(
     printer: &Printer,
 ) -> Result<()> {
     let measured = Some(args.data.as_path());
-    let calibration = calibration::resolve(args.calibration.request(), prompt, scores, measured, printer)?;
+    let read = args.read.options();
+    let calibration =
+        calibration::resolve(args.calibration.request(&read), prompt, scores, measured, printer)?;
     let evaluated = prompt.evaluate_labels(scores, &test.examples, calibration.as_ref());
     let LabelEvaluation { evaluation, probabilities, reliability, scale } = &evaluated;
     let Some(given) = &evaluation.labels else { return Ok(()) };
@@ -74,6 +86,10 @@ fn labelled(
         calibration::save(calibration.as_ref(), &prompt.task, &args.source.prompt, printer)?;
     }
 
+    if let Some(path) = &args.predictions {
+        let parts = (scores, calibration.as_ref(), scale.as_ref().map(|(scale, _)| scale));
+        write_predictions(path, prompt, test, parts, printer)?;
+    }
     let mistakes = Mistake::surest(prompt, test, probabilities, printer)?;
     let errors = scale.as_ref().map(|(_, errors)| *errors);
     let parts = (*reliability, errors, calibration.as_ref(), answered);
@@ -115,7 +131,10 @@ fn generated(
     printer: &Printer,
 ) -> Result<()> {
     let evaluation = prompt.task.judge(scores, &test.examples);
-    let scores = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
+    let (scores, texts) = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
+    if let Some(path) = &args.predictions {
+        write_texts(path, prompt, test, &texts, printer)?;
+    }
     printer.json(&TextReport::of(&evaluation, &scores))?;
     let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
     printer.answer(&table.to_string())?;
@@ -125,6 +144,50 @@ fn generated(
         scores.rouge_l,
         scores.bleu
     ))?;
+    Ok(())
+}
+
+/// Writes the label of each example.
+fn write_predictions(
+    path: &Path,
+    prompt: &LoadedPrompt,
+    test: &TestSet,
+    (scores, calibration, scale): (&[Vec<f64>], Option<&Calibration>, Option<&Scale>),
+    printer: &Printer,
+) -> Result<()> {
+    let labels = &prompt.task.classification()?.verbalizer;
+    let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
+    let mut file = PredictionWriter::create(path, prompt.template_fields(), columns, printer)?;
+    let shown = ExampleText::of(prompt, &test.data, printer)?;
+    for (row, (scores, &truth)) in scores.iter().zip(test.examples.labels()).enumerate() {
+        let prediction = prompt.predict(scores.clone(), calibration, None);
+        let truth = labels.names()[truth].as_str().into();
+        let columns = [truth].into_iter().chain(label_values(&prediction, scale)).collect();
+        file.write(template_values(&shown, &test.data, row)?, columns)?;
+    }
+    file.finish()?;
+    printer.say(&format!("the predictions are in {}", path.display()));
+    Ok(())
+}
+
+/// Writes the generated text of each example.
+fn write_texts(
+    path: &Path,
+    prompt: &LoadedPrompt,
+    test: &TestSet,
+    texts: &[Generated],
+    printer: &Printer,
+) -> Result<()> {
+    let columns = ["truth", "answer"].map(str::to_owned).into();
+    let mut file = PredictionWriter::create(path, prompt.template_fields(), columns, printer)?;
+    let shown = ExampleText::of(prompt, &test.data, printer)?;
+    for (row, generated) in texts.iter().enumerate() {
+        let truth = test.data.text(row, test.truth)?;
+        let columns = vec![truth.into(), generated.text.as_str().into()];
+        file.write(template_values(&shown, &test.data, row)?, columns)?;
+    }
+    file.finish()?;
+    printer.say(&format!("the predictions are in {}", path.display()));
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Tables of labels that stay readable with hundreds of them.
 
-use foreword::display::{count, in_a_line};
+use foreword::display::{count, in_a_line, percent};
 use foreword::{Confusion, Verbalizer};
 
+use crate::commands::classify::ABSTAINED;
 use crate::printer::Table;
 
 /// Maximum number of labels in a table with a row for each.
@@ -81,4 +82,22 @@ pub(crate) fn confusion(given: &Confusion, labels: &Verbalizer) -> String {
     let which =
         if wrong.len() > SHOWN { format!("the {SHOWN} most frequent of {n}") } else { "all".to_owned() };
     format!("{which} confusions:\n{table}")
+}
+
+/// How often each label was given, and how often none. With many labels, the most frequent.
+pub(crate) fn given(labels: &Verbalizer, counts: &[u64], n_abstained: u64) -> String {
+    let n = (counts.iter().sum::<u64>() + n_abstained).max(1);
+    let mut table = Table::new(["label", "texts", "share"]);
+    let mut all: Vec<usize> = (0..labels.n()).collect();
+    let mut note = String::new();
+    if labels.n() > MOST_ROWS {
+        all.sort_by(|&a, &b| counts[b].cmp(&counts[a]).then(a.cmp(&b)));
+        all.truncate(SHOWN);
+        note = format!("the {SHOWN} most frequent of {} labels:\n", count(labels.n() as u64));
+    }
+    let names = all.into_iter().map(|label| (labels.names()[label].as_str(), counts[label]));
+    for (name, count_of) in names.chain((n_abstained > 0).then_some((ABSTAINED, n_abstained))) {
+        table.row([name.to_owned(), count(count_of), percent(count_of as f64 / n as f64)]);
+    }
+    format!("{note}{table}")
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::scene::{Scene, model, sentences};
+use crate::scene::{Scene, model, root, sentences};
 use crate::schema::{Classified, Report};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -33,12 +33,112 @@ fn plain_packed_and_piped_data_give_the_same_answers() {
     insta::assert_snapshot!(scene.told(&wrong), @r"
     exit 1
     error: standard input, line 2: 1 cells where there are 2 fields
+    hint: correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad
     ");
 
     let classify = ["classify", "--prompt", "none", "--model", &llama, "--labels", "a= a,b= b", "--json"];
     let ran = scene.run_with(&[&classify[..], &["--data", "-"]].concat(), b"id,text\n1,good\n2,bad\n");
     let texts: Vec<String> = ran.lines::<Classified>().into_iter().map(|answer| answer.text).collect();
     assert_eq!(texts, ["good", "bad"]);
+}
+
+#[test]
+fn data_in_other_forms_is_read_and_how_is_said() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let files = root().join("testdata/data/files");
+    let eval = |name: &str, more: &[&str]| {
+        let path = files.join(name).display().to_string();
+        let eval = ["eval", "--prompt", "none", "--model", &llama, "--json", "--data", &path];
+        let ran = scene.run(&[&eval[..], more].concat());
+        (ran.line::<Report>().n, ran.stderr)
+    };
+    let (n, said) = eval("german.csv", &["--label-field", "Bewertung", "--text-field", "Text"]);
+    assert_eq!(n, 2);
+    assert!(
+        said.contains("read as windows-1252") && said.contains("separated by semicolons, not commas"),
+        "{said}"
+    );
+    let (n, said) =
+        eval("cola.tsv", &["--text-field", "4", "--label-field", "2", "--label-names", "0=bad,1=good"]);
+    assert_eq!(n, 3);
+    assert!(said.contains("the first line is read as an example"), "{said}");
+    let (n, said) = eval("imdb", &[]);
+    assert_eq!(n, 4);
+    assert!(said.contains("a folder for each label: neg (2), pos (2)"), "{said}");
+    assert_eq!(eval("bare.csv", &["--no-header", "--text-field", "1", "--label-field", "2"]).0, 2);
+    assert_eq!(eval("colon.csv", &["--delimiter", ":"]).0, 2);
+    assert_eq!(eval("polish.csv", &["--encoding", "iso-8859-2"]).0, 2);
+    assert_eq!(eval("zstd_1.parquet", &[]).0, 4);
+    assert_eq!(eval("saved", &[]).0, 4);
+    assert_eq!(eval("reviews.train", &[]).0, 2);
+
+    scene.file("ragged.csv", "text,label\ngood,up\nwhat, no\nbad,down\nfine, really,up\n");
+    let eval = ["eval", "--prompt", "none", "--model", &llama, "--json", "--data", "ragged.csv"];
+    assert_eq!(scene.run(&eval).code, 1);
+    let ran = scene.run(&[&eval[..], &["--skip-bad", "--labels", "up= up,down= down, no= no"]].concat());
+    let left_out = "ragged.csv: 1 of 4 rows were left out: line 5 (3 cells where there are 2 fields)";
+    assert!(ran.code == 0 && ran.stderr.contains(left_out), "{}", ran.stderr);
+
+    scene.file("gaps.jsonl", "{\"text\": \"good\", \"label\": \"up\"}\n{\"text\": null, \"label\": \"up\"}\n{\"text\": \"bad\", \"label\": \"down\"}\n{\"text\": \"x\", \"label\": \" \"}\n");
+    let eval = ["eval", "--prompt", "none", "--model", &llama, "--json", "--data", "gaps.jsonl"];
+    assert_eq!(scene.run(&eval).code, 1);
+    let ran = scene.run(&[&eval[..], &["--skip-bad"]].concat());
+    assert_eq!(ran.line::<Report>().n, 2, "{}", ran.stderr);
+    let lacking = "gaps.jsonl: 2 of 4 examples lack a value and were left out: line 2 (missing value in the field \"text\"";
+    assert!(
+        ran.stderr.contains(lacking) && ran.stderr.contains("line 4 (no label or target)"),
+        "{}",
+        ran.stderr
+    );
+    let out = [
+        "train",
+        "gaps.jsonl",
+        "--model",
+        &llama,
+        "--steps",
+        "1",
+        "--virtual-tokens",
+        "2",
+        "--skip-bad",
+        "--out",
+        "p",
+    ];
+    let ran = scene.run(&out);
+    assert!(ran.code == 0 && ran.stderr.contains(lacking), "{}", ran.stderr);
+}
+
+#[test]
+fn instructions_with_answers_are_a_generation() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    for name in ["alpaca.json", "prompt_completion.jsonl", "messages.jsonl", "sharegpt.json"] {
+        let path = root().join("testdata/data/files").join(name).display().to_string();
+        let train = [
+            "train",
+            &path,
+            "--dev",
+            &path,
+            "--model",
+            &llama,
+            "--steps",
+            "1",
+            "--virtual-tokens",
+            "2",
+            "--force",
+            "--out",
+            "p",
+        ];
+        let ran = scene.run(&train);
+        assert_eq!(ran.code, 0, "{name}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("are generated (--kind classification takes them as labels)"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(recorded(&scene, "p", "/task/kind"), "generation", "{name}");
+    }
+    assert_eq!(recorded(&scene, "p", "/task/target_field"), "assistant");
 }
 
 #[test]

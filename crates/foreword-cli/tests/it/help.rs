@@ -89,8 +89,10 @@ fn each_flag_tells_its_unit_and_its_default() {
       -h, --help           Print help (see more with '--help')
 
     Data:
-          --train <FILE>                Training examples: a .jsonl, .json, .csv, .tsv or .parquet file,
-                                        optionally compressed (.gz, .zst); - reads standard input
+          --train <FILE>                Training examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet
+                                        or .arrow file, optionally compressed (.gz, .zst); a directory
+                                        with a folder of texts for each label, or from Hugging Face
+                                        save_to_disk; - reads standard input
           --dev <FILE>                  Development examples, to select the best prompt [default: a
                                         tenth of the training data, drawn by label and seed]
           --test <FILE>                 Test examples, only for the report; nothing is selected on them
@@ -103,6 +105,16 @@ fn each_flag_tells_its_unit_and_its_default() {
           --strict                      Fail instead of warning about suspicious data (empty texts,
                                         duplicates, contradictory or rare labels, test texts in the
                                         training data, truncated texts, …)
+          --encoding <NAME>             The encoding of text files, such as utf-8, utf-16le, latin-1 or
+                                        windows-1251 [default: UTF-8, or another one that is evident]
+          --delimiter <CHARACTER>       The character between the cells of .csv and .tsv files, such as
+                                        ';', '|' or tab [default: that of the file's ending, or another
+                                        one that is evident]
+          --no-header[=<true|false>]    The first line of .csv and .tsv files is an example, and the
+                                        fields are named by number: 1, 2, …; with =false, it has the
+                                        names [default: what is evident]
+          --skip-bad                    Leave out rows that can't be read, and report how many, where,
+                                        and why
           --text-field <NAME>           The field for {text} in the template [default: guessed from
                                         common names]
           --label-field <NAME>          The field with the label [default: guessed from common names]

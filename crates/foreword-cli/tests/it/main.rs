@@ -31,6 +31,7 @@ mod models;
 mod notices;
 mod pipes;
 mod places;
+mod tables;
 mod texts;
 
 mod peft;

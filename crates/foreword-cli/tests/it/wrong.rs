@@ -59,10 +59,17 @@ fn data_that_is_not_there_or_cannot_be_read() {
     insta::assert_snapshot!(train_on("d.jsonl", &GOOD.replace("\"bad\",", "\"bad\""), &[]), @r#"
     exit 1
     error: d.jsonl, line 2, column 16: expected `,` or `}`
+    hint: correct it, or leave such rows out with --skip-bad
     "#);
-    insta::assert_snapshot!(train_on("d.xlsx", GOOD, &[]), @r#"
+    insta::assert_snapshot!(train_on("d.xlsx", "PK\u{3}\u{4}", &[]), @r#"
     exit 1
-    error: d.xlsx: what kind of data this is shows in the file's ending, which must be .jsonl, .json, .csv, .tsv or .parquet, with .gz or .zst after it if it is packed
+    error: d.xlsx: this is an Excel workbook or a zip archive: save the sheet as CSV UTF-8, or unzip it, and give the file that comes out
+    "#);
+    insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--encoding", "utf-99"]), @r#"
+    exit 1
+    error: invalid value 'utf-99' for '--encoding <NAME>': "utf-99" is no encoding of the Encoding Standard: use one such as utf-8, utf-16le, windows-1252, latin-1, windows-1251, shift_jis or gbk
+
+    For more information, try '--help'.
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--label-field", "lable"]), @r#"
     exit 1

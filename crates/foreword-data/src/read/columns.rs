@@ -1,8 +1,9 @@
 //! Parquet: columns of texts, numbers and booleans; other types are an error only if they are used.
 
+mod codecs;
 mod pages;
 
-use super::super::{About, Cell, DataError, FieldIdx, READER_THREAD, Row, number};
+use super::super::{About, Cell, DataError, FieldIdx, READER_THREAD, Row, Unit};
 use super::Table;
 use bytes::Bytes;
 use parquet::basic::{ConvertedType, Repetition};
@@ -41,7 +42,8 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
         reason: error.to_string().trim_end_matches('.').to_owned(),
     };
     pages::check_schema(bytes).map_err(damaged)?;
-    let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(damaged)?;
+    let whole = Bytes::copy_from_slice(bytes);
+    let reader = SerializedFileReader::new(whole.clone()).map_err(damaged)?;
     let too_large = || DataError::TooLarge { path: path.to_owned(), most };
     let sizes = reader.metadata().row_groups().iter().map(|group| group.total_byte_size().max(0) as u64);
     if sizes.fold(0, u64::saturating_add) > most {
@@ -51,13 +53,14 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     let fields: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let mut seen = HashSet::new();
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-        return Err(DataError::DuplicateField { place: super::place(path, 1), field: field.clone() });
+        return Err(DataError::DuplicateField { location: super::location(path, 1), field: field.clone() });
     }
-    pages::check(bytes, &reader, most).map_err(damaged)?;
+    let file = codecs::File { reader: &reader, bytes: &whole, most };
+    pages::check(bytes, file, most).map_err(damaged)?;
     let Flat { empty, at, projection } = Flat::of(schema).map_err(damaged)?;
     let mut rows = Vec::new();
     let mut n_bytes = 0;
-    for (line, row) in (1..).zip(reader.get_row_iter(Some(projection)).map_err(damaged)?) {
+    for (line, row) in (1..).zip(file.rows(projection)) {
         let mut cells = empty.clone();
         for (&at, (_, field)) in at.iter().zip(row.map_err(damaged)?.into_columns()) {
             cells[at].1 = cell(field);
@@ -66,32 +69,19 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
         if n_bytes > most {
             return Err(too_large());
         }
-        rows.push(Row { line, cells });
+        rows.push(Row::new(line, cells));
     }
     let class_names = class_names(&reader, &fields);
-    Ok(Table { fields, rows, about: About { class_names, ..About::default() } })
+    Ok(Table { fields, rows, about: About { class_names, unit: Unit::Row, ..About::default() } })
 }
 
-/// The class names that Hugging Face `datasets` stores next to the columns: under the key "huggingface", an object in which
-/// `info.features.FIELD` has the `_type` "ClassLabel" and `names`. Other shapes are ignored.
+/// The class names that Hugging Face `datasets` stores next to the columns, under the key "huggingface".
 fn class_names(reader: &SerializedFileReader<Bytes>, fields: &[String]) -> BTreeMap<FieldIdx, Vec<String>> {
     let metadata = reader.metadata().file_metadata().key_value_metadata();
     let value = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
-    let features = value.and_then(|entry| {
-        let written: serde_json::Value = serde_json::from_str(entry.value.as_deref()?).ok()?;
-        written.pointer("/info/features").cloned()
-    });
-    let Some(features) = features else { return BTreeMap::new() };
-    let of = |(idx, name): (usize, &String)| {
-        let feature = features.get(name)?;
-        if feature.get("_type")?.as_str()? != "ClassLabel" {
-            return None;
-        }
-        let names = feature.get("names")?.as_array()?;
-        let names: Option<Vec<String>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
-        Some((FieldIdx(idx), names?))
-    };
-    fields.iter().enumerate().filter_map(of).collect()
+    value
+        .and_then(|entry| entry.value.as_deref())
+        .map_or_else(BTreeMap::new, |value| super::class_names(value, fields))
 }
 
 /// The readable part of a schema.
@@ -113,8 +103,8 @@ impl Flat {
             let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
             let is_list = is_repeated || info.converted_type() == ConvertedType::LIST;
             let cell = match (is_list, field.is_primitive()) {
-                (true, _) => Cell::Nested("an array"),
-                (false, false) => Cell::Nested("an object"),
+                (true, _) => Cell::nested("an array", None),
+                (false, false) => Cell::nested("an object", None),
                 (false, true) => {
                     at.push(i);
                     types.push(Arc::clone(field));
@@ -130,11 +120,7 @@ impl Flat {
 
 /// The memory of a cell. A cell without text counts too: a few bytes of a file can represent millions of nulls.
 fn n_bytes_of(cell: &Cell) -> u64 {
-    let text = match cell {
-        Cell::Text(text) => text.len(),
-        Cell::Null | Cell::Nested(_) => 0,
-    };
-    (size_of::<(FieldIdx, Cell)>() + text) as u64
+    (size_of::<(FieldIdx, Cell)>() + cell.n_bytes()) as u64
 }
 
 fn cell(field: Field) -> Cell {
@@ -143,12 +129,17 @@ fn cell(field: Field) -> Cell {
         Field::Str(text) => Cell::Text(text),
         Field::Bytes(bytes) => match bytes.as_utf8() {
             Ok(text) => Cell::Text(text.to_owned()),
-            Err(_) => Cell::Nested("bytes that are no text"),
+            Err(_) => Cell::nested("bytes that are no text", None),
         },
+        Field::Bool(value) => value.into(),
         // In its shortest form, so that 0.1 in single precision stays 0.1.
-        Field::Float(value) => number(value.to_string().parse().unwrap_or_else(|_| value.into())),
-        Field::Double(value) => number(value),
-        Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::Nested("an object"),
+        Field::Float(value) => value.to_string().parse().unwrap_or_else(|_| f64::from(value)).into(),
+        Field::Double(value) => value.into(),
+        Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::nested("an object", None),
+        Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) => Cell::number(&field.to_string()),
+        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => {
+            Cell::number(&field.to_string())
+        }
         other => Cell::Text(other.to_string()),
     }
 }

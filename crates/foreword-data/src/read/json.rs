@@ -1,69 +1,203 @@
-//! JSON: one object per line, or an array of objects.
+//! JSON: one object per line, an array of objects, or the values of each field together.
 
-use super::super::{About, Cell, DataError, FieldIdx, Row, number};
-use super::{Table, n_newlines, place};
+mod columns;
+mod scan;
+
+use super::super::{About, Cell, DataError, FieldIdx, Row, Unit};
+use super::source::Source;
+use super::{Table, n_newlines};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::Path;
 
-/// One object per line; skips blank lines. Lines may end with carriage returns alone, as on old Macintoshes.
-pub(super) fn parse_lines(text: &str, path: &Path) -> Result<Table, DataError> {
+/// The key of an array of examples in an object.
+const DATA: &str = "data";
+
+/// One object per line; skips blank lines. Lines may end with carriage returns alone, as on old Macintoshes. Objects of
+/// several lines, as `jq` writes them, and an array are read too.
+pub(super) fn parse_lines(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let mark = source.mark();
+    let lines = lines(text, source);
+    let Err(error) = lines else { return lines };
+    let first = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    let is_other = match first.as_bytes().first() {
+        Some(b'[') => true,
+        Some(b'{') => matches!(&error, DataError::Json { reason, .. } if reason.starts_with("EOF")),
+        _ => false,
+    };
+    if !is_other {
+        return Err(error);
+    }
+    source.reset(mark);
+    if first.starts_with('[') {
+        let table = parse_whole(text, source)?;
+        source.say(format!("{}: read as one array, not as one object per line", source.name()));
+        return Ok(table);
+    }
+    // Of two errors, that of the form which the ending promises.
+    objects(text, source).map_err(|_| error)
+}
+
+fn lines(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
     let mut table = Builder::default();
     let end = if text.contains('\n') { '\n' } else { '\r' };
     for (line, text) in (1..).zip(text.split(end)) {
         if text.trim().is_empty() {
             continue;
         }
-        let object: Object =
-            serde_json::from_str(text).map_err(|error| json_error(&error, text, path, (line, 1)))?;
-        table.add(object, line, path)?;
+        let added = serde_json::from_str(text)
+            .map_err(|error| json_error(&error, text, source, (line, 1)))
+            .and_then(|Object| table.add(text, line, source));
+        if let Err(error) = added {
+            source.skip(line, error)?;
+        }
     }
     Ok(table.finish())
 }
 
-/// An array of objects, alone or as the value of an object's only key "data".
-pub(super) fn parse_array(text: &str, path: &Path) -> Result<Table, DataError> {
-    let mut cursor = Cursor { text, at: 0, line: 1, path };
+/// Objects one after another, whatever is between them.
+fn objects(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let mut cursor = Cursor { text, at: 0, line: 1, source };
     let mut table = Builder::default();
-    if cursor.peek().is_none() {
+    while cursor.peek().is_some() {
+        let (from, line) = (cursor.at, cursor.line);
+        let Object = cursor.value()?;
+        if let Err(error) = table.add(&text[from..cursor.at], line, cursor.source) {
+            cursor.source.skip(line, error)?;
+        }
+    }
+    Ok(table.finish())
+}
+
+/// A whole file: an array of examples, alone or in an object; an object with the values of each field; or one object per
+/// line, whatever the file's ending says.
+pub(super) fn parse_whole(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let mut cursor = Cursor { text, at: 0, line: 1, source };
+    match cursor.peek() {
+        None => Ok(Builder::default().finish()),
+        Some(b'[') => {
+            let table = array(&mut cursor)?;
+            if cursor.peek().is_some() { Err(cursor.shape_error()) } else { Ok(table) }
+        }
+        Some(b'{') => {
+            let from = cursor.at;
+            let entries = cursor.entries()?;
+            if cursor.peek() == Some(b'{') {
+                let table = parse_lines(text, source)?;
+                source.say(format!("{}: read as one object per line", source.name()));
+                return Ok(table);
+            }
+            if cursor.peek().is_some() {
+                return Err(cursor.shape_error());
+            }
+            object(&text[from..], &entries, &mut cursor)
+        }
+        Some(_) => Err(cursor.shape_error()),
+    }
+}
+
+/// The only object of a file.
+fn object(text: &str, entries: &[Entry<'_>], cursor: &mut Cursor<'_, '_>) -> Result<Table, DataError> {
+    let is_conversation = |entry: &Entry<'_>| super::conversations::NAMES.contains(&entry.key.as_str());
+    let is_one = entries.iter().any(is_conversation);
+    if let Some(entry) = wrapped(entries).filter(|_| !is_one) {
+        (cursor.at, cursor.line) = (entry.at, entry.line);
+        if entries.len() > 1 || entry.key != DATA {
+            let name = cursor.source.name();
+            cursor.source.say(format!("{name}: the examples are the array {:?}", entry.key));
+        }
+        return array(cursor);
+    }
+    let columns = if is_one { None } else { columns::parse(entries, cursor.source)? };
+    if let Some(table) = columns {
+        return Ok(table);
+    }
+    let is_flat = entries.iter().all(|entry| !entry.text.starts_with(['[', '{']));
+    if entries.is_empty() || !is_flat && !is_one {
+        return Err(cursor.shape_error());
+    }
+    let mut table = Builder::default();
+    table.add(text, entries[0].line, cursor.source)?;
+    Ok(table.finish())
+}
+
+/// The array that holds the examples: that of the only key "data", or the only one that holds objects.
+fn wrapped<'e, 't>(entries: &'e [Entry<'t>]) -> Option<&'e Entry<'t>> {
+    if let [only] = entries
+        && only.key == DATA
+        && only.text.starts_with('[')
+    {
+        return Some(only);
+    }
+    let holds_objects = |entry: &&Entry<'_>| {
+        entry.text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'))
+    };
+    let mut arrays = entries.iter().filter(|entry| entry.text.starts_with('['));
+    let first = arrays.next().filter(holds_objects)?;
+    arrays.next().is_none().then_some(first)
+}
+
+/// An array of examples: objects, lists of values, or texts alone.
+fn array(cursor: &mut Cursor<'_, '_>) -> Result<Table, DataError> {
+    let mut table = Builder::default();
+    cursor.expect(b'[')?;
+    if cursor.eat(b']') {
         return Ok(table.finish());
     }
-    let is_wrapped = cursor.eat(b'{');
-    if is_wrapped {
-        // A file with one object per line also begins with a brace; the error states the expected format.
-        let key: Option<String> = if cursor.peek() == Some(b'"') { cursor.value().ok() } else { None };
-        if key.as_deref() != Some("data") || !cursor.eat(b':') {
-            return Err(cursor.shape_error());
-        }
-    }
-    cursor.expect(b'[')?;
-    if !cursor.eat(b']') {
-        loop {
-            cursor.peek();
-            let line = cursor.line;
-            table.add(cursor.value()?, line, path)?;
-            if !cursor.eat(b',') {
-                break;
+    let form = cursor.peek();
+    loop {
+        cursor.peek();
+        let (from, line) = (cursor.at, cursor.line);
+        let added = match form {
+            Some(b'[') => {
+                let List = cursor.value()?;
+                table.add_list(&cursor.text[from..cursor.at], line, cursor.source)
             }
+            Some(b'"') => {
+                let text: String = cursor.value()?;
+                table.add_cells(vec![("text".to_owned(), Cell::Text(text))], line, cursor.source)
+            }
+            _ => {
+                let Object = cursor.value()?;
+                table.add(&cursor.text[from..cursor.at], line, cursor.source)
+            }
+        };
+        if let Err(error) = added {
+            cursor.source.skip(line, error)?;
         }
-        cursor.expect(b']')?;
+        if !cursor.eat(b',') {
+            break;
+        }
     }
-    if is_wrapped {
-        cursor.expect(b'}')?;
+    cursor.expect(b']')?;
+    let name = cursor.source.name();
+    match form {
+        Some(b'[') => {
+            cursor.source.say(format!("{name}: an array of arrays; the fields have their numbers as names"))
+        }
+        Some(b'"') => cursor.source.say(format!("{name}: an array of texts, read as the field \"text\"")),
+        _ => {}
     }
-    if cursor.peek().is_some() { Err(cursor.shape_error()) } else { Ok(table.finish()) }
+    Ok(table.finish())
 }
 
 /// A position in a JSON text, between two tokens. serde_json reads the values themselves.
-struct Cursor<'a> {
+struct Cursor<'a, 's> {
     text: &'a str,
     at: usize,
     line: u64,
-    path: &'a Path,
+    source: &'a mut Source<'s>,
 }
 
-impl Cursor<'_> {
+/// A key and its value as written, at this position.
+struct Entry<'t> {
+    key: String,
+    text: &'t str,
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Cursor<'a, '_> {
     /// The first byte of the next token.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text[self.at..];
@@ -94,14 +228,39 @@ impl Cursor<'_> {
             Some(Err(error)) => {
                 let line_start = self.text[..self.at].rfind('\n').map_or(0, |newline| newline + 1);
                 let column = 1 + self.at - line_start;
-                Err(json_error(&error, &self.text[self.at..], self.path, (self.line, column)))
+                Err(json_error(&error, &self.text[self.at..], self.source, (self.line, column)))
             }
             None => Err(self.shape_error()),
         }
     }
 
+    /// The keys and values of an object.
+    fn entries(&mut self) -> Result<Vec<Entry<'a>>, DataError> {
+        let mut entries = Vec::new();
+        self.expect(b'{')?;
+        if self.eat(b'}') {
+            return Ok(entries);
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.shape_error());
+            }
+            let key = self.value()?;
+            self.expect(b':')?;
+            self.peek();
+            let (at, line) = (self.at, self.line);
+            let Valid = self.value()?;
+            entries.push(Entry { key, text: &self.text[at..self.at], at, line });
+            if !self.eat(b',') {
+                break;
+            }
+        }
+        self.expect(b'}')?;
+        Ok(entries)
+    }
+
     fn shape_error(&self) -> DataError {
-        DataError::JsonShape { place: place(self.path, self.line) }
+        DataError::JsonShape { location: self.source.location(self.line) }
     }
 
     fn advance(&mut self, n_bytes: usize) {
@@ -111,7 +270,12 @@ impl Cursor<'_> {
 }
 
 /// A parser's error at its position in the file; `text`, the input of the parser, begins at this line and column.
-fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column): (u64, usize)) -> DataError {
+fn json_error(
+    error: &serde_json::Error,
+    text: &str,
+    source: &Source<'_>,
+    (line, column): (u64, usize),
+) -> DataError {
     let whole = error.to_string();
     let mut reason = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
     let lines_on = error.line().saturating_sub(1);
@@ -124,7 +288,7 @@ fn json_error(error: &serde_json::Error, text: &str, path: &Path, (line, column)
         reason = format!("{word} is not JSON; a missing value is null, and truth values are true and false");
     }
     let column = if lines_on == 0 { column + error.column().saturating_sub(1) } else { error.column() };
-    DataError::Json { place: place(path, line + lines_on as u64), column, reason }
+    DataError::Json { location: source.location(line + lines_on as u64), column, reason }
 }
 
 /// Collects rows from objects with different keys.
@@ -136,65 +300,93 @@ struct Builder {
     /// Fields with a whole number without decimals, and fields with one with decimals.
     plain: BTreeSet<FieldIdx>,
     with_decimals: BTreeSet<FieldIdx>,
+    unit: Unit,
 }
 
 impl Builder {
-    fn add(&mut self, object: Object, line: u64, path: &Path) -> Result<(), DataError> {
-        let mut cells = Vec::with_capacity(object.0.len());
-        for (name, Value { cell, form }) in object.0 {
+    /// Adds an object as written, which must be valid.
+    fn add(&mut self, text: &str, line: u64, source: &Source<'_>) -> Result<(), DataError> {
+        let cells = scan::entries(text).into_iter().map(|(key, value)| (key, cell(value))).collect();
+        self.add_cells(cells, line, source)
+    }
+
+    /// Adds an array as written, which must be valid; the fields have their numbers as names.
+    fn add_list(&mut self, text: &str, line: u64, source: &Source<'_>) -> Result<(), DataError> {
+        let cells: Vec<_> = (1..)
+            .zip(scan::elements(text))
+            .map(|(i, value): (usize, _)| (i.to_string(), cell(value)))
+            .collect();
+        let (found, expected) = (cells.len(), self.fields.len());
+        if !self.rows.is_empty() && found != expected {
+            return Err(DataError::Ragged { location: source.location(line), found, expected });
+        }
+        self.add_cells(cells, line, source)
+    }
+
+    fn add_cells(
+        &mut self,
+        values: Vec<(String, Cell)>,
+        line: u64,
+        source: &Source<'_>,
+    ) -> Result<(), DataError> {
+        let mut cells = Vec::with_capacity(values.len());
+        for (name, cell) in values {
             let next = FieldIdx(self.fields.len());
             let idx = *self.idx_of.entry(name).or_insert_with_key(|name| {
                 self.fields.push(name.clone());
                 next
             });
-            match form {
-                Form::Whole => self.plain.insert(idx),
-                Form::WholeWithDecimals => self.with_decimals.insert(idx),
-                Form::Other => false,
-            };
+            if let Cell::Number(number) = &cell {
+                let is_whole = |text: &str| super::super::labels::is_whole(text);
+                match (is_whole(number.literal()), is_whole(cell.text().unwrap_or_default())) {
+                    (true, _) => self.plain.insert(idx),
+                    (false, true) => self.with_decimals.insert(idx),
+                    (false, false) => false,
+                };
+            }
             cells.push((idx, cell));
         }
         cells.sort_by_key(|(idx, _)| *idx);
         if let Some(twice) = cells.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let field = self.fields.get(twice[0].0.0).cloned().unwrap_or_default();
-            return Err(DataError::DuplicateField { place: place(path, line), field });
+            return Err(DataError::DuplicateField { location: source.location(line), field });
         }
-        self.rows.push(Row { line, cells });
+        self.rows.push(Row::new(line, cells));
         Ok(())
     }
 
     fn finish(self) -> Table {
         let mixed = self.plain.intersection(&self.with_decimals).copied().collect();
-        Table { fields: self.fields, rows: self.rows, about: About { mixed, ..About::default() } }
+        let about = About { mixed, unit: self.unit, ..About::default() };
+        Table { fields: self.fields, rows: self.rows, about }
     }
 }
 
-/// One example as in the file, including duplicate keys.
-struct Object(Vec<(String, Value)>);
-
-/// A value, and how it is written if it is a number.
-struct Value {
-    cell: Cell,
-    form: Form,
-}
-
-#[derive(Clone, Copy)]
-enum Form {
-    /// As 1.
-    Whole,
-    /// As 1.0.
-    WholeWithDecimals,
-    /// A fractional number, or no number.
-    Other,
-}
-
-impl Value {
-    fn other(cell: Cell) -> Self {
-        Self { cell, form: Form::Other }
+/// A value as written, which must be valid.
+pub(super) fn cell(text: &str) -> Cell {
+    match text.as_bytes().first() {
+        Some(b'"') => Cell::Text(serde_json::from_str(text).unwrap_or_default()),
+        Some(b't') => Cell::Bool(true),
+        Some(b'f') => Cell::Bool(false),
+        Some(b'[') => Cell::nested("an array", Some(&scan::on_one_line(text))),
+        Some(b'{') => Cell::nested("an object", Some(&scan::on_one_line(text))),
+        Some(b'n') | None => Cell::Null,
+        Some(_) => Cell::number(text),
     }
+}
 
-    fn whole(text: String) -> Self {
-        Self { cell: Cell::Text(text), form: Form::Whole }
+/// A valid value.
+struct Valid;
+
+/// An example: a valid object.
+struct Object;
+
+/// An example: a valid array.
+struct List;
+
+impl<'de> Deserialize<'de> for Valid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValidVisitor)
     }
 }
 
@@ -209,177 +401,77 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut cells = Vec::new();
-                while let Some(cell) = map.next_entry()? {
-                    cells.push(cell);
-                }
-                Ok(Object(cells))
+                while map.next_entry::<String, Valid>()?.is_some() {}
+                Ok(Object)
             }
         }
         deserializer.deserialize_any(ObjectVisitor)
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        struct ListVisitor;
+        impl<'de> Visitor<'de> for ListVisitor {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array with the values of one example")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List, A::Error> {
+                while seq.next_element::<Valid>()?.is_some() {}
+                Ok(List)
+            }
+        }
+        deserializer.deserialize_any(ListVisitor)
     }
 }
 
-struct ValueVisitor;
+/// Accepts any value.
+struct ValidVisitor;
 
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for ValidVisitor {
+    type Value = Valid;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::other(Cell::Text(value.to_owned())))
+    fn visit_str<E>(self, _: &str) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::other(Cell::Text(value)))
+    fn visit_bool<E>(self, _: bool) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::other(Cell::Text(value.to_string())))
+    fn visit_i64<E>(self, _: i64) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::whole(value.to_string()))
+    fn visit_u64<E>(self, _: u64) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::whole(value.to_string()))
+    fn visit_f64<E>(self, _: f64) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        let form = if value.fract() == 0.0 { Form::WholeWithDecimals } else { Form::Other };
-        Ok(Value { cell: number(value), form })
+    fn visit_unit<E>(self) -> Result<Valid, E> {
+        Ok(Valid)
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::other(Cell::Null))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Valid, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::other(Cell::Nested("an array")))
+        Ok(Valid)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Valid, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::other(Cell::Nested("an object")))
+        Ok(Valid)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::Dataset;
-    use super::*;
-
-    fn data(text: &str, name: &str) -> Dataset {
-        Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap()
-    }
-
-    fn message(text: &str, name: &str) -> String {
-        Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn lines_keep_their_numbers_over_blanks_and_crlf() {
-        let data = data("\u{feff}{\"text\":\"a\"}\r\n\r\n{\"text\":\"b\\n\"}\n", "d.jsonl");
-        let text = data.require("text").unwrap();
-        assert_eq!((data.n(), data.place(1).line, data.text(1, text).unwrap()), (2, 3, "b\n"));
-    }
-
-    #[test]
-    fn numbers_and_booleans_become_their_text() {
-        let text =
-            r#"{"a":1,"b":-2,"c":0.5,"d":true,"e":18446744073709551615,"f":1.0,"g":-0.0,"h":2e3,"i":1e-9}"#;
-        let data = data(text, "d.jsonl");
-        let texts: Vec<_> =
-            data.fields().iter().map(|f| data.text(0, data.field(f).unwrap()).unwrap()).collect();
-        assert_eq!(texts, ["1", "-2", "0.5", "true", "18446744073709551615", "1", "0", "2000", "1e-9"]);
-    }
-
-    #[test]
-    fn lines_may_end_with_carriage_returns_alone() {
-        let data = data("{\"text\":\"a\"}\r\r{\"text\":\"b\"}\r", "d.jsonl");
-        assert_eq!((data.n(), data.place(1).line), (2, 3));
-    }
-
-    #[test]
-    fn what_python_writes_and_json_has_not_is_named() {
-        for (text, word, at) in [
-            ("{\"x\":1}\n{\"x\": NaN}\n", "NaN", "line 2, column 7"),
-            ("{\"x\": None}", "None", "line 1, column 7"),
-            ("{\"x\":True}", "True", "line 1, column 6"),
-            ("{\"x\":-Infinity}", "-Infinity", "line 1, column 7"),
-        ] {
-            let error = message(text, "d.jsonl");
-            assert!(error.starts_with(&format!("d.jsonl, {at}: {word} is not JSON")), "{error}");
-            let error = message(&format!("[\n{}]", text.trim().replace('\n', ",\n")), "d.json");
-            assert!(error.contains(&format!(": {word} is not JSON")), "{error}");
-        }
-        assert!(message("{\"x\":oops}", "d.jsonl").ends_with("column 6: expected value"));
-    }
-
-    #[test]
-    fn only_a_field_that_is_used_must_have_a_value() {
-        let data = data("{\"text\":\"a\",\"x\":[1,{}]}\n{\"text\":null,\"x\":{}}\n{\"y\":1}\n", "d.jsonl");
-        let field = |name| data.require(name).unwrap();
-        assert_eq!(data.text(0, field("text")).unwrap(), "a");
-        let error = |row, name| data.text(row, field(name)).unwrap_err().to_string();
-        let missing =
-            "d.jsonl, line 2: missing value in the field \"text\", give it one or take the example out";
-        assert_eq!(error(1, "text"), missing);
-        assert!(error(0, "x").starts_with("d.jsonl, line 1: the field \"x\" holds an array"));
-        assert!(error(1, "x").contains("holds an object"));
-        assert_eq!(
-            error(2, "text"),
-            "d.jsonl, line 3: no field \"text\", the fields of this example are: \"y\""
-        );
-        assert!(data.text(3, field("y")).is_err());
-    }
-
-    #[test]
-    fn broken_lines_are_named_by_line_and_column() {
-        let text = "{\"text\":\"a\"}\n{\"text\":}\n";
-        assert_eq!(message(text, "d.jsonl"), "d.jsonl, line 2, column 9: expected value");
-        assert!(message("[1]", "d.jsonl").contains("expected an object with the fields of one example"));
-        assert!(
-            message("{\"a\":1,\"b\":2,\"a\":3}", "d.jsonl")
-                .contains("line 1: the field \"a\" is there twice")
-        );
-        assert!(message("{\"text\":\"\\ud800\"}", "d.jsonl").starts_with("d.jsonl, line 1, column"));
-        assert!(
-            message(&format!("{{\"a\":{}}}", "[".repeat(1 << 16)), "d.jsonl").starts_with("d.jsonl, line 1")
-        );
-    }
-
-    #[test]
-    fn an_array_may_stand_alone_or_under_data() {
-        let array = "[\n {\"text\": \"a\",\n  \"n\": 1},\n\n {\"text\": \"b\"}\n]\n";
-        for text in [array.to_owned(), format!("{{\"data\" : {array}}}")] {
-            let data = data(&text, "d.json");
-            assert_eq!((data.n(), data.place(0).line, data.place(1).line), (2, 2, 5));
-        }
-        for wrong in ["{\"rows\":[]}", "{\"data\":[],\"x\":1}", "{\"data\":{}}", "\"a\"", "[] []", "{", "[{}"]
-        {
-            let error = message(wrong, "d.json");
-            assert!(
-                error.contains("expected an array of objects") && error.contains(".jsonl"),
-                "{wrong}: {error}"
-            );
-        }
-        assert!(
-            message("[{\"a\":1},\n  {\"a\":oops}]", "d.json")
-                .starts_with("d.json, line 2, column 8: expected")
-        );
-        assert!(message("[1]", "d.json").contains("invalid type"));
-        assert!(message("[{\"a\":1},]", "d.json").starts_with("d.json, line 1"));
-    }
-}
+mod tests;

@@ -42,7 +42,7 @@ impl Packing {
         }
     }
 
-    /// Determines it from the first bytes of the archive.
+    /// Determines it from the first bytes of a file.
     pub(super) fn of_content(bytes: &[u8]) -> Self {
         match bytes {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -51,13 +51,19 @@ impl Packing {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Gzip => "gzip",
             Self::Zstd => "Zstandard",
         }
     }
+}
+
+/// Whether bytes that are no archive are text: more than the beginning of one.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 2] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd]];
+    !MAGIC.iter().any(|magic| magic.starts_with(bytes)) && bytes.iter().take(1000).all(|&byte| byte >= b'\t')
 }
 
 /// The decompressed bytes, at most `most`; a plain file is returned as it is.
@@ -94,7 +100,7 @@ fn read_up_to(from: impl Read, most: u64, unpacked: &mut Vec<u8>) -> io::Result<
 }
 
 /// A Zstandard file is a sequence of frames; some contain only a program's metadata.
-fn read_frames(mut bytes: &[u8], most: u64, unpacked: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn read_frames(mut bytes: &[u8], most: u64, unpacked: &mut Vec<u8>) -> io::Result<()> {
     while !bytes.is_empty() && unpacked.len() as u64 <= most {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(MOST_WINDOW_BYTES);
@@ -184,7 +190,7 @@ mod tests {
             let last = damaged.len() - if name.ends_with("gz") { 5 } else { 1 };
             damaged[last] ^= 1;
             assert!(message(&damaged, name).contains("cannot be unpacked"), "{name}");
-            assert!(message(CSV, name).contains("cannot be unpacked"));
+            assert!(message(b"\x00\x01\x02", name).contains("cannot be unpacked"));
         }
     }
 

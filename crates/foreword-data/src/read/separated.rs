@@ -1,75 +1,249 @@
 //! CSV and TSV: the output of the csv crate, checked against the text, with the line of every error. The crate alone
 //! accepts an unclosed quote and text after a closing quote, so that one stray quotation mark can silently swallow rows.
 
-use super::super::{Cell, DataError, Row};
-use super::{Table, n_newlines, place};
+use super::super::fields::is_common_name;
+use super::super::{Cell, DataError, Delimiter, Row};
+use super::source::Source;
+use super::{Table, n_newlines};
 use std::collections::HashSet;
-use std::path::Path;
 
-/// The separator of cells.
-struct Separator {
-    mark: char,
-    name: &'static str,
-    /// Other possible separators if a header looks like a single field.
-    mistaken_for: &'static [(char, &'static str)],
+/// Number of words that make a cell a text and not the name of a field.
+const WORDS_OF_TEXT: usize = 4;
+/// Maximum number of rows that are compared with the first one.
+const MOST_COMPARED: usize = 1000;
+
+/// A row as read, with its first line.
+struct Record {
+    line: u64,
+    cells: Vec<String>,
 }
 
-const COMMA: Separator =
-    Separator { mark: ',', name: "commas", mistaken_for: &[(';', "semicolon"), ('\t', "tab")] };
-
-const TAB: Separator =
-    Separator { mark: '\t', name: "tabs", mistaken_for: &[(',', "comma"), (';', "semicolon")] };
-
-/// `.csv`: a cell that begins with a quotation mark is quoted.
-pub(super) fn parse_csv(text: &str, path: &Path) -> Result<Table, DataError> {
-    parse(text, &COMMA, true, path)
+/// How the cells of a file are written.
+#[derive(Clone, Copy)]
+struct Dialect {
+    delimiter: Delimiter,
+    /// Whether a cell that begins with a quotation mark is quoted.
+    quoting: bool,
 }
 
-/// `.tsv`, which has two dialects. Programs quote cells with quotation marks, tabs or newlines, as in CSV; in files made by
-/// hand, and in many published data sets, a quotation mark is an ordinary character. A file is read as the first kind if
-/// all of it is valid and no cell looks like the end of one row and the beginning of the next. Otherwise a line is a row,
-/// and only quotation marks around a whole cell are removed.
-pub(super) fn parse_tsv(text: &str, path: &Path) -> Result<Table, DataError> {
-    let literal = || parse(text, &TAB, false, path);
-    match parse(text, &TAB, true, path) {
-        Ok(table) if !table.rows.iter().any(spans_rows) => Ok(table),
-        Err(error @ DataError::Ragged { .. }) => literal().map_err(|_| error),
-        _ => literal(),
+/// A text with the line of its beginning.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    text: &'a str,
+    line: u64,
+}
+
+/// A file whose cells its ending says to be separated by `usual`. The delimiter is the one that the user names; that of a
+/// first line as `sep=;`, which Excel reads; or the one that gives rows of the same number of cells.
+pub(super) fn parse(text: &str, usual: Delimiter, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let (stated, part) = sep_line(text);
+    if let Some(delimiter) = source.options.delimiter {
+        return parse_by(part, delimiter, source);
+    }
+    if let Some(delimiter) = stated {
+        source.say(format!(
+            "{}: cells are separated by {}, as its first line says",
+            source.name(),
+            delimiter.many()
+        ));
+        return parse_by(part, delimiter, source);
+    }
+    detect(part, usual, source)
+}
+
+/// A text file as cells, if it evidently has them: all rows have the same number of cells, and the first row has common
+/// names of fields or is an example like the others.
+pub(super) fn parse_evident(
+    text: &str,
+    delimiter: Delimiter,
+    source: &mut Source<'_>,
+) -> Result<Option<Table>, DataError> {
+    let n_skipped = source.n_skipped();
+    let table = parse_by(Part { text, line: 1 }, delimiter, source)?;
+    let is_named = |field: &String| is_common_name(field);
+    let has_numbers = table.fields.first().is_some_and(|first| first == "1");
+    let is_evident = table.fields.len() > 1 && !table.rows.is_empty() && source.n_skipped() == n_skipped;
+    Ok(Some(table).filter(|table| is_evident && (has_numbers || table.fields.iter().any(is_named))))
+}
+
+/// The delimiter in a first line as `sep=;`, and the text after it.
+fn sep_line(text: &str) -> (Option<Delimiter>, Part<'_>) {
+    let whole = Part { text, line: 1 };
+    let end = text.find(['\n', '\r']).unwrap_or(text.len());
+    let first = text[..end].trim_end_matches([' ', ',', ';']).trim_matches('"');
+    let is_sep = first.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sep="));
+    // A comma or semicolon at the end may be the delimiter itself.
+    let mark = text[..end].trim_start_matches('"').get(4..).and_then(|rest| rest.chars().next());
+    let delimiter = mark.and_then(|mark| mark.to_string().parse::<Delimiter>().ok());
+    match delimiter.filter(|_| is_sep && first.len() <= 5) {
+        Some(delimiter) => {
+            let rest = &text[end..];
+            let rest = rest.strip_prefix("\r\n").or_else(|| rest.get(1..)).unwrap_or("");
+            (Some(delimiter), Part { text: rest, line: 2 })
+        }
+        None => (None, whole),
     }
 }
 
-/// A header with the field names, then rows. Skips blank lines.
-fn parse(text: &str, separator: &Separator, quoting: bool, path: &Path) -> Result<Table, DataError> {
+/// Reads with the usual delimiter, or with another one if only that gives several cells in every row.
+fn detect(part: Part<'_>, usual: Delimiter, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let mark = source.mark();
+    let own = parse_by(part, usual, source);
+    let n_own = source.n_skipped() - mark.1;
+    let has_other =
+        |field: &str| Delimiter::COMMON.iter().any(|other| *other != usual && field.contains(other.mark()));
+    let fits = match &own {
+        Ok(table) => match table.fields.as_slice() {
+            [only] => !has_other(only),
+            _ => n_own == 0,
+        },
+        Err(_) => false,
+    };
+    if fits {
+        return own;
+    }
+    let is_own = own.is_ok_and(|table| table.fields.len() > 1);
+    let best = best_other(part, usual, source).filter(|(n_skipped, _)| !is_own || *n_skipped < n_own);
+    source.reset(mark);
+    if let Some((_, delimiter)) = best {
+        source.say(format!(
+            "{}: cells are separated by {}, not {}",
+            source.name(),
+            delimiter.many(),
+            usual.many()
+        ));
+        return parse_by(part, delimiter, source);
+    }
+    let own = parse_by(part, usual, source)?;
+    if let [field] = own.fields.as_slice() {
+        check_only_field(field, usual, part.line, source)?;
+    }
+    Ok(own)
+}
+
+/// The only other delimiter that gives several cells in every row, or fewest other rows, and the number of those.
+fn best_other(part: Part<'_>, usual: Delimiter, source: &mut Source<'_>) -> Option<(usize, Delimiter)> {
+    let mark = source.mark();
+    let mut fits: Vec<(usize, Delimiter)> = Vec::new();
+    for delimiter in Delimiter::COMMON.into_iter().filter(|delimiter| *delimiter != usual) {
+        source.reset(mark);
+        if parse_by(part, delimiter, source)
+            .is_ok_and(|table| table.fields.len() > 1 && !table.rows.is_empty())
+        {
+            fits.push((source.n_skipped() - mark.1, delimiter));
+        }
+    }
+    let best = *fits.iter().min_by_key(|(n_skipped, _)| *n_skipped)?;
+    (fits.iter().filter(|(n_skipped, _)| *n_skipped == best.0).count() == 1).then_some(best)
+}
+
+/// Refuses a header of one field that seems to be several.
+fn check_only_field(field: &str, usual: Delimiter, line: u64, source: &Source<'_>) -> Result<(), DataError> {
+    let other = Delimiter::COMMON.into_iter().find(|other| *other != usual && field.contains(other.mark()));
+    let Some(other) = other else { return Ok(()) };
+    Err(DataError::WrongSeparator {
+        location: source.location(line),
+        field: field.to_owned(),
+        separator: other.one(),
+        expected: usual.many(),
+    })
+}
+
+/// Tab-separated files have two dialects. Programs quote cells with quotation marks, tabs or newlines, as in CSV; in files
+/// made by hand, and in many published data sets, a quotation mark is an ordinary character. A file is read as the first
+/// kind if all of it is valid and no cell looks like the end of one row and the beginning of the next. Otherwise a line is
+/// a row, and only quotation marks around a whole cell are removed.
+fn parse_by(part: Part<'_>, delimiter: Delimiter, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let quoted = Dialect { delimiter, quoting: true };
+    if delimiter != Delimiter::TAB {
+        return parse_in(part, quoted, source);
+    }
+    let mark = source.mark();
+    let first = parse_in(part, quoted, source);
+    let n_first = source.n_skipped() - mark.1;
+    if n_first == 0 && first.as_ref().is_ok_and(|table| !table.rows.iter().any(spans_rows)) {
+        return first;
+    }
+    source.reset(mark);
+    let literal = parse_in(part, Dialect { quoting: false, ..quoted }, source);
+    match (first, literal) {
+        (Err(error @ DataError::Ragged { .. }), Err(_)) => Err(error),
+        (Ok(_), literal) if literal.is_err() || n_first > 0 && source.n_skipped() - mark.1 > n_first => {
+            source.reset(mark);
+            parse_in(part, quoted, source)
+        }
+        (_, literal) => literal,
+    }
+}
+
+/// The field names, in a header or by number, then rows.
+fn parse_in(part: Part<'_>, dialect: Dialect, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let mut records = records(part, dialect, source)?;
+    if records.is_empty() {
+        return Ok(Table::new(Vec::new(), Vec::new()));
+    }
+    let is_bare = source.options.no_header.unwrap_or_else(|| lacks_header(&records, source));
+    let fields = if is_bare {
+        (1..=records[0].cells.len()).map(|number| number.to_string()).collect()
+    } else {
+        let header = records.remove(0);
+        header_fields(&header, source)?
+    };
+    let mut rows = Vec::with_capacity(records.len());
+    for Record { line, cells } in records {
+        if cells.len() == fields.len() {
+            rows.push(Row::of_texts(line, cells));
+        } else {
+            let (found, expected) = (cells.len(), fields.len());
+            source.skip(line, DataError::Ragged { location: source.location(line), found, expected })?;
+        }
+    }
+    Ok(Table::new(fields, rows))
+}
+
+/// All rows. Skips blank lines.
+fn records(part: Part<'_>, dialect: Dialect, source: &mut Source<'_>) -> Result<Vec<Record>, DataError> {
+    let mut records = Vec::new();
+    let mut left = part;
+    while let Some(stray) = read_records(left, dialect, &mut records, source)? {
+        // Its line is left out, not everything up to the next quotation mark.
+        let end = stray.text.find('\n').or_else(|| stray.text.find('\r'));
+        left = Part { text: end.map_or("", |end| &stray.text[end + 1..]), line: stray.line + 1 };
+        source.skip(stray.line, DataError::StrayQuote { location: source.location(stray.line) })?;
+    }
+    Ok(records)
+}
+
+/// Reads rows up to one with a stray quotation mark, which is returned.
+fn read_records<'a>(
+    part: Part<'a>,
+    dialect: Dialect,
+    records: &mut Vec<Record>,
+    source: &Source<'_>,
+) -> Result<Option<Part<'a>>, DataError> {
+    let Part { text, line: first_line } = part;
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(separator.mark as u8)
-        .quoting(quoting)
+        .delimiter(dialect.delimiter.0)
+        .quoting(dialect.quoting)
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
-    let (mut fields, mut rows) = (Vec::new(), Vec::new());
     let mut record = csv::StringRecord::new();
-    let io = |error: csv::Error| DataError::Io { path: path.to_owned(), source: error.into() };
+    let io = |error: csv::Error| DataError::Io { path: source.path.to_owned(), source: error.into() };
     while reader.read_record(&mut record).map_err(io)? {
         // A record's position is before the blank lines in front of it.
         let (line, from) = record.position().map_or((1, 0), |at| (at.line(), at.byte() as usize));
         let raw = &text[from..reader.position().byte() as usize];
         let written = raw.trim_start_matches(['\r', '\n']);
-        let line = line + n_newlines(&raw.as_bytes()[..raw.len() - written.len()]);
-        if quoting && !is_strict(written, &record, separator.mark) {
-            return Err(DataError::StrayQuote { place: place(path, line) });
+        let blank = raw.len() - written.len();
+        let line = first_line - 1 + line + n_newlines(&raw.as_bytes()[..blank]);
+        if dialect.quoting && !is_strict(written, &record, dialect.delimiter.mark()) {
+            return Ok(Some(Part { text: &text[from + blank..], line }));
         }
-        let cells = record.iter().map(|cell| if quoting { cell.to_owned() } else { unquoted(cell) });
-        if fields.is_empty() {
-            fields = cells.map(|name| name.trim().to_owned()).collect();
-            check_header(&fields, separator, line, path)?;
-        } else if record.len() == fields.len() {
-            rows.push(Row::of_texts(line, cells.collect()));
-        } else {
-            let (found, expected) = (record.len(), fields.len());
-            return Err(DataError::Ragged { place: place(path, line), found, expected });
-        }
+        let cells = record.iter().map(|cell| if dialect.quoting { cell.to_owned() } else { unquoted(cell) });
+        records.push(Record { line, cells: cells.collect() });
     }
-    Ok(Table::new(fields, rows))
+    Ok(None)
 }
 
 /// Whether each cell is either plain or completely quoted, with inner quotation marks doubled.
@@ -99,35 +273,91 @@ fn unquoted(cell: &str) -> String {
     }
 }
 
-fn check_header(fields: &[String], separator: &Separator, line: u64, path: &Path) -> Result<(), DataError> {
-    let place = || place(path, line);
+/// The names in a header; a column without a name has its number.
+fn header_fields(header: &Record, source: &mut Source<'_>) -> Result<Vec<String>, DataError> {
+    let names = header.cells.iter().map(|name| name.trim());
+    let unnamed: Vec<String> = (1..)
+        .zip(names.clone())
+        .filter(|(_, name)| name.is_empty())
+        .map(|(number, _): (usize, _)| number.to_string())
+        .collect();
+    let fields: Vec<String> = (1_usize..)
+        .zip(names)
+        .map(|(number, name)| if name.is_empty() { number.to_string() } else { name.to_owned() })
+        .collect();
     let mut seen = HashSet::new();
     if let Some(field) = fields.iter().find(|field| !seen.insert(*field)) {
-        return Err(DataError::DuplicateField { place: place(), field: field.clone() });
-    }
-    let [field] = fields else { return Ok(()) };
-    match separator.mistaken_for.iter().find(|(mark, _)| field.contains(*mark)) {
-        None => Ok(()),
-        Some((_, name)) => Err(DataError::WrongSeparator {
-            place: place(),
+        return Err(DataError::DuplicateField {
+            location: source.location(header.line),
             field: field.clone(),
-            separator: name,
-            expected: separator.name,
-        }),
+        });
     }
+    if !unnamed.is_empty() {
+        let (columns, have, names) = if unnamed.len() == 1 {
+            ("column", "has", "its number is its name")
+        } else {
+            ("columns", "have", "their numbers are their names")
+        };
+        source.say(format!(
+            "{}: the {columns} {} {have} no name; {names}",
+            source.name(),
+            unnamed.join(", ")
+        ));
+    }
+    Ok(fields)
+}
+
+/// Whether a cell has several words, unlike the name of a field.
+pub(super) fn is_text(cell: &str) -> bool {
+    cell.split_whitespace().take(WORDS_OF_TEXT).count() == WORDS_OF_TEXT
+}
+
+/// Whether it is evident that the first row is an example: it has a text and no common name of a field; and a number where
+/// all rows have one, or a word that many rows repeat in its place, such as a label.
+fn lacks_header(records: &[Record], source: &mut Source<'_>) -> bool {
+    let [first, rest @ ..] = records else { return false };
+    let rest = &rest[..rest.len().min(MOST_COMPARED)];
+    if first.cells.iter().any(|cell| is_common_name(cell.trim()))
+        || !first.cells.iter().any(|cell| is_text(cell))
+    {
+        return false;
+    }
+    let is_number = |cell: &str| cell.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_like_rest = |(column, cell): (usize, &String)| {
+        let cell = cell.trim();
+        let others = rest.iter().filter_map(|record| Some(record.cells.get(column)?.trim()));
+        let others: Vec<&str> = others.filter(|other| !other.is_empty()).collect();
+        if is_number(cell) {
+            return !others.is_empty() && others.iter().all(|other| is_number(other));
+        }
+        let n_repeated = others.iter().filter(|other| **other == cell).count();
+        let n_distinct = others.iter().collect::<HashSet<_>>().len();
+        !cell.is_empty() && !is_text(cell) && n_repeated >= 2 && 2 * n_distinct <= others.len()
+    };
+    let found = first.cells.iter().enumerate().find(|(column, cell)| is_like_rest((*column, cell)));
+    if let Some((column, cell)) = found {
+        source.say(format!(
+            "{}: the first line is read as an example, not as the names of the fields, for its cell {} is {:?}; the fields \
+             have their numbers as names (--no-header=false: the line has the names)",
+            source.name(),
+            column + 1,
+            cell.trim()
+        ));
+    }
+    found.is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Dataset;
-    use super::*;
+    use super::super::super::{Dataset, ReadOptions};
     use proptest::prelude::*;
+    use std::path::Path;
 
     fn rows(text: &str, name: &str) -> Vec<(u64, Vec<String>)> {
         let data = Dataset::from_bytes(text.as_bytes(), Path::new(name)).unwrap();
         let fields: Vec<_> = data.fields().iter().map(|name| data.field(name).unwrap()).collect();
         let cells = |row| fields.iter().map(|&field| data.text(row, field).unwrap().to_owned()).collect();
-        (0..data.n()).map(|row| (data.place(row).line, cells(row))).collect()
+        (0..data.n()).map(|row| (data.location(row).line, cells(row))).collect()
     }
 
     fn message(text: &str, name: &str) -> String {
@@ -196,12 +426,67 @@ mod tests {
         assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cells where there are 2 fields");
         assert_eq!(message("a,b\n1,2,3\n", "d.csv"), "d.csv, line 2: 3 cells where there are 2 fields");
         assert!(message("a, a\n1,2\n", "d.csv").contains("line 1: the field \"a\" is there twice"));
-        let semicolons = message("text;label\na;b\n", "d.csv");
-        assert!(
-            semicolons.contains("a semicolon in it: save the file with commas between cells"),
-            "{semicolons}"
+        assert_eq!(
+            message("text;label\na;b\nc\n", "d.csv"),
+            "d.csv, line 1: only one field, \"text;label\", and a semicolon in it: name the \
+                    character between cells with --delimiter, or save the file with commas between them"
         );
-        assert!(message("text,label\na,b\n", "d.tsv").contains("with tabs"));
+    }
+
+    fn read_with(text: &str, name: &str, options: &ReadOptions) -> (Vec<String>, usize) {
+        let data = Dataset::from_bytes_with(text.as_bytes(), Path::new(name), options).unwrap();
+        (data.fields().to_vec(), data.n())
+    }
+
+    #[test]
+    fn the_usual_delimiter_stays_if_it_fits() {
+        let none = ReadOptions::default();
+        for (text, fields) in [
+            ("text,label\na;b,x\nc;d,y\n", vec!["text", "label"]),
+            ("text\na;b\nc;d\n", vec!["text"]),
+            ("text;label\n\"a,b\";x\n", vec!["text", "label"]),
+            ("sep,label\na,b\n", vec!["sep", "label"]),
+            ("sep=long,label\na,b\n", vec!["sep=long", "label"]),
+        ] {
+            assert_eq!(read_with(text, "d.csv", &none).0, fields, "{text:?}");
+        }
+        // Two others that fit: none is evident.
+        assert!(message("a;b|c\n1;2|3\n", "d.csv").contains("--delimiter"));
+    }
+
+    #[test]
+    fn the_user_has_the_last_word_on_delimiter_and_header() {
+        let semicolon = ReadOptions { delimiter: ";".parse().ok(), ..ReadOptions::default() };
+        assert_eq!(
+            read_with("sep=,\na;b,c\n1;2,3\n", "d.csv", &semicolon),
+            (vec!["a".to_owned(), "b,c".to_owned()], 1)
+        );
+        let bare = |no_header| ReadOptions { no_header, ..ReadOptions::default() };
+        let example = "spam,win a prize right now\nham,see you at nine then\nspam,a free entry for you\nham,come home soon please\nspam,call this number now\n";
+        let names = |no_header| read_with(example, "d.csv", &bare(no_header));
+        assert_eq!(names(None), (vec!["1".to_owned(), "2".to_owned()], 5));
+        assert_eq!(names(Some(true)), names(None));
+        assert_eq!(names(Some(false)), (vec!["spam".to_owned(), "win a prize right now".to_owned()], 4));
+    }
+
+    #[test]
+    fn a_header_is_not_taken_for_an_example() {
+        for header in [
+            "label,what the customer wrote to us",
+            "0,1",
+            "country,2019",
+            "class of the text,the text of the message",
+        ] {
+            let text = format!(
+                "{header}\n1,a first longer text here\n1,a second longer text here\n2,and a third one here\n"
+            );
+            let fields: Vec<&str> = header.split(',').collect();
+            assert_eq!(
+                read_with(&text, "d.csv", &ReadOptions::default()),
+                (fields.iter().map(|&field| field.to_owned()).collect(), 3),
+                "{header}"
+            );
+        }
     }
 
     proptest! {

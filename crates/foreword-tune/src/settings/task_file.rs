@@ -1,5 +1,6 @@
 //! The task file: the settings of a run as TOML, parsed without interpretation. Missing values are resolved later.
 
+use crate::data::{Delimiter, ReadOptions, TextEncoding};
 use crate::settings::{
     CandidateCount, ClassWeights, Init, Keep, KeepBy, LearningRate, Method, Objective, Placement, Schedule,
     Size, TaskKind, Warmup,
@@ -110,6 +111,14 @@ table!(
         dev: PathBuf,
         /// The test examples.
         test: PathBuf,
+        /// The encoding of text files.
+        encoding: TextEncoding,
+        /// The character between the cells of CSV and TSV files.
+        delimiter: Delimiter,
+        /// Whether the first line of CSV and TSV files is an example.
+        no_header: bool,
+        /// Whether rows that can't be read are left out.
+        skip_bad: bool,
         /// The field for `{text}` in the template.
         text_field: String,
         /// The field with the label, for classification.
@@ -127,6 +136,19 @@ table!(
         strict: bool,
     }
 );
+
+impl DataTable {
+    /// How the files are read.
+    #[must_use]
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions {
+            encoding: self.encoding,
+            delimiter: self.delimiter,
+            no_header: self.no_header,
+            skip_bad: self.skip_bad.unwrap_or(false),
+        }
+    }
+}
 
 table!(
     /// `[task]`: the task of the model.
@@ -333,6 +355,10 @@ model = "foreword-tiny"
 train = "train.jsonl"
 dev = "/data/dev.jsonl"
 test = "more/test.jsonl"
+encoding = "latin-1"
+delimiter = ";"
+no_header = false
+skip_bad = true
 text_field = "text"
 label_field = "label"
 label_names = { 0 = "negative", 1 = "positive" }
@@ -393,6 +419,9 @@ trust_region = 0.5
     fn every_key_is_read() {
         let file = parse(WHOLE).unwrap();
         assert_eq!(file.prompt.placement, Some(Placement::AfterBos));
+        let read = file.data.read_options();
+        assert_eq!((read.encoding, read.delimiter), ("cp1252".parse().ok(), "semicolon".parse().ok()));
+        assert_eq!((read.no_header, read.skip_bad), (Some(false), true));
         assert_eq!(file.train.learning_rate, Some(LearningRate::Auto));
         assert_eq!(file.train.warmup, Some(Warmup::Share(0.05)));
         assert_eq!(file.train.max_grad_norm, Some(1.0));
@@ -418,6 +447,10 @@ trust_region = 0.5
         assert!(message("[train]\nlearning_rate = -1\n").contains("neither \"auto\" nor a number above 0"));
         assert!(message("[train]\nwarmup = true\n").contains("a number of steps, or a share"));
         assert!(message("modle = 1\n").contains("unknown field `modle`"));
+        assert!(
+            message("[data]\nencoding = \"x\"\n").contains("\"x\" is no encoding of the Encoding Standard")
+        );
+        assert!(message("[data]\ndelimiter = \"::\"\n").contains("\"::\" is no delimiter"));
         assert!(message("é = [\n").starts_with("task.toml, line 1"));
         assert!(
             message("[train]\nsteps = 1\nsteps = 2\n")

@@ -2,7 +2,7 @@
 
 use crate::chat::ChatError;
 use crate::data::fields::slot_fields;
-use crate::data::{DataError, Dataset, Place};
+use crate::data::{DataError, Dataset, Location};
 use crate::joint::Joiner;
 use crate::template::Template;
 use foreword_backbone::tokenizer::TokenizerError;
@@ -13,12 +13,12 @@ use foreword_backbone::tokenizer::TokenizerError;
 pub enum EncodeError {
     /// There is no space even with all fields empty.
     #[error(
-        "{place}: the template alone takes {n_template} tokens and the label or target after it {reserve}, \
+        "{location}: the template alone takes {n_template} tokens and the label or target after it {reserve}, \
          more than the {max_length} there is room for: give a larger --max-length or a shorter template"
     )]
     TooLong {
         /// The line of the first such example.
-        place: Place,
+        location: Location,
         /// Tokens of the template with empty fields.
         n_template: usize,
         /// Tokens reserved for the label or target.
@@ -28,28 +28,28 @@ pub enum EncodeError {
     },
     /// An example without tokens.
     #[error(
-        "{place}: no tokens at all, the text is empty and this tokenizer puts none before it: give the template words of its own"
+        "{location}: no tokens at all, the text is empty and this tokenizer puts none before it: give the template words of its own"
     )]
     Empty {
         /// The line.
-        place: Place,
+        location: Location,
     },
     /// No token of the text stays the same when a label or target follows it.
     #[error(
-        "{place}: the text and what follows it share their first token, and this tokenizer puts none before a text: give \
+        "{location}: the text and what follows it share their first token, and this tokenizer puts none before a text: give \
          the template words of its own"
     )]
     NoSeam {
         /// The line.
-        place: Place,
+        location: Location,
     },
     /// A label adds no token to a text.
     #[error(
-        "{place}: the string {string:?} of a label adds no token to the text; choose another string with --labels"
+        "{location}: the string {string:?} of a label adds no token to the text; choose another string with --labels"
     )]
     NoLabelTokens {
         /// The line.
-        place: Place,
+        location: Location,
         /// The label's text.
         string: String,
     },
@@ -118,9 +118,9 @@ impl Encoder<'_> {
             let n_template = self.joiner.n_tokens(&self.template.render_values(&[]))?;
             for row in too_long {
                 if n_template > room(row) {
-                    let (place, reserve) = (dataset.place(row), reserve(row));
+                    let (location, reserve) = (dataset.location(row), reserve(row));
                     return Err(EncodeError::TooLong {
-                        place,
+                        location,
                         n_template,
                         reserve,
                         max_length: self.max_length,
@@ -136,7 +136,7 @@ impl Encoder<'_> {
             is_cut[row] = true;
         }
         if let Some(row) = contexts.iter().position(Vec::is_empty) {
-            return Err(EncodeError::Empty { place: dataset.place(row) });
+            return Err(EncodeError::Empty { location: dataset.location(row) });
         }
         let encoded = contexts.into_iter().zip(texts).zip(is_cut);
         Ok(encoded.map(|((tokens, text), cut)| EncodedText { tokens, text, cut }).collect())

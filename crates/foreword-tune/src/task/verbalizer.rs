@@ -2,7 +2,7 @@
 
 use crate::continuations::Continuations;
 use crate::data::labels::canonical;
-use crate::data::{DataError, Dataset, FieldIdx, Place, listed};
+use crate::data::{DataError, Dataset, FieldIdx, Location, listed};
 use crate::encode::EncodeError;
 use crate::joint::Joiner;
 use crate::settings::Joining;
@@ -45,10 +45,10 @@ pub enum VerbalizerError {
         second: String,
     },
     /// A label in the data that the task does not have.
-    #[error("{place}, field {field:?}: unknown label {value:?}{hint}, the labels are: {known}")]
+    #[error("{location}, field {field:?}: unknown label {value:?}{hint}, the labels are: {known}")]
     UnknownLabel {
         /// The line.
-        place: Place,
+        location: Location,
         /// The label field.
         field: String,
         /// The value in the data.
@@ -59,10 +59,10 @@ pub enum VerbalizerError {
         known: String,
     },
     /// An empty label.
-    #[error("{place}: the label field {field:?} is empty, give it a label or take the example out")]
+    #[error("{location}: the label field {field:?} is empty, give it a label or take the example out")]
     EmptyLabel {
         /// The line.
-        place: Place,
+        location: Location,
         /// The label field.
         field: String,
     },
@@ -230,7 +230,7 @@ impl Verbalizer {
                 return Err(empty_label(dataset, row, field));
             }
             index.or_else(|| by_number(label)).ok_or_else(|| VerbalizerError::UnknownLabel {
-                place: dataset.place(row),
+                location: dataset.location(row),
                 field: dataset.field_name(field).to_owned(),
                 value: value.chars().take(60).collect(),
                 hint: spelling::hint(value, self.names.iter().map(String::as_str)),
@@ -258,5 +258,5 @@ pub fn label_names(dataset: &Dataset, field: FieldIdx) -> Result<BTreeSet<String
 
 fn empty_label(dataset: &Dataset, row: usize, field: FieldIdx) -> VerbalizerError {
     let field = dataset.field_name(field).to_owned();
-    VerbalizerError::EmptyLabel { place: dataset.place(row), field }
+    VerbalizerError::EmptyLabel { location: dataset.location(row), field }
 }

@@ -10,7 +10,7 @@ use crate::data::FieldIdx;
 use crate::data::fields::slot_fields;
 use crate::display::count;
 use crate::error::{Result, UserError};
-use crate::fields::{Fields, tell_unused};
+use crate::fields::{Fields, complete, tell_unused};
 use crate::format::TaskRecord;
 use crate::notice::Observer;
 use crate::plan::candidates::default_init;
@@ -123,8 +123,10 @@ impl ComparisonSetup {
                 .hint("give examples that no prompt was trained on or chosen by, with --test FILE")
                 .into());
         };
-        let test = data::read(test)?;
-        let train = file.data.train.as_deref().map(data::read).transpose()?;
+        let options = file.data.read_options();
+        let read = |path: &Path| data::read(path, &options, observer);
+        let test = read(test)?;
+        let train = file.data.train.as_deref().map(read).transpose()?;
         let directories = directories(request.prompts)?;
         let model_name = model_name(file, &directories)?;
         let model = Model::open_with(&model_name, request.resources, observer)?;
@@ -132,6 +134,9 @@ impl ComparisonSetup {
         let recorded = first_task(&directories).map(|task| &task.label_names);
         let labels = Some(task.classification()?.verbalizer.names());
         let naming = Naming { stated: file.data.label_names.as_ref(), recorded, labels };
+        let test = complete(test, &task.template, &fields, file, observer)?;
+        let train =
+            train.map(|train| complete(train, &task.template, &fields, file, observer)).transpose()?;
         let named = naming.apply(test, &fields.truth, observer)?;
         let beside = (Some(fields.truth.as_str()), named.field.as_deref());
         let (template, text_field) = (&task.template, task.text_field.as_deref());
@@ -297,7 +302,9 @@ fn task(
         (None, Some(task)) => strings.recorded(task, observer),
         (None, None) => {
             let naming = Naming { stated: file.data.label_names.as_ref(), ..Naming::default() };
-            let named_by = naming.named(train.unwrap_or(test).clone(), &fields.truth)?.dataset;
+            // What is left out is reported where the data is used.
+            let named_by = complete(train.unwrap_or(test).clone(), &format.template, &fields, file, &())?;
+            let named_by = naming.named(named_by, &fields.truth)?.dataset;
             strings.usual(label_names(&named_by, named_by.require(&fields.truth)?)?)
         }
     };

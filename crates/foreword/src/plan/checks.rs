@@ -1,6 +1,6 @@
 //! Checks for suspicious data, before training.
 
-use crate::data::Place;
+use crate::data::Location;
 use crate::error::Result;
 use crate::lint::{Finding, Labels, MOST_SHOWN, Part, cut, empty, lint, overlap};
 use crate::task::GroundTruth;
@@ -43,7 +43,7 @@ pub struct EmptyTexts {
     part: &'static str,
     n_texts: usize,
     n_empty: usize,
-    shown: Vec<Place>,
+    shown: Vec<Location>,
 }
 
 impl EmptyTexts {

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::Dataset;
+use crate::data::ReadOptions;
 use crate::data::split::stratified_sample;
 use crate::error::Result;
 use crate::settings::TaskKind;
@@ -22,17 +23,26 @@ pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == DASH
 }
 
-/// Reads a file, or standard input to its end.
-pub fn read(path: &Path) -> Result<Dataset> {
-    if !is_standard_input(path) {
-        return Ok(Dataset::read(path)?);
+/// Reads a file or directory, or standard input to its end, and reports how it was read.
+pub fn read(path: &Path, options: &ReadOptions, observer: &dyn Observer) -> Result<Dataset> {
+    let dataset = if is_standard_input(path) {
+        Dataset::from_stream_with(&standard_input()?, STANDARD_INPUT, options)?
+    } else {
+        Dataset::read_with(path, options)?
+    };
+    for notice in dataset.notices() {
+        if notice.is_warning { observer.warn(&notice.text) } else { observer.say(&notice.text) }
     }
+    Ok(dataset)
+}
+
+fn standard_input() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::io::stdin()
         .lock()
         .read_to_end(&mut bytes)
         .map_err(|error| UserError::new(format!("cannot read {STANDARD_INPUT}: {error}")))?;
-    Ok(Dataset::from_stream(&bytes, STANDARD_INPUT)?)
+    Ok(bytes)
 }
 
 /// Samples `limit` examples and keeps their order: stratified by `labels`, or uniformly without labels. Reports it if

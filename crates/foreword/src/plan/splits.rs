@@ -7,12 +7,12 @@ use crate::data::fields::{examples_digest, slot_values};
 use crate::data::split::{default_dev_share, rounds, split_texts};
 use crate::error::Result;
 use crate::format::DataRecord;
-use crate::{Dataset, Task, TaskFile};
+use crate::{Dataset, Task, TaskFile, Template};
 
 use super::data;
 use crate::display::count;
 use crate::error::UserError;
-use crate::fields::Fields;
+use crate::fields::{Fields, complete};
 use crate::notice::Observer;
 use crate::prompt::naming::Naming;
 
@@ -28,8 +28,8 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Reads the files named in the settings.
-    pub fn read(file: &TaskFile) -> Result<Self> {
+    /// Reads the files named in the settings, and reports how they were read.
+    pub fn read(file: &TaskFile, observer: &dyn Observer) -> Result<Self> {
         let Some(train) = &file.data.train else {
             return Err(UserError::new("there is nothing to learn from")
                 .hint("give a task file, training data, or --train FILE")
@@ -44,12 +44,26 @@ impl Splits {
             .hint("it can be read only once: give files for the others")
             .into());
         }
-        let read = |path: Option<&Path>| path.map(data::read).transpose();
-        Ok(Self { train: data::read(train)?, dev: read(dev)?, test: read(test)? })
+        let options = file.data.read_options();
+        let read = |path: &Path| data::read(path, &options, observer);
+        Ok(Self { train: read(train)?, dev: dev.map(read).transpose()?, test: test.map(read).transpose()? })
     }
 }
 
 impl Splits {
+    /// Leaves out examples that lack a value, if the settings say so.
+    pub(super) fn complete(
+        self,
+        template: &Template,
+        fields: &Fields,
+        settings: &TaskFile,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let complete = |dataset: Dataset| complete(dataset, template, fields, settings, observer);
+        let (train, dev, test) = (complete(self.train)?, self.dev.map(complete), self.test.map(complete));
+        Ok(Self { train, dev: dev.transpose()?, test: test.transpose()? })
+    }
+
     /// Names the labels of dev and test as in the training data. `train`: the notices about the latter, which are not
     /// repeated.
     pub(super) fn named(

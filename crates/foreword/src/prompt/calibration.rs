@@ -9,6 +9,7 @@ use crate::{Examples, Overwrite, Task, Verbalizer};
 use anyhow::Context as _;
 
 use super::LoadedPrompt;
+use crate::data::ReadOptions;
 use crate::display::count;
 use crate::error::UserError;
 use crate::fields::Fields;
@@ -29,6 +30,8 @@ pub struct CalibrationRequest<'a> {
     pub calibrate: Option<Calibrate>,
     /// The file to fit the calibration on.
     pub on: Option<&'a Path>,
+    /// How that file is read; `None`: as it says itself.
+    pub read: Option<&'a ReadOptions>,
 }
 
 impl CalibrationRequest<'_> {
@@ -81,12 +84,14 @@ pub fn resolve(
                      takes others",
                 );
             }
-            let examples = examples(prompt, path, true, observer)?;
+            let examples = examples(prompt, (path, request.read), true, observer)?;
             Calibration::temperature(&score(prompt, &examples, observer)?, examples.labels())
         }
         (Some(Calibrate(Some(CalibrationMethod::Batch))), on) => {
             let of_file = match on {
-                Some(path) => Some(score(prompt, &examples(prompt, path, false, observer)?, observer)?),
+                Some(path) => {
+                    Some(score(prompt, &examples(prompt, (path, request.read), false, observer)?, observer)?)
+                }
                 None => None,
             };
             let scores = of_file.as_deref().unwrap_or(scores);
@@ -181,8 +186,13 @@ fn needless(method: &str) -> UserError {
 }
 
 /// The texts of a file, with labels if required.
-fn examples(prompt: &LoadedPrompt, path: &Path, labelled: bool, observer: &dyn Observer) -> Result<Examples> {
-    let data = data::read(path)?;
+fn examples(
+    prompt: &LoadedPrompt,
+    (path, options): (&Path, Option<&ReadOptions>),
+    labelled: bool,
+    observer: &dyn Observer,
+) -> Result<Examples> {
+    let data = data::read(path, options.unwrap_or(&ReadOptions::default()), observer)?;
     let task = &prompt.task;
     // A text on the command line has no field; the prompt knows the one that it was trained with.
     let text_field = task.text_field.as_deref().or(prompt.text_field.as_deref());

@@ -5,8 +5,8 @@ use super::naming::Naming;
 use crate::calibration::Calibration;
 use crate::data::FieldIdx;
 use crate::error::Result;
-use crate::fields::{Fields, tell_unused};
-use crate::generate::{Event, GenerateConfig};
+use crate::fields::{Fields, complete, tell_unused};
+use crate::generate::{Event, GenerateConfig, Generated};
 use crate::likelihood::probabilities;
 use crate::metrics::reliability::Reliability;
 use crate::metrics::scale::{Scale, ScaleErrors};
@@ -62,6 +62,7 @@ impl LoadedPrompt {
             observer.tell("fields", fields.describe(&task.template));
         }
         task.text_field.clone_from(&fields.text);
+        let data = complete(data, &task.template, &fields, stated, observer)?;
         let (data, named_by) = match task.verbalizer() {
             Some(labels) => {
                 let (recorded, labels) = (Some(&self.label_names), Some(labels.names()));
@@ -109,7 +110,7 @@ impl LoadedPrompt {
         LabelEvaluation { evaluation, probabilities, reliability, scale }
     }
 
-    /// Generates a text for every example and compares it with the target.
+    /// Generates a text for every example and compares it with the target; returns the texts, too.
     ///
     /// # Errors
     /// If a text does not fit next to the new tokens.
@@ -118,7 +119,7 @@ impl LoadedPrompt {
         test: &TestSet,
         config: &GenerateConfig,
         observer: &dyn Observer,
-    ) -> Result<TextScores> {
+    ) -> Result<(TextScores, Vec<Generated>)> {
         let (examples, most) = self.openings(&test.data, config, observer)?;
         observer.begin(examples.n() as u64, "writing");
         let mut n_done = 0;
@@ -135,6 +136,7 @@ impl LoadedPrompt {
         for (row, generated) in texts.iter().enumerate() {
             pairs.push((generated.text.as_str(), test.data.text(row, test.truth)?));
         }
-        Ok(TextScores::of(&pairs))
+        let scores = TextScores::of(&pairs);
+        Ok((scores, texts))
     }
 }

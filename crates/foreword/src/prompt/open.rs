@@ -9,7 +9,7 @@ use super::naming::Naming;
 use crate::calibration::Calibration;
 use crate::chat::Chat;
 use crate::error::{Result, UserError};
-use crate::fields::Fields;
+use crate::fields::{Fields, complete};
 use crate::format::{HubName, TaskRecord};
 use crate::notice::Observer;
 use crate::record::{self, Warning};
@@ -231,7 +231,9 @@ impl<'a> OpenRequest<'a> {
         let fields = Fields::find(data, strings.template, text_field, truth)?;
         let naming = Naming { stated: self.stated.data.label_names.as_ref(), ..Naming::default() };
         naming.check(data, &fields.truth)?;
-        let data = naming.named(data.clone(), &fields.truth)?.dataset;
+        // What is left out is reported where the data is used.
+        let data = complete(data.clone(), strings.template, &fields, self.stated, &())?;
+        let data = naming.named(data, &fields.truth)?.dataset;
         Ok(strings.usual(label_names(&data, data.require(&fields.truth)?)?))
     }
 }

@@ -200,6 +200,12 @@ impl ExampleText {
         Ok(self.slots.values(data, row)?.get(self.text).copied().unwrap_or(""))
     }
 
+    /// The names of the template's fields.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// All fields by slot, if there are several.
     pub fn fields<'d>(&'d self, data: &'d Dataset, row: usize) -> Result<Option<BTreeMap<&'d str, &'d str>>> {
         if self.names.len() == 1 {

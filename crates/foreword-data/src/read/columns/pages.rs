@@ -1,11 +1,12 @@
 //! Checks a Parquet file before the parquet crate reads it: the nesting of its schema, which the crate reads recursively,
 //! and the sizes claimed by its pages, for which the crate allocates as many bytes or values as a page claims.
 
+use super::codecs::File;
 use parquet::basic::{Encoding, Type as Physical};
 use parquet::column::page::Page;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, RowGroupReader};
 
 /// Maximum nesting depth of structures in a page header or a footer; statistics are the deepest.
 const MOST_DEPTH: usize = 8;
@@ -32,18 +33,14 @@ pub(super) fn check_schema(bytes: &[u8]) -> Result<(), ParquetError> {
 }
 
 /// Checks all pages of all columns. `most`: maximum total size of all pages after decompression.
-pub(super) fn check(
-    bytes: &[u8],
-    reader: &SerializedFileReader<bytes::Bytes>,
-    most: u64,
-) -> Result<(), ParquetError> {
+pub(super) fn check(bytes: &[u8], file: File<'_>, most: u64) -> Result<(), ParquetError> {
     let mut unpacked = 0_u64;
-    for (group_idx, group) in reader.metadata().row_groups().iter().enumerate() {
+    for (group_idx, group) in file.reader.metadata().row_groups().iter().enumerate() {
         for (column_idx, column) in group.columns().iter().enumerate() {
             let has_delta = check_headers(bytes, column, most, &mut unpacked)?;
             let is_flat = column.column_descr().path().parts().len() == 1;
             if has_delta && is_flat {
-                let mut pages = reader.get_row_group(group_idx)?.get_column_page_reader(column_idx)?;
+                let mut pages = file.group(group_idx)?.get_column_page_reader(column_idx)?;
                 while let Some(page) = pages.get_next_page()? {
                     check_delta(&page, column.column_descr().max_def_level())?;
                 }
