@@ -18,6 +18,7 @@ mod qwen;
 mod rope;
 mod smollm3;
 mod stablelm;
+pub(crate) mod tokenizer_classes;
 
 use foreword_kernels::{Activation, Function, NormKind};
 use serde_json::json;

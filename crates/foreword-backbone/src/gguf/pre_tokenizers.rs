@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::Gguf;
 use crate::error::BackboneError;
 use crate::tokenizer::patterns::{
-    self, CONTRACTIONS, byte_level, cl100k, deepseek_coder, digits_apart, gpt2, o200k, seed_coder, sequence,
-    split,
+    self, CONTRACTIONS, byte_level, cl100k, deepseek_coder, digits_apart, o200k, seed_coder, sequence, split,
+    words,
 };
 
 /// A pre-tokenizer by its names (`tokenizer.ggml.pre`).
@@ -44,7 +44,7 @@ pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[
             "trillion",
         ],
         normalizer: patterns::none,
-        json: gpt2,
+        json: words,
         ignores_merges: false,
         add_bos: false,
     },
@@ -86,7 +86,7 @@ pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer {
         names: &["olmo", "mpt"],
         normalizer: patterns::nfc,
-        json: gpt2,
+        json: words,
         ignores_merges: false,
         add_bos: false,
     },

@@ -45,7 +45,7 @@ pub(crate) fn digits_apart() -> Value {
 }
 
 /// GPT-2's pattern.
-pub(crate) fn gpt2() -> Value {
+pub(crate) fn words() -> Value {
     byte_level(true)
 }
 

@@ -4,14 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::patterns::{self, byte_level, cl100k};
+use super::patterns::byte_level;
 use crate::error::BackboneError;
+use crate::families::tokenizer_classes::TokenizerClass;
 use crate::files::{CONFIG, MERGES, TOKENIZER_CONFIG, VOCAB};
-
-/// What to do about another tokenizer.
-const HINT: &str =
-    "make a tokenizer.json of it with `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` in Python";
-const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// The files.
 #[derive(Clone, Copy, Debug)]
@@ -24,30 +20,6 @@ pub(crate) struct VocabFiles<'a> {
     pub(crate) model: &'a [u8],
 }
 
-/// A class of transformers for such files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Gpt2,
-    Qwen2,
-}
-
-/// By `tokenizer_class`, which may end in `Fast`.
-const CLASSES: [(&str, Class); 3] =
-    [("GPT2Tokenizer", Class::Gpt2), ("CodeGenTokenizer", Class::Gpt2), ("Qwen2Tokenizer", Class::Qwen2)];
-/// By the `model_type` of `config.json`.
-const MODEL_TYPES: [(&str, Class); 10] = [
-    ("gpt2", Class::Gpt2),
-    ("gpt_neo", Class::Gpt2),
-    ("gptj", Class::Gpt2),
-    ("opt", Class::Gpt2),
-    ("phi", Class::Gpt2),
-    ("starcoder2", Class::Gpt2),
-    ("qwen2", Class::Qwen2),
-    ("qwen2_moe", Class::Qwen2),
-    ("qwen3", Class::Qwen2),
-    ("qwen3_moe", Class::Qwen2),
-];
-
 fn wrong(file: &'static str, detail: impl Into<String>) -> BackboneError {
     BackboneError::TokenizerFile { file, detail: detail.into() }
 }
@@ -57,70 +29,15 @@ fn object(file: &str, bytes: &[u8]) -> Result<Map<String, Value>, BackboneError>
         .map_err(|error| BackboneError::Json { file: file.to_owned(), detail: error.to_string() })
 }
 
-impl Class {
-    /// As transformers chooses it.
-    fn of(config: &Map<String, Value>, model: &[u8]) -> Result<Self, BackboneError> {
-        if let Some(class) = config.get("tokenizer_class").filter(|class| !class.is_null()) {
-            let name = class.as_str().unwrap_or_default();
-            let name = name.strip_suffix("Fast").unwrap_or(name);
-            return CLASSES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class).ok_or_else(|| {
-                let known = CLASSES.map(|(name, _)| name).join(", ");
-                wrong(
-                    TOKENIZER_CONFIG,
-                    format!(
-                        "`tokenizer_class` is {class}; of tokenizers that are in vocab.json and merges.txt, {known} are read; {HINT}"
-                    ),
-                )
-            });
-        }
-        let model = object(CONFIG, model)?;
-        let model_type = model.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        let known = MODEL_TYPES.iter().find(|(known, _)| *known == model_type);
-        known.map(|(_, class)| *class).ok_or_else(|| {
-            wrong(
-                CONFIG,
-                format!(
-                    "model_type `{model_type}` does not say how texts are cut into the tokens of vocab.json and merges.txt, \
-                     nor does a `tokenizer_class` in tokenizer_config.json; {HINT}"
-                ),
-            )
-        })
-    }
-
-    /// The special tokens that it has if the files name no others.
-    fn special_tokens(self) -> [&'static str; 3] {
-        match self {
-            Self::Gpt2 => ["unk_token", "bos_token", "eos_token"],
-            Self::Qwen2 => ["unk_token", "eos_token", "pad_token"],
-        }
-    }
-
-    /// Its normalizer and its pre-tokenizer.
-    fn steps(self, adds_space: bool) -> (Value, Value) {
-        let (normalizer, mut steps) = match self {
-            Self::Gpt2 => (patterns::none(), byte_level(true)),
-            Self::Qwen2 => (patterns::nfc(), cl100k("\\p{N}")),
-        };
-        let last = match steps.get_mut("pretokenizers").and_then(Value::as_array_mut) {
-            Some(steps) => steps.last_mut(),
-            None => Some(&mut steps),
-        };
-        if let Some(last) = last {
-            last["add_prefix_space"] = adds_space.into();
-        }
-        (normalizer, steps)
-    }
-}
-
 /// The `tokenizer.json`, without added tokens, and the `tokenizer_config.json` with the class's own special tokens.
 ///
 /// # Errors
 /// If a file can't be read, or its class is not known.
 pub(crate) fn to_json(files: VocabFiles<'_>) -> Result<(Vec<u8>, Vec<u8>), BackboneError> {
     let mut config = files.config.map_or(Ok(Map::new()), |config| object(TOKENIZER_CONFIG, config))?;
-    let class = Class::of(&config, files.model)?;
-    for name in class.special_tokens() {
-        config.entry(name).or_insert_with(|| END_OF_TEXT.into());
+    let class = TokenizerClass::of(&config, &object(CONFIG, files.model)?)?;
+    for (name, token) in class.special_tokens() {
+        config.entry(name).or_insert_with(|| token.into());
     }
     let vocab = object(VOCAB, files.vocab)?;
     let is_id = |id: &Value| id.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
