@@ -89,9 +89,9 @@ fn each_flag_tells_its_unit_and_its_default() {
       -h, --help           Print help (see more with '--help')
 
     Data:
-          --train <FILE>                Training examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet or
-                                        .arrow file, optionally compressed (.gz, .zst); a directory with a
-                                        folder of texts for each label, or from Hugging Face
+          --train <FILE>                Training examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet
+                                        or .arrow file, optionally compressed (.gz, .zst); a directory
+                                        with a folder of texts for each label, or from Hugging Face
                                         save_to_disk; - reads standard input
           --dev <FILE>                  Development examples, to select the best prompt [default: a
                                         tenth of the training data, drawn by label and seed]

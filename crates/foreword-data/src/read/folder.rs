@@ -1,6 +1,6 @@
 //! Directories: a folder of texts for each label, texts alone, or parts of one data set.
 
-use super::super::{About, Cell, DataError, FieldIdx, ReadNotice, ReadOptions, Row, Unit};
+use super::super::{Cell, DataError, FieldIdx, ReadNotice, ReadOptions, Row, Unit};
 use super::source::Source;
 use super::{Kind, Table, encoding};
 use foreword_format::digest::Digest;
