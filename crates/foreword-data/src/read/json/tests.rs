@@ -1,3 +1,5 @@
+//! JSON in all its forms, and what is wrong with it.
+
 use super::*;
 use crate::Dataset;
 use std::path::Path;
