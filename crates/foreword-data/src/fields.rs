@@ -485,4 +485,25 @@ mod tests {
         }
         assert!(slot_fields(&Template::parse("{premise} {hypothesis}").unwrap(), &data, None).is_err());
     }
+
+    #[test]
+    fn instructions_and_conversations_are_generated_unless_there_are_labels() {
+        for (header, target) in [
+            ("instruction,input,output", Some("output")),
+            ("instruction,output,id", Some("output")),
+            ("instruction,context,response,category", None),
+            ("instruction,context,response", Some("response")),
+            ("prompt,completion", Some("completion")),
+            ("prompt,response", Some("response")),
+            ("prompt,completion,label", None),
+            ("system,user,assistant", Some("assistant")),
+            ("text,output", None),
+            ("text,label", None),
+        ] {
+            let row = "a".to_owned() + &",a".repeat(header.matches(',').count());
+            let data =
+                Dataset::from_bytes(format!("{header}\n{row}\n").as_bytes(), Path::new("d.csv")).unwrap();
+            assert_eq!(target_of_generation(&data), target, "{header}");
+        }
+    }
 }
