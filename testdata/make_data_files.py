@@ -221,6 +221,8 @@ def columns():
     expect_table("stream.arrow", rows)
     polars.DataFrame(TABLE).write_ipc(OUT / "polars.arrow", compression="uncompressed")
     expect_table("polars.arrow", pyarrow.table(TABLE))
+    # Compressed: refused.
+    pyarrow.feather.write_feather(pyarrow.table(TABLE), OUT / "lz4.feather", compression="lz4")
     pyarrow.feather.write_feather(pyarrow.table(TABLE), OUT / "lz4.feather", compression="lz4")
 
 

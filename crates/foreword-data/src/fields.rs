@@ -169,6 +169,9 @@ pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: FieldIdx) -> Vec
     let reason = |row: usize| {
         let truth = match slots.values(dataset, row).and_then(|_| dataset.text(row, truth)) {
             Ok(truth) => truth,
+            Err(DataError::Missing { field, .. } | DataError::Absent { field, .. }) => {
+                return Some(format!("no value in {field:?}"));
+            }
             Err(error) => return Some(dataset.location(row).reason(&error)),
         };
         truth.trim().is_empty().then(|| "no label or target".to_owned())
@@ -250,7 +253,11 @@ pub fn unused<'d>(dataset: &'d Dataset, used: &[&str]) -> Vec<&'d str> {
         n_readable > 0 && 2 * n_readable >= n
     };
     let all = dataset.fields.iter().map(String::as_str).enumerate();
-    let unread = all.filter(|(idx, name)| !used.contains(name) && is_readable(FieldIdx(*idx)));
+    let unread = all.filter(|(idx, name)| {
+        let idx = FieldIdx(*idx);
+        // What is made of a conversation stands for it.
+        !used.contains(name) && !dataset.about.sources.contains(&idx) && is_readable(idx)
+    });
     unread.map(|(_, name)| name).collect()
 }
 
@@ -477,5 +484,26 @@ mod tests {
             assert!(slot_fields(&Template::parse(template).unwrap(), &data, None).is_ok());
         }
         assert!(slot_fields(&Template::parse("{premise} {hypothesis}").unwrap(), &data, None).is_err());
+    }
+
+    #[test]
+    fn instructions_and_conversations_are_generated_unless_there_are_labels() {
+        for (header, target) in [
+            ("instruction,input,output", Some("output")),
+            ("instruction,output,id", Some("output")),
+            ("instruction,context,response,category", None),
+            ("instruction,context,response", Some("response")),
+            ("prompt,completion", Some("completion")),
+            ("prompt,response", Some("response")),
+            ("prompt,completion,label", None),
+            ("system,user,assistant", Some("assistant")),
+            ("text,output", None),
+            ("text,label", None),
+        ] {
+            let row = "a".to_owned() + &",a".repeat(header.matches(',').count());
+            let data =
+                Dataset::from_bytes(format!("{header}\n{row}\n").as_bytes(), Path::new("d.csv")).unwrap();
+            assert_eq!(target_of_generation(&data), target, "{header}");
+        }
     }
 }

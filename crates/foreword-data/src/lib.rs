@@ -110,6 +110,8 @@ struct About {
     mixed: BTreeSet<FieldIdx>,
     /// Fields that the file does not have: they are made of another one.
     derived: BTreeSet<FieldIdx>,
+    /// The fields that they are made of.
+    sources: BTreeSet<FieldIdx>,
     /// What the lines of rows count.
     unit: Unit,
     /// The files of a directory.

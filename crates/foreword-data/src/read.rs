@@ -192,11 +192,15 @@ fn parse_text(bytes: &[u8], kind: Option<Kind>, source: &mut Source<'_>) -> Resu
 /// A text whose name says nothing: JSON, the format of fastText, or cells.
 fn parse_unnamed(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
     match text.trim_start().as_bytes().first() {
-        Some(b'{') => json::parse_lines(text, source).or_else(|error| {
-            // One object that is not an example, such as columns.
+        Some(b'{') if json::is_lines(text) => json::parse_lines(text, source),
+        // Its only object may be columns, or an example.
+        Some(b'{') => {
             let mark = source.mark();
-            json::parse_whole(text, source).inspect_err(|_| source.reset(mark)).map_err(|_| error)
-        }),
+            json::parse_whole(text, source).or_else(|error| {
+                source.reset(mark);
+                json::parse_lines(text, source).map_err(|_| error)
+            })
+        }
         Some(b'[') => json::parse_whole(text, source),
         _ if lines::is_fasttext(text) => lines::parse_fasttext(text, source),
         _ => {

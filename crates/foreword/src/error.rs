@@ -301,6 +301,12 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "name the fields with --text-field, and --label-field or --target-field, or those that --template asks for",
         );
     }
+    if let Some(DataError::NoGuess { origin, .. } | DataError::AmbiguousGuess { origin, .. }) =
+        cause.downcast_ref::<DataError>()
+        && [".csv", ".tsv"].iter().any(|ending| origin.to_lowercase().ends_with(ending))
+    {
+        return fixed("if the first line is an example and not the names of the fields, add --no-header");
+    }
     if let Some(DataError::Ragged { .. } | DataError::StrayQuote { .. }) = cause.downcast_ref::<DataError>() {
         return fixed(
             "correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad",

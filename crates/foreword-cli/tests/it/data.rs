@@ -85,7 +85,8 @@ fn data_in_other_forms_is_read_and_how_is_said() {
     assert_eq!(scene.run(&eval).code, 1);
     let ran = scene.run(&[&eval[..], &["--skip-bad"]].concat());
     assert_eq!(ran.line::<Report>().n, 2, "{}", ran.stderr);
-    let lacking = "gaps.jsonl: 2 of 4 examples lack a value and were left out: line 2 (missing value in the field \"text\"";
+    let lacking =
+        "gaps.jsonl: 2 of 4 examples lack a value and were left out: line 2 (no value in \"text\"), line 4";
     assert!(
         ran.stderr.contains(lacking) && ran.stderr.contains("line 4 (no label or target)"),
         "{}",

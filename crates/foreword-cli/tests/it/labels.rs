@@ -100,8 +100,8 @@ fn a_class_label_has_its_names() {
     assert!(ran.code == 0 && !ran.stderr.contains("ClassLabel"), "{}", ran.stderr);
     assert!(ran.stderr.contains("Classify the text as negative or positive."), "{}", ran.stderr);
     assert!(!fs::read_to_string(scene.path("p/foreword.json")).unwrap().contains("label_names"));
-    let numbers: Report = eval("numbers.csv").line();
-    assert_eq!(eval(&named).line::<Report>(), numbers);
+    let numbers = report_on("numbers.csv");
+    assert_eq!(report_on(&named), numbers);
     assert!(numbers.confusion.contains_key("0"));
 }
 

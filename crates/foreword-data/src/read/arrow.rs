@@ -9,13 +9,18 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::convert::try_fb_to_schema;
+use arrow_ipc::reader::{FileDecoder, StreamDecoder, read_footer_length};
+use arrow_ipc::{Block, root_as_footer};
 use arrow_schema::{ArrowError, DataType, Schema};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
-/// Before the messages of a file, which are those of a stream.
-const MAGIC: &[u8] = b"ARROW1\0\0";
+/// The beginning of a file.
+const MAGIC: &[u8] = b"ARROW1";
+/// The end of a file: the length of its footer, and the magic number again.
+const TRAILER: usize = 10;
 /// Before a message.
 const CONTINUATION: &[u8] = b"\xff\xff\xff\xff";
 /// Maximum depth of lists and structures.
@@ -23,7 +28,7 @@ const MOST_DEPTH: usize = 32;
 
 /// Whether the bytes begin as a file or a stream of Arrow.
 pub(super) fn is_arrow(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"ARROW1") || bytes.starts_with(CONTINUATION)
+    bytes.starts_with(MAGIC) || bytes.starts_with(CONTINUATION)
 }
 
 /// Reads all rows. A row's line is its number, from 1. `most`: maximum number of bytes of the rows.
@@ -44,39 +49,93 @@ fn damaged(path: &Path, reason: String) -> DataError {
 }
 
 fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
-    let wrong = |error: ArrowError| {
+    let mut rows = Rows { table: Table::new(Vec::new(), Vec::new()), n_bytes: 0, path, most };
+    if bytes.starts_with(MAGIC) {
+        file(bytes, &mut rows)?
+    } else {
+        stream(bytes, &mut rows)?
+    }
+    Ok(rows.table)
+}
+
+/// A stream: the schema, then dictionaries and batches, one after another.
+fn stream(bytes: &[u8], rows: &mut Rows<'_>) -> Result<(), DataError> {
+    let mut buffer = Buffer::from(bytes);
+    let mut decoder = StreamDecoder::new();
+    while let Some(batch) = decoder.decode(&mut buffer).map_err(|error| rows.wrong(&error))? {
+        rows.add(&batch)?;
+    }
+    decoder.finish().map_err(|error| rows.wrong(&error))
+}
+
+/// A file: its end says where dictionaries and batches are.
+fn file(bytes: &[u8], rows: &mut Rows<'_>) -> Result<(), DataError> {
+    let cut_off = || damaged(rows.path, "it is cut off".to_owned());
+    let (rest, trailer) = bytes.split_last_chunk::<TRAILER>().ok_or_else(cut_off)?;
+    let length = read_footer_length(*trailer).map_err(|error| rows.wrong(&error))?;
+    let footer = rest.len().checked_sub(length).and_then(|from| rest.get(from..)).ok_or_else(cut_off)?;
+    let footer = root_as_footer(footer).map_err(|error| damaged(rows.path, error.to_string()))?;
+    let schema = footer.schema().ok_or_else(cut_off)?;
+    let schema = try_fb_to_schema(schema).map_err(|error| rows.wrong(&error))?;
+    let mut decoder = FileDecoder::new(Arc::new(schema), footer.version());
+    let whole = Buffer::from(bytes);
+    let part = |block: &Block| {
+        let from = usize::try_from(block.offset()).ok()?;
+        let n_of_head = usize::try_from(block.metaDataLength()).ok()?;
+        let n = usize::try_from(block.bodyLength()).ok()?.checked_add(n_of_head)?;
+        (from.checked_add(n)? <= whole.len()).then(|| whole.slice_with_length(from, n))
+    };
+    for block in footer.dictionaries().iter().flatten() {
+        let data = part(block).ok_or_else(|| damaged(rows.path, "it is cut off".to_owned()))?;
+        decoder.read_dictionary(block, &data).map_err(|error| rows.wrong(&error))?;
+    }
+    for block in footer.recordBatches().iter().flatten() {
+        let data = part(block).ok_or_else(|| damaged(rows.path, "it is cut off".to_owned()))?;
+        if let Some(batch) = decoder.read_record_batch(block, &data).map_err(|error| rows.wrong(&error))? {
+            rows.add(&batch)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rows read so far.
+struct Rows<'a> {
+    table: Table,
+    n_bytes: u64,
+    path: &'a Path,
+    most: u64,
+}
+
+impl Rows<'_> {
+    fn wrong(&self, error: &ArrowError) -> DataError {
         let reason = error.to_string().trim_end_matches('.').to_owned();
         // The crate's words for a compression that it is built without.
         if reason.contains("IPC decompression requires") {
-            let (what, how) = (
-                "a compressed Arrow file",
-                "write it without compression, as DataFrame.to_feather(FILE, compression=\"uncompressed\") does, or as Parquet",
-            );
-            return DataError::Foreign { path: path.to_owned(), what, how };
+            let what = "a compressed Arrow file";
+            let how = "write it without compression, as DataFrame.to_feather(FILE, compression=\"uncompressed\") does, or as \
+                       Parquet";
+            return DataError::Foreign { path: self.path.to_owned(), what, how };
         }
-        damaged(path, reason)
-    };
-    let messages = messages(bytes).ok_or_else(|| damaged(path, "it is cut off".to_owned()))?;
-    let mut buffer = Buffer::from(messages);
-    let mut decoder = StreamDecoder::new();
-    let mut table = Table::new(Vec::new(), Vec::new());
-    let mut n_bytes = 0;
-    while let Some(batch) = decoder.decode(&mut buffer).map_err(wrong)? {
-        if table.fields.is_empty() {
-            table = empty(&batch.schema(), path)?;
-        }
-        n_bytes = add(&batch, &mut table.rows, (n_bytes, most))
-            .ok_or_else(|| DataError::TooLarge { path: path.to_owned(), most })?;
+        damaged(self.path, reason)
     }
-    decoder.finish().map_err(wrong)?;
-    Ok(table)
-}
 
-/// The messages of a stream, or of a file: those end before the footer, whose length and a magic number end the file.
-fn messages(bytes: &[u8]) -> Option<&[u8]> {
-    let Some(rest) = bytes.strip_prefix(MAGIC) else { return Some(bytes) };
-    let (rest, length) = rest.strip_suffix(&MAGIC[..6])?.split_last_chunk::<4>()?;
-    rest.get(..rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?)
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
+        if self.table.fields.is_empty() {
+            self.table = empty(&batch.schema(), self.path)?;
+        }
+        for row in 0..batch.num_rows() {
+            let columns = batch.columns().iter().enumerate();
+            let cells: Vec<(FieldIdx, Cell)> =
+                columns.map(|(column, values)| (FieldIdx(column), cell(values.as_ref(), row, 0))).collect();
+            let sizes = cells.iter().map(|(_, cell)| size_of::<(FieldIdx, Cell)>() + cell.n_bytes());
+            self.n_bytes += (size_of::<Row>() + sizes.sum::<usize>()) as u64;
+            if self.n_bytes > self.most {
+                return Err(DataError::TooLarge { path: self.path.to_owned(), most: self.most });
+            }
+            self.table.rows.push(Row::new(self.table.rows.len() as u64 + 1, cells));
+        }
+        Ok(())
+    }
 }
 
 /// A table of these fields.
@@ -90,26 +149,6 @@ fn empty(schema: &Schema, path: &Path) -> Result<Table, DataError> {
         schema.metadata().get("huggingface").map(|written| super::class_names(written, &fields));
     let about = About { class_names: class_names.unwrap_or_default(), unit: Unit::Row, ..About::default() };
     Ok(Table { fields, rows: Vec::new(), about })
-}
-
-/// Adds the rows of a batch, and returns the number of bytes so far; `None` if they are more than `most`.
-fn add(batch: &RecordBatch, rows: &mut Vec<Row>, (mut n_bytes, most): (u64, u64)) -> Option<u64> {
-    for row in 0..batch.num_rows() {
-        let cells: Vec<(FieldIdx, Cell)> = batch
-            .columns()
-            .iter()
-            .enumerate()
-            .map(|(column, values)| (FieldIdx(column), cell(values.as_ref(), row, 0)))
-            .collect();
-        let n_of_cells: usize =
-            cells.iter().map(|(_, cell)| size_of::<(FieldIdx, Cell)>() + cell.n_bytes()).sum();
-        n_bytes += (size_of::<Row>() + n_of_cells) as u64;
-        if n_bytes > most {
-            return None;
-        }
-        rows.push(Row::new(rows.len() as u64 + 1, cells));
-    }
-    Some(n_bytes)
 }
 
 /// One value of a column.
@@ -187,4 +226,50 @@ fn nested(values: &dyn Array, row: usize, depth: usize) -> Cell {
     };
     let elements = (0..elements.len()).map(|i| cell(elements.as_ref(), i, depth + 1).to_json());
     Cell::nested("an array", Some(&format!("[{}]", elements.collect::<Vec<_>>().join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Dataset;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/data/files");
+        std::fs::read(files.join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_an_error_or_has_fewer_rows() {
+        for (name, is_stream) in [("kinds.feather", false), ("stream.arrow", true)] {
+            let whole = fixture(name);
+            for n in (8..whole.len()).step_by(7) {
+                match Dataset::from_bytes(&whole[..n], Path::new("d.arrow")) {
+                    Ok(data) => assert!(is_stream && data.n() <= 4, "{name} cut to {n}"),
+                    Err(error) => assert!(error.to_string().starts_with("d.arrow"), "{error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_says_how_to_write_it() {
+        let error = Dataset::from_bytes(&fixture("lz4.feather"), Path::new("d.feather")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("d.feather: this is a compressed Arrow file: write it without"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_more_than_an_error(at in 0.0..1.0_f64, byte: u8, length in 1_usize..8, is_file: bool) {
+            let mut bytes = fixture(if is_file { "kinds.feather" } else { "stream.arrow" });
+            let at = (at * bytes.len() as f64) as usize;
+            for byte_there in bytes.iter_mut().skip(at).take(length) {
+                *byte_there = byte_there.wrapping_add(byte);
+            }
+            let _ = Dataset::from_bytes(&bytes, Path::new("d.arrow"));
+        }
+    }
 }

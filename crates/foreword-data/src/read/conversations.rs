@@ -67,6 +67,7 @@ pub(super) fn with_turns(mut table: Table, source: &mut Source<'_>) -> Result<Ta
             made.push(add_field(&mut table, (&name, role), cells));
         }
     }
+    table.about.sources.insert(field);
     let made: Vec<String> = made.iter().map(|field| format!("{field:?}")).collect();
     source.say(format!(
         "{}: the conversations in the field {name:?} are read as the fields {}",

@@ -55,6 +55,12 @@ fn lines(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
     Ok(table.finish())
 }
 
+/// Whether a text that begins with a brace has an object on its first line, and more lines.
+pub(super) fn is_lines(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.next().is_some_and(|first| first.ends_with('}')) && lines.next().is_some()
+}
+
 /// Objects one after another, whatever is between them.
 fn objects(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
     let mut cursor = Cursor { text, at: 0, line: 1, source };

@@ -21,9 +21,9 @@ pub(super) fn parse_texts(text: &str, source: &mut Source<'_>) -> Table {
     Table::new(vec!["text".to_owned()], rows.collect())
 }
 
-/// Whether the first line begins with a label of fastText.
+/// Whether the first line has a label of fastText.
 pub(super) fn is_fasttext(text: &str) -> bool {
-    lines(text).next().is_some_and(|(_, first)| first.trim_start().starts_with(LABEL))
+    lines(text).next().is_some_and(|(_, first)| !labels_of(first.trim()).0.is_empty())
 }
 
 /// Lines as `__label__positive a fine film`.

@@ -349,7 +349,7 @@ fn lacks_header(records: &[Record], source: &mut Source<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Dataset, ReadOptions};
+    use crate::{Dataset, ReadOptions};
     use proptest::prelude::*;
     use std::path::Path;
 

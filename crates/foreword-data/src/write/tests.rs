@@ -1,3 +1,5 @@
+//! What is written is read back.
+
 use super::*;
 use crate::Dataset;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! JSON in all its forms, and what is wrong with it.
+
 use super::*;
 use crate::Dataset;
 use std::path::Path;
@@ -148,4 +150,25 @@ fn conversations_that_can_not_be_read_say_why() {
     let own = data("{\"user\":\"me\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", "d.jsonl");
     assert_eq!(own.fields(), ["user", "messages", "messages.user"]);
     assert_eq!(own.own_fields().len(), 2);
+}
+
+#[test]
+fn conversations_of_other_shapes_have_the_same_turns() {
+    let turns = |line: &str| {
+        let data = data(line, "d.jsonl");
+        let text = |name| data.field(name).map(|field| data.cell(0, field).to_string());
+        [text("system"), text("user"), text("assistant")]
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let roles =
+        r#"{"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    assert_eq!(turns(roles), [None, some("a"), some("b")]);
+    let share = r#"{"conversation": [{"from": "system", "value": "s"}, {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}"#;
+    assert_eq!(turns(share), [some("s"), some("a"), some("b")]);
+    let tool = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null},
+        {"role": "tool", "content": "7"}, {"role": "assistant", "content": "b"}]}"#
+        .replace('\n', "");
+    assert_eq!(turns(&tool), [None, some("user: a\nassistant: \ntool: 7"), some("b")]);
+    let open = r#"{"messages": [{"role": "user", "content": "a"}]}"#;
+    assert_eq!(turns(open), [None, some("a"), None]);
 }
