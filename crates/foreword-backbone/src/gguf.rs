@@ -40,37 +40,51 @@ pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
 }
 
 /// ggml's numbers of the formats.
-const DTYPES: [(Dtype, u32); 9] = [
+const DTYPES: [(Dtype, u32); 16] = [
     (Dtype::F32, 0),
     (Dtype::F16, 1),
     (Dtype::Q4_0, 2),
+    (Dtype::Q4_1, 3),
     (Dtype::Q5_0, 6),
+    (Dtype::Q5_1, 7),
     (Dtype::Q8_0, 8),
+    (Dtype::Q2K, 10),
+    (Dtype::Q3K, 11),
     (Dtype::Q4K, 12),
     (Dtype::Q5K, 13),
     (Dtype::Q6K, 14),
+    (Dtype::Iq4Nl, 20),
+    (Dtype::Iq4Xs, 23),
     (Dtype::Bf16, 30),
+    (Dtype::Mxfp4, 39),
+];
+
+/// ggml's names of formats that are not read.
+const NOT_READ: [(u32, &str); 17] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (40, "NVFP4"),
 ];
 
 /// The format of a tensor by ggml's number, or ggml's name for one that is not read.
 fn dtype(number: u32) -> Result<Dtype, String> {
-    let others = [
-        (3, "Q4_1"),
-        (7, "Q5_1"),
-        (9, "Q8_1"),
-        (10, "Q2_K"),
-        (11, "Q3_K"),
-        (15, "Q8_K"),
-        (20, "IQ4_NL"),
-        (23, "IQ4_XS"),
-    ];
-    match DTYPES.iter().find(|(_, n)| *n == number) {
-        Some(&(dtype, _)) => Ok(dtype),
-        None => Err(others
-            .iter()
-            .find(|(n, _)| *n == number)
-            .map_or_else(|| format!("ggml's format {number}"), |(_, name)| (*name).to_owned())),
-    }
+    let known = DTYPES.iter().find(|(_, n)| *n == number).map(|&(dtype, _)| dtype);
+    let name = || NOT_READ.iter().find(|(n, _)| *n == number).map(|(_, name)| (*name).to_owned());
+    known.ok_or_else(|| name().unwrap_or_else(|| format!("ggml's format {number}")))
 }
 
 /// A value of the metadata.
