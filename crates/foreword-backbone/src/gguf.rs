@@ -6,6 +6,7 @@
 //! | `config` | metadata | `config.json` |
 //! | `inferred` | texts and names | what other readers infer from them |
 //! | `names` | names of tensors | those of the family |
+//! | `parts` | several files | one model |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
 //!
@@ -15,6 +16,7 @@
 pub(crate) mod config;
 pub(crate) mod inferred;
 pub(crate) mod names;
+pub(crate) mod parts;
 pub(crate) mod tokenizer;
 pub(crate) mod write;
 
@@ -58,6 +60,10 @@ const DTYPES: [(Dtype, u32); 16] = [
     (Dtype::Bf16, 30),
     (Dtype::Mxfp4, 39),
 ];
+
+/// The formats that are read, and how to convert a file.
+pub(crate) const FORMATS_HINT: &str = "F32, F16, BF16, Q8_0, Q6_K to Q2_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_XS, IQ4_NL and MXFP4 are: \
+    take the file in one of them, or convert it with llama.cpp (`llama-quantize --allow-requantize IN OUT Q4_K_M`)";
 
 /// ggml's names of formats that are not read.
 const NOT_READ: [(u32, &str); 17] = [
@@ -141,6 +147,8 @@ pub(crate) struct TensorInfo {
     pub(crate) dtype: Result<Dtype, String>,
     /// Outermost dimension first; the file has the reverse order.
     pub(crate) shape: Vec<usize>,
+    /// Which part of the model it is in, from 0.
+    pub(crate) part: usize,
     /// Its bytes in the file.
     pub(crate) range: Range<usize>,
 }
@@ -286,7 +294,7 @@ fn place_tensors(
         if start < end {
             ranges.push((start, end, name));
         }
-        let info = TensorInfo { dtype, shape, range: start as usize..end as usize };
+        let info = TensorInfo { dtype, shape, part: 0, range: start as usize..end as usize };
         if tensors.insert(name, info).is_some() {
             return Err(format!("tensor `{name}` is duplicated"));
         }

@@ -1,8 +1,8 @@
 //! Quantised numbers in ggml's block layouts: 32 or 256 neighbours of a row share their scales.
 //!
 //! A row is read in groups of 32, the smallest part that every layout can be read by. A group is plain loops over its bytes,
-//! which compilers vectorise for the code path that they are inlined into. Each number is computed as in ggml, `d · q`, `d · q − m` or
-//! `d · q + m` with every step rounded to single precision, so it has the same bits everywhere.
+//! which compilers vectorise for the code path that they are inlined into. Each number is computed as in ggml, `d · q`,
+//! `d · q − m` or `d · q + m` with every step rounded to single precision, so it has the same bits everywhere.
 
 mod encode;
 

@@ -16,6 +16,21 @@ pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "gpt2", model_type: "gpt2", rope_interleaved: false },
 ];
 
+/// Architectures whose families are read only from Hugging Face directories.
+const AS_DIRECTORIES: [&str; 11] = [
+    "bloom",
+    "command-r",
+    "falcon",
+    "gptj",
+    "gptneox",
+    "granite",
+    "olmo2",
+    "opt",
+    "qwen3moe",
+    "smollm3",
+    "stablelm",
+];
+
 /// A GGUF architecture.
 #[derive(Debug)]
 pub(crate) struct Architecture {
@@ -33,13 +48,24 @@ impl Architecture {
         let found = gguf.architecture()?;
         ARCHITECTURES.iter().find(|architecture| architecture.name == found).ok_or_else(|| {
             let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
-            gguf.wrong(format!("architecture `{found}` is not supported; supported are {}", known.join(", ")))
+            let otherwise = if AS_DIRECTORIES.contains(&&*found) {
+                ": take the Hugging Face directory of the model, which is read"
+            } else {
+                ""
+            };
+            let known = known.join(", ");
+            gguf.wrong(format!("architecture `{found}` is not supported; supported are {known}{otherwise}"))
         })
     }
 
-    /// The architecture that a family is written as. Mistral without its window is written as Llama.
+    /// The architecture that a family is written as. Mistral without its window is written as Llama, and of a Gemma 3 that
+    /// sees images the text part.
     pub(crate) fn of_family(family: &Family) -> Option<&'static Self> {
-        let name = if family.model_type == "mistral" { "llama" } else { family.model_type };
+        let name = match family.model_type {
+            "mistral" => "llama",
+            "gemma3" => "gemma3_text",
+            other => other,
+        };
         ARCHITECTURES.iter().find(|architecture| architecture.model_type == name)
     }
 }
