@@ -61,10 +61,6 @@ const DTYPES: [(Dtype, u32); 16] = [
     (Dtype::Mxfp4, 39),
 ];
 
-/// The formats that are read, and how to convert a file.
-pub(crate) const FORMATS_HINT: &str = "F32, F16, BF16, Q8_0, Q6_K to Q2_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_XS, IQ4_NL and MXFP4 are: \
-    take the file in one of them, or convert it with llama.cpp (`llama-quantize --allow-requantize IN OUT Q4_K_M`)";
-
 /// ggml's names of formats that are not read.
 const NOT_READ: [(u32, &str); 17] = [
     (9, "Q8_1"),

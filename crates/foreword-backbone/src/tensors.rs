@@ -196,7 +196,7 @@ impl Tensors {
         let dtype = match stored.dtype {
             Ok(dtype) => dtype,
             Err(found) => {
-                let hint = if self.output_first { gguf::FORMATS_HINT } else { SAFETENSORS_HINT };
+                let hint = if self.output_first { gguf::names::FORMATS_HINT } else { SAFETENSORS_HINT };
                 return Err(BackboneError::TensorDtype { name, found, hint });
             }
         };

@@ -10,7 +10,7 @@ const TRANSFORMERS: &str = "
     attn_dropout_prob attn_implementation attn_pdrop auto_map bad_words_ids base_model_ep_plan base_model_fsdp_plan
     base_model_pp_plan base_model_tp_plan begin_suppress_tokens bos_token bos_token_id cache_config cache_implementation
     chunk_size_feed_forward classifier_bias classifier_dropout classifier_dropout_prob cls_token_id compile_config constraints
-    cross_attention_hidden_size custom_pipelines decoder_start_token_id disable_compile diversity_penalty do_sample dola_layers
+    cross_attention_hidden_size custom_pipeline custom_pipelines decoder_start_token_id disable_compile diversity_penalty do_sample dola_layers
     dropout dropout_rate dtype early_stopping emb_dropout_prob embd_pdrop embedding_dropout encoder_no_repeat_ngram_size
     encoder_repetition_penalty eod_token_id eos_token eos_token_id ep_plan epsilon_cutoff eta_cutoff
     exponential_decay_length_penalty ffn_dropout finetuning_task force_words_ids forced_bos_token_id forced_decoder_ids
@@ -39,7 +39,8 @@ const NOTES: &str = "
     final_dropout finetuned_from flash_attention flash_attention_recompute flash_attn fp16 fp32 freeze_layers
     freeze_trainable_layers fsdp fuse_cross_entropy fused_bias_fc fused_cross_entropy fused_dropout_add_ln fused_mlp
     fused_rotary_emb grad_clip gradient_accumulation_steps head_dropout homepage image_token_id im_end_id im_start_id
-    label_smoothing label_smoothing_factor language languages learning_rate library_name license logging_steps loss_reduction
+    label_smoothing label_smoothing_factor language languages learning_rate library_name license line_by_line logging_steps
+    loss_reduction n_vocab num_key_value_groups use_deepspeed_checkpointing use_return_tuple _flash_attn_2_enabled
     lr lr_scheduler_type make_vocab_size_divisible_by max_grad_norm max_seq_len_trained max_sequence_length max_steps
     max_window_layers merges_file mergekit_config micro_batch_size mixed_precision model_id model_input_names
     model_max_length model_name model_name_or_path model_revision model_source model_version name_or_path
@@ -91,7 +92,9 @@ pub(super) fn means_absent(value: &Value) -> bool {
 
 /// Whether a key that the family does not read has no effect with this value. `prefix`: the object that it is in.
 pub(super) fn is_harmless(prefix: &str, key: &str, value: &Value) -> bool {
-    if ON.contains(&key) {
+    // Keys of a GGUF file have the architecture before a dot.
+    let name = key.rsplit('.').next().unwrap_or(key);
+    if ON.contains(&name) {
         return value.is_null() || *value == Value::Bool(true);
     }
     if means_absent(value) {
@@ -125,6 +128,7 @@ mod tests {
         }
         // Off would be another model.
         assert!(is_harmless("", "is_causal", &json!(true)) && is_harmless("", "is_causal", &json!(null)));
+        assert!(!is_harmless("", "family.attention.causal", &json!(false)));
         assert!(!is_harmless("", "is_causal", &json!(false)) && !is_harmless("", "use_rope", &json!(false)));
         assert!(is_harmless("", "layer_types", &json!(["full_attention", "full_attention"])));
         assert!(!is_harmless("", "layer_types", &json!(["full_attention", "sliding_attention"])));

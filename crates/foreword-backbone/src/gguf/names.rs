@@ -4,6 +4,10 @@ use super::Gguf;
 use crate::error::BackboneError;
 use crate::families::{Family, Names, Qkv};
 
+/// The formats that are read, and how to convert a file.
+pub(crate) const FORMATS_HINT: &str = "F32, F16, BF16, Q8_0, Q6_K to Q2_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_XS, IQ4_NL and MXFP4 are: \
+    take the file in one of them, or convert it with llama.cpp (`llama-quantize --allow-requantize IN OUT Q4_K_M`)";
+
 /// GGUF architectures, and the families that compute the same.
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", model_type: "llama", rope_interleaved: true },
