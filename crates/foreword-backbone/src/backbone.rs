@@ -1,14 +1,16 @@
 //! A frozen model on a backend: loaded once, immutable after.
 
-use foreword_kernels::{Backend, Bytes, Cpu, Element, Head, HeadOf, Norm, Token, Weights};
+use foreword_kernels::{Backend, Cpu, Element, Head, HeadOf, Norm, Token, Weights};
 
 use crate::config::HfConfig;
 use crate::error::BackboneError;
 use crate::families::{self, Family};
 use crate::files::ModelFiles;
+use crate::gguf::is_gguf;
 use crate::identity::Identity;
 use crate::layer::Layer;
 use crate::loader::Loader;
+use crate::notice::Notice;
 use crate::rotary::{Rotary, alibi_slopes};
 use crate::spec::{Positions, Spec};
 use crate::tensors::Tensors;
@@ -28,6 +30,8 @@ pub struct Backbone<B: Backend> {
     /// `None`: it is the embedding table.
     head: Option<B::Matrix>,
     head_bias: Option<B::Vector>,
+    /// Of tensors that were left out.
+    pub(crate) notice: Option<Notice>,
     embeddings: Embeddings,
     identity: Identity,
     embedding_rms: f64,
@@ -72,10 +76,22 @@ impl Embeddings {
     }
 }
 
+/// The family of a model, and its Spec.
+pub(crate) fn read_model_config(files: &ModelFiles) -> Result<(&'static Family, Spec), BackboneError> {
+    read_config(&files.config).map_err(|error| match (error, &files.weights[..]) {
+        // The configuration was made from the metadata of this file.
+        (BackboneError::UnknownKeys { keys, .. }, [(file, bytes), ..]) if is_gguf(bytes) => {
+            BackboneError::UnknownKeys { file: file.clone(), keys }
+        }
+        (error, _) => error,
+    })
+}
+
 /// The family of a `config.json`, and its Spec.
 pub(crate) fn read_config(bytes: &[u8]) -> Result<(&'static Family, Spec), BackboneError> {
     let config = HfConfig::parse(bytes)?;
     let family = families::find(&config)?;
+    config.check_unquantised()?;
     let spec = (family.spec)(&config)?;
     config.finish()?;
     Ok((family, spec))
@@ -90,6 +106,7 @@ struct Loaded<B: Backend> {
     final_norm: Norm<B::Vector>,
     head: Option<B::Matrix>,
     head_bias: Option<B::Vector>,
+    notice: Option<Notice>,
     weight_bytes: u64,
 }
 
@@ -109,8 +126,18 @@ impl<B: Backend> Loaded<B> {
         let final_norm = loader.norm(names.final_norm, spec.head.scale)?;
         let (head, head_bias) = loader.head(&table)?;
         let weight_bytes = loader.tensors.n_bytes();
-        loader.finish(family.model_type)?;
-        Ok(Self { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes })
+        let notice = loader.finish(family.model_type)?;
+        Ok(Self {
+            table,
+            positions,
+            embedding_norm,
+            layers,
+            final_norm,
+            head,
+            head_bias,
+            notice,
+            weight_bytes,
+        })
     }
 }
 
@@ -118,12 +145,12 @@ impl<B: Backend> Loaded<B> {
 pub(crate) fn check_headers(
     family: &Family,
     spec: &Spec,
-    weights: &[(String, Bytes)],
-) -> Result<(), BackboneError> {
-    let tensors = Tensors::read(weights, &(family.names)(spec))?.headers_only();
+    files: &ModelFiles,
+) -> Result<Option<Notice>, BackboneError> {
+    let tensors = Tensors::read(files, &(family.names)(spec))?.headers_only();
     // The CPU backend keeps matrices where they are mapped.
     let backend = Cpu::new(1)?;
-    Loaded::take(family, spec, &backend, tensors).map(|_| ())
+    Loaded::take(family, spec, &backend, tensors).map(|loaded| loaded.notice)
 }
 
 impl<B: Backend> std::fmt::Debug for Backbone<B> {
@@ -138,12 +165,12 @@ impl<B: Backend> Backbone<B> {
     /// # Errors
     /// If the architecture or a key of its configuration is not supported, or a tensor is missing, misshapen, damaged or unused.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
-        let (family, spec) = read_config(&files.config)?;
+        let (family, spec) = read_model_config(files)?;
         let names = (family.names)(&spec);
-        let tensors = Tensors::read(&files.weights, &names)?;
-        let Loaded { table, positions, embedding_norm, layers, final_norm, head, head_bias, weight_bytes } =
-            Loaded::take(family, &spec, &backend, tensors)?;
-        let (identity, embedding_rms) = Identity::of(&files.name, &spec, &table);
+        let tensors = Tensors::read(files, &names)?;
+        let loaded = Loaded::take(family, &spec, &backend, tensors)?;
+        let Loaded { table, positions, embedding_norm, layers, final_norm, head, head_bias, .. } = loaded;
+        let (identity, embedding_rms) = Identity::of(files, &spec, &table);
         let scale = spec.embedding.scale;
         Ok(Self {
             embedding_table: backend.matrix(vec![table.clone()]),
@@ -155,10 +182,11 @@ impl<B: Backend> Backbone<B> {
             final_norm,
             head,
             head_bias,
+            notice: loaded.notice,
             embeddings: Embeddings { table, scale: scale as f32 },
             identity,
             embedding_rms: embedding_rms * scale,
-            weight_bytes,
+            weight_bytes: loaded.weight_bytes,
             backend,
             spec,
         })

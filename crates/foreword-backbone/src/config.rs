@@ -1,6 +1,8 @@
 //! Reads a Hugging Face `config.json`: every key is read, known to have no effect, or an error. Of `generation_config.json`
 //! only the end tokens are read.
 
+mod harmless;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -8,24 +10,7 @@ use foreword_kernels::Token;
 use serde_json::{Map, Value};
 
 use crate::error::BackboneError;
-
-/// Keys that never change what a decoder computes from embeddings to logits.
-const WITHOUT_EFFECT: &str = "
-    _attn_implementation_autoset _name_or_path _num_labels activation_dropout add_cross_attention
-    architectures attention_dropout attention_probs_dropout_prob attn_pdrop bad_words_ids
-    begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
-    decoder_start_token_id diversity_penalty do_sample dropout dtype early_stopping embd_pdrop
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label init_std
-    initializer_range is_decoder keys_to_ignore_at_inference label2id layerdrop length_penalty max_length
-    min_length model_type neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_labels
-    num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
-    pad_token_id prefix problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict
-    return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id summary_activation
-    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
-    task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
-    transformers.js_config transformers_version typical_p unk_token_id unsloth_version use_bfloat16 use_cache
-";
+use harmless::{is_harmless, means_absent};
 
 /// Limit on layers, which bounds memory for damaged files.
 const MAX_LAYERS: usize = 10_000;
@@ -79,9 +64,11 @@ impl HfConfig {
         value.ok_or_else(|| BackboneError::MissingKey { key: format!("{}{key}", self.prefix) })
     }
 
-    /// A whole number of at least 1.
+    /// A whole number of at least 1; false counts as absent, too.
     pub(crate) fn count_or_none(&self, key: &str) -> Result<Option<usize>, BackboneError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key).filter(|value| **value != Value::Bool(false)) else {
+            return Ok(None);
+        };
         // No real size is above 2³¹, and the product of two such sizes fits into 64 bits.
         let count = value.as_u64().filter(|n| (1..1 << 31).contains(n));
         count
@@ -177,6 +164,7 @@ impl HfConfig {
     pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, BackboneError> {
         match self.get(key) {
             None => Ok(None),
+            Some(value) if means_absent(value) => Ok(None),
             Some(Value::Object(keys)) => {
                 Ok(Some(Self::of(self.file, format!("{}{key}.", self.prefix), keys.clone())))
             }
@@ -202,20 +190,58 @@ impl HfConfig {
         self.read.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
 
+    /// The same with values for keys that it does not have.
+    pub(crate) fn with_defaults(mut self, defaults: &[(&str, usize)]) -> Self {
+        for (key, default) in defaults {
+            self.keys.entry(*key).or_insert_with(|| (*default).into());
+        }
+        self
+    }
+
+    /// Fails if the weights are quantised in a way that is not read.
+    pub(crate) fn check_unquantised(&self) -> Result<(), BackboneError> {
+        for key in ["quantization_config", "compression_config", "quantization"] {
+            let Some(value) = self.get(key).filter(|value| !means_absent(value)) else { continue };
+            // MLX writes the same twice, without a name.
+            let method = value.get("quant_method").and_then(Value::as_str);
+            let method = method.unwrap_or(if key == "quantization" { "MLX" } else { "an unnamed method" });
+            let (key, method) = (format!("{}{key}", self.prefix), method.to_owned());
+            return Err(BackboneError::Quantised { key, method });
+        }
+        Ok(())
+    }
+
     /// Fails if any key was neither read nor known to be without effect.
     pub(crate) fn finish(&self) -> Result<(), BackboneError> {
         let read = self.read.borrow();
-        let known = |key: &str| {
-            read.contains(key)
-                || (self.prefix.is_empty() && WITHOUT_EFFECT.split_whitespace().any(|known| known == key))
-        };
-        let unknown: Vec<String> =
-            self.keys.keys().filter(|key| !known(key)).map(|key| format!("`{}{key}`", self.prefix)).collect();
-        if unknown.is_empty() {
-            return Ok(());
+        let is_known = |key: &str, value: &Value| read.contains(key) || is_harmless(&self.prefix, key, value);
+        let unknown = self.keys.iter().filter(|(key, value)| !is_known(key, value));
+        let keys: Vec<String> = unknown.map(|(key, _)| format!("{}{key}", self.prefix)).collect();
+        if keys.is_empty() {
+            Ok(())
+        } else {
+            Err(BackboneError::UnknownKeys { file: self.file.into(), keys })
         }
-        let verb = if unknown.len() == 1 { "is" } else { "are" };
-        Err(BackboneError::UnknownKeys { keys: format!("{} {verb}", unknown.join(", ")) })
+    }
+}
+
+/// `config.json` without these keys, and which of them it had. A key of an object inside is written with a dot:
+/// `rope_scaling.finetuned`. Bytes that are no JSON object stay as they are.
+pub(crate) fn without_keys(config: Vec<u8>, ignored: &[String]) -> (Vec<u8>, Vec<String>) {
+    let Ok(Value::Object(mut keys)) = serde_json::from_slice(&config) else { return (config, Vec::new()) };
+    let mut remove = |path: &String| {
+        // A key may have a dot in its name.
+        keys.remove(path).is_some()
+            || path.split_once('.').is_some_and(|(object, key)| {
+                let object = keys.get_mut(object).and_then(Value::as_object_mut);
+                object.is_some_and(|object| object.remove(key).is_some())
+            })
+    };
+    let removed: Vec<String> = ignored.iter().filter(|path| remove(path)).cloned().collect();
+    if removed.is_empty() {
+        (config, removed)
+    } else {
+        (Value::Object(keys).to_string().into_bytes(), removed)
     }
 }
 
@@ -226,7 +252,11 @@ fn positive(value: &Value) -> Option<f64> {
 
 /// The tokens that end a text, each once: those of `config.json` first.
 pub(crate) fn end_tokens(config: &[u8], generation: Option<&[u8]>) -> Result<Vec<Token>, BackboneError> {
-    let mut tokens = HfConfig::parse(config)?.tokens(END_TOKENS)?;
+    let config = HfConfig::parse(config)?;
+    let mut tokens = config.tokens(END_TOKENS)?;
+    if let (true, Some(text)) = (tokens.is_empty(), config.object("text_config")?) {
+        tokens = text.tokens(END_TOKENS)?;
+    }
     if let Some(bytes) = generation {
         for token in HfConfig::parse_file(bytes, "generation_config.json")?.tokens(END_TOKENS)? {
             if !tokens.contains(&token) {

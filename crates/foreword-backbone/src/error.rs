@@ -63,10 +63,23 @@ pub enum BackboneError {
         expected: String,
     },
     /// Unknown keys, which might change what the model computes.
-    #[error("config.json: {keys} not understood: the model might compute something else than Foreword would")]
+    #[error(
+        "{file}: {keys} not understood: the model might compute something else than Foreword would",
+        keys = subject(.keys)
+    )]
     UnknownKeys {
-        /// The keys, quoted.
-        keys: String,
+        /// The file.
+        file: String,
+        /// The keys.
+        keys: Vec<String>,
+    },
+    /// The weights are quantised in a way that is not read.
+    #[error("config.json: `{key}`: the weights are quantised by {method}, which is not read; {advice}", advice = unquantised(.method))]
+    Quantised {
+        /// The key.
+        key: String,
+        /// `quant_method`, or a description.
+        method: String,
     },
     /// A weights file is damaged.
     #[error("{file}: not a whole safetensors file ({detail}); download or copy it again")]
@@ -123,15 +136,36 @@ pub enum BackboneError {
         expected: Vec<usize>,
     },
     /// A tensor is stored in a format that is not read.
-    #[error(
-        "tensor `{name}` is stored as {found}; F32, BF16 and F16 are read, and in GGUF files Q8_0, Q6_K, Q5_K, \
-         Q4_K, Q5_0 and Q4_0"
-    )]
+    #[error("tensor `{name}` is stored as {found}, which is not read; {hint}")]
     TensorDtype {
         /// Its name.
         name: String,
         /// The format.
         found: String,
+        /// The formats that are, and how to convert the file.
+        hint: &'static str,
+    },
+    /// A tensor is in two files.
+    #[error(
+        "{file}: tensor `{name}` is in another file, too, and model.safetensors.index.json does not say which one counts: remove \
+         the file that is not part of the model"
+    )]
+    DuplicateTensor {
+        /// The second file.
+        file: String,
+        /// The tensor.
+        name: String,
+    },
+    /// A head for another purpose in place of the language model's.
+    #[error(
+        "the model has no language head (`{head}`), but `{other}`: it was saved as a classifier or a reward model, which gives \
+         scores and not texts; use the language model that it was made from"
+    )]
+    NoLanguageHead {
+        /// The missing tensor.
+        head: String,
+        /// The tensor of the other head.
+        other: String,
     },
     /// A tensor holds NaN or an infinity.
     #[error("tensor `{name}` holds a number that is not finite")]
@@ -188,4 +222,24 @@ pub enum BackboneError {
     /// tokenizer.json can't be used.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
+}
+
+/// Keys as the subject of a sentence.
+fn subject(keys: &[String]) -> String {
+    let verb = if keys.len() == 1 { "is" } else { "are" };
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    format!("{} {verb}", keys.join(", "))
+}
+
+/// How to get the model's weights in a format that is read.
+fn unquantised(method: &str) -> &'static str {
+    match method {
+        "bitsandbytes" | "fp8" | "mxfp4" | "hqq" | "quanto" => {
+            "write them plain in Python, `AutoModelForCausalLM.from_pretrained(DIR).dequantize().save_pretrained(OUT)`, or use \
+             the model that it was made from, or a GGUF file of it"
+        }
+        _ => {
+            "use the model that it was made from, in f32, bf16 or f16, or a GGUF file of it (`foreword quantise` writes one)"
+        }
+    }
 }

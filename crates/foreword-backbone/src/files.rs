@@ -1,10 +1,12 @@
 //! The files of a model: mapped from a directory or a GGUF file, or compiled into the program. Only this module maps memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use foreword_kernels::Bytes;
 
+use crate::config::without_keys;
 use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
 use crate::notice::Notice;
@@ -24,8 +26,12 @@ pub struct ModelFiles {
     pub tokenizer: Vec<u8>,
     /// The files that define its chats.
     pub chat: ChatFiles,
-    /// The safetensors files, or one GGUF file, by name.
+    /// The safetensors files, or the parts of a GGUF file, by name.
     pub weights: Vec<(String, Bytes)>,
+    /// The file of each tensor by `model.safetensors.index.json`; empty if there is none.
+    pub tensor_files: BTreeMap<String, String>,
+    /// Keys of the configuration that were left out of it on request.
+    pub ignored_config_keys: Vec<String>,
     /// Notices about them.
     pub notices: Vec<Notice>,
 }
@@ -49,14 +55,28 @@ impl ModelFiles {
         if path.is_file() { Self::gguf(path) } else { Self::directory(path) }
     }
 
-    /// The model in a GGUF file: its metadata becomes a `config.json` and a `tokenizer.json`, its tensors stay in place.
+    /// The same without these keys of the configuration: a key that is not understood is an error, and some are no more than
+    /// notes. A key of an object inside is written with a dot, as in `rope_scaling.note`.
+    #[must_use]
+    pub fn ignoring(mut self, config_keys: &[String]) -> Self {
+        let (config, ignored) = without_keys(self.config, config_keys);
+        self.config = config;
+        self.ignored_config_keys.extend(ignored);
+        self
+    }
+
+    /// The model in a GGUF file, or in several parts, of which `path` is one and the others lie beside it: its metadata becomes
+    /// a `config.json` and a `tokenizer.json`, its tensors stay in place.
     ///
     /// # Errors
-    /// If the file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
+    /// If a file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
     pub fn gguf(path: &Path) -> Result<Self, BackboneError> {
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self::from_gguf(name, file, map(path)?)
+        let (name, files) = gguf::parts::beside(path);
+        let named = |path: &PathBuf| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((file, map(path)?))
+        };
+        Self::from_gguf_parts(name, files.iter().map(named).collect::<Result<_, BackboneError>>()?)
     }
 
     /// [`Self::gguf`] from the bytes of a file.
@@ -64,9 +84,13 @@ impl ModelFiles {
     /// # Errors
     /// As for [`Self::gguf`].
     pub fn from_gguf(name: String, file: String, bytes: Bytes) -> Result<Self, BackboneError> {
-        let gguf = Gguf::parse(&file, &bytes)?;
-        gguf::inferred::check_whole(&gguf)?;
-        let config = gguf::config::translate(&gguf, &bytes)?.to_string().into_bytes();
+        Self::from_gguf_parts(name, vec![(file, bytes)])
+    }
+
+    fn from_gguf_parts(name: String, weights: Vec<(String, Bytes)>) -> Result<Self, BackboneError> {
+        let gguf = Gguf::parse_parts(&weights)?;
+        let parts: Vec<&[u8]> = weights.iter().map(|(_, bytes)| &bytes[..]).collect();
+        let config = gguf::config::translate(&gguf, &parts)?.to_string().into_bytes();
         let (tokenizer, notices) = gguf::tokenizer::to_json(&gguf)?;
         let chat = ChatFiles { tokenizer_config: gguf::tokenizer::chat_config(&gguf)?, template: None };
         Ok(Self {
@@ -75,7 +99,9 @@ impl ModelFiles {
             generation_config: None,
             tokenizer,
             chat,
-            weights: vec![(file, bytes)],
+            weights,
+            tensor_files: BTreeMap::new(),
+            ignored_config_keys: Vec::new(),
             notices,
         })
     }
@@ -115,13 +141,24 @@ impl ModelFiles {
             tokenizer = vocab_files::with_ends(tokenizer, config)?;
         }
         let chat = ChatFiles { tokenizer_config, template: optional(path, CHAT_TEMPLATE)? };
-        let weights = weight_files(path)?;
+        let tensor_files = weight_index(path)?;
+        let weights = file_names(&tensor_files);
         let weights = weights.into_iter().map(|name| Ok((name.clone(), map(&path.join(name))?)));
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name =
             name.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
         let weights = weights.collect::<Result<_, BackboneError>>()?;
-        Ok(Self { name, config, generation_config, tokenizer, chat, weights, notices })
+        Ok(Self {
+            name,
+            config,
+            generation_config,
+            tokenizer,
+            chat,
+            weights,
+            tensor_files,
+            ignored_config_keys: Vec::new(),
+            notices,
+        })
     }
 }
 
@@ -195,17 +232,28 @@ fn not_found(
 }
 
 /// Names of the files with a directory's weights.
-fn weight_files(path: &Path) -> Result<Vec<String>, BackboneError> {
+fn file_names(tensor_files: &BTreeMap<String, String>) -> Vec<String> {
+    if tensor_files.is_empty() {
+        return vec![WEIGHTS.to_owned()];
+    }
+    tensor_files.values().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The shard of each tensor; empty if the weights are one file.
+fn weight_index(path: &Path) -> Result<BTreeMap<String, String>, BackboneError> {
     if path.join(WEIGHTS).exists() {
-        return Ok(vec![WEIGHTS.to_owned()]);
+        return Ok(BTreeMap::new());
     }
     let pickled = path.join("pytorch_model.bin").exists();
     let index = required(path, WEIGHTS, if pickled { PICKLE_HINT } else { "" });
-    shards(
-        &index.or_else(
-            |error| if path.join(INDEX).exists() { required(path, INDEX, "") } else { Err(error) },
-        )?,
-    )
+    let tensor_files =
+        by_tensor(&index.or_else(|error| {
+            if path.join(INDEX).exists() { required(path, INDEX, "") } else { Err(error) }
+        })?)?;
+    if tensor_files.is_empty() {
+        return Err(BackboneError::Json { file: INDEX.into(), detail: "its `weight_map` is empty".into() });
+    }
+    Ok(tensor_files)
 }
 
 /// The weight files of a directory, which must have all required files. Reads nothing but the index.
@@ -218,7 +266,8 @@ pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
     if ![VOCAB, MERGES].iter().all(|name| path.join(name).is_file()) {
         exists(TOKENIZER, TOKENIZER_HINT)?;
     }
-    let files: Vec<PathBuf> = weight_files(path)?.into_iter().map(|name| path.join(name)).collect();
+    let files: Vec<PathBuf> =
+        file_names(&weight_index(path)?).into_iter().map(|name| path.join(name)).collect();
     for file in &files {
         fs::metadata(file).map_err(|source| BackboneError::Read { path: file.clone(), source })?;
     }
@@ -230,22 +279,27 @@ pub(crate) fn weights_at(path: &Path) -> Result<Vec<PathBuf>, BackboneError> {
 /// # Errors
 /// If it can't be read, or names a file outside of its directory.
 pub fn shards(index: &[u8]) -> Result<Vec<String>, BackboneError> {
+    Ok(by_tensor(index)?.into_values().collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// The shard of each tensor.
+fn by_tensor(index: &[u8]) -> Result<BTreeMap<String, String>, BackboneError> {
     let bad = |detail: &str| BackboneError::Json { file: INDEX.into(), detail: detail.to_owned() };
     let value: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(&error.to_string()))?;
     let map = value
         .get("weight_map")
         .and_then(|map| map.as_object())
         .ok_or_else(|| bad("no `weight_map` in it"))?;
-    let mut names = std::collections::BTreeSet::new();
-    for file in map.values() {
+    let mut files = BTreeMap::new();
+    for (tensor, file) in map {
         let name = file.as_str().ok_or_else(|| bad("a file name is not a string"))?;
         // A shard is in the directory of its index; another path could name any file of the machine.
         if Path::new(name).components().count() != 1 || name.starts_with('.') {
             return Err(bad(&format!("`{name}` is no file beside the index")));
         }
-        names.insert(name.to_owned());
+        files.insert(tensor.clone(), name.to_owned());
     }
-    Ok(names.into_iter().collect())
+    Ok(files)
 }
 
 /// Maps a file: bytes are read on access.

@@ -6,6 +6,7 @@
 //! | `config` | metadata | `config.json` |
 //! | `inferred` | texts and names | what other readers infer from them |
 //! | `names` | names of tensors | those of the family |
+//! | `parts` | several files | one model |
 //! | `pre_tokenizers` | their names | parts of a `tokenizer.json` |
 //! | `tokenizer` | metadata | `tokenizer.json`, and back |
 //! | `write` | a model's files | a GGUF file |
@@ -16,6 +17,7 @@
 pub(crate) mod config;
 pub(crate) mod inferred;
 pub(crate) mod names;
+pub(crate) mod parts;
 mod pre_tokenizers;
 pub(crate) mod tokenizer;
 pub(crate) mod write;
@@ -42,37 +44,51 @@ pub(crate) fn is_gguf(bytes: &[u8]) -> bool {
 }
 
 /// ggml's numbers of the formats.
-const DTYPES: [(Dtype, u32); 9] = [
+const DTYPES: [(Dtype, u32); 16] = [
     (Dtype::F32, 0),
     (Dtype::F16, 1),
     (Dtype::Q4_0, 2),
+    (Dtype::Q4_1, 3),
     (Dtype::Q5_0, 6),
+    (Dtype::Q5_1, 7),
     (Dtype::Q8_0, 8),
+    (Dtype::Q2K, 10),
+    (Dtype::Q3K, 11),
     (Dtype::Q4K, 12),
     (Dtype::Q5K, 13),
     (Dtype::Q6K, 14),
+    (Dtype::Iq4Nl, 20),
+    (Dtype::Iq4Xs, 23),
     (Dtype::Bf16, 30),
+    (Dtype::Mxfp4, 39),
+];
+
+/// ggml's names of formats that are not read.
+const NOT_READ: [(u32, &str); 17] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (40, "NVFP4"),
 ];
 
 /// The format of a tensor by ggml's number, or ggml's name for one that is not read.
 fn dtype(number: u32) -> Result<Dtype, String> {
-    let others = [
-        (3, "Q4_1"),
-        (7, "Q5_1"),
-        (9, "Q8_1"),
-        (10, "Q2_K"),
-        (11, "Q3_K"),
-        (15, "Q8_K"),
-        (20, "IQ4_NL"),
-        (23, "IQ4_XS"),
-    ];
-    match DTYPES.iter().find(|(_, n)| *n == number) {
-        Some(&(dtype, _)) => Ok(dtype),
-        None => Err(others
-            .iter()
-            .find(|(n, _)| *n == number)
-            .map_or_else(|| format!("ggml's format {number}"), |(_, name)| (*name).to_owned())),
-    }
+    let known = DTYPES.iter().find(|(_, n)| *n == number).map(|&(dtype, _)| dtype);
+    let name = || NOT_READ.iter().find(|(n, _)| *n == number).map(|(_, name)| (*name).to_owned());
+    known.ok_or_else(|| name().unwrap_or_else(|| format!("ggml's format {number}")))
 }
 
 /// A value of the metadata.
@@ -134,6 +150,8 @@ pub(crate) struct TensorInfo {
     pub(crate) dtype: Result<Dtype, String>,
     /// Outermost dimension first; the file has the reverse order.
     pub(crate) shape: Vec<usize>,
+    /// Which part of the model it is in, from 0.
+    pub(crate) part: usize,
     /// Its bytes in the file.
     pub(crate) range: Range<usize>,
 }
@@ -279,7 +297,7 @@ fn place_tensors(
         if start < end {
             ranges.push((start, end, name));
         }
-        let info = TensorInfo { dtype, shape, range: start as usize..end as usize };
+        let info = TensorInfo { dtype, shape, part: 0, range: start as usize..end as usize };
         if tensors.insert(name, info).is_some() {
             return Err(format!("tensor `{name}` is duplicated"));
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::digest;
+use crate::files::ModelFiles;
 use crate::spec::Spec;
 use crate::spec_diff::{differences, same};
 
@@ -20,14 +21,17 @@ const SKETCH_ROWS: usize = 32;
 /// How far the sketch of a table in this format may be from that of the table itself, relative to its length. bf16 rounds by up
 /// to 2⁻⁹, and the roundings of a row largely cancel; those of blocks are a share of the sketch that is near their share of
 /// the numbers, and twice that with a few large columns. Measured on trained tables: q8_0 0.007, q6_k 0.034, q5_0 0.064, q5_k
-/// 0.081, q4_k 0.11, q4_0 0.12; foreword-tiny before and after the last part of its training is 0.32.
+/// 0.081, q4_k 0.11, q4_0 0.12, q5_1 0.08, q4_1 and iq4_nl 0.15, mxfp4 0.21, and with exact scales 0.23 in three bits and 0.51 in
+/// two; foreword-tiny before and after the last part of its training is 0.32.
 fn tolerance(dtype: &str) -> f32 {
     match dtype {
         "q8_0" => 0.02,
         "q6_k" => 0.07,
-        "q5_k" | "q5_0" => 0.12,
-        "q4_k" => 0.18,
-        "q4_0" => 0.25,
+        "q5_k" | "q5_0" | "q5_1" => 0.12,
+        "q4_k" | "iq4_xs" => 0.18,
+        "q4_0" | "q4_1" | "iq4_nl" => 0.25,
+        "q3_k" | "mxfp4" => 0.35,
+        "q2_k" => 0.6,
         _ => 0.003,
     }
 }
@@ -43,6 +47,8 @@ pub struct Identity {
     pub dtype: String,
     /// SHA-256 of the table rounded to bf16, as `sha256:…`: the same for a model and its bf16 copy.
     pub digest: String,
+    /// Keys of its configuration that were left out on request; they are no part of the comparison.
+    pub ignored_config_keys: Vec<String>,
     /// One number from each of up to 32 rows spread over the table: recognises other formats of the same table.
     pub sketch: Vec<f32>,
 }
@@ -118,7 +124,7 @@ pub enum Match {
 
 impl Identity {
     /// The identity, and the root mean square of the table's numbers: one pass over the table gives both.
-    pub(crate) fn of(name: &str, spec: &Spec, table: &Weights) -> (Self, f64) {
+    pub(crate) fn of(files: &ModelFiles, spec: &Spec, table: &Weights) -> (Self, f64) {
         let mut hash = Sha256::new();
         let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
         let mut sketch = Vec::with_capacity(SKETCH_ROWS);
@@ -137,8 +143,9 @@ impl Identity {
             part = read;
         }
         let identity = Self {
-            name: name.to_owned(),
+            name: files.name.clone(),
             spec: spec.canonical(),
+            ignored_config_keys: files.ignored_config_keys.clone(),
             dtype: table.dtype().name().to_owned(),
             digest: digest::hex(hash),
             sketch,

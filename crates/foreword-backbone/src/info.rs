@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::Value;
 
-use crate::backbone::read_config;
+use crate::backbone::{read_config, read_model_config};
 use crate::error::BackboneError;
 use crate::files::{CONFIG, ModelFiles, map, weights_at};
 use crate::model;
@@ -75,7 +75,7 @@ impl ModelInfo {
     pub fn of(files: &ModelFiles) -> Self {
         let from_headers =
             || files.weights.iter().map(|(file, bytes)| numbers_in(file, bytes)).sum::<Result<u64, _>>();
-        let (parameters, checked) = match read_config(&files.config) {
+        let (parameters, checked) = match read_model_config(files) {
             Ok((family, spec)) => (Some(spec.n_parameters() as u64), model::check(files, family, &spec)),
             Err(error) => (from_headers().ok(), Err(error)),
         };

@@ -31,6 +31,7 @@ pub use decoder::{Gradient, Input, KeyValues, Output, Save, Tape};
 pub use error::BackboneError;
 pub use files::{ChatFiles, ModelFiles};
 pub use foreword_kernels as kernels;
+pub use gguf::parts::is_later_part;
 pub use gguf::write::{GgufSummary, Quantisation, write_gguf};
 pub use identity::{Identity, Match};
 pub use info::ModelInfo;

@@ -10,6 +10,7 @@ use crate::families::{Names, Qkv};
 use crate::layer::{Layer, QkNorms};
 use crate::linear::Linear;
 use crate::mlp::{Expert, Mlp};
+use crate::notice::Notice;
 use crate::spec::{Mixture, Norms, QkNorm, Spec};
 use crate::tensors::Tensors;
 
@@ -52,6 +53,9 @@ impl<B: Backend> Loader<'_, B> {
             None
         };
         if !spec.head.tied {
+            if let (false, Some(other)) = (self.tensors.has(&name), self.tensors.extra_head()) {
+                return Err(BackboneError::NoLanguageHead { head: name, other: other.clone() });
+            }
             let head = self.tensors.matrix(&name, spec.vocab, spec.hidden)?;
             return Ok((Some(self.backend.matrix(vec![head])), bias));
         }
@@ -69,14 +73,15 @@ impl<B: Backend> Loader<'_, B> {
         self.names.heads.iter().find(has).unwrap_or(&self.names.heads[0])
     }
 
-    /// Fails if a tensor remains, other than those known to hold no weights and the table's second copy.
-    pub(crate) fn finish(self, family: &str) -> Result<(), BackboneError> {
+    /// Fails if a tensor remains, other than those known to hold no weights, the table's second copy, and those of which the
+    /// notice tells.
+    pub(crate) fn finish(self, family: &str) -> Result<Option<Notice>, BackboneError> {
         let head = format!("{}.weight", self.head_name());
         let mut ignored = self.names.no_weights.to_vec();
         if self.spec.head.tied {
             ignored.push(&head);
         }
-        self.tensors.finish(family, &ignored)
+        self.tensors.finish((family, self.names), &ignored)
     }
 
     pub(crate) fn layer(&mut self, i: usize) -> Result<Layer<B>, BackboneError> {

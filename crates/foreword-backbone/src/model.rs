@@ -42,7 +42,7 @@ impl<B: Backend> Model<B> {
         check_vocabulary(&mut tokenizer, embedded)?;
         // A token without an embedding can't occur.
         let end_tokens = end_tokens.into_iter().filter(|&token| (token as usize) < embedded).collect();
-        let notices = files.notices.clone();
+        let notices = files.notices.iter().chain(&backbone.notice).cloned().collect();
         Ok(Self { backbone, tokenizer, end_tokens, chat: files.chat.clone(), notices })
     }
 }
@@ -79,8 +79,8 @@ fn check_vocabulary(tokenizer: &mut Tokenizer, embedded: usize) -> Result<(), Ba
 
 /// Checks what [`Model::load`] checks, except the numbers of the weights, and returns the files' notices.
 pub(crate) fn check(files: &ModelFiles, family: &Family, spec: &Spec) -> Result<Vec<Notice>, BackboneError> {
-    check_headers(family, spec, &files.weights)?;
+    let notice = check_headers(family, spec, files)?;
     let (mut tokenizer, _) = read_tokenizer(files)?;
     check_vocabulary(&mut tokenizer, spec.vocab)?;
-    Ok(files.notices.clone())
+    Ok(files.notices.iter().chain(&notice).cloned().collect())
 }

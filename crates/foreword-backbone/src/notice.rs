@@ -13,6 +13,13 @@ pub enum Notice {
         /// What is missing, how it is interpreted, and what to do.
         detail: String,
     },
+    /// Tensors of heads for other purposes beside the whole language model.
+    ExtraTensors {
+        /// How many.
+        n: usize,
+        /// The first by name.
+        example: String,
+    },
     /// A token whose id differs from that in the files next to `tokenizer.json`.
     OtherId {
         /// The token.
@@ -28,6 +35,14 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GgufTokenizer { file, detail } => write!(f, "{file} {detail}"),
+            Self::ExtraTensors { n, example } => {
+                let more = if *n > 1 { format!(" and {} more", n - 1) } else { String::new() };
+                write!(
+                    f,
+                    "the weights hold `{example}`{more} beside the language model, as a head for classes, rewards or values or the \
+                     scales of a cache do: what belongs to it is left out"
+                )
+            }
             Self::OtherId { token, stated, id } => write!(
                 f,
                 "the files beside tokenizer.json give the token {token:?} the id {stated}, but it has the id {id}, here as in \

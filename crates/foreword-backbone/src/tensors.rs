@@ -7,7 +7,45 @@ use safetensors::SafeTensors;
 
 use crate::error::BackboneError;
 use crate::families::Names;
+use crate::files::ModelFiles;
 use crate::gguf::{self, Gguf};
+use crate::notice::Notice;
+
+/// How to get a tensor's numbers in a format that is read.
+const SAFETENSORS_HINT: &str = "F32, BF16 and F16 are: if the model is quantised, use the one that it was made from or a GGUF file \
+    of it; otherwise write it as bf16 in Python (`AutoModelForCausalLM.from_pretrained(DIR, dtype=\"bfloat16\")\
+    .save_pretrained(OUT)`)";
+
+/// Heads for other purposes, beside a whole language model: of classifiers, of rewards and values, of tokens further ahead.
+const EXTRA_HEADS: [&str; 18] = [
+    "classification_head.",
+    "classifier.",
+    "cls.",
+    "critic_head.",
+    "medusa_head.",
+    "medusa_heads.",
+    "mtp.",
+    "qa_outputs.",
+    "regression_head.",
+    "reward_head.",
+    "reward_model.",
+    "rm_head.",
+    "score.",
+    "summary.",
+    "v_head.",
+    "value_head.",
+    "multiple_choice_head.",
+    "rank_head.",
+];
+/// Scales of a key/value cache in eight bits.
+const CACHE_SCALES: [&str; 5] =
+    [".k_scale", ".v_scale", ".kv_scale", "k_proj.output_scale", "v_proj.output_scale"];
+
+/// Whether a tensor belongs to such a head.
+fn is_extra_head(name: &str) -> bool {
+    EXTRA_HEADS.iter().any(|head| name.starts_with(head))
+        || CACHE_SCALES.iter().any(|end| name.ends_with(end))
+}
 
 struct StoredTensor {
     dtype: Result<Dtype, String>,
@@ -28,21 +66,25 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// Reads the headers and strips the family's prefix from names.
-    pub(crate) fn read(files: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
+    /// Reads the headers and strips the family's prefix from names. If a tensor is in several shards, the index decides.
+    pub(crate) fn read(files: &ModelFiles, names: &Names) -> Result<Self, BackboneError> {
         let mut tensors = BTreeMap::new();
-        if let [(file, bytes)] = files
-            && gguf::is_gguf(bytes)
-        {
-            return Self::from_gguf(file, bytes, names);
+        if files.weights.first().is_some_and(|(_, bytes)| gguf::is_gguf(bytes)) {
+            return Self::from_gguf(&files.weights, names);
         }
-        for (file, bytes) in files {
+        for (file, bytes) in &files.weights {
             let bad = |detail: String| BackboneError::Safetensors { file: file.clone(), detail };
             let parsed = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
             // Sorted, so that errors always name the same tensor.
             let mut views: Vec<_> = parsed.iter().collect();
             views.sort_unstable_by_key(|(name, _)| *name);
             for (name, view) in views {
+                let indexed = files.tensor_files.get(name);
+                let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+                let short = short.unwrap_or(name).to_owned();
+                if tensors.contains_key(&short) && indexed.is_some_and(|indexed| indexed != file) {
+                    continue;
+                }
                 let bytes = bytes.slice_ref(view.data());
                 let dtype = match view.dtype() {
                     safetensors::Dtype::F32 => Ok(Dtype::F32),
@@ -51,10 +93,8 @@ impl Tensors {
                     other => Err(format!("{other:?}")),
                 };
                 let stored = StoredTensor { dtype, shape: view.shape().to_vec(), bytes, interleaved: None };
-                let short = names.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
-                let short = short.unwrap_or(name).to_owned();
-                if tensors.insert(short, stored).is_some() {
-                    return Err(bad(format!("tensor `{name}` is duplicated")));
+                if tensors.insert(short, stored).is_some() && indexed.is_none() {
+                    return Err(BackboneError::DuplicateTensor { file: file.clone(), name: name.to_owned() });
                 }
             }
         }
@@ -62,8 +102,8 @@ impl Tensors {
     }
 
     /// The tensors of a GGUF file by the family's names. Tensors without one keep their name, and so remain in the end.
-    fn from_gguf(file: &str, bytes: &Bytes, names: &Names) -> Result<Self, BackboneError> {
-        let gguf = Gguf::parse(file, bytes)?;
+    fn from_gguf(parts: &[(String, Bytes)], names: &Names) -> Result<Self, BackboneError> {
+        let gguf = Gguf::parse_parts(parts)?;
         let head_width = gguf::config::interleaved_width(&gguf)?;
         let mut tensors = BTreeMap::new();
         for (&name, info) in &gguf.tensors {
@@ -73,7 +113,8 @@ impl Tensors {
             }
             let name_in_family = gguf::names::to_family(names, name).unwrap_or_else(|| name.to_owned());
             let interleaved = head_width.filter(|_| gguf::names::is_query_or_key(name));
-            let bytes = bytes.get(info.range.clone()).map_or_else(Bytes::new, |range| bytes.slice_ref(range));
+            let part = &parts[info.part].1;
+            let bytes = part.get(info.range.clone()).map_or_else(Bytes::new, |range| part.slice_ref(range));
             let stored =
                 StoredTensor { dtype: info.dtype.clone(), shape: info.shape.clone(), bytes, interleaved };
             if tensors.insert(name_in_family, stored).is_some() {
@@ -154,7 +195,10 @@ impl Tensors {
         }
         let dtype = match stored.dtype {
             Ok(dtype) => dtype,
-            Err(found) => return Err(BackboneError::TensorDtype { name, found }),
+            Err(found) => {
+                let hint = if self.output_first { gguf::names::FORMATS_HINT } else { SAFETENSORS_HINT };
+                return Err(BackboneError::TensorDtype { name, found, hint });
+            }
         };
         let (rows, cols) = if let [rows, cols] = *shape { (rows, cols) } else { (1, shape.iter().product()) };
         self.n_bytes += stored.bytes.len() as u64;
@@ -182,17 +226,29 @@ impl Tensors {
         self.remaining.get(name).is_some_and(|stored| !same(stored))
     }
 
-    /// Fails if a tensor remains whose name has none of the endings `ignored`.
-    pub(crate) fn finish(self, family: &str, ignored: &[&str]) -> Result<(), BackboneError> {
-        let used = |name: &String| !ignored.iter().any(|ending| name.ends_with(ending));
-        let remaining: Vec<String> = self.remaining.into_keys().filter(used).collect();
-        match remaining.first() {
-            None => Ok(()),
-            Some(example) => Err(BackboneError::LeftoverTensors {
-                n: remaining.len(),
-                family: family.to_owned(),
-                example: example.clone(),
-            }),
+    /// The first tensor that remains of a head for another purpose.
+    pub(crate) fn extra_head(&self) -> Option<&String> {
+        self.remaining.keys().find(|name| is_extra_head(name))
+    }
+
+    /// Fails if a tensor remains whose name has none of the endings `ignored`, unless it belongs to another part of the model, or
+    /// to a head for another purpose, which a notice tells.
+    pub(crate) fn finish(
+        self,
+        (family, names): (&str, &Names),
+        ignored: &[&str],
+    ) -> Result<Option<Notice>, BackboneError> {
+        let is_used = |name: &String| {
+            !ignored.iter().any(|ending| name.ends_with(ending))
+                && !names.other_parts.iter().any(|beginning| name.starts_with(beginning))
+        };
+        let remaining = self.remaining.into_keys().filter(is_used);
+        let (extra, remaining): (Vec<String>, Vec<String>) = remaining.partition(|name| is_extra_head(name));
+        if let Some(example) = remaining.first() {
+            let (n, example) = (remaining.len(), example.clone());
+            return Err(BackboneError::LeftoverTensors { n, family: family.to_owned(), example });
         }
+        let n = extra.len();
+        Ok(extra.into_iter().next().map(|example| Notice::ExtraTensors { n, example }))
     }
 }

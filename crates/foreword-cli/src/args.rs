@@ -33,7 +33,7 @@ pub(crate) use labels::{LabelNamesArgs, Labels};
 pub(crate) use models::ModelsArgs;
 pub(crate) use quantise::QuantiseArgs;
 pub(crate) use read::ReadArgs;
-pub(crate) use source::{EnsembleArgs, ModelArgs, SourceArgs};
+pub(crate) use source::{EnsembleArgs, IgnoreConfigArgs, ModelArgs, SourceArgs};
 pub(crate) use texts::{Plain, TemplateText, TextFieldsArgs};
 pub(crate) use tools::{CompletionsArgs, InspectArgs, ManArgs, SimilarArgs};
 pub(crate) use train::TrainArgs;
@@ -459,13 +459,16 @@ pub(crate) struct MachineArgs {
     /// Device: cpu, cuda:0, metal; or auto: the GPU if this build supports one and it responds, cpu otherwise
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub(crate) device: Device,
+    #[command(flatten)]
+    pub(crate) ignore_config: IgnoreConfigArgs,
 }
 
 impl MachineArgs {
     /// The resources that the model may use. This program also computes on its own thread.
     pub(crate) fn resources(&self) -> Resources {
-        let &Self { threads, dtype, micro_batch_tokens, device } = self;
-        Resources { device, threads, dtype, micro_batch_tokens, on_this_thread: true }
+        let &Self { threads, dtype, micro_batch_tokens, device, .. } = self;
+        let ignored_config_keys = self.ignore_config.keys.clone();
+        Resources { device, threads, dtype, micro_batch_tokens, ignored_config_keys, on_this_thread: true }
     }
 
     /// Sets the number of threads for reading and tokenising; the model has its own threads.

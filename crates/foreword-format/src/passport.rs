@@ -61,6 +61,9 @@ pub struct BaseModel {
     pub name: String,
     /// Its canonical Spec. Objects in it are ordered by key.
     pub spec: Value,
+    /// Keys of its configuration that were ignored on request, and are when the prompt is opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored_config_keys: Vec<String>,
     /// Its embedding table.
     pub embeddings: EmbeddingFingerprint,
 }

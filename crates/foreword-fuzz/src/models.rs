@@ -18,6 +18,8 @@ fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
         tokenizer: Vec::new(),
         chat: ChatFiles::default(),
         weights,
+        tensor_files: std::collections::BTreeMap::new(),
+        ignored_config_keys: Vec::new(),
         notices: Vec::new(),
     }
 }

@@ -296,6 +296,24 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if cause.is::<Diverged>() {
         return fixed("try a lower --learning-rate, or leave it at auto with --max-grad-norm 1");
     }
+    match cause.downcast_ref::<BackboneError>() {
+        Some(BackboneError::UnknownKeys { keys, .. }) => {
+            let flags: Vec<String> = keys.iter().map(|key| format!("--ignore-config {key}")).collect();
+            let (what, changes) = if keys.len() == 1 { ("it", "changes") } else { ("they", "change") };
+            return Some(format!(
+                "look in the model's card or code for what it is; if {what} {changes} nothing of what the model computes, go on \
+                 with `{}`, which the prompt remembers",
+                flags.join(" ")
+            ));
+        }
+        Some(BackboneError::Quantised { key, .. }) => {
+            return Some(format!(
+                "if the weights are plain all the same, as in models that were merged after training, `--ignore-config {key}` \
+                 goes on"
+            ));
+        }
+        _ => {}
+    }
     if let Some(DataError::NoSuchField { .. }) = cause.downcast_ref::<DataError>() {
         return fixed(
             "name the fields with --text-field, and --label-field or --target-field, or those that --template asks for",

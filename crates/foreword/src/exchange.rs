@@ -51,7 +51,8 @@ pub fn compile_prompt(
             .into());
     }
     let name = model_name(prompt, model, Some(&directory))?;
-    let model = Model::open_with(&name, resources, observer)?;
+    let resources = resources.with_ignored_keys_of(Some(&directory));
+    let model = Model::open_with(&name, &resources, observer)?;
     for warning in record::check_fit(&directory, &model)? {
         observer.warn(&describe(&warning));
     }

@@ -8,6 +8,7 @@ use foreword_backbone::ModelFiles;
 use foreword_kernels::Backend as _;
 use foreword_kernels::ComputeDtype;
 
+use crate::PromptDirectory;
 use crate::device::{self, Device, Machine};
 use crate::display::count;
 use crate::error::Result;
@@ -25,6 +26,8 @@ pub struct Resources {
     pub dtype: ComputeDtype,
     /// Maximum number of tokens computed at a time; `None`: automatic.
     pub micro_batch_tokens: Option<usize>,
+    /// Keys of the model's configuration to ignore, if it has them: notes that are not understood and change nothing.
+    pub ignored_config_keys: Vec<String>,
     /// Compute on the calling thread too, which must then be the only thread that uses the model.
     pub on_this_thread: bool,
 }
@@ -36,8 +39,22 @@ impl Default for Resources {
             threads: None,
             dtype: ComputeDtype::Auto,
             micro_batch_tokens: None,
+            ignored_config_keys: Vec::new(),
             on_this_thread: false,
         }
+    }
+}
+
+impl Resources {
+    /// The same for the model of a prompt, which may have been trained with some keys ignored.
+    #[must_use]
+    pub fn with_ignored_keys_of(&self, prompt: Option<&PromptDirectory>) -> Self {
+        let passport = prompt.and_then(|directory| directory.passport.as_ref());
+        let recorded = passport.map_or(&[][..], |passport| &passport.base_model.ignored_config_keys);
+        let mut resources = self.clone();
+        let new = recorded.iter().filter(|key| !self.ignored_config_keys.contains(key));
+        resources.ignored_config_keys.extend(new.cloned());
+        resources
     }
 }
 
@@ -77,10 +94,11 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], and if the device can't be used.
     pub fn open_with(name: &str, resources: &Resources, observer: &dyn Observer) -> Result<Self> {
-        Self::load(&source::files(name, observer)?, name, resources, observer)
+        let files = source::files(name, observer)?.ignoring(&resources.ignored_config_keys);
+        Self::load(&files, name, resources, observer)
     }
 
-    /// Loads a model from its files.
+    /// Loads a model from its files, whose configuration is taken as it is.
     ///
     /// # Errors
     /// As [`Model::open_with`].
@@ -91,6 +109,10 @@ impl Model {
         observer: &dyn Observer,
     ) -> Result<Self> {
         let backend = device::open(resources)?;
+        if !files.ignored_config_keys.is_empty() {
+            let keys = files.ignored_config_keys.join(", ");
+            observer.tell("ignored", format!("{keys} in the configuration of {name}"));
+        }
         let model =
             foreword_backbone::Model::load(files, backend).with_context(|| format!("the model {name}"))?;
         for notice in &model.notices {

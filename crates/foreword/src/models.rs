@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ModelInfo;
 use crate::backbone::files::{CONFIG, WEIGHTS};
+use crate::backbone::is_later_part;
 use crate::error::{Result, UserError};
 use crate::events::ModelLine;
 use crate::source::{bundled, is_gguf};
@@ -67,7 +68,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
         let entries: Vec<fs::DirEntry> = entries.filter(|entry| !is_hidden(entry)).collect();
         let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
         let files = entries.iter().filter(|entry| is_file(entry)).map(fs::DirEntry::path);
-        models.extend(files.filter(|path| is_gguf(path)));
+        models.extend(files.filter(|path| is_gguf(path) && !is_later_part(path)));
         let inner = entries.iter().filter(|entry| depth < DEEPEST && is_folder(entry));
         folders.extend(inner.map(|entry| (entry.path(), depth + 1)));
     }

@@ -1,5 +1,6 @@
 //! Finds a model by name: bundled, on this machine, or on the Hugging Face hub.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::backbone::files::WEIGHTS;
@@ -39,6 +40,8 @@ pub fn bundled() -> ModelFiles {
         tokenizer: foreword_tiny::TOKENIZER.to_vec(),
         chat: ChatFiles::default(),
         weights: vec![(WEIGHTS.to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
+        tensor_files: BTreeMap::new(),
+        ignored_config_keys: Vec::new(),
         notices: Vec::new(),
     }
 }

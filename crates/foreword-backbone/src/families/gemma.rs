@@ -12,6 +12,9 @@ use crate::spec::{Attention, Block, Embedding, Head, Mlp, Norms, QkNorm, Spec};
 pub(crate) const GEMMA: Family = Family { model_type: "gemma", spec: gemma, names: |_| NAMES };
 pub(crate) const GEMMA2: Family = Family { model_type: "gemma2", spec: gemma2, names: |_| AROUND };
 pub(crate) const GEMMA3: Family = Family { model_type: "gemma3_text", spec: gemma3, names: |_| AROUND };
+/// The text part of a model that also sees images.
+pub(crate) const GEMMA3_MULTIMODAL: Family =
+    Family { model_type: "gemma3", spec: gemma3_text_part, names: |_| TEXT_PART };
 
 const NAMES: Names = Names { gain_offset: 1.0, ..llama::NAMES };
 const AROUND: Names = Names {
@@ -19,6 +22,19 @@ const AROUND: Names = Names {
     mlp_norm: "pre_feedforward_layernorm",
     mlp_post_norm: "post_feedforward_layernorm",
     ..NAMES
+};
+
+/// As transformers 4 and 5 write it.
+const TEXT_PART: Names = Names {
+    prefixes: &["language_model.model.", "model.language_model.", "language_model."],
+    heads: &["lm_head", "language_model.lm_head"],
+    other_parts: &[
+        "vision_tower.",
+        "model.vision_tower.",
+        "multi_modal_projector.",
+        "model.multi_modal_projector.",
+    ],
+    ..AROUND
 };
 
 fn gemma(config: &HfConfig) -> Result<Spec, BackboneError> {
@@ -37,6 +53,10 @@ fn gemma2(config: &HfConfig) -> Result<Spec, BackboneError> {
     let spec = all(config, 8192, RopeKeys::LLAMA_LIKE)?;
     let mut spec = capped(config, spec, [Some(50.0), Some(30.0)])?;
     let window = config.count_or("sliding_window", Some(4096))?;
+    // A copy in the first files.
+    if let Some(window) = window {
+        config.must_be("sliding_window_size", &json!(window), "it is another name of sliding_window")?;
+    }
     windows(config, &mut spec, window, |i| i.is_multiple_of(2))?;
     config.ignore(&["cache_implementation", "hidden_act"]);
     Ok(spec)
@@ -58,6 +78,29 @@ fn gemma3(config: &HfConfig) -> Result<Spec, BackboneError> {
     }
     config.ignore(&["cache_implementation", "hidden_act"]);
     Ok(Spec { attention: Attention { qk_norm: QkNorm::SharedGain, ..spec.attention }, ..spec })
+}
+
+/// The configuration of the text part leaves out what is usual. Texts without images are seen from left to right.
+fn gemma3_text_part(config: &HfConfig) -> Result<Spec, BackboneError> {
+    const USUAL: [(&str, usize); 6] = [
+        ("hidden_size", 2304),
+        ("intermediate_size", 9216),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("vocab_size", 262_208),
+    ];
+    let Some(text) = config.object("text_config")? else {
+        return Err(config.reject("text_config", "the configuration of the text part was expected"));
+    };
+    let text = text.with_defaults(&USUAL).with_defaults(&[("num_hidden_layers", 26)]);
+    text.check_unquantised()?;
+    let mut spec = gemma3(&text)?;
+    text.finish()?;
+    spec.head.tied = config.flag("tie_word_embeddings", true)?;
+    config.ignore(&["vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index"]);
+    config.ignore(&["image_token_index", "image_token_id", "boi_token_id", "eoi_token_id"]);
+    Ok(spec)
 }
 
 /// What all three have in common.

@@ -32,6 +32,7 @@ pub(super) const NAMES: Names = Names {
     gain_offset: 0.0,
     head_norm_per_head: false,
     no_weights: &["rotary_emb.inv_freq"],
+    other_parts: &[],
 };
 
 fn spec(config: &HfConfig) -> Result<Spec, BackboneError> {

@@ -72,6 +72,8 @@ pub(crate) struct Names {
     pub(crate) head_norm_per_head: bool,
     /// Name endings of tensors that hold no weights.
     pub(crate) no_weights: &'static [&'static str],
+    /// Name beginnings of the other parts of a model, which texts alone don't pass.
+    pub(crate) other_parts: &'static [&'static str],
 }
 
 /// Names of a layer's experts.
@@ -103,6 +105,7 @@ pub(crate) const ALL: &[&Family] = &[
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA3_MULTIMODAL,
     &gpt2::FAMILY,
     &gpt_neox::FAMILY,
     &gptj::FAMILY,

@@ -137,8 +137,8 @@ fn scaling(
             *context = original.map_or(*context, |original| original.min(*context));
             RopeScaling::None
         }
-        Some("llama3") => llama3(parameters)?,
-        Some("yarn") => yarn(parameters)?,
+        Some("llama3") => llama3(parameters, original(config, parameters, *context)?)?,
+        Some("yarn") => yarn(parameters, original(config, parameters, *context)?)?,
         Some("longrope" | "su") => long(config, parameters, width, context)?,
         Some(_) => {
             let known = "supported are default, linear, dynamic, llama3, yarn and longrope";
@@ -156,7 +156,15 @@ fn stretch(parameters: &HfConfig) -> Result<f64, BackboneError> {
     Ok(factor)
 }
 
-fn llama3(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
+/// The context that is stretched. As in transformers, the key outside has the first word, and without either it is the whole
+/// context.
+fn original(config: &HfConfig, parameters: &HfConfig, context: usize) -> Result<usize, BackboneError> {
+    const ORIGINAL: &str = "original_max_position_embeddings";
+    let (outer, inner) = (config.count_or_none(ORIGINAL)?, parameters.count_or_none(ORIGINAL)?);
+    Ok(outer.or(inner).unwrap_or(context))
+}
+
+fn llama3(parameters: &HfConfig, original_context: usize) -> Result<RopeScaling, BackboneError> {
     let (low, high) = (parameters.number("low_freq_factor")?, parameters.number("high_freq_factor")?);
     // Frequencies are in single precision: the two must differ there.
     if low as f32 >= high as f32 {
@@ -166,11 +174,11 @@ fn llama3(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
         factor: stretch(parameters)?,
         low_frequency_factor: low,
         high_frequency_factor: high,
-        original_context: parameters.count("original_max_position_embeddings")?,
+        original_context,
     })
 }
 
-fn yarn(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
+fn yarn(parameters: &HfConfig, original_context: usize) -> Result<RopeScaling, BackboneError> {
     let factor = stretch(parameters)?;
     let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let scales = (parameters.number_or_zero("mscale")?, parameters.number_or_zero("mscale_all_dim")?);
@@ -184,7 +192,6 @@ fn yarn(parameters: &HfConfig) -> Result<RopeScaling, BackboneError> {
     if beta_fast <= beta_slow {
         return Err(parameters.reject("beta_fast", "it must be above beta_slow"));
     }
-    let original_context = parameters.count("original_max_position_embeddings")?;
     let truncate = parameters.flag("truncate", true)?;
     Ok(RopeScaling::Yarn { factor, attention_factor, beta_fast, beta_slow, original_context, truncate })
 }
@@ -196,13 +203,9 @@ fn long(
     width: usize,
     context: &mut usize,
 ) -> Result<RopeScaling, BackboneError> {
-    const ORIGINAL: &str = "original_max_position_embeddings";
     let factors = parameters.numbers("short_factor", width / 2)?;
     parameters.numbers("long_factor", width / 2)?;
-    let inner = parameters.count_or_none(ORIGINAL)?;
-    let Some(original) = inner.or(config.count_or_none(ORIGINAL)?) else {
-        return Err(parameters.reject(ORIGINAL, "the context that is stretched was expected"));
-    };
+    let original = original(config, parameters, *context)?;
     let factor = match parameters.number_or_none("factor")? {
         Some(factor) => factor,
         None => *context as f64 / original as f64,

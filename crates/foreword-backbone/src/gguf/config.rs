@@ -1,5 +1,5 @@
 //! Translates the metadata of a GGUF file into the `config.json` that its family reads. Every key of the architecture is read,
-//! known to have no effect, or refused.
+//! known to have no effect, or passed on for the family to refuse.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::spec::{Rope, RopeScaling};
 
 /// Keys of an architecture without effect.
 const WITHOUT_EFFECT: &[&str] =
-    &["vocab_size", "rope.scaling.finetuned", "use_parallel_residual", "tensor_data_layout"];
+    &["vocab_size", "pooling_type", "rope.scaling.finetuned", "use_parallel_residual", "tensor_data_layout"];
 /// Relative tolerance between a stored frequency and the computed one.
 const SAME_FREQUENCY: f32 = 1e-4;
 
@@ -48,24 +48,25 @@ impl Keys<'_, '_> {
         self.required(key, self.count(key)?)
     }
 
-    /// Fails if a key of the architecture was not read.
-    fn finish(&self) -> Result<(), BackboneError> {
+    /// Keys of the architecture that were not read, by their whole names.
+    fn unread(&self) -> Vec<(String, Value)> {
         let read = self.read.borrow();
         let beginning = format!("{}.", self.architecture);
-        let known = |key: &str| read.contains(key) || WITHOUT_EFFECT.contains(&key);
-        let unknown =
-            self.gguf.metadata.keys().find(|key| key.strip_prefix(&beginning).is_some_and(|key| !known(key)));
-        match unknown {
-            None => Ok(()),
-            Some(key) => Err(self.gguf.wrong(format!(
-                "`{key}` is not understood: the model might compute something else than Foreword would"
-            ))),
-        }
+        let is_known = |key: &str, value: &super::Value<'_>| match (key, value) {
+            ("attention.causal", super::Value::Bool(true)) => true,
+            ("expert_count" | "expert_used_count", super::Value::Integer(0)) => true,
+            _ => read.contains(key) || WITHOUT_EFFECT.contains(&key),
+        };
+        let of_architecture = self.gguf.metadata.iter().filter_map(|(whole, value)| {
+            let key = whole.strip_prefix(&beginning)?;
+            (!is_known(key, value)).then(|| ((*whole).to_owned(), as_json(*value)))
+        });
+        of_architecture.collect()
     }
 }
 
 /// The equivalent `config.json`.
-pub(crate) fn translate(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<Value, BackboneError> {
+pub(crate) fn translate(gguf: &Gguf<'_>, parts: &[&[u8]]) -> Result<Value, BackboneError> {
     let architecture = Architecture::of(gguf)?;
     let keys = Keys { gguf, architecture: architecture.name, read: RefCell::default() };
     let mut config = Map::new();
@@ -81,15 +82,27 @@ pub(crate) fn translate(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<Value, Backbone
         gpt2(&keys, &mut set)?;
     } else {
         let width = heads(&keys, &mut set)?;
-        positions(&keys, bytes, width, &mut set)?;
+        positions(&keys, parts, width, &mut set)?;
     }
     architecture_keys(&keys, &mut set)?;
-    keys.finish()?;
+    // The family refuses them, unless they are to be ignored.
+    config.extend(keys.unread());
     let end_tokens = end_tokens(gguf)?;
     if !end_tokens.is_empty() {
         config.insert("eos_token_id".to_owned(), json!(end_tokens));
     }
     Ok(Value::Object(config))
+}
+
+/// A value of the metadata; an array only says that it is one.
+fn as_json(value: super::Value<'_>) -> Value {
+    match value {
+        super::Value::Bool(flag) => flag.into(),
+        super::Value::Text(text) => String::from_utf8_lossy(text).into(),
+        super::Value::Integer(number) => json!(number as f64),
+        super::Value::Array(_) => "an array".into(),
+        number => number.number().into(),
+    }
 }
 
 /// Keys of a single architecture.
@@ -100,9 +113,9 @@ fn architecture_keys(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<(), Backb
             set("attention_bias", has("blk.0.attn_q.bias").into());
             set("mlp_bias", has("blk.0.ffn_up.bias").into());
             if keys.count("expert_count")?.is_some_and(|n| n > 0) {
-                return Err(keys
-                    .gguf
-                    .wrong("`llama.expert_count` is above 0: mixtures of experts are not supported"));
+                return Err(keys.gguf.wrong(
+                    "`llama.expert_count` is above 0: mixtures of experts are read from Hugging Face directories only",
+                ));
             }
         }
         "phi3" => window(keys, set)?,
@@ -246,7 +259,7 @@ fn heads(keys: &Keys<'_, '_>, set: &mut Set<'_>) -> Result<usize, BackboneError>
 /// Base and scaling of the frequencies.
 fn positions(
     keys: &Keys<'_, '_>,
-    bytes: &[u8],
+    parts: &[&[u8]],
     width: usize,
     set: &mut Set<'_>,
 ) -> Result<(), BackboneError> {
@@ -262,14 +275,14 @@ fn positions(
     {
         // Both lists and the original context suffice; the factor on scores follows from the contexts.
         keys.number("rope.scaling.attn_factor")?;
-        let [short, long] = [short, long].map(|info| f32_values(info, bytes));
+        let [short, long] = [short, long].map(|info| f32_values(info, parts));
         let long = json!({ "rope_type": "longrope", "short_factor": short, "long_factor": long });
         set("rope_scaling", long);
         set("original_max_position_embeddings", original.into());
         return Ok(());
     }
     if let Some(info) = keys.gguf.tensors.get(names::FREQUENCY_FACTORS[0]) {
-        let scaling = llama3(info, bytes, width, theta.unwrap_or(10_000.0), original);
+        let scaling = llama3(info, parts, width, theta.unwrap_or(10_000.0), original);
         let scaling = scaling.ok_or_else(|| {
             let name = names::FREQUENCY_FACTORS[0];
             keys.gguf
@@ -294,8 +307,9 @@ fn positions(
 }
 
 /// The numbers of a single-precision tensor, each as its shortest decimal.
-fn f32_values(info: &TensorInfo, bytes: &[u8]) -> Vec<f64> {
-    let stored = bytes.get(info.range.clone()).filter(|_| info.dtype == Ok(foreword_kernels::Dtype::F32));
+fn f32_values(info: &TensorInfo, parts: &[&[u8]]) -> Vec<f64> {
+    let stored = parts.get(info.part).and_then(|bytes| bytes.get(info.range.clone()));
+    let stored = stored.filter(|_| info.dtype == Ok(foreword_kernels::Dtype::F32));
     let stored = stored.unwrap_or_default().as_chunks::<4>().0.iter();
     stored.map(|&bytes| super::Value::F32(f32::from_le_bytes(bytes)).number().unwrap_or(0.0)).collect()
 }
@@ -303,12 +317,12 @@ fn f32_values(info: &TensorInfo, bytes: &[u8]) -> Vec<f64> {
 /// The parameters of Llama 3's scaling, recovered from the divisors, which are all that a file stores.
 fn llama3(
     info: &TensorInfo,
-    bytes: &[u8],
+    parts: &[&[u8]],
     width: usize,
     theta: f64,
     original: Option<usize>,
 ) -> Option<Value> {
-    let stored: Vec<f32> = f32_values(info, bytes).into_iter().map(|number| number as f32).collect();
+    let stored: Vec<f32> = f32_values(info, parts).into_iter().map(|number| number as f32).collect();
     if stored.len() != width / 2 {
         return None;
     }

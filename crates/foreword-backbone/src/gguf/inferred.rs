@@ -61,17 +61,6 @@ fn notice(gguf: &Gguf<'_>, detail: impl Into<String>) -> Notice {
     Notice::GgufTokenizer { file: gguf.file.clone(), detail: detail.into() }
 }
 
-/// Fails if the file is one of several that make a model.
-pub(crate) fn check_whole(gguf: &Gguf<'_>) -> Result<(), BackboneError> {
-    match (gguf.count("split.count")?, gguf.count("split.no")?) {
-        (Some(n), part) if n > 1 => Err(gguf.wrong(format!(
-            "it is part {} of {n} of a model; parts are not read: join them (`llama-gguf-split --merge FIRST OUT`)",
-            part.map_or(1, |part| part + 1)
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// Notices about a file's tokenizer, which is rebuilt from its tokens and their types.
 pub(super) fn notices(gguf: &Gguf<'_>) -> Result<Vec<Notice>, BackboneError> {
     let model = gguf.text("tokenizer.ggml.model")?;

@@ -4,6 +4,10 @@ use super::Gguf;
 use crate::error::BackboneError;
 use crate::families::{Family, Names, Qkv};
 
+/// The formats that are read, and how to convert a file.
+pub(crate) const FORMATS_HINT: &str = "F32, F16, BF16, Q8_0, Q6_K to Q2_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_XS, IQ4_NL and MXFP4 are: \
+    take the file in one of them, or convert it with llama.cpp (`llama-quantize --allow-requantize IN OUT Q4_K_M`)";
+
 /// GGUF architectures, and the families that compute the same.
 pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", model_type: "llama", rope_interleaved: true },
@@ -14,6 +18,21 @@ pub(crate) const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "gemma3", model_type: "gemma3_text", rope_interleaved: false },
     Architecture { name: "phi3", model_type: "phi3", rope_interleaved: false },
     Architecture { name: "gpt2", model_type: "gpt2", rope_interleaved: false },
+];
+
+/// Architectures whose families are read only from Hugging Face directories.
+const AS_DIRECTORIES: [&str; 11] = [
+    "bloom",
+    "command-r",
+    "falcon",
+    "gptj",
+    "gptneox",
+    "granite",
+    "olmo2",
+    "opt",
+    "qwen3moe",
+    "smollm3",
+    "stablelm",
 ];
 
 /// A GGUF architecture.
@@ -33,13 +52,24 @@ impl Architecture {
         let found = gguf.architecture()?;
         ARCHITECTURES.iter().find(|architecture| architecture.name == found).ok_or_else(|| {
             let known: Vec<_> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
-            gguf.wrong(format!("architecture `{found}` is not supported; supported are {}", known.join(", ")))
+            let otherwise = if AS_DIRECTORIES.contains(&&*found) {
+                ": take the Hugging Face directory of the model, which is read"
+            } else {
+                ""
+            };
+            let known = known.join(", ");
+            gguf.wrong(format!("architecture `{found}` is not supported; supported are {known}{otherwise}"))
         })
     }
 
-    /// The architecture that a family is written as. Mistral without its window is written as Llama.
+    /// The architecture that a family is written as. Mistral without its window is written as Llama, and of a Gemma 3 that
+    /// sees images the text part.
     pub(crate) fn of_family(family: &Family) -> Option<&'static Self> {
-        let name = if family.model_type == "mistral" { "llama" } else { family.model_type };
+        let name = match family.model_type {
+            "mistral" => "llama",
+            "gemma3" => "gemma3_text",
+            other => other,
+        };
         ARCHITECTURES.iter().find(|architecture| architecture.model_type == name)
     }
 }

@@ -61,7 +61,7 @@ impl File {
     fn config(&self) -> Result<serde_json::Value, String> {
         let bytes = self.bytes(3, 32);
         let gguf = Gguf::parse("x.gguf", &bytes).unwrap();
-        translate(&gguf, &bytes).map_err(|error| error.to_string())
+        translate(&gguf, &[&bytes]).map_err(|error| error.to_string())
     }
 }
 
@@ -203,9 +203,15 @@ fn the_metadata_of_other_programs_is_what_config_json_would_say() {
         let error = file.config().unwrap_err();
         assert!(error.contains(what), "{error}");
     };
-    says(llama_like("llama").count("llama.expert_count", 8), "mixtures of experts");
+    says(llama_like("llama").count("llama.expert_count", 8), "mixtures of experts are read from");
     says(llama_like("llama").count("llama.rope.dimension_count", 2), "`llama.rope.dimension_count` is not 4");
-    says(llama_like("qwen2").text("qwen2.pooling_type", "mean"), "`qwen2.pooling_type` is not understood");
+    // The family will refuse it.
+    let odd = llama_like("qwen2")
+        .text("qwen2.attention.kind", "mean")
+        .count("qwen2.pooling_type", 1)
+        .config()
+        .unwrap();
+    assert_eq!((&odd["qwen2.attention.kind"], odd.get("qwen2.pooling_type")), (&"mean".into(), None));
     says(llama_like("mamba"), "architecture `mamba` is not supported; supported are llama");
 }
 

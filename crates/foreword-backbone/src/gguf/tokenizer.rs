@@ -17,11 +17,17 @@ use super::Gguf;
 use super::inferred::{self, RightStrip};
 use super::pre_tokenizers::PreTokenizer;
 use crate::error::BackboneError;
+use crate::files::ChatFiles;
 use crate::notice::Notice;
 use crate::tokenizer::patterns::byte_level;
 
 /// The whole `tokenizer.json`.
 pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
+
+/// A `tokenizer_config.json` with what chats need: templates, which may be several, and special tokens by their names.
+pub(crate) const CHAT_CONFIG: &str = "tokenizer.huggingface.config.json";
+/// The chat template, as llama.cpp reads it.
+pub(crate) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Token types (`tokenizer.ggml.token_type`).
 pub(crate) mod kind {
@@ -147,7 +153,10 @@ impl<'a> Tokens<'a> {
 
 /// A `tokenizer_config.json` with the file's chat template and special tokens; `None` if it has no template.
 pub(crate) fn chat_config(gguf: &Gguf<'_>) -> Result<Option<Vec<u8>>, BackboneError> {
-    let Some(template) = gguf.text("tokenizer.chat_template")? else { return Ok(None) };
+    if let Some(whole) = gguf.text(CHAT_CONFIG)? {
+        return Ok(Some(whole.into_owned().into_bytes()));
+    }
+    let Some(template) = gguf.text(CHAT_TEMPLATE)? else { return Ok(None) };
     let mut config = json!({ "chat_template": template });
     if let Some(tokens) = gguf.array("tokenizer.ggml.tokens")? {
         for (name, key) in [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")] {
@@ -232,6 +241,30 @@ fn append<T: Sync>(
         file.pop();
     }
     Ok(())
+}
+
+/// The `tokenizer_config.json` of a model's chats, and the template that is used unless another is named; `None` without any
+/// template.
+pub(crate) fn chat_of(chat: &ChatFiles) -> Option<(String, Option<String>)> {
+    let config = chat.tokenizer_config.as_deref();
+    let mut config: Value = config.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or(json!({}));
+    let keys = config.as_object_mut()?;
+    // The file has the first word.
+    if let Some(template) = &chat.template {
+        keys.insert("chat_template".to_owned(), String::from_utf8_lossy(template).into());
+    }
+    let template = match keys.get("chat_template")? {
+        Value::Null => return None,
+        Value::Array(named) => {
+            let default = named.iter().find(|item| item.get("name").is_some_and(|name| name == "default"));
+            default.and_then(|item| item.get("template")?.as_str()).map(str::to_owned)
+        }
+        one => one.as_str().map(str::to_owned),
+    };
+    keys.retain(|key, _| {
+        key == "chat_template" || key.ends_with("_token") || key.ends_with("special_tokens")
+    });
+    Some((config.to_string(), template))
 }
 
 /// The `tokenizer.json` of a file, and notices about it.

@@ -6,11 +6,12 @@ use foreword_kernels::{Dtype, NormKind, Weights};
 
 use super::names::{self, Architecture};
 use super::{ALIGNMENT, DTYPES, Gguf, tokenizer};
-use crate::backbone::read_config;
+use crate::backbone::read_model_config;
 use crate::config::{HfConfig, end_tokens};
 use crate::error::BackboneError;
 use crate::families::{self, Names};
 use crate::files::ModelFiles;
+use crate::notice::Notice;
 use crate::rotary::divisors;
 use crate::spec::{Positions, Rope, RopeScaling, Spec};
 use crate::spec_diff::differences;
@@ -90,6 +91,8 @@ pub struct GgufSummary {
     pub n_fallback: usize,
     /// The file has no tokenizer for programs that read only GGUF metadata: it can't be expressed there.
     pub lacks_tokenizer: bool,
+    /// What was left out.
+    pub notice: Option<Notice>,
 }
 
 /// A tensor to write.
@@ -335,13 +338,19 @@ fn check(header: &[u8], divisors: Option<&Tensor>, n_bytes: u64, spec: &Spec) ->
         bytes.resize(header.len() + tensor.offset as usize, 0);
         bytes.extend(tensor.weights.to_f32().iter().flat_map(|v| v.to_le_bytes()));
     }
-    let config = super::config::translate(&gguf, &bytes).map_err(|error| {
+    let config = super::config::translate(&gguf, &[&bytes]).map_err(|error| {
         let detail = if let BackboneError::GgufMetadata { detail, .. } = &error { detail } else { "" };
         unwritable(format!("GGUF can't express all of it ({detail})"))
     })?;
     let config = config.to_string();
     let config = HfConfig::parse(config.as_bytes())?;
     let reparsed = (families::find(&config)?.spec)(&config)?;
+    config.finish().map_err(|error| match error {
+        BackboneError::UnknownKeys { keys, .. } => {
+            unwritable(format!("GGUF can't express all of it (`{}` is not read back)", keys.join("`, `")))
+        }
+        other => other,
+    })?;
     let differences = differences(&reparsed.canonical(), &spec.canonical());
     if differences.is_empty() {
         return Ok(());
@@ -379,6 +388,12 @@ fn describe_tokenizer(files: &ModelFiles, metadata: &mut Metadata) -> Result<boo
         }
         metadata.flag("tokenizer.ggml.add_bos_token", gguf_tokenizer.add_bos);
         metadata.flag("tokenizer.ggml.add_eos_token", false);
+    }
+    if let Some((config, template)) = tokenizer::chat_of(&files.chat) {
+        if let Some(template) = template {
+            metadata.text(tokenizer::CHAT_TEMPLATE, &template);
+        }
+        metadata.text(tokenizer::CHAT_CONFIG, &config);
     }
     metadata.text(tokenizer::HUGGINGFACE_JSON, json);
     Ok(gguf_tokenizer.is_some())
@@ -465,12 +480,12 @@ pub fn write_gguf(
     out: &mut (impl Write + ?Sized),
     progress: impl FnMut(f64) -> bool,
 ) -> Result<GgufSummary, BackboneError> {
-    let (family, spec) = read_config(&files.config)?;
+    let (family, spec) = read_model_config(files)?;
     let architecture = Architecture::of_family(family).ok_or_else(|| {
         unwritable(format!("models of the family {} are not written yet", family.model_type))
     })?;
     let names = (family.names)(&spec);
-    let mut tensors = Tensors::read(&files.weights, &names)?;
+    let mut tensors = Tensors::read(files, &names)?;
     let names = &tensors.as_stored(&names);
     let mut layout = Layout {
         spec: &spec,
@@ -495,7 +510,7 @@ pub fn write_gguf(
     if spec.head.tied {
         ignored.extend(heads.iter().map(String::as_str));
     }
-    tensors.finish(family.model_type, &ignored)?;
+    let notice = tensors.finish((family.model_type, names), &ignored)?;
     let data_bytes = layout.place();
 
     let mut metadata = Metadata::default();
@@ -517,5 +532,6 @@ pub fn write_gguf(
         formats,
         n_fallback: layout.n_fallback,
         lacks_tokenizer: !has_tokenizer,
+        notice,
     })
 }

@@ -179,15 +179,6 @@ fn a_tokenizer_whose_ids_leave_the_table_is_refused() {
     assert!(message.contains("tokens up to number 60000"), "{message}");
 }
 
-#[test]
-fn keys_of_published_models_without_effect_are_known() {
-    let keys = "\"is_llama_config\": true, \"rope_interleaved\": false, \"pretraining_tp\": 1, \"_num_labels\": 1, \
-                \"transformers.js_config\": {\"dtype\": \"q4\"}, \"partial_rotary_factor\": 1, \"vocab_size\"";
-    let dir = copy("llama-tiny");
-    edit_config("\"vocab_size\"", keys)(dir.path());
-    Backbone::load(&ModelFiles::directory(dir.path()).unwrap(), Cpu::new(1).unwrap()).unwrap();
-}
-
 /// config.json as transformers 5 writes it, every default spelled out, says what the shorter or older one says.
 #[test]
 fn the_configuration_that_transformers_writes_says_the_same() {

@@ -179,6 +179,37 @@ fn a_model_that_went_through_single_precision_is_the_same_model() {
 }
 
 #[test]
+fn chat_templates_go_into_the_file() {
+    let chat = |config: serde_json::Value, template: Option<&str>| {
+        let mut files = source("llama-tiny");
+        files.chat.tokenizer_config = Some(config.to_string().into_bytes());
+        files.chat.template = template.map(|text| text.as_bytes().to_vec());
+        let bytes = written(&files, Quantisation::Q8_0);
+        let has_key = bytes.windows(27).any(|window| window == b"tokenizer.chat_template\x08\0\0\0");
+        let config = of("x", bytes).chat.tokenizer_config;
+        let read: Option<serde_json::Value> = config.map(|bytes| serde_json::from_slice(&bytes).unwrap());
+        (read, has_key)
+    };
+    let one = serde_json::json!({
+        "chat_template": "{{ bos_token }}{{ messages[0].content }}", "bos_token": "<|im_start|>",
+        "eos_token": { "content": "</s>" }, "model_max_length": 9,
+    });
+    let (read, has_key) = chat(one.clone(), None);
+    let read = read.unwrap();
+    assert_eq!((&read["chat_template"], &read["bos_token"]), (&one["chat_template"], &one["bos_token"]));
+    assert_eq!((&read["eos_token"], read.get("model_max_length"), has_key), (&one["eos_token"], None, true));
+    // The template's own file has the first word.
+    let (read, _) = chat(one, Some("in a file"));
+    assert_eq!(read.unwrap()["chat_template"], "in a file");
+    let several = serde_json::json!({
+        "chat_template": [{ "name": "tool_use", "template": "a" }, { "name": "default", "template": "b" }],
+    });
+    let (read, has_key) = chat(several.clone(), None);
+    assert_eq!((read, has_key), (Some(several), true));
+    assert_eq!(chat(serde_json::json!({ "bos_token": "<s>" }), None), (None, false));
+}
+
+#[test]
 fn what_gguf_has_no_words_for_is_not_written() {
     for (name, says) in [
         ("qwen3-tiny", "sliding_window"),
@@ -369,7 +400,7 @@ fn damaged_files_are_errors_that_say_where() {
     says(&changed(tensor, b"blk.1.ffn_xx.weight"), "is missing from the weights");
     let (shape, kind, offset) = (tensor + 19 + 4, tensor + 19 + 20, tensor + 19 + 24);
     says(&changed(shape, &u64::MAX.to_le_bytes()), "can't be stored");
-    says(&changed(kind, &10u32.to_le_bytes()), "is stored as Q2_K");
+    says(&changed(kind, &16u32.to_le_bytes()), "is stored as IQ2_XXS, which is not read");
     says(&changed(offset, &(1u64 << 40).to_le_bytes()), "leaves the file");
     says(&changed(offset, &1u64.to_le_bytes()), "no multiple of 32");
     says(&changed(offset, &0u64.to_le_bytes()), "share bytes");

@@ -68,13 +68,13 @@ fn tensors(change: impl FnOnce(&mut Tensors)) -> impl FnOnce(&Path) {
 fn a_directory_is_refused_in_the_words_of_loading() {
     check(
         "llama-tiny",
-        edit("config.json", |config| config["unsloth_x"] = json!(true)),
-        "`unsloth_x` is not understood",
+        edit("config.json", |config| config["clip_qkv"] = json!(8)),
+        "`clip_qkv` is not understood",
     );
     let yarn = edit("config.json", |config| {
-        config["rope_parameters"] = json!({ "rope_type": "yarn", "factor": 2.0 });
+        config["rope_parameters"] = json!({ "rope_type": "yarn" });
     });
-    check("llama-tiny", yarn, "`rope_parameters.original_max_position_embeddings` is missing");
+    check("llama-tiny", yarn, "`rope_parameters.factor` is missing");
     check("llama-tiny", edit("config.json", |config| config["num_hidden_layers"] = 3.into()), "`layers.2.");
     check("llama-tiny", edit("config.json", |config| config["hidden_act"] = "mish".into()), "`hidden_act`");
     check(
@@ -84,9 +84,8 @@ fn a_directory_is_refused_in_the_words_of_loading() {
     );
     let name = "model.layers.1.mlp.down_proj.weight";
     check("llama-tiny", tensors(|all| drop(all.remove(name))), "is missing from the weights");
-    let score =
-        |all: &mut Tensors| drop(all.insert("score.weight".into(), (Dtype::F32, vec![1], vec![0; 4])));
-    check("llama-tiny", tensors(score), "has no place for, such as `score.weight`");
+    let sinks = |all: &mut Tensors| drop(all.insert("sinks".into(), (Dtype::F32, vec![1], vec![0; 4])));
+    check("llama-tiny", tensors(sinks), "has no place for, such as `sinks`");
     let turned = |all: &mut Tensors| all.get_mut(name).unwrap().1.reverse();
     check("llama-tiny", tensors(turned), "but config.json asks for");
     let integers = |all: &mut Tensors| all.get_mut(name).unwrap().0 = Dtype::I32;
@@ -109,7 +108,7 @@ fn a_directory_is_refused_in_the_words_of_loading() {
         let [one, other] = ["1", "2"].map(|i| dir.join(format!("model-0000{i}-of-00002.safetensors")));
         fs::copy(one, other).unwrap();
     };
-    check("llama-plain", twice, "is duplicated");
+    check("llama-plain", twice, "is missing from the weights");
 }
 
 #[test]
@@ -135,8 +134,8 @@ fn a_gguf_file_is_refused_in_the_words_of_loading() {
     };
     let tensor = find("blk.1.ffn_up.weight");
     // Its format, behind its name and shape.
-    let format = changed(tensor + 19 + 20, &7u32.to_le_bytes());
-    assert!(format.contains("is stored as Q5_1"), "{format}");
+    let format = changed(tensor + 19 + 20, &16u32.to_le_bytes());
+    assert!(format.contains("is stored as IQ2_XXS, which is not read; F32"), "{format}");
     let name = changed(tensor, b"blk.1.ffn_xx.weight");
     assert!(name.contains("is missing from the weights"), "{name}");
     for n in [whole.len() / 2, 100, 3] {

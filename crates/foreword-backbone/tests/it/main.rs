@@ -8,6 +8,7 @@
 )]
 
 mod bad_models;
+mod config_keys;
 mod forest;
 mod gguf;
 mod golden;
@@ -16,3 +17,4 @@ mod parity;
 mod specs;
 mod table;
 mod tokens;
+mod variants;

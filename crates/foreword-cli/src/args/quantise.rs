@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use foreword::backbone::Quantisation;
 
-use super::OutputArgs;
+use super::{IgnoreConfigArgs, OutputArgs};
 
 pub(super) const EXAMPLES: &str = "Examples:
   foreword quantise ./Qwen2.5-7B qwen-q4.gguf --to q4_k
@@ -25,6 +25,8 @@ pub(crate) struct QuantiseArgs {
     /// Format of the matrices; q4_k stores the vocabulary in q6_k, q4_0 stores it in q8_0
     #[arg(long, value_name = "FORMAT", default_value = Quantisation::Q8_0.as_str(), value_parser = formats())]
     pub(crate) to: Quantisation,
+    #[command(flatten)]
+    pub(crate) ignore_config: IgnoreConfigArgs,
     /// Replace OUT if it exists
     #[arg(long, help_heading = "Output")]
     pub(crate) force: bool,

@@ -33,6 +33,15 @@ impl SourceArgs {
     }
 }
 
+/// What to ignore of the model's configuration.
+#[derive(Debug, Args)]
+pub(crate) struct IgnoreConfigArgs {
+    /// Ignore this key of the model's config.json, which Foreword does not understand: only if it changes nothing of what the
+    /// model computes. The prompt remembers it. May be given several times
+    #[arg(long = "ignore-config", value_name = "KEY", help_heading = "Model")]
+    pub(crate) keys: Vec<String>,
+}
+
 /// Whether to use the ensemble.
 #[derive(Debug, Args)]
 pub(crate) struct EnsembleArgs {

@@ -6,7 +6,7 @@ use clap::Args;
 use clap_complete::Shell;
 use foreword::kernels::{CODE_PATH_VARIABLE, CodePath};
 
-use super::OutputArgs;
+use super::{IgnoreConfigArgs, OutputArgs};
 
 /// The environment variables, as the help lists them.
 pub(super) const ENVIRONMENT: &str = "Environment:
@@ -72,6 +72,8 @@ pub(crate) struct InspectArgs {
     /// Number of nearest tokens to list for each row; 0: none
     #[arg(long, value_name = "N", default_value_t = foreword::inspect::DEFAULT_TOP, hide_default_value = true)]
     pub(crate) top: usize,
+    #[command(flatten)]
+    pub(crate) ignore_config: IgnoreConfigArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

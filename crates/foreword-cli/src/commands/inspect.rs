@@ -96,12 +96,16 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
 fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> Result<Option<Model>> {
     // If no device is set.
     let (device, dtype) = (Device::Cpu, ComputeDtype::F32);
-    let resources = Resources { device, dtype, on_this_thread: true, ..Resources::default() };
+    let ignored_config_keys = args.ignore_config.keys.clone();
+    let resources =
+        Resources { device, dtype, ignored_config_keys, on_this_thread: true, ..Resources::default() };
+    let resources = resources.with_ignored_keys_of(Some(directory));
     let model = if let Some(given) = &args.model {
         Model::open_with(given, &resources, printer)?
     } else {
         let Some(name) = recorded_name(directory) else { return Ok(None) };
         let Some(files) = files_at_hand(&name) else { return Ok(None) };
+        let files = files.ignoring(&resources.ignored_config_keys);
         Model::load(&files, &name, &resources, printer)?
     };
     match record::check_fit(directory, &model) {
@@ -209,7 +213,9 @@ fn model_in_words(passport: &Passport) -> String {
     let sizes = [("layers", "layers"), ("hidden", "wide"), ("vocab", "tokens in the vocabulary")];
     let sizes = sizes.into_iter().filter_map(|(key, unit)| Some(format!("{} {unit}", count(number(key)?))));
     let dtype = format!("stored as {}", base.embeddings.dtype);
-    let described: Vec<String> = sizes.chain([dtype]).collect();
+    let ignored = Some(&base.ignored_config_keys).filter(|keys| !keys.is_empty());
+    let ignored = ignored.map(|keys| format!("without {} of its configuration", keys.join(", ")));
+    let described: Vec<String> = sizes.chain([dtype]).chain(ignored).collect();
     format!("{}: {}", base.name, described.join(", "))
 }
 

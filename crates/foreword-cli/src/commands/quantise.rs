@@ -24,7 +24,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
             .into());
     }
     check_file(&args.file, args.force)?;
-    let files = source::files(&args.source, printer)?;
+    let files = source::files(&args.source, printer)?.ignoring(&args.ignore_config.keys);
     // The written file includes the tokenizer; problems in it can't be seen there any more.
     for notice in &files.notices {
         printer.warn(&notice.to_string());
@@ -53,6 +53,9 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
         other => other?,
     };
     interrupt::unwatch();
+    if let Some(notice) = &written.notice {
+        printer.warn(&notice.to_string());
+    }
     if written.lacks_tokenizer {
         printer.warn(
             "GGUF has no words for this tokenizer: it is in the file whole, which Foreword reads, but llama.cpp will not find one",

@@ -228,6 +228,11 @@ fn each_flag_tells_its_unit_and_its_default() {
           --device <DEVICE>              Device: cpu, cuda:0, metal; or auto: the GPU if this build
                                          supports one and it responds, cpu otherwise [default: auto]
 
+    Model:
+          --ignore-config <KEY>  Ignore this key of the model's config.json, which Foreword does not
+                                 understand: only if it changes nothing of what the model computes. The
+                                 prompt remembers it. May be given several times
+
     Output:
           --out <DIR>   The directory to write the prompt to [default: the name of the task file or
                         data, with -prompt]

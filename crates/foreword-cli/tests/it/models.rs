@@ -166,3 +166,58 @@ fn without_a_home_there_is_no_cache() {
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("hint: set HF_HOME to a directory"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_key_that_is_ignored_once_stays_ignored_with_the_prompt() {
+    let scene = Scene::new();
+    let dir = scene.copy(&root().join("testdata/models/llama-tiny"), "noted");
+    let config = fs::read_to_string(dir.join("config.json")).unwrap();
+    fs::write(dir.join("config.json"), config.replacen('{', r#"{"house_style": 7, "#, 1)).unwrap();
+    let sentences = crate::scene::sentences();
+    let train =
+        ["train", &sentences, "--model", "noted", "--steps", "2", "--virtual-tokens", "2", "--out", "p"];
+    let ran = scene.run(&train);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("config.json: `house_style` is not understood: the model"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: look in the model's card"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("`--ignore-config house_style`, which the prompt remembers"),
+        "{}",
+        ran.stderr
+    );
+    let ignoring = ["--ignore-config", "house_style", "--ignore-config", "nothing"];
+    let ran = scene.run(&[&train[..], &ignoring].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("house_style in the configuration of noted"), "{}", ran.stderr);
+    let passport = fs::read_to_string(scene.path("p/foreword.json")).unwrap();
+    let passport: serde_json::Value = serde_json::from_str(&passport).unwrap();
+    assert_eq!(passport["base_model"]["ignored_config_keys"], serde_json::json!(["house_style"]));
+    // Without the flag, the prompt's own keys are ignored; a bare model has none.
+    for args in [
+        &["classify", "--prompt", "p", "--model", "noted", "a"][..],
+        &["eval", "--prompt", "p", "--model", "noted", "--data", &sentences],
+        &["inspect", "p", "--model", "noted"],
+        &["compile", "p", "--model", "noted", "--out", "prefix"],
+        &["compare", "--prompt", "p", "--model", "noted", "--test", &sentences],
+        &["quantise", "noted", "noted.gguf", "--ignore-config", "house_style"],
+        &["classify", "--prompt", "prefix", "--model", "noted", "a"],
+        &["classify", "--prompt", "p", "--model", "noted.gguf", "a"],
+    ] {
+        let ran = scene.run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    }
+    let bare = scene.run(&["classify", "--prompt", "none", "--model", "noted", "--labels", "a= a,b= b", "x"]);
+    assert_eq!(bare.code, 1, "{}", bare.stderr);
+}
+
+#[test]
+fn a_model_in_parts_is_one_line() {
+    let scene = Scene::new();
+    scene.copy(&root().join("testdata/quantised"), "parts");
+    let lines: Vec<Line> = scene.run(&["models", "parts", "--json"]).lines();
+    let [_, line] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((line.model.as_str(), line.supported), ("parts/tiny-00001-of-00003.gguf", true), "{line:?}");
+    let ran =
+        scene.run(&["classify", "--prompt", "none", "--model", &line.model, "--labels", "a= a,b= b", "x"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}

@@ -17,6 +17,7 @@ fn passport(rows: &SoftPrompt, placement: Placement, name: &str) -> Passport {
         base_model: BaseModel {
             name: name.to_owned(),
             spec: serde_json::json!({}),
+            ignored_config_keys: Vec::new(),
             embeddings: EmbeddingFingerprint {
                 dtype: "f32".to_owned(),
                 digest: digest.clone(),

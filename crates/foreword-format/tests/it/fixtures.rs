@@ -33,6 +33,7 @@ pub(crate) fn passport(rows: &SoftPrompt) -> Passport {
         base_model: BaseModel {
             name: "foreword-tiny".to_owned(),
             spec: json!({ "vocab": 4096, "hidden": rows.width(), "norm": { "kind": "rms", "eps": 1e-5 } }),
+            ignored_config_keys: Vec::new(),
             embeddings: EmbeddingFingerprint {
                 dtype: "bf16".to_owned(),
                 digest: sha256(b"table"),

@@ -13,9 +13,21 @@ const SUPER: usize = 256;
 const ZERO_GROUP: f32 = 1e-15;
 
 impl Dtype {
-    /// `values` in this format; `None` if they are not a whole number of blocks.
+    /// Whether [`Self::encode`] writes this format. The others are only read.
+    #[must_use]
+    pub const fn is_written(self) -> bool {
+        !matches!(
+            self,
+            Self::Q5_1 | Self::Q4_1 | Self::Iq4Nl | Self::Iq4Xs | Self::Q3K | Self::Q2K | Self::Mxfp4
+        )
+    }
+
+    /// `values` in this format; `None` if they are not a whole number of blocks, or the format is only read.
     #[must_use]
     pub fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
+        if !self.is_written() {
+            return None;
+        }
         let (numbers, size) = self.block();
         let mut bytes = vec![0; self.bytes(values.len())?];
         let blocks = values.par_chunks_exact(numbers).zip(bytes.par_chunks_exact_mut(size));
@@ -29,6 +41,7 @@ impl Dtype {
             Self::Q4K => with_minima(from, to, &FOUR_BITS),
             Self::Q5K => with_minima(from, to, &FIVE_BITS),
             Self::Q6K => q6_k(from, to),
+            Self::Q5_1 | Self::Q4_1 | Self::Iq4Nl | Self::Iq4Xs | Self::Q3K | Self::Q2K | Self::Mxfp4 => {}
         });
         Some(bytes)
     }

@@ -26,11 +26,14 @@ impl Golden {
 }
 
 const BLOCKS: [Dtype; 6] = [Dtype::Q8_0, Dtype::Q6K, Dtype::Q5K, Dtype::Q4K, Dtype::Q5_0, Dtype::Q4_0];
+/// Formats that are not written.
+const READ_ONLY: [Dtype; 7] =
+    [Dtype::Q5_1, Dtype::Q4_1, Dtype::Iq4Nl, Dtype::Iq4Xs, Dtype::Q3K, Dtype::Q2K, Dtype::Mxfp4];
 
-#[test]
-fn blocks_hold_the_numbers_that_ggml_reads_and_any_part_of_a_row_can_be_read() {
-    let mut golden = Golden::new();
-    for dtype in BLOCKS {
+/// Compares the numbers of each format with the next pieces.
+#[track_caller]
+fn check_numbers(formats: &[Dtype], golden: &mut Golden) {
+    for &dtype in formats {
         let bytes = golden.take(dtype.bytes(Golden::N).unwrap());
         let numbers = golden.numbers();
         let weights = Weights::new(Bytes::from(bytes), dtype, 2, 256).unwrap();
@@ -47,11 +50,18 @@ fn blocks_hold_the_numbers_that_ggml_reads_and_any_part_of_a_row_can_be_read() {
             assert_eq!(cpu.values(&rows), [&numbers[256..], &numbers[..256]].concat(), "{path:?} {dtype:?}");
         }
     }
+}
+
+#[test]
+fn blocks_hold_the_numbers_that_ggml_reads_and_any_part_of_a_row_can_be_read() {
+    let mut golden = Golden::new();
+    check_numbers(&BLOCKS, &mut golden);
     let values = golden.numbers();
     for dtype in [Dtype::Q8_0, Dtype::Q5_0, Dtype::Q4_0] {
         let expected = golden.take(dtype.bytes(Golden::N).unwrap());
         assert!(dtype.encode(&values).unwrap() == expected, "{dtype:?} is written otherwise");
     }
+    check_numbers(&READ_ONLY, &mut golden);
     assert!(golden.0.is_empty());
 }
 
@@ -87,11 +97,13 @@ fn what_is_written_is_as_near_as_the_format_allows() {
         }
         assert_eq!(dtype.encode(&[0.0; 17]), None);
     }
+    assert!(READ_ONLY.iter().all(|dtype| dtype.encode(&[0.0; 256]).is_none()));
+    assert_eq!(Dtype::ALL.into_iter().filter(|dtype| !dtype.is_written()).collect::<Vec<_>>(), READ_ONLY);
 }
 
 #[test]
 fn rows_that_are_no_whole_blocks_are_refused() {
-    for dtype in BLOCKS {
+    for dtype in BLOCKS.into_iter().chain(READ_ONLY) {
         let (numbers, bytes) = dtype.block();
         let of = |n_bytes: usize, rows, cols| {
             Weights::new(Bytes::from(vec![0u8; n_bytes]), dtype, rows, cols)
@@ -145,9 +157,14 @@ fn products_with_blocks_are_those_with_their_numbers() {
     }
     stacks
         .push([Dtype::Q4K, Dtype::Q6K, Dtype::F32, Dtype::F16].map(|d| numbers.weights(d, 9, 256)).to_vec());
+    for dtype in READ_ONLY {
+        stacks.push(vec![numbers.weights(dtype, 75, 512)]);
+        stacks.push(vec![numbers.weights(dtype, 17, 256).row_range(2..15), numbers.weights(dtype, 16, 256)]);
+    }
     // Narrow rows, which only the smaller blocks can be.
     stacks.push(vec![numbers.weights(Dtype::Q8_0, 100, 96)]);
     stacks.push(vec![numbers.weights(Dtype::Q4_0, 33, 32)]);
+    stacks.push(vec![numbers.weights(Dtype::Q5_1, 33, 96)]);
     if few_cases() {
         stacks.retain(|stack| {
             stack.iter().map(|weights| weights.rows() * weights.cols()).sum::<usize>() < 21_000

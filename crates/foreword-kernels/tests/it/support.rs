@@ -25,9 +25,35 @@ impl Numbers {
 
     /// A frozen matrix in the given format.
     pub(crate) fn weights(&mut self, dtype: Dtype, rows: usize, cols: usize) -> Weights {
-        let values = self.vec(rows * cols);
-        let bytes = dtype.encode(&values).unwrap();
+        let bytes = if dtype.is_written() {
+            dtype.encode(&self.vec(rows * cols)).unwrap()
+        } else {
+            self.blocks(dtype, rows * cols)
+        };
         Weights::new(Bytes::from(bytes), dtype, rows, cols).unwrap()
+    }
+
+    /// Blocks of a format that is only read: any bytes, with ordinary scales.
+    fn blocks(&mut self, dtype: Dtype, n: usize) -> Vec<u8> {
+        let halves: &[usize] = match dtype {
+            Dtype::Q5_1 | Dtype::Q4_1 => &[0, 2],
+            Dtype::Q3K => &[108],
+            Dtype::Q2K => &[80, 82],
+            _ => &[0],
+        };
+        let mut bytes: Vec<u8> =
+            (0..dtype.bytes(n).unwrap()).map(|_| ((self.next() * 128.0) as i8).cast_unsigned()).collect();
+        for block in bytes.chunks_exact_mut(dtype.block().1) {
+            if dtype == Dtype::Mxfp4 {
+                block[0] = 126;
+                continue;
+            }
+            for &at in halves {
+                let scale = Dtype::F16.encode(&[self.next() * 0.01]).unwrap();
+                block[at..at + 2].copy_from_slice(&scale);
+            }
+        }
+        bytes
     }
 
     pub(crate) fn norm<B: Backend>(&mut self, backend: &B, width: usize, layer: bool) -> Norm<B::Vector> {

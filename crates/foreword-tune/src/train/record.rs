@@ -400,6 +400,7 @@ fn base_model(identity: &Identity) -> BaseModel {
     BaseModel {
         name: identity.name.clone(),
         spec: identity.spec.clone(),
+        ignored_config_keys: identity.ignored_config_keys.clone(),
         embeddings: EmbeddingFingerprint {
             dtype: identity.dtype.clone(),
             digest: identity.digest.clone(),
@@ -429,6 +430,7 @@ fn identity_of(base: &BaseModel) -> Identity {
     Identity {
         name: base.name.clone(),
         spec: base.spec.clone(),
+        ignored_config_keys: base.ignored_config_keys.clone(),
         dtype: base.embeddings.dtype.clone(),
         digest: base.embeddings.digest.clone(),
         sketch: base.embeddings.sketch.clone(),

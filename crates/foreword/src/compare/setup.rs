@@ -129,7 +129,11 @@ impl ComparisonSetup {
         let train = file.data.train.as_deref().map(read).transpose()?;
         let directories = directories(request.prompts)?;
         let model_name = model_name(file, &directories)?;
-        let model = Model::open_with(&model_name, request.resources, observer)?;
+        let known = request.resources.clone();
+        let resources = directories
+            .iter()
+            .fold(known, |resources, (_, directory)| resources.with_ignored_keys_of(Some(directory)));
+        let model = Model::open_with(&model_name, &resources, observer)?;
         let (task, fields) = task(file, &directories, (train.as_ref(), &test), &model, observer)?;
         let recorded = first_task(&directories).map(|task| &task.label_names);
         let labels = Some(task.classification()?.verbalizer.names());

@@ -75,7 +75,8 @@ impl<'a> OpenRequest<'a> {
         let path = self.prompt;
         let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
         let name = model_name(path, self.stated.model.as_deref(), directory.as_ref())?;
-        let model = Model::open_with(&name, self.resources, observer)?;
+        let resources = self.resources.with_ignored_keys_of(directory.as_ref());
+        let model = Model::open_with(&name, &resources, observer)?;
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
         let label_names = passport.map_or_else(BTreeMap::new, |passport| passport.task.label_names.clone());
         let Resolved { task, prompt, truth_field, mut calibration } =

@@ -116,7 +116,7 @@ fn the_backbone_knows_nothing_of_what_its_rows_stand_for() {
     let mut files = rust_files("crates/foreword-backbone/src");
     files.extend(rust_files("crates/foreword-kernels/src"));
     // The tokenizer joins what follows a text, and foreign configurations have keys about labels.
-    let allowed = ["src/tokenizer.rs", "src/config.rs"];
+    let allowed = ["src/tokenizer.rs", "src/config.rs", "src/config/harmless.rs"];
     files.retain(|(name, _)| !allowed.iter().any(|file| name.ends_with(file)));
     for (_, text) in &mut files {
         // Comments may say what a soft prompt's file remembers of a model.
