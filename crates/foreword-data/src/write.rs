@@ -175,7 +175,7 @@ impl TableWriter {
         let Self { path, sink, .. } = self;
         let finished = match sink {
             Sink::Separated(writer) => {
-                writer.into_inner().map_err(|error| error.into_error()).and_then(Output::finish)
+                writer.into_inner().map_err(csv::IntoInnerError::into_error).and_then(Output::finish)
             }
             Sink::JsonLines { output, .. } => output.finish(),
             Sink::Parquet(columns) => {

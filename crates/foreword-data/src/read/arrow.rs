@@ -51,9 +51,9 @@ fn damaged(path: &Path, reason: String) -> DataError {
 fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
     let mut rows = Rows { table: Table::new(Vec::new(), Vec::new()), n_bytes: 0, path, most };
     if bytes.starts_with(MAGIC) {
-        file(bytes, &mut rows)?
+        file(bytes, &mut rows)?;
     } else {
-        stream(bytes, &mut rows)?
+        stream(bytes, &mut rows)?;
     }
     Ok(rows.table)
 }

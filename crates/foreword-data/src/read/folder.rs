@@ -113,7 +113,7 @@ fn classes(
 ) -> Result<(Table, String), DataError> {
     let (mut texts, mut notices, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     let mut say = |text: String| {
-        notices.push(ReadNotice { text: format!("{}: {text}", path.display()), is_warning: false })
+        notices.push(ReadNotice { text: format!("{}: {text}", path.display()), is_warning: false });
     };
     for folder in folders {
         let label = name_of(folder);

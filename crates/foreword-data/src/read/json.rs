@@ -179,7 +179,7 @@ fn array(cursor: &mut Cursor<'_, '_>) -> Result<Table, DataError> {
     let name = cursor.source.name();
     match form {
         Some(b'[') => {
-            cursor.source.say(format!("{name}: an array of arrays; the fields have their numbers as names"))
+            cursor.source.say(format!("{name}: an array of arrays; the fields have their numbers as names"));
         }
         Some(b'"') => cursor.source.say(format!("{name}: an array of texts, read as the field \"text\"")),
         _ => {}

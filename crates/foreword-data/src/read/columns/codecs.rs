@@ -202,7 +202,7 @@ impl Codec {
         let mut out = Vec::new();
         match self {
             Self::Zstd => {
-                packed::read_frames(bytes, most, &mut out).map_err(|error| wrong(error.to_string()))?
+                packed::read_frames(bytes, most, &mut out).map_err(|error| wrong(error.to_string()))?;
             }
             Self::Brotli => {
                 let decoder = brotli_decompressor::Decompressor::new(bytes, 4096);
