@@ -83,7 +83,7 @@ enum Source {
 /// The next texts.
 #[derive(Debug)]
 pub(crate) enum Batch {
-    Texts(Dataset),
+    Texts(Box<Dataset>),
     /// There are none yet.
     Later,
     /// There are no more.
@@ -118,7 +118,7 @@ impl Input {
             return Ok(Batch::End);
         }
         let batch = match &mut self.source {
-            Source::Whole(data) => data.take().map_or(Batch::End, Batch::Texts),
+            Source::Whole(data) => data.take().map_or(Batch::End, |data| Batch::Texts(Box::new(data))),
             Source::Lines(lines) => lines.next(waits)?,
         };
         if let Batch::Texts(data) = &batch {
@@ -233,7 +233,7 @@ impl Lines {
         }
         let before = self.n as u64;
         self.n += texts.len();
-        Ok(Batch::Texts(self.format.dataset(texts, before)?))
+        Ok(Batch::Texts(Box::new(self.format.dataset(texts, before)?)))
     }
 
     fn all(&mut self) -> Result<Option<Dataset>> {
@@ -244,7 +244,7 @@ impl Lines {
             texts.push(self.checked(next, texts.len())?);
         }
         match self.batch(texts)? {
-            Batch::Texts(data) => Ok(Some(data)),
+            Batch::Texts(data) => Ok(Some(*data)),
             Batch::Later | Batch::End => Ok(None),
         }
     }

@@ -109,11 +109,11 @@ pub enum DataError {
         /// The beginning of the values.
         location: Location,
         /// The field.
-        field: String,
+        field: Box<str>,
         /// Its number of values.
         found: usize,
         /// The field before it.
-        first: String,
+        first: Box<str>,
         /// The number of values of that.
         expected: usize,
     },
@@ -173,11 +173,11 @@ pub enum DataError {
         /// The header's line.
         location: Location,
         /// The only field.
-        field: String,
+        field: Box<str>,
         /// The separator it seems to use.
-        separator: String,
+        separator: Box<str>,
         /// The expected separators.
-        expected: String,
+        expected: Box<str>,
     },
     /// There are no examples.
     #[error("{origin} has no examples")]

@@ -15,7 +15,7 @@ use crate::likelihood::best;
 use crate::metrics::reliability::{Answered, Reliability};
 use crate::metrics::scale::ScaleErrors;
 use crate::metrics::text::TextScores;
-use crate::prompt::evaluate::TestSet;
+use crate::prompt::evaluate::{LabelEvaluation, TestSet};
 use crate::prompt::texts::ExampleText;
 use crate::settings::Init;
 use crate::verbalizer::Verbalizer;
@@ -303,18 +303,14 @@ struct AnsweredLine {
 impl<'a> Report<'a> {
     /// The report of an evaluation with these labels.
     pub fn of(
-        evaluation: &Evaluation,
+        evaluated: &LabelEvaluation,
         given: &Confusion,
         labels: &'a Verbalizer,
-        (reliability, scale, calibration, answered): (
-            Reliability,
-            Option<ScaleErrors>,
-            Option<&Calibration>,
-            Option<(f64, Answered)>,
-        ),
+        (calibration, answered): (Option<&Calibration>, Option<(f64, Answered)>),
         mistakes: &'a [Mistake],
     ) -> Self {
-        let Reliability { ece, brier } = reliability;
+        let LabelEvaluation { evaluation, reliability, scale, .. } = evaluated;
+        let Reliability { ece, brier } = *reliability;
         let names = || labels.names().iter().map(String::as_str);
         let rows = names().zip(&given.counts);
         let confusion =
@@ -331,7 +327,8 @@ impl<'a> Report<'a> {
             ece,
             brier,
             mean_absolute_error: scale
-                .map(|ScaleErrors { expected, predicted }| ScaleLine { expected, predicted }),
+                .as_ref()
+                .map(|&(_, ScaleErrors { expected, predicted })| ScaleLine { expected, predicted }),
             mistakes,
             calibration: calibration.map(|calibration| CalibrationLine::of(calibration, labels)),
             answered,

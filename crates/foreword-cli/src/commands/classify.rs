@@ -82,8 +82,8 @@ fn classify(args: &ClassifyArgs, input: &mut Input, answers: &mut ClassifyAnswer
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         answers.calibration = calibration::resolve(request, prompt, &all, None, printer)?;
-        let scored = all.into_iter().enumerate();
-        scored.map(|(row, scores)| answers.answer((&shown, &data, row), scores)).collect::<Result<()>>()?;
+        let mut scored = all.into_iter().enumerate();
+        scored.try_for_each(|(row, scores)| answers.answer((&shown, &data, row), scores))?;
     } else {
         answers.calibration = calibration::resolve(request, prompt, &[], None, printer)?;
         while let Batch::Texts(data) = input.next(prompt, true)?

@@ -91,9 +91,8 @@ fn labelled(
         write_predictions(path, prompt, test, parts, printer)?;
     }
     let mistakes = Mistake::surest(prompt, test, probabilities, printer)?;
-    let errors = scale.as_ref().map(|(_, errors)| *errors);
-    let parts = (*reliability, errors, calibration.as_ref(), answered);
-    printer.json(&Report::of(evaluation, given, labels, parts, &mistakes))?;
+    let parts = (calibration.as_ref(), answered);
+    printer.json(&Report::of(&evaluated, given, labels, parts, &mistakes))?;
     let table = report::scores_table("examples", &[(&prompt.name(), evaluation)]);
     printer.answer(&table.to_string())?;
     printer.answer(&format!(

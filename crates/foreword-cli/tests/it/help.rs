@@ -76,7 +76,7 @@ fn each_flag_tells_its_unit_and_its_default() {
     insta::assert_snapshot!(scene.run(&["train", "-h"]).stdout, @r#"
     Learn a soft prompt from examples, for classification or generation
 
-    Usage: foreword train [OPTIONS] [TASK.toml|DATA]
+    Usage: fw-debug train [OPTIONS] [TASK.toml|DATA]
 
     Arguments:
       [TASK.toml|DATA]  A task file (.toml), with any of the settings below, or the training data; flags

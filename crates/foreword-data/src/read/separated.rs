@@ -143,9 +143,9 @@ fn check_only_field(field: &str, usual: Delimiter, line: u64, source: &Source<'_
     let Some(other) = other else { return Ok(()) };
     Err(DataError::WrongSeparator {
         location: source.location(line),
-        field: field.to_owned(),
-        separator: other.one(),
-        expected: usual.many(),
+        field: field.into(),
+        separator: other.one().into(),
+        expected: usual.many().into(),
     })
 }
 

@@ -50,11 +50,11 @@ pub enum VerbalizerError {
         /// The line.
         location: Location,
         /// The label field.
-        field: String,
+        field: Box<str>,
         /// The value in the data.
         value: Box<str>,
         /// "did you mean", if there is a similar name.
-        hint: String,
+        hint: Box<str>,
         /// The labels of the task.
         known: String,
     },
@@ -231,9 +231,9 @@ impl Verbalizer {
             }
             index.or_else(|| by_number(label)).ok_or_else(|| VerbalizerError::UnknownLabel {
                 location: dataset.location(row),
-                field: dataset.field_name(field).to_owned(),
+                field: dataset.field_name(field).into(),
                 value: value.chars().take(60).collect(),
-                hint: spelling::hint(value, self.names.iter().map(String::as_str)),
+                hint: spelling::hint(value, self.names.iter().map(String::as_str)).into(),
                 known: listed(&self.names),
             })
         };

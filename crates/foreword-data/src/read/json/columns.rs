@@ -42,7 +42,7 @@ fn check_even(entries: &[Entry<'_>], lengths: &[usize], source: &Source<'_>) -> 
     let (Some(first), Some(&expected)) = (entries.first(), lengths.first()) else { return Ok(()) };
     let uneven = entries.iter().zip(lengths).find(|(_, length)| **length != expected);
     uneven.map_or(Ok(()), |(entry, &found)| {
-        let (field, first) = (entry.key.clone(), first.key.clone());
+        let (field, first) = (entry.key.as_str().into(), first.key.as_str().into());
         Err(DataError::UnevenColumns { location: source.location(entry.line), field, found, first, expected })
     })
 }
@@ -72,7 +72,7 @@ fn objects(entries: &[Entry<'_>], source: &Source<'_>) -> Result<(Table, &'stati
     }
     // A value of a row that the first column does not have would be lost.
     if let Some((entry, other)) = entries.iter().zip(&columns).find(|(_, column)| !column.is_empty()) {
-        let (field, first) = (entry.key.clone(), entries[0].key.clone());
+        let (field, first) = (entry.key.as_str().into(), entries[0].key.as_str().into());
         let (found, expected) = (names.len() - other.len(), names.len());
         return Err(DataError::UnevenColumns {
             location: source.location(entry.line),
