@@ -100,9 +100,9 @@ pub(crate) fn candidates(plan: &RunPlan, result: &RunResult) -> Option<Table> {
 
 /// The labels: the number of training examples of each, and its scores with the prompt.
 pub(crate) fn labels(plan: &RunPlan, result: &RunResult) -> Option<String> {
-    let (_, compared) = result.reported()?;
+    let (split, compared) = result.reported()?;
     let (given, labels) = (compared.tuned.as_ref()?.labels.as_ref()?, plan.task.verbalizer()?);
-    Some(format!("\n{}\n", labels_table(labels, Some(plan.train.labels()), &[("", given)])))
+    Some(format!("\n{}\n", labels_table(labels, Some((plan.train.labels(), split)), &[("", given)])))
 }
 
 /// What was learned, and its cost.

@@ -13,24 +13,27 @@ const SHOWN: usize = 10;
 /// Maximum number of labels in a confusion matrix.
 const MOST_COLUMNS: usize = 10;
 
-/// Each label's number of training examples, if known, and its precision, recall and F1 for each of these classifiers on
+/// Each label's number of training examples, if these are given with the name of the split, and its precision, recall and F1 for each of these classifiers on
 /// the same examples. With many labels, only those that the last classifier is worst at.
 pub(crate) fn labels_table(
     labels: &Verbalizer,
-    train: Option<&[usize]>,
+    train: Option<(&[usize], &str)>,
     rows: &[(&str, &Confusion)],
 ) -> String {
     let of =
         |what: &str, name: &str| if name.is_empty() { what.to_owned() } else { format!("{what} {name}") };
     let scores =
         rows.iter().flat_map(|(name, _)| [of("precision", name), of("recall", name), of("F1", name)]);
+    let examples = train.map_or_else(|| "examples".to_owned(), |(_, split)| format!("{split} examples"));
     let headings = std::iter::once("label".to_owned()).chain(train.map(|_| "training examples".to_owned()));
-    let mut table = Table::new(headings.chain(["examples".to_owned()]).chain(scores));
+    let mut table = Table::new(headings.chain([examples]).chain(scores));
     let (shown, note) = shown(labels, rows);
     let cell = |score: Option<f64>| score.map_or_else(|| "–".to_owned(), |score| format!("{score:.3}"));
     for label in shown {
         let mut cells = vec![labels.names()[label].clone()];
-        cells.extend(train.map(|train| count(train.iter().filter(|&&truth| truth == label).count() as u64)));
+        cells.extend(
+            train.map(|(train, _)| count(train.iter().filter(|&&truth| truth == label).count() as u64)),
+        );
         cells.push(count(rows.first().map_or(0, |(_, given)| given.label(label).n)));
         for (_, given) in rows {
             let counts = given.label(label);
@@ -58,7 +61,7 @@ fn shown(labels: &Verbalizer, rows: &[(&str, &Confusion)]) -> (Vec<usize>, Strin
 pub(crate) fn confusion(given: &Confusion, labels: &Verbalizer) -> String {
     let names = labels.names();
     if names.len() <= MOST_COLUMNS {
-        let headings = names.iter().map(|name| format!("given {name}"));
+        let headings = names.iter().map(|name| format!("predicted {name}"));
         let mut table = Table::new(std::iter::once(String::new()).chain(headings));
         for (name, row) in names.iter().zip(&given.counts) {
             table.row(std::iter::once(format!("true {name}")).chain(row.iter().map(|&n| count(n))));
@@ -74,7 +77,7 @@ pub(crate) fn confusion(given: &Confusion, labels: &Verbalizer) -> String {
         return "no label was confused with another".to_owned();
     }
     wrong.sort_by(|a, b| b.0.cmp(&a.0).then(a.cmp(b)));
-    let mut table = Table::new(["true label", "given label", "examples"]);
+    let mut table = Table::new(["true label", "predicted label", "examples"]);
     for &(n, truth, label) in wrong.iter().take(SHOWN) {
         table.row([in_a_line(&names[truth]), in_a_line(&names[label]), count(n)]);
     }

@@ -185,3 +185,50 @@ fn every_command_in_the_guide_is_one() {
     }
     assert!(n > 15, "only {n} commands were found");
 }
+
+#[test]
+fn the_tutorial_does_what_it_says() {
+    let scene = Scene::new();
+    for name in ["reviews.csv", "held-out.csv", "new.csv"] {
+        scene.file(name, fs::read(root().join("examples/reviews").join(name)).unwrap());
+    }
+    // Numbers differ between processors, and this is a shorter run: lines are compared by how they begin.
+    let beginning = |line: &str| {
+        let word = line
+            .split("  ")
+            .next()
+            .unwrap_or(line)
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ',');
+        word.split(|c: char| c.is_ascii_digit()).next().unwrap_or(word).trim().to_owned()
+    };
+    let varies = ["step", "made all", "stopped", "On", "It", "The prompt was chosen", "No step", "."];
+    let text = page("tutorial.md");
+    let mut n = 0;
+    for block in text.split("```").skip(1).step_by(2).filter(|block| block.starts_with("\n$ ")) {
+        let (command, shown) = block[3..].split_once('\n').unwrap();
+        let (input, command) = match command.strip_prefix("printf '") {
+            Some(piped) => {
+                let (input, command) = piped.split_once("' | ").unwrap();
+                (input.replace("\\n", "\n"), command)
+            }
+            None => (String::new(), command),
+        };
+        let mut args: Vec<String> = arguments(command).into_iter().skip(1).collect();
+        if args[0] == "train" {
+            args.extend(["--steps", "8"].map(str::to_owned));
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ran = scene.run_with(&args, input.as_bytes());
+        assert_eq!(ran.code, 0, "{command}: {}", ran.stderr);
+        let said = ran.stdout.clone() + &ran.stderr.replace(env!("CARGO_BIN_EXE_foreword"), "foreword");
+        let found: BTreeSet<String> = said.lines().map(beginning).collect();
+        for line in shown.lines().map(beginning) {
+            let is_fixed = !varies.iter().any(|word| line.starts_with(word));
+            assert!(!is_fixed || found.contains(&line), "{command} does not say {line:?}:\n{said}");
+        }
+        n += 1;
+    }
+    assert_eq!(n, 4);
+    let labelled = fs::read_to_string(scene.path("labelled.csv")).unwrap();
+    assert!(text.contains(labelled.lines().next().unwrap()), "{labelled}");
+}
