@@ -320,8 +320,8 @@ pub(crate) struct ExplainArgs {
     /// The prompt directory [default: sentiment-prompt, where foreword quickstart writes]
     #[arg(long, value_name = "DIR")]
     pub(crate) prompt: Option<PathBuf>,
-    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
-    /// of the Hugging Face hub]
+    /// The model of the prompt, as in `foreword train --model` [default: the model recorded in the prompt,
+    /// if bundled or on the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// Root mean square of an update to p [default: what `auto` is for the model]
@@ -527,14 +527,14 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => Err("not a number above 0".to_owned()),
+        _ => Err("must be greater than 0".to_owned()),
     }
 }
 
 fn from_zero_to_one(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("not a number above 0 and up to 1".to_owned()),
+        _ => Err("must be greater than 0 and at most 1".to_owned()),
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
         }
     };
     if result.is_cancelled {
-        printer.say(&format!("go on with: {} --resume", this_command()));
+        printer.say(&format!("to continue: {} --resume", this_command()));
     }
     Ok(Ended { plan: run.into_plan(), result, failed, unwritten })
 }

@@ -138,7 +138,7 @@ pub enum DataError {
         n: usize,
     },
     /// A header or an object names a field twice.
-    #[error("{location}: the field {field:?} is there twice, rename one of them")]
+    #[error("{location}: the field {field:?} occurs twice; rename one of them")]
     DuplicateField {
         /// The line.
         location: Location,
@@ -146,7 +146,7 @@ pub enum DataError {
         field: String,
     },
     /// A row has more or fewer cells than the header.
-    #[error("{location}: {found} cells where there are {expected} fields")]
+    #[error("{location}: {found} cells, but there are {expected} fields")]
     Ragged {
         /// The line.
         location: Location,

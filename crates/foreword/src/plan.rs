@@ -7,28 +7,26 @@ mod lock;
 pub mod memory;
 pub mod output;
 pub mod splits;
+mod summary;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
-
 use self::candidates::PlannedCandidate;
 use self::output::OutputDir;
 use self::splits::{Splits, few, limited, records, with_dev};
+pub use self::summary::PlanSummary;
 use crate::data::fields::target_of_generation;
-use crate::device;
-use crate::display::{FEW_LISTED, MOST_LISTED, count, in_a_line};
+use crate::display::count;
 use crate::error::{Result, UserError};
 use crate::fields::{Fields, tell_unused};
 use crate::format::DataRecord;
 use crate::memory::Estimate;
-use crate::metrics::scale::Scale;
 use crate::notice::{Notice, Observer, Recorder};
 use crate::prompt::format::{self, LabelFormat, PromptFormat, TaskParts};
 use crate::prompt::naming::{Named, Naming};
-use crate::settings::{Init, Method, Objective, TaskKind};
+use crate::settings::{Init, Objective, TaskKind};
 use crate::verbalizer::label_names;
 use crate::{Dataset, Examples, Model, Resources, SoftPrompt, Task, TaskFile, TrainConfig, TrainState};
 
@@ -65,57 +63,6 @@ pub struct RunPlan {
     /// The notices so far.
     pub notices: Vec<Notice>,
     pub(crate) started: Instant,
-}
-
-/// A summary of a plan.
-#[derive(Clone, Debug, Serialize)]
-pub struct PlanSummary {
-    /// The model's name.
-    pub model: String,
-    /// Number of parameters, all frozen.
-    pub n_parameters: usize,
-    /// Number of training examples.
-    pub n_train: usize,
-    /// Number of development examples.
-    pub n_dev: usize,
-    /// Number of test examples.
-    pub n_test: usize,
-    /// The template, or the template of the user message in a chat.
-    pub template: String,
-    /// Whether the template is inside the model's chat template.
-    pub is_chat: bool,
-    /// The labels and their texts; empty for generation.
-    pub labels: BTreeMap<String, String>,
-    /// `prompt` or `prefix`.
-    pub method: Method,
-    /// The init of the first candidate.
-    pub init: String,
-    /// Number of virtual tokens.
-    pub virtual_tokens: usize,
-    /// Numbers per virtual token.
-    pub width: usize,
-    /// Number of candidates trained at once.
-    pub candidates: usize,
-    /// Number of updates.
-    pub steps: u64,
-    /// Examples per update.
-    pub batch_size: usize,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// Random seed.
-    pub seed: u64,
-    /// Estimated peak memory in bytes.
-    pub peak_memory_bytes: u64,
-    /// The output directory.
-    pub out: PathBuf,
-    /// The notices so far.
-    pub notices: Vec<Notice>,
-}
-
-impl Serialize for RunPlan {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.summary().serialize(serializer)
-    }
 }
 
 impl RunPlan {
@@ -274,108 +221,6 @@ impl RunPlan {
     #[must_use]
     pub fn n_learned(&self) -> usize {
         self.start().values().len()
-    }
-
-    /// A summary of the plan.
-    #[must_use]
-    pub fn summary(&self) -> PlanSummary {
-        let n = |examples: &Option<Examples>| examples.as_ref().map_or(0, Examples::n);
-        let labels = self
-            .task
-            .verbalizer()
-            .map(|labels| labels.names().iter().cloned().zip(labels.strings().iter().cloned()).collect());
-        PlanSummary {
-            model: self.model.name().to_owned(),
-            n_parameters: self.model.backbone.spec().n_parameters(),
-            n_train: self.train.n(),
-            n_dev: n(&self.dev),
-            n_test: n(&self.test),
-            template: self.task.template.source().to_owned(),
-            is_chat: self.task.chat.is_some(),
-            labels: labels.unwrap_or_default(),
-            method: self.task.method,
-            init: self.init().to_string(),
-            virtual_tokens: self.start().n_virtual(),
-            width: self.start().width(),
-            candidates: self.candidates.len(),
-            steps: self.config.steps,
-            batch_size: self.config.batch_size,
-            learning_rate: self.config.peak_rate(self.task.method, self.scale()),
-            seed: self.config.seed,
-            peak_memory_bytes: self.estimate.peak(),
-            out: self.output.out.clone(),
-            notices: self.notices.clone(),
-        }
-    }
-
-    fn details(&self) -> Result<Vec<(&'static str, String)>> {
-        let shared = self.task.shared_prefix(&self.model, &self.train, self.start().n_virtual())?;
-        let shared = format!(
-            "{} tokens that all training texts begin with, computed once for all of them",
-            shared.n_shared()
-        );
-        Ok(vec![self.model.computing(self.config.micro_batch_tokens), ("shared", shared)])
-    }
-
-    fn tell(&self, observer: &dyn Observer) {
-        let plan = self.summary();
-        let names = self.task.verbalizer().map_or(&[][..], |labels| labels.names());
-        let n_listed = if names.len() > MOST_LISTED { FEW_LISTED } else { names.len() };
-        let labels = names.iter().take(n_listed);
-        let labels = labels.map(|name| format!("{} → {:?}", in_a_line(name), plan.labels[name]));
-        let more = match names.len() - n_listed {
-            0 => String::new(),
-            n => format!(" and {} more", count(n)),
-        };
-        let trying = match plan.candidates {
-            1 => String::new(),
-            n => format!(
-                "{n} candidates at once, of which the worse half leaves until {} {} left; the first is the one above",
-                self.config.survivors,
-                if self.config.survivors == 1 { "is" } else { "are" }
-            ),
-        };
-        let lines = [
-            ("model", format!("{}, {} numbers, all frozen", plan.model, count(plan.n_parameters))),
-            (
-                "data",
-                format!(
-                    "{} to train on, {} dev, {} test",
-                    count(plan.n_train),
-                    count(plan.n_dev),
-                    count(plan.n_test)
-                ),
-            ),
-            ("fields", self.fields.describe(&self.task.template)),
-            ("template", format::in_words(&self.task.template, self.task.chat.as_ref())),
-            ("labels", labels.collect::<Vec<_>>().join(", ") + &more),
-            ("init", in_a_line(&plan.init)),
-            (
-                "learning",
-                format!(
-                    "{} numbers ({} virtual tokens × {}), {} steps of {} examples, learning rate {:.2e}",
-                    count(self.n_learned()),
-                    plan.virtual_tokens,
-                    plan.width,
-                    count(plan.steps),
-                    plan.batch_size,
-                    plan.learning_rate
-                ),
-            ),
-            ("trying", trying),
-            ("device", device::name(self.model.backbone.backend()).map(str::to_owned).unwrap_or_default()),
-            ("memory", memory::in_words(&self.estimate, &self.config)),
-            ("out", plan.out.display().to_string()),
-        ];
-        if let Some((first, last)) = self.task.verbalizer().and_then(Scale::of).map(|scale| scale.ends()) {
-            observer.say(&format!(
-                "the labels look like a scale from {first} to {last}: `foreword eval` also gives the mean absolute error of \
-                 the expected value"
-            ));
-        }
-        for (topic, text) in lines.into_iter().filter(|(_, text)| !text.is_empty()) {
-            observer.tell(topic, text);
-        }
     }
 }
 

@@ -105,7 +105,7 @@ impl std::fmt::Display for Verdict {
         if !self.beats_baseline() {
             return write!(
                 f,
-                "On the {n} {split} examples it is no better than {than}: as it stands, it was not worth it."
+                "On the {n} {split} examples it is no better than {than}: training was not worthwhile."
             );
         }
         let (points, own) = match self.by {
@@ -155,7 +155,7 @@ pub fn after_table(
     if !beaten {
         let suffix = if may_use_suffix { " --placement suffix," } else { "" };
         return Some(format!(
-            "The tuned prompt is no better than the best row above it: as it stands, this run was not worth it. More \
+            "The tuned prompt is no better than the best row above it: this run was not worthwhile. More \
              examples, more steps,{suffix} another template or a larger model may change that."
         ));
     }

@@ -17,8 +17,8 @@ pub(crate) struct CompileArgs {
     /// The directory of the soft prompt, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
-    /// of the Hugging Face hub]
+    /// The model of the prompt, as in `foreword train --model` [default: the model recorded in the prompt,
+    /// if bundled or on the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// The directory to write the KV prefix to [default: the soft prompt's with -prefix]

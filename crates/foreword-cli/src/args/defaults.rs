@@ -31,7 +31,7 @@ pub(crate) fn build_command() -> clap::Command {
             }
             let default = match *name {
                 "model" if is_of_a_prompt => {
-                    format!("the first prompt's own where that is {default} or of the hub, or {default}")
+                    format!("the model recorded in the first prompt, if bundled or on the Hugging Face hub; else {default}")
                 }
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "message" | "placement" | "max_length" | "objective" if is_of_a_prompt => {

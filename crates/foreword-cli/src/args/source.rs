@@ -20,8 +20,8 @@ pub(crate) struct SourceArgs {
     /// The prompt directory, from foreword or from PEFT; `none` is the bare model
     #[arg(long, value_name = "DIR|none")]
     pub(crate) prompt: PathBuf,
-    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
-    /// of the Hugging Face hub]
+    /// The model of the prompt, as in `foreword train --model` [default: the model recorded in the prompt,
+    /// if bundled or on the Hugging Face hub]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 }

@@ -65,8 +65,8 @@ pub(crate) struct InspectArgs {
     /// The prompt directory, from foreword or from PEFT
     #[arg(value_name = "DIR")]
     pub(crate) prompt: PathBuf,
-    /// The model of the prompt, as in `foreword train --model` [default: the prompt's own where that is the bundled one or
-    /// in the Hugging Face cache, or else none: then the rows are not compared with its vocabulary]
+    /// The model of the prompt, as in `foreword train --model` [default: the model recorded in the prompt,
+    /// if bundled or in the Hugging Face cache; otherwise none, and the rows are not compared with its vocabulary]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// Number of nearest tokens to list for each row; 0: none

@@ -122,7 +122,7 @@ fn place(path: &Path, source: &SourceArgs) -> Result<PathBuf> {
             .into());
     }
     tempfile::tempfile_in(folder)
-        .map_err(|error| unwritable(&format!("{} takes no files ({error})", folder.display())))?;
+        .map_err(|error| unwritable(&format!("{} is not writable ({error})", folder.display())))?;
     Ok(path)
 }
 

@@ -179,15 +179,15 @@ fn what_can_not_be_fitted_is_said() {
     refused(&["classify", "x", "--calibrate", "batch"], "a batch of one text says nothing");
     refused(
         &["classify", "x", "--calibrate", "content-free", "--calibrate-on", &data],
-        "is fitted on no file",
+        "does not use a file",
     );
-    refused(&["classify", "x", "--calibrate", "none", "--calibrate-on", &data], "is fitted on no file");
+    refused(&["classify", "x", "--calibrate", "none", "--calibrate-on", &data], "does not use a file");
     refused(
         &["classify", "x", "--calibrate", "magic"],
         "[possible values: none, temperature, content-free, batch]",
     );
     refused(&["classify", "x", "--calibrate-on", &data], "--calibrate <HOW>");
-    refused(&["classify", "x", "--abstain-below", "0"], "not a number above 0 and up to 1");
+    refused(&["classify", "x", "--abstain-below", "0"], "must be greater than 0 and at most 1");
     refused(&["eval", "--data", &data, "--save-calibration"], "--calibrate <HOW>");
     let bare = ["eval", "--prompt", "none", "--data", &data, "--calibrate", "batch", "--save-calibration"];
     let ran = scene.run(&bare);

@@ -157,7 +157,7 @@ fn an_ensemble_has_its_members_below_it_and_a_smaller_one_forgets_them() {
     assert!(measured.stdout.contains("ensemble of 3"), "{}{}", measured.stdout, measured.stderr);
     let single = scene.run(&["classify", "--prompt", "p/member-2", "--ensemble", "--model", &llama, "Dull."]);
     assert_eq!(single.code, 1);
-    assert!(single.stderr.contains("p/member-2 is no ensemble's"), "{}", single.stderr);
+    assert!(single.stderr.contains("p/member-2 does not lead an ensemble"), "{}", single.stderr);
 
     // A correction is of one prompt.
     let ensemble =

@@ -32,7 +32,7 @@ fn plain_packed_and_piped_data_give_the_same_answers() {
     let wrong = scene.run_with(&with("-"), b"text,label\na\n");
     insta::assert_snapshot!(scene.told(&wrong), @r"
     exit 1
-    error: standard input, line 2: 1 cells where there are 2 fields
+    error: standard input, line 2: 1 cells, but there are 2 fields
     hint: correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad
     ");
 
@@ -77,7 +77,7 @@ fn data_in_other_forms_is_read_and_how_is_said() {
     let eval = ["eval", "--prompt", "none", "--model", &llama, "--json", "--data", "ragged.csv"];
     assert_eq!(scene.run(&eval).code, 1);
     let ran = scene.run(&[&eval[..], &["--skip-bad", "--labels", "up= up,down= down, no= no"]].concat());
-    let left_out = "ragged.csv: 1 of 4 rows were left out: line 5 (3 cells where there are 2 fields)";
+    let left_out = "ragged.csv: 1 of 4 rows were left out: line 5 (3 cells, but there are 2 fields)";
     assert!(ran.code == 0 && ran.stderr.contains(left_out), "{}", ran.stderr);
 
     scene.file("gaps.jsonl", "{\"text\": \"good\", \"label\": \"up\"}\n{\"text\": null, \"label\": \"up\"}\n{\"text\": \"bad\", \"label\": \"down\"}\n{\"text\": \"x\", \"label\": \" \"}\n");

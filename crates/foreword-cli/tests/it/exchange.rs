@@ -144,6 +144,6 @@ fn what_can_not_be_imported_or_exported_says_why() {
             .contains("has the placement suffix, and PEFT puts every prompt at the front")
     );
     assert_eq!(scene.run(&["export", "s", "--to", "npy", "s.npy"]).code, 0);
-    assert!(error(&["export", "s", "--to", "npy", "s.npy"]).contains("it is there already"));
+    assert!(error(&["export", "s", "--to", "npy", "s.npy"]).contains("it already exists"));
     assert_eq!(scene.run(&["export", "s", "--to", "npy", "s.npy", "--force"]).code, 0);
 }

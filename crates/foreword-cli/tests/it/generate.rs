@@ -151,7 +151,7 @@ fn labels_and_targets_are_not_taken_for_each_other() {
     hint: give texts, --data FILE, or - to read texts from standard input, one a line
     ");
     insta::assert_snapshot!(error(scene.run(&[&["generate", "x", "--top-p", "0"][..], &prompt].concat())), @r"
-    error: invalid value '0' for '--top-p <SHARE>': not a number above 0 and up to 1
+    error: invalid value '0' for '--top-p <SHARE>': must be greater than 0 and at most 1
 
     For more information, try '--help'.
     ");

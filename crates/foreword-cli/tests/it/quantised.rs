@@ -74,7 +74,7 @@ fn what_can_not_be_written_is_told_before_anything_is() {
     };
     assert_eq!(run(&[&tiny, "a.gguf", "-q"]).0, 0);
     for (args, says) in [
-        (vec![tiny.as_str(), "a.gguf"], "cannot write a.gguf: it is there already"),
+        (vec![tiny.as_str(), "a.gguf"], "cannot write a.gguf: it already exists"),
         (vec![&tiny, "a.bin"], "does not end in .gguf"),
         (vec![&tiny, "nowhere/a.gguf"], "cannot write nowhere/a.gguf: nowhere is not a directory"),
         (vec!["a.gguf", "a.gguf", "--force"], "OUT is the model itself"),

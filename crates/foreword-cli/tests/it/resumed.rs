@@ -40,7 +40,7 @@ fn a_run_killed_again_and_again_ends_in_the_bytes_of_an_unbroken_one() {
     }
     let refused = scene.run(&first);
     assert_eq!(refused.code, 1);
-    assert!(refused.stderr.contains("killed holds a run that did not end"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("killed contains an unfinished run"), "{}", refused.stderr);
     let mut other = resumed.clone();
     other[5] = "61";
     let refused = scene.run(&other);

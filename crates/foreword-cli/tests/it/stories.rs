@@ -133,7 +133,7 @@ fn a_run_stays_within_its_memory_and_gives_the_same_bytes() {
     // The program alone counts 60 MB, and this model next to nothing.
     let ran = scene.train("tight", "4", &["--memory", "60.6MB"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("computed twice"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("recomputed in the backward pass"), "{}", ran.stderr);
     assert_eq!(bytes("whole"), bytes("tight"));
     let ran = scene.train("none", "4", &["--memory", "1MB"]);
     assert_eq!(ran.code, 1);
@@ -260,7 +260,7 @@ fn a_run_that_was_not_worth_it_says_what_to_try() {
         ];
         let ran = scene.run(&[&args[..], &["--virtual-tokens", "2", "--force"], more].concat());
         assert!(
-            ran.stdout.contains("this run was not worth it. More examples, more steps,"),
+            ran.stdout.contains("this run was not worthwhile. More examples, more steps,"),
             "{}",
             ran.stdout
         );

@@ -275,7 +275,7 @@ fn prompts_that_do_not_fit() {
     "#);
     insta::assert_snapshot!(refused(&scene, &["eval", "--prompt", "p", "--data", &sentences]), @r#"
     exit 1
-    error: the prompt p was made for "llama-tiny", and nothing says where that is
+    error: the prompt p was made for "llama-tiny", whose location is unknown
     hint: give the directory of that model with --model
     "#);
     insta::assert_snapshot!(eval("p", &model("gpt2-tiny")), @r#"
@@ -373,7 +373,7 @@ fn an_out_directory_that_takes_no_files_is_found_before_the_data_is_read() {
     let args = ["train", "absent.jsonl", "--model", &llama, "--out", "/proc/self/prompt"];
     let message = refused(&scene, &args);
     assert!(message.starts_with(
-        "exit 1\nerror: cannot write a prompt to --out /proc/self/prompt: /proc/self takes no files ("
+        "exit 1\nerror: cannot write a prompt to --out /proc/self/prompt: /proc/self is not writable ("
     ));
 }
 

@@ -418,13 +418,13 @@ mod tests {
         ];
         assert_eq!(rows(text, "d.tsv"), expected);
         let ragged = message(&format!("{text}alone\n"), "d.tsv");
-        assert_eq!(ragged, "d.tsv, line 8: 1 cells where there are 2 fields");
+        assert_eq!(ragged, "d.tsv, line 8: 1 cells, but there are 2 fields");
     }
 
     #[test]
     fn ragged_rows_and_headers_are_errors() {
-        assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cells where there are 2 fields");
-        assert_eq!(message("a,b\n1,2,3\n", "d.csv"), "d.csv, line 2: 3 cells where there are 2 fields");
+        assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cells, but there are 2 fields");
+        assert_eq!(message("a,b\n1,2,3\n", "d.csv"), "d.csv, line 2: 3 cells, but there are 2 fields");
         assert!(message("a, a\n1,2\n", "d.csv").contains("line 1: the field \"a\" is there twice"));
         assert_eq!(
             message("text;label\na;b\nc\n", "d.csv"),

@@ -116,7 +116,7 @@ pub fn in_words(estimate: &Estimate, config: &TrainConfig) -> String {
         0 => String::new(),
         kept => format!(", texts before the prompt {}", bytes(kept)),
     };
-    let twice = if config.recompute { ", computed twice" } else { "" };
+    let twice = if config.recompute { ", recomputed in the backward pass" } else { "" };
     format!(
         "at most about {peak}: weights {weights}, activations {activations} ({tokens} tokens at a time{twice}), optimizer \
          {optimizer}{contexts}"

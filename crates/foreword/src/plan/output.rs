@@ -87,7 +87,7 @@ impl OutputDir {
         }
         tempfile::tempfile_in(&there).map_err(|error| {
             let what = format!("a prompt to --out {}", out.display());
-            unwritable(what, error, |why| refused(&format!("takes no files ({why})")))
+            unwritable(what, error, |why| refused(&format!("is not writable ({why})")))
         })?;
         let lock = OutputLock::take(&out)?;
         let unfinished = checkpoints::is_there(&out);
@@ -96,7 +96,7 @@ impl OutputDir {
                 "there is nothing to resume: {} has no checkpoint",
                 out.display()
             ))
-            .hint("leave out --resume to begin; a run that ended takes its checkpoint away")
+            .hint("drop --resume to start; a finished run deletes its checkpoint")
             .into());
         }
         if resume && !force && checkpoints::has_finished_prompt(&out) {
@@ -111,8 +111,8 @@ impl OutputDir {
         }
         if overwrite == Overwrite::Refuse {
             if unfinished {
-                return Err(UserError::new(format!("{} holds a run that did not end", out.display()))
-                    .hint("--resume goes on with it, --force begins anew")
+                return Err(UserError::new(format!("{} contains an unfinished run", out.display()))
+                    .hint("--resume continues it, --force starts over")
                     .into());
             }
             check_vacant(&out)?;
@@ -141,7 +141,7 @@ pub fn check_file(path: &Path, force: bool) -> Result<()> {
         return Err(cannot("it is a directory").hint("give the name of a file in it").into());
     }
     if path.exists() && !force {
-        return Err(cannot("it is there already").hint("give another file, or --force to replace it").into());
+        return Err(cannot("it already exists").hint("give another file, or --force to replace it").into());
     }
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -151,7 +151,7 @@ pub fn check_file(path: &Path, force: bool) -> Result<()> {
         return Err(cannot(&format!("{} is not a directory", folder.display())).into());
     }
     tempfile::tempfile_in(folder).map_err(|error| {
-        let given = |why: &str| cannot(&format!("{} takes no files ({why})", folder.display()));
+        let given = |why: &str| cannot(&format!("{} is not writable ({why})", folder.display()));
         unwritable(name.to_string(), error, given)
     })?;
     Ok(())

@@ -104,7 +104,7 @@ pub(super) fn with_dev(
         return Ok(splits);
     }
     observer.say(&format!(
-        "no dev data: {} of {} training examples are kept aside to choose by (seed {seed}; --dev gives others)",
+        "no dev set: holding out {} of {} training examples (seed {seed}; set one with --dev)",
         count(split.dev.len() as u64),
         count(labels.len() as u64)
     ));

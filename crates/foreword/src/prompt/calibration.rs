@@ -182,7 +182,7 @@ pub fn save(
 }
 
 fn needless(method: &str) -> UserError {
-    UserError::new(format!("--calibrate {method} is fitted on no file")).hint("leave --calibrate-on out")
+    UserError::new(format!("--calibrate {method} does not use a file")).hint("leave --calibrate-on out")
 }
 
 /// The texts of a file, with labels if required.

@@ -102,9 +102,12 @@ impl<'a> OpenRequest<'a> {
     fn other_prompts(self, task: &Task, model: &Model) -> Result<impl Iterator<Item = SoftPrompt>> {
         let members = others(self.prompt, task.method, model)?;
         if members.is_empty() {
-            return Err(UserError::new(format!("the prompt {} is no ensemble's", self.prompt.display()))
-                .hint("`foreword train --candidates 8 --ensemble 3` makes one")
-                .into());
+            return Err(UserError::new(format!(
+                "the prompt {} does not lead an ensemble",
+                self.prompt.display()
+            ))
+            .hint("`foreword train --candidates 8 --ensemble 3` makes one")
+            .into());
         }
         if task.verbalizer().is_none() {
             return Err(UserError::new(
@@ -308,11 +311,9 @@ pub fn model_name(
             let of =
                 recorded.map_or_else(|| "a model that it does not name".into(), |name| format!("{name:?}"));
             let prompt = prompt.display();
-            Err(UserError::new(format!(
-                "the prompt {prompt} was made for {of}, and nothing says where that is"
-            ))
-            .hint("give the directory of that model with --model")
-            .into())
+            Err(UserError::new(format!("the prompt {prompt} was made for {of}, whose location is unknown"))
+                .hint("give the directory of that model with --model")
+                .into())
         }
     }
 }

@@ -97,7 +97,7 @@ impl CheckpointWriter {
         if self.dir.exists()
             && let Err(error) = std::fs::remove_dir_all(&self.dir)
         {
-            observer.warn(&format!("cannot take away {}: {error}", self.dir.display()));
+            observer.warn(&format!("cannot remove {}: {error}", self.dir.display()));
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn other_members(out: &Path) -> Vec<PathBuf> {
 /// Removes the leftovers of an earlier, larger ensemble in `out`: the members from index `n`.
 pub fn forget_members(out: &Path, n: usize) -> Result<()> {
     for dir in (n.max(1)..).map(|member| member_dir(out, member)).take_while(|dir| is_prompt(dir)) {
-        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot take away {}", dir.display()))?;
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(())
 }
