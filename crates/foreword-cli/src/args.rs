@@ -191,8 +191,9 @@ const EVAL_EXAMPLES: &str = "Examples:
   foreword eval --prompt sentiment --data test.jsonl
   foreword eval --prompt none --template '{text}\\nSentiment:' --data test.jsonl     (the bare model)
   foreword eval --prompt from-peft --model ./Qwen2.5-0.5B --data test.csv --json
-  foreword eval --prompt sentiment --data test.jsonl --calibrate temperature --calibrate-on dev.jsonl \\
-      --save-calibration";
+  foreword eval --prompt sentiment --data test.jsonl --predictions out.csv
+  foreword eval --prompt sentiment --data test.jsonl \\
+      --calibrate temperature --calibrate-on dev.jsonl --save-calibration";
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   foreword classify --prompt sentiment 'The movie was fantastic.' 'Never again.'
@@ -243,8 +244,8 @@ pub(crate) struct EvalArgs {
     pub(crate) new_tokens: NewTokensArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
-    /// Write the prediction for each example to this .csv, .tsv, .jsonl or .parquet file: text, truth, answer, probability,
-    /// and the probability of each label
+    /// Write the prediction for each example to this .csv, .tsv, .jsonl or .parquet file: the fields of the data, then
+    /// truth, answer, probability, and the probability of each label
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) predictions: Option<PathBuf>,
     /// Replace an existing file in --predictions
@@ -271,8 +272,8 @@ pub(crate) struct ClassifyArgs {
     pub(crate) calibration: CalibrationArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
-    /// Write a table to this .csv, .tsv, .jsonl or .parquet file: the fields of the data, then label, probability, and the
-    /// probability of each label
+    /// Write a table to this .csv, .tsv, .jsonl or .parquet file instead of the answers: the fields of the data, then label,
+    /// probability, and the probability of each label
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
     /// Replace an existing file in --out
@@ -355,10 +356,10 @@ pub(crate) struct QuickstartArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct FieldArgs {
-    /// The field for {text} in the template [default: guessed from common names]
+    /// The field for {text} in the template
     #[arg(long, value_name = "NAME")]
     pub(crate) text_field: Option<String>,
-    /// The field with the label [default: guessed from common names]
+    /// The field with the label
     #[arg(long, value_name = "NAME", conflicts_with = "target_field")]
     pub(crate) label_field: Option<String>,
     /// The field with the target text, for generation
@@ -396,8 +397,8 @@ pub(crate) struct TaskArgs {
 #[command(next_help_heading = "Task")]
 pub(crate) struct LabelArgs {
     /// The text of each label, as 'negative= negative,positive= positive'. A word that follows a word is separated from it
-    /// by exactly one space. A backslash makes a comma, an equals sign or a backslash literal; \n and \t are as above
-    /// [default: the labels in the data, each with a space before its name]
+    /// by exactly one space. A backslash makes a comma, an equals sign or a backslash literal; \n and \t are as above. The
+    /// answers keep the label
     #[arg(long, value_name = "LABEL=TEXT,…")]
     pub(crate) labels: Option<Labels>,
 
@@ -512,7 +513,7 @@ pub(crate) struct OutputArgs {
     /// Print only warnings and errors to standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print more to standard error: the hardware in use, and the length of the prefix that all training texts share
+    /// Print more to standard error: the hardware in use, and what the run shares and takes
     #[arg(long, short, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }

@@ -45,6 +45,14 @@ impl Texts<'_> {
             refuse_files(&self.given.texts)?;
             let mut prompt = request.open(None, observer)?;
             if self.given.texts == ["-"] {
+                if !self.given.read.written().is_empty() {
+                    return Err(UserError::new(format!(
+                        "{} is for --data; the lines of - are UTF-8 texts",
+                        self.given.read.written().trim()
+                    ))
+                    .hint("read a file from standard input with --data -, or leave the flag out")
+                    .into());
+                }
                 let source = Source::Lines(Lines::open(&mut prompt, (self.to, limit), observer)?);
                 return Ok((prompt, Input::new(source)));
             }
@@ -271,6 +279,14 @@ pub(crate) fn refuse_files(texts: &[String]) -> Result<()> {
         let (is_data, is_named) = kinds(text);
         let as_text =
             format!("to take the name itself as a text: --field {}", quoted(&format!("{TEXT}={text}")));
+        if !text.is_empty() && Path::new(text).is_dir() {
+            return Err(UserError::new(format!("{text:?} is a directory, and a text is expected"))
+                .hint(format!(
+                    "to read it: {}; {as_text}",
+                    this_command_with(text, &format!("--data {}", quoted(text)))
+                ))
+                .into());
+        }
         if Path::new(text).is_file() {
             let how = if is_data {
                 format!("to read it: {}", this_command_with(text, &format!("--data {}", quoted(text))))

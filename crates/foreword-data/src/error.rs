@@ -146,7 +146,7 @@ pub enum DataError {
         field: String,
     },
     /// A row has more or fewer cells than the header.
-    #[error("{location}: {found} cells, but there are {expected} fields")]
+    #[error("{location}: {}, but there {} {}", plural(*found, "cell"), if *expected == 1 { "is" } else { "are" }, plural(*expected, "field"))]
     Ragged {
         /// The line.
         location: Location,
@@ -263,4 +263,9 @@ pub enum DataError {
         /// Number of rows.
         n: usize,
     },
+}
+
+/// A number with its word.
+fn plural(n: usize, word: &str) -> String {
+    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
 }

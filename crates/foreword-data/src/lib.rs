@@ -400,7 +400,7 @@ mod tests {
     fn data_in_memory_is_checked_as_a_file_is() {
         let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]];
         let error = Dataset::from_rows(vec!["premise".into(), "label".into()], rows).unwrap_err();
-        assert_eq!(error.to_string(), "example 2: 1 cells, but there are 2 fields");
+        assert_eq!(error.to_string(), "example 2: 1 cell, but there are 2 fields");
         let error = Dataset::from_rows(vec!["a".into(), "a".into()], vec![]).unwrap_err();
         assert!(error.to_string().contains("\"a\" is there twice"));
         assert_eq!(Dataset::from_texts(vec![]).unwrap_err().to_string(), "the given data has no examples");

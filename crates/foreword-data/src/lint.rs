@@ -412,14 +412,14 @@ impl fmt::Display for Finding {
                 )
             }
             Self::BareLabels { labels, names } => {
-                let flag = if names.is_some() { "--labels" } else { "--label-names" };
                 let stated = names.as_ref().unwrap_or(labels).iter().take(2);
                 write!(
                     f,
-                    "the labels are {}, which tells the model nothing of what they mean: words do better; give them with \
-                     {flag}, as in {flag} '{}'",
+                    "the labels are {}, which tells the model nothing of what they mean: words do better; give the model a \
+                     word for each with --labels '{},…' (the answers keep the labels of the data), or rename the labels \
+                     with --label-names",
                     few(labels, |label| format!("{label:?}")),
-                    stated.map(|label| format!("{label}=…")).collect::<Vec<_>>().join(",")
+                    stated.map(|label| format!("{label}=WORD")).collect::<Vec<_>>().join(",")
                 )
             }
             Self::MissingLabels { labels } => write!(

@@ -402,7 +402,7 @@ mod tests {
                 assert!(notice.text.contains(&skipped.reason), "{}", notice.text);
             }
         };
-        let ragged = "1 cells, but there are 2 fields";
+        let ragged = "1 cell, but there are 2 fields";
         check(b"text,label\na,x\nb\nc,y\n", "d.csv", &["a", "c"], &[(3, ragged)]);
         check(b"text;label\na;x\nb\nc;y\n", "d.csv", &["a", "c"], &[(3, ragged)]);
         check(b"text\tlabel\na\tx\nb\tx\ty\nc\ty\n", "d.tsv", &["a", "c"], &[(3, "3 cells")]);

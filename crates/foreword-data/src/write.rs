@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// The extensions of tables that can be written.
-pub const WRITABLE: &str = ".csv, .tsv, .jsonl or .parquet; the first three with .gz after it to pack it";
+pub const WRITABLE: &str = ".csv, .tsv, .jsonl or .parquet (.csv.gz and so on to compress)";
 
 /// Errors in writing a table.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum WriteError {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The file extension is not supported.
-    #[error("{path}: the file's ending says how a table is written, and must be {WRITABLE}", path = path.display())]
+    #[error("{path}: unsupported file type for a table; use {WRITABLE}", path = path.display())]
     UnknownEnding {
         /// The file.
         path: PathBuf,

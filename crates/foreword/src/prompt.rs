@@ -69,6 +69,8 @@ pub struct LoadedPrompt {
     pub label_names: BTreeMap<String, String>,
     /// The calibration stored with the prompt.
     pub calibration: Option<Calibration>,
+    /// The digest of the file that the prompt was trained on, if it is recorded.
+    pub trained_on: Option<String>,
     /// Maximum number of tokens computed at a time.
     pub budget: usize,
 }
@@ -121,6 +123,7 @@ impl LoadedPrompt {
             truth_field: Some(plan.fields.truth.clone()),
             label_names: plan.label_names.clone(),
             calibration: None,
+            trained_on: None,
             budget: plan.config.micro_batch_tokens,
         }
     }
@@ -328,6 +331,7 @@ impl LoadedPrompt {
             truth_field: self.truth_field.clone(),
             label_names: self.label_names.clone(),
             calibration: self.calibration.clone(),
+            trained_on: self.trained_on.clone(),
             budget: self.budget,
         }
     }

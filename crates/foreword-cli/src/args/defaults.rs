@@ -17,6 +17,7 @@ pub(crate) fn build_command() -> clap::Command {
         for (name, default) in &defaults {
             // Other verbs have flags of these names with other meanings.
             let only = match *name {
+                "out" if verb.get_name() == "classify" => continue,
                 "shots" => "compare",
                 "ensemble" => "train",
                 _ => verb.get_name(),
@@ -36,6 +37,12 @@ pub(crate) fn build_command() -> clap::Command {
                 "seed" if verb.get_name() == "generate" => Sampling::default().seed.to_string(),
                 "template" | "message" | "placement" | "max_length" | "objective" if is_of_a_prompt => {
                     format!("the prompt's own, or {default}")
+                }
+                "text_field" | "label_field" if is_of_a_prompt => {
+                    "the prompt's own, or guessed from common names".to_owned()
+                }
+                "labels" if is_of_a_prompt => {
+                    "the prompt's own, or the labels in the data, each with a space before its name".to_owned()
                 }
                 "out" if verb.get_name() == "quickstart" => crate::commands::quickstart::OUT.to_owned(),
                 _ => default.clone(),
@@ -82,6 +89,9 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("shots", compare::DEFAULT_SHOTS.to_string()),
         ("flips", compare::DEFAULT_FLIPS.to_string()),
         ("top", foreword::inspect::DEFAULT_TOP.to_string()),
+        ("text_field", "guessed from common names".to_owned()),
+        ("label_field", "guessed from common names".to_owned()),
+        ("labels", "the labels in the data, each with a space before its name".to_owned()),
         ("out", "the name of the task file or data, with -prompt".to_owned()),
     ];
     defaults.extend(PromptTable::defaults());

@@ -68,7 +68,7 @@ pub(crate) struct TrainArgs {
 pub(crate) struct SplitArgs {
     /// Training examples: a .jsonl, .json, .csv, .tsv, .txt, .parquet or .arrow file, optionally compressed (.gz, .zst); a
     /// directory with a folder of texts for each label, or from Hugging Face save_to_disk; - reads standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "data", value_name = "FILE")]
     pub(crate) train: Option<PathBuf>,
     /// Development examples, to select the best prompt [default: a tenth of the training data, drawn by label and seed]
     #[arg(long, value_name = "FILE")]

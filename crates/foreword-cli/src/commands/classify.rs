@@ -192,7 +192,9 @@ impl ClassifyAnswers<'_> {
             let path = file.path().display().to_string();
             file.finish()?;
             self.printer.answer(&report::given(self.labels, &self.counts, n_abstained))?;
-            self.printer.say(&format!("{} texts with their labels are in {path}", count(self.n)));
+            let what =
+                if self.n == 1 { "1 text is".to_owned() } else { format!("{} texts are", count(self.n)) };
+            self.printer.say(&format!("{what} in {path}, with labels"));
         }
         if let Some(least) = self.least {
             self.printer.say(&format!(

@@ -12,8 +12,7 @@ use foreword::metrics::wilson;
 use foreword::plan::data;
 use foreword::prompt::calibration;
 use foreword::prompt::evaluate::{LabelEvaluation, TestSet};
-use foreword::prompt::predictions::{PredictionWriter, label_columns, label_values, template_values};
-use foreword::prompt::texts::ExampleText;
+use foreword::prompt::predictions::{PredictionWriter, label_columns, label_values, own_fields, own_values};
 use foreword::{LoadedPrompt, OpenRequest, Result, UserError, Verbalizer};
 
 use crate::args::EvalArgs;
@@ -114,7 +113,7 @@ fn labelled(
     for Mistake { label, truth, probability, text, .. } in &mistakes {
         let [label, truth] = [label, truth].map(|label| in_a_line(label));
         printer.answer(&format!(
-            "  {}  {label}, truly {truth}: {}",
+            "  {}  predicted {label}, is {truth}: {}",
             percent(*probability),
             shortened(text)
         ))?;
@@ -132,7 +131,7 @@ fn generated(
     let evaluation = prompt.task.judge(scores, &test.examples);
     let (scores, texts) = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
     if let Some(path) = &args.predictions {
-        write_texts(path, prompt, test, &texts, printer)?;
+        write_texts(path, test, &texts, printer)?;
     }
     printer.json(&TextReport::of(&evaluation, &scores))?;
     let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
@@ -156,13 +155,12 @@ fn write_predictions(
 ) -> Result<()> {
     let labels = &prompt.task.classification()?.verbalizer;
     let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
-    let mut file = PredictionWriter::create(path, prompt.template_fields(), columns, printer)?;
-    let shown = ExampleText::of(prompt, &test.data, printer)?;
+    let mut file = PredictionWriter::create(path, own_fields(&test.data), columns, printer)?;
     for (row, (scores, &truth)) in scores.iter().zip(test.examples.labels()).enumerate() {
         let prediction = prompt.predict(scores.clone(), calibration, None);
         let truth = labels.names()[truth].as_str().into();
         let columns = [truth].into_iter().chain(label_values(&prediction, scale)).collect();
-        file.write(template_values(&shown, &test.data, row)?, columns)?;
+        file.write(own_values(&test.data, row), columns)?;
     }
     file.finish()?;
     printer.say(&format!("the predictions are in {}", path.display()));
@@ -170,20 +168,13 @@ fn write_predictions(
 }
 
 /// Writes the generated text of each example.
-fn write_texts(
-    path: &Path,
-    prompt: &LoadedPrompt,
-    test: &TestSet,
-    texts: &[Generated],
-    printer: &Printer,
-) -> Result<()> {
+fn write_texts(path: &Path, test: &TestSet, texts: &[Generated], printer: &Printer) -> Result<()> {
     let columns = ["truth", "answer"].map(str::to_owned).into();
-    let mut file = PredictionWriter::create(path, prompt.template_fields(), columns, printer)?;
-    let shown = ExampleText::of(prompt, &test.data, printer)?;
+    let mut file = PredictionWriter::create(path, own_fields(&test.data), columns, printer)?;
     for (row, generated) in texts.iter().enumerate() {
         let truth = test.data.text(row, test.truth)?;
         let columns = vec![truth.into(), generated.text.as_str().into()];
-        file.write(template_values(&shown, &test.data, row)?, columns)?;
+        file.write(own_values(&test.data, row), columns)?;
     }
     file.finish()?;
     printer.say(&format!("the predictions are in {}", path.display()));

@@ -32,7 +32,7 @@ fn plain_packed_and_piped_data_give_the_same_answers() {
     let wrong = scene.run_with(&with("-"), b"text,label\na\n");
     insta::assert_snapshot!(scene.told(&wrong), @r"
     exit 1
-    error: standard input, line 2: 1 cells, but there are 2 fields
+    error: standard input, line 2: 1 cell, but there are 2 fields
     hint: correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad
     ");
 

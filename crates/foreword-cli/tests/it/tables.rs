@@ -33,7 +33,7 @@ fn a_file_comes_back_with_its_own_columns_and_the_labels() {
         let ran = scene.run(&classify(&llama, &["--data", "in.csv", "--out", name]));
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stderr.contains("the column is called \"predicted_label\""), "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("3 texts with their labels are in {name}")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("3 texts are in {name}, with labels")), "{}", ran.stderr);
         assert!(ran.stdout.starts_with("label  texts"), "{}", ran.stdout);
         let out = scene.path(name);
         let fields = ["id", "text", "label", "stars", "predicted_label", "probability", "probability_no"];
@@ -65,7 +65,7 @@ fn a_file_comes_back_with_its_own_columns_and_the_labels() {
     assert!(refused.code == 1 && refused.stderr.contains("--force"), "{}", refused.stderr);
     assert_eq!(scene.run(&classify(&llama, &["--data", "in.csv", "--out", "out.csv", "--force"])).code, 0);
     for (name, said) in
-        [("out.xlsx", "must be .csv, .tsv, .jsonl or .parquet"), ("no/out.csv", "no is not a directory")]
+        [("out.xlsx", "use .csv, .tsv, .jsonl or .parquet"), ("no/out.csv", "no is not a directory")]
     {
         let refused = scene.run(&classify(&llama, &["--data", "in.csv", "--out", name]));
         assert!(refused.code == 1 && refused.stderr.contains(said), "{}", refused.stderr);

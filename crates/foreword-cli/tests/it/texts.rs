@@ -267,3 +267,36 @@ fn empty_texts_are_told_of_everywhere() {
     let piped = scene.run_with(&classify(&llama, &["-"]), b"good\n\nbad\n");
     assert!(piped.stderr.contains("1 of 3 texts is empty (example 2)"), "{}", piped.stderr);
 }
+
+#[test]
+fn what_is_no_text_is_said() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    std::fs::create_dir(scene.path("folder")).unwrap();
+    let ran = scene.run(&classify(&llama, &["folder"]));
+    assert!(ran.code == 1 && ran.stderr.contains("\"folder\" is a directory"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--data folder"), "{}", ran.stderr);
+    let ran = scene.run_with(&classify(&llama, &["-", "--encoding", "latin-1"]), b"x\n");
+    assert!(ran.code == 1 && ran.stderr.contains("--encoding"), "{}", ran.stderr);
+    let broken = r#"{"text": "a dog""#;
+    let ran = scene.run(&classify(&llama, &[broken]));
+    assert_eq!(ran.line::<Classified>().text, broken);
+    assert!(ran.stderr.contains("looks like JSON, but is not valid"), "{}", ran.stderr);
+    assert!(!scene.run(&classify(&llama, &["{a} dog"])).stderr.contains("JSON"));
+}
+
+#[test]
+fn scores_on_what_was_learned_are_said_to_be_too_good() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    assert_eq!(scene.train("p", "1", &[]).code, 0);
+    let sentences = crate::scene::sentences();
+    let warned = |data: &str| {
+        let ran = scene.run(&["eval", "--prompt", "p", "--model", &llama, "--data", data]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr.contains("the prompt was trained on this file")
+    };
+    assert!(warned(&sentences));
+    scene.file("other.jsonl", std::fs::read_to_string(&sentences).unwrap().replace("the", "a"));
+    assert!(!warned("other.jsonl"));
+}

@@ -114,6 +114,10 @@ fn detect(part: Part<'_>, usual: Delimiter, source: &mut Source<'_>) -> Result<T
         ));
         return parse_by(part, delimiter, source);
     }
+    if let Some(delimiter) = likely(part, usual, source) {
+        // What is wrong in a few rows is said of these, and not of the delimiter.
+        return parse_by(part, delimiter, source);
+    }
     let own = parse_by(part, usual, source)?;
     if let [field] = own.fields.as_slice() {
         check_only_field(field, usual, part.line, source)?;
@@ -135,6 +139,26 @@ fn best_other(part: Part<'_>, usual: Delimiter, source: &mut Source<'_>) -> Opti
     }
     let best = *fits.iter().min_by_key(|(n_skipped, _)| *n_skipped)?;
     (fits.iter().filter(|(n_skipped, _)| *n_skipped == best.0).count() == 1).then_some(best)
+}
+
+/// The only delimiter that gives the first line several cells, where the usual one gives it one, and as many cells to nearly
+/// all other rows.
+fn likely(part: Part<'_>, usual: Delimiter, source: &Source<'_>) -> Option<Delimiter> {
+    let counts = |delimiter: Delimiter| -> Option<Vec<usize>> {
+        let mut found = Vec::new();
+        let dialect = Dialect { delimiter, quoting: true };
+        let stray = read_records(part, dialect, &mut found, source).ok()?;
+        (stray.is_none() && found.len() > 1).then(|| found.iter().map(|record| record.cells.len()).collect())
+    };
+    let is_likely = |delimiter: &Delimiter| {
+        counts(*delimiter).is_some_and(|counts| {
+            let n_alike = counts.iter().filter(|&&n| n == counts[0]).count();
+            counts[0] > 1 && counts.len() - n_alike <= (counts.len() / 10).max(1) && n_alike > 1
+        })
+    };
+    let is_one_cell = counts(usual).is_none_or(|counts| counts[0] == 1);
+    let mut all = Delimiter::COMMON.into_iter().filter(|other| *other != usual).filter(is_likely);
+    all.next().filter(|_| is_one_cell && all.next().is_none())
 }
 
 /// Refuses a header of one field that seems to be several.
@@ -418,12 +442,26 @@ mod tests {
         ];
         assert_eq!(rows(text, "d.tsv"), expected);
         let ragged = message(&format!("{text}alone\n"), "d.tsv");
-        assert_eq!(ragged, "d.tsv, line 8: 1 cells, but there are 2 fields");
+        assert_eq!(ragged, "d.tsv, line 8: 1 cell, but there are 2 fields");
+    }
+
+    #[test]
+    fn a_row_that_is_wrong_is_not_laid_to_the_delimiter() {
+        let rows = "1.3.2025;good, very good\n2.3.2025;bad\n";
+        let message =
+            |text: &str| Dataset::from_bytes(text.as_bytes(), Path::new("d.csv")).unwrap_err().to_string();
+        for (bad, said) in
+            [("3.1.2025\n", "1 cell, but there are 2 fields"), ("a;b;c\n", "3 cells, but there are 2 fields")]
+        {
+            let text = format!("Datum;Text\n{rows}{bad}{rows}");
+            assert_eq!(message(&text), format!("d.csv, line 4: {said}"));
+        }
+        assert!(message(&format!("Nr;Nr;Text\n1;{rows}1;{rows}")).contains("occurs twice"));
     }
 
     #[test]
     fn ragged_rows_and_headers_are_errors() {
-        assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cells, but there are 2 fields");
+        assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cell, but there are 2 fields");
         assert_eq!(message("a,b\n1,2,3\n", "d.csv"), "d.csv, line 2: 3 cells, but there are 2 fields");
         assert!(message("a, a\n1,2\n", "d.csv").contains("line 1: the field \"a\" is there twice"));
         assert_eq!(

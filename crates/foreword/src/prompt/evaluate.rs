@@ -76,6 +76,12 @@ impl LoadedPrompt {
         tell_unused(&data, &task.template, task.text_field.as_deref(), beside, observer)?;
         let labels = strata(&data, task, &fields)?;
         let drawn = (stated.train.seed.unwrap_or_default(), "examples");
+        if self.trained_on.as_deref() == Some(data.digest()) {
+            observer.warn(
+                "the prompt was trained on this file, so the scores are better than they will be on other texts; evaluate on \
+                 examples that it has not seen",
+            );
+        }
         let data = data::drawn(data, (&labels, fields.kind), limit, drawn, observer);
         checks::tell_empty("", &data, task, observer)?;
         let truth = data.require(&fields.truth)?;

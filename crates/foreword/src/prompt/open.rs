@@ -78,6 +78,8 @@ impl<'a> OpenRequest<'a> {
         let resources = self.resources.with_ignored_keys_of(directory.as_ref());
         let model = Model::open_with(&name, &resources, observer)?;
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
+        let trained_on =
+            passport.and_then(|passport| passport.training.data.get("train")?.file_digest.clone());
         let label_names = passport.map_or_else(BTreeMap::new, |passport| passport.task.label_names.clone());
         let Resolved { task, prompt, truth_field, mut calibration } =
             self.resolve_on(&model, directory, data, observer)?;
@@ -95,7 +97,17 @@ impl<'a> OpenRequest<'a> {
         }
         observer.detail(|| Result::Ok(vec![model.computing(budget)]))?;
         let text_field = task.text_field.clone();
-        Ok(LoadedPrompt { model, task, prompts, text_field, truth_field, label_names, calibration, budget })
+        Ok(LoadedPrompt {
+            model,
+            task,
+            prompts,
+            text_field,
+            truth_field,
+            label_names,
+            calibration,
+            trained_on,
+            budget,
+        })
     }
 
     /// The other members of the ensemble.

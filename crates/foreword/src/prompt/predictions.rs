@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::texts::ExampleText;
-use super::{LoadedPrompt, Prediction};
+use super::Prediction;
 use crate::data::Cell;
 use crate::data::write::{TableWriter, WriteError};
 use crate::error::Result;
@@ -103,17 +102,6 @@ pub fn own_values(data: &Dataset, row: usize) -> Vec<Cell> {
     data.cells(row).into_iter().cloned().collect()
 }
 
-/// The values of the template's fields in a row.
-///
-/// # Errors
-/// If a field is missing.
-pub fn template_values(shown: &ExampleText, data: &Dataset, row: usize) -> Result<Vec<Cell>> {
-    match shown.fields(data, row)? {
-        Some(fields) => Ok(shown.names().iter().map(|name| fields[name.as_str()].into()).collect()),
-        None => Ok(vec![shown.text(data, row)?.into()]),
-    }
-}
-
 /// The columns of a predicted label: its name under `label`, its probability, the expected value if the labels are on a
 /// scale, and the probability of each label.
 #[must_use]
@@ -130,13 +118,4 @@ pub fn label_values(prediction: &Prediction, scale: Option<&Scale>) -> Vec<Cell>
     let expected = scale.map(|scale| scale.expected(probabilities).into());
     let each = probabilities.iter().map(|&probability| probability.into());
     [label.as_deref().into(), (*probability).into()].into_iter().chain(expected).chain(each).collect()
-}
-
-impl LoadedPrompt {
-    /// The names of the template's fields; an only one is `text`.
-    #[must_use]
-    pub fn template_fields(&self) -> Vec<String> {
-        let names: Vec<String> = self.task.template.slots().map(str::to_owned).collect();
-        if names.len() == 1 { vec!["text".to_owned()] } else { names }
-    }
 }

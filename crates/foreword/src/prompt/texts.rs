@@ -65,6 +65,12 @@ impl TextFormat {
             if format.required.len() > 1 {
                 return Err(format.no_object(text));
             }
+            if let Some(text) = texts.iter().find(|text| is_broken_object(text)) {
+                let text: String = text.chars().take(60).collect();
+                observer.warn(&format!(
+                    "{text:?} looks like JSON, but is not valid, and is used as a plain text"
+                ));
+            }
             if texts.iter().all(|text| object(text).is_some()) {
                 observer.warn(&format!(
                     "the texts are JSON objects without the field {:?}, and are used as plain texts; --data - reads their \
@@ -173,6 +179,12 @@ fn object(text: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
     text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
+/// Whether a text begins like a JSON object with a key, and is none.
+fn is_broken_object(text: &str) -> bool {
+    let inside = text.trim_start().strip_prefix('{').map(str::trim_start);
+    inside.is_some_and(|inside| inside.starts_with('"')) && object(text).is_none()
+}
+
 /// How an example is shown in the output.
 #[derive(Debug)]
 pub struct ExampleText {
@@ -198,12 +210,6 @@ impl ExampleText {
     /// The field that represents the example: `{text}`, or the template's first slot.
     pub fn text<'d>(&self, data: &'d Dataset, row: usize) -> Result<&'d str> {
         Ok(self.slots.values(data, row)?.get(self.text).copied().unwrap_or(""))
-    }
-
-    /// The names of the template's fields.
-    #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.names
     }
 
     /// All fields by slot, if there are several.

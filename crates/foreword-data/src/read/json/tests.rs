@@ -106,9 +106,9 @@ fn columns_of_different_lengths_are_named() {
     assert!(uneven.contains("\"label\" has"), "{uneven}");
     assert!(
         message("{\"columns\":[\"a\"],\"data\":[[1,2]]}", "d.json")
-            .contains("row 1: 2 cells, but there are 1 fields")
+            .contains("row 1: 2 cells, but there is 1 field")
     );
-    assert!(message("[[\"a\",1],[\"b\"]]", "d.json").contains("1 cells, but there are 2 fields"));
+    assert!(message("[[\"a\",1],[\"b\"]]", "d.json").contains("1 cell, but there are 2 fields"));
 }
 
 #[test]
