@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use foreword_kernels::Bytes;
 
+use crate::backbone::read_config;
 use crate::config::without_keys;
 use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
@@ -53,6 +54,19 @@ impl ModelFiles {
     /// As for [`Self::directory`] and [`Self::gguf`].
     pub fn open(path: &Path) -> Result<Self, BackboneError> {
         if path.is_file() { Self::gguf(path) } else { Self::directory(path) }
+    }
+
+    /// Those of these keys that the configuration has and that are understood: without them the model is computed otherwise.
+    #[must_use]
+    pub fn understood(&self, config_keys: &[String]) -> Vec<String> {
+        let is_understood = |key: &String| {
+            let others: Vec<String> = config_keys.iter().filter(|other| *other != key).cloned().collect();
+            let (with_it, _) = without_keys(self.config.clone(), &others);
+            let (without, removed) = without_keys(with_it.clone(), std::slice::from_ref(key));
+            let spec = |config: &[u8]| read_config(config).ok().map(|(_, spec)| spec);
+            !removed.is_empty() && spec(&with_it).is_some_and(|with| spec(&without).as_ref() != Some(&with))
+        };
+        config_keys.iter().filter(|key| is_understood(key)).cloned().collect()
     }
 
     /// The same without these keys of the configuration: a key that is not understood is an error, and some are no more than

@@ -399,7 +399,7 @@ pub(crate) struct LabelArgs {
     /// The text of each label, as 'negative= negative,positive= positive'. A word that follows a word is separated from it
     /// by exactly one space. A backslash makes a comma, an equals sign or a backslash literal; \n and \t are as above. The
     /// answers keep the label
-    #[arg(long, value_name = "LABEL=TEXT,…")]
+    #[arg(long, value_name = "LABEL=TEXT,…", allow_hyphen_values = true)]
     pub(crate) labels: Option<Labels>,
 
     /// Use the texts of --labels exactly as written, without adding or removing spaces
@@ -513,7 +513,7 @@ pub(crate) struct OutputArgs {
     /// Print only warnings and errors to standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print more to standard error: the hardware in use, and what the run shares and takes
+    /// Print more to standard error: the hardware in use, and details of the run
     #[arg(long, short, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 }

@@ -202,6 +202,7 @@ impl Lines {
             let next = if texts.is_empty() && waits { self.wait() } else { self.lines.try_recv() };
             match next {
                 Ok(next) => match self.checked(next, texts.len()) {
+                    Ok(text) if self.format.is_blank(&text) => self.n += 1,
                     Ok(text) => texts.push(text),
                     Err(error) => self.failed = Some(error),
                 },
@@ -231,6 +232,9 @@ impl Lines {
     fn checked(&self, next: io::Result<String>, before: usize) -> Result<String> {
         let number = self.n + before + 1;
         let text = line(next, number)?;
+        if self.format.is_blank(&text) {
+            return Ok(text);
+        }
         self.format.check(&text).map_err(|error| error.context(format!("standard input, line {number}")))?;
         Ok(text)
     }
@@ -249,7 +253,12 @@ impl Lines {
         while self.n + texts.len() < self.limit
             && let Ok(next) = self.wait()
         {
-            texts.push(self.checked(next, texts.len())?);
+            let text = self.checked(next, texts.len())?;
+            if self.format.is_blank(&text) {
+                self.n += 1;
+            } else {
+                texts.push(text);
+            }
         }
         match self.batch(texts)? {
             Batch::Texts(data) => Ok(Some(*data)),

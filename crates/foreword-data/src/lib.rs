@@ -402,7 +402,7 @@ mod tests {
         let error = Dataset::from_rows(vec!["premise".into(), "label".into()], rows).unwrap_err();
         assert_eq!(error.to_string(), "example 2: 1 cell, but there are 2 fields");
         let error = Dataset::from_rows(vec!["a".into(), "a".into()], vec![]).unwrap_err();
-        assert!(error.to_string().contains("\"a\" is there twice"));
+        assert!(error.to_string().contains("\"a\" occurs twice"));
         assert_eq!(Dataset::from_texts(vec![]).unwrap_err().to_string(), "the given data has no examples");
     }
 

@@ -283,7 +283,9 @@ fn alike_labels(train: &Part<'_>, names: &[String]) -> Option<Finding> {
         words.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let mut alike: BTreeMap<String, Vec<(String, usize)>> = BTreeMap::new();
-    for (name, n) in names.iter().zip(counts(train, names.len())) {
+    let counted = names.iter().zip(counts(train, names.len()));
+    // The sign of a number is no mark between words.
+    for (name, n) in counted.filter(|(name, _)| name.trim().parse::<f64>().is_err()) {
         alike.entry(fold(name)).or_default().push((name.clone(), n));
     }
     let groups: Vec<_> = alike.into_values().filter(|group| group.len() > 1).collect();

@@ -412,7 +412,7 @@ mod tests {
         let reasons = [
             (2, "column 9: expected value"),
             (3, "column 1: invalid type"),
-            (4, "the field \"text\" is there twice"),
+            (4, "the field \"text\" occurs twice"),
         ];
         check(json, "d.jsonl", &["a", "d"], &reasons);
         check(
@@ -441,7 +441,7 @@ mod tests {
         let text = format!("text,label\na,x\n{}", "b\n".repeat(7));
         let data = Dataset::from_bytes_with(text.as_bytes(), Path::new("d.csv"), &options).unwrap();
         let notice = &data.notices().last().unwrap().text;
-        assert!(notice.starts_with("d.csv: 7 of 8 rows were left out: line 3 (1 cells where"), "{notice}");
+        assert!(notice.starts_with("d.csv: 7 of 8 rows were left out: line 3 (1 cell, but"), "{notice}");
         assert!(notice.ends_with(" and 2 more"), "{notice}");
     }
 
@@ -458,7 +458,7 @@ mod tests {
         }
         let message = |bytes: &[u8]| Dataset::from_stream(bytes, "standard input").unwrap_err().to_string();
         assert_eq!(message(b""), "standard input has no examples");
-        assert!(message(b"text,label\na\n").starts_with("standard input, line 2: 1 cells"));
+        assert!(message(b"text,label\na\n").starts_with("standard input, line 2: 1 cell,"));
         assert!(message(&[0x1f, 0x8b, 8]).starts_with("standard input: cannot be unpacked"));
     }
 

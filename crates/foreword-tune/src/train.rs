@@ -467,11 +467,11 @@ fn check(
     if dev.is_none() && n_candidates > 1 {
         return Err(TrainError::NoDev { candidates: n_candidates });
     }
-    if task.verbalizer().is_none() && config.keep_by != KeepBy::Loss {
-        return setting("keep_by", "loss: a generation has no labels");
-    }
     if task.verbalizer().is_none() && config.class_weights != ClassWeights::None {
         return setting("class_weights", "none: a generation has no labels");
+    }
+    if task.verbalizer().is_none() && config.keep_by != KeepBy::Loss {
+        return setting("keep_by", "loss: a generation has no labels");
     }
     if config.survivors == 0 {
         return setting("survivors", "at least 1");

@@ -116,6 +116,15 @@ fn a_key_can_be_ignored_and_is_part_of_the_identity() {
         "nothing",
         "rope_parameters.nothing",
     ]);
+    assert_eq!(files.understood(&ignored), [""; 0]);
+    assert_eq!(
+        files.understood(&keys(&["vendor", "logit_scale", "hidden_size"])),
+        [""; 0],
+        "others are not understood"
+    );
+    let known = with("llama-tiny", &json!({"vendor": 1}));
+    let some = keys(&["vendor", "hidden_size", "rms_norm_eps", "transformers_version", "nothing"]);
+    assert_eq!(known.understood(&some), ["hidden_size", "rms_norm_eps"]);
     let files = files.ignoring(&ignored);
     assert_eq!(files.ignored_config_keys, ignored[..3]);
     let model = Model::load(&files, Cpu::new(1).unwrap()).unwrap();

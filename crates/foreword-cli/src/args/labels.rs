@@ -82,7 +82,7 @@ impl FromStr for LabelNames {
 pub(crate) struct LabelNamesArgs {
     /// Names of the labels in the data, as 0=negative,1=positive; a name tells the model more than a number [default: those
     /// that the data itself has for numbers: of a ClassLabel in Parquet, or in a field like label_text]
-    #[arg(long, value_name = "LABEL=NAME,…")]
+    #[arg(long, value_name = "LABEL=NAME,…", allow_hyphen_values = true)]
     pub(crate) label_names: Option<LabelNames>,
 }
 

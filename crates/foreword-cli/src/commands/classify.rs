@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
         ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
     if let Some(out) = &args.out {
-        PredictionWriter::check(out, args.force)?;
+        PredictionWriter::check(out, args.force, args.texts.data.as_deref())?;
     }
     let (prompt, mut input) = Texts { given: &args.texts, to: "classify" }.resolve(request, printer)?;
     let labels = &prompt.task.classification()?.verbalizer;
@@ -58,9 +58,10 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
         let watched = interrupt::watch(cancel.clone());
         watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     }
+    let n = input.n();
     let classified = classify(args, &mut input, &mut answers);
     interrupt::unwatch();
-    answers.finish()?;
+    answers.finish(n, classified.is_ok() && !cancel.is_cancelled())?;
     classified?;
     input.tell_empty(printer);
     Ok(if cancel.is_cancelled() { Exit::Interrupted } else { Exit::Done })
@@ -185,16 +186,23 @@ impl ClassifyAnswers<'_> {
         Ok(())
     }
 
-    /// Completes the file, and prints how often each label was given.
-    fn finish(&mut self) -> Result<()> {
+    /// Completes the file, and prints how often each label was given. `n`: number of all texts, if it is known.
+    fn finish(&mut self, n: Option<usize>, is_complete: bool) -> Result<()> {
         let n_abstained = self.n - self.counts.iter().sum::<u64>();
         if let Some(file) = self.file.take() {
-            let path = file.path().display().to_string();
-            file.finish()?;
+            let path = file.finish(is_complete, self.printer)?;
+            self.printer.end_bar();
             self.printer.answer(&report::given(self.labels, &self.counts, n_abstained))?;
             let what =
                 if self.n == 1 { "1 text is".to_owned() } else { format!("{} texts are", count(self.n)) };
-            self.printer.say(&format!("{what} in {path}, with labels"));
+            let path = path.display();
+            if is_complete {
+                self.printer.say(&format!("{what} in {path}, with labels"));
+            } else {
+                let of = n.map_or_else(String::new, |n| format!(" of {}", count(n as u64)));
+                self.printer
+                    .warn(&format!("it ended early: {} texts{of} are in {path}, with labels", count(self.n)));
+            }
         }
         if let Some(least) = self.least {
             self.printer.say(&format!(

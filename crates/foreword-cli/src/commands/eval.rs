@@ -38,7 +38,7 @@ pub(crate) fn run(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
     let mut prompt = request.open(Some(&data), printer)?;
     check_calibration(args, &prompt)?;
     if let Some(path) = &args.predictions {
-        PredictionWriter::check(path, args.force)?;
+        PredictionWriter::check(path, args.force, Some(&args.data))?;
     }
     let test = prompt.test_set(data, &stated, args.limit, printer)?;
     printer.begin_bar((prompt.n_members() * test.examples.n()) as u64, "scoring");
@@ -162,7 +162,7 @@ fn write_predictions(
         let columns = [truth].into_iter().chain(label_values(&prediction, scale)).collect();
         file.write(own_values(&test.data, row), columns)?;
     }
-    file.finish()?;
+    file.finish(true, printer)?;
     printer.say(&format!("the predictions are in {}", path.display()));
     Ok(())
 }
@@ -176,7 +176,7 @@ fn write_texts(path: &Path, test: &TestSet, texts: &[Generated], printer: &Print
         let columns = vec![truth.into(), generated.text.as_str().into()];
         file.write(own_values(&test.data, row), columns)?;
     }
-    file.finish()?;
+    file.finish(true, printer)?;
     printer.say(&format!("the predictions are in {}", path.display()));
     Ok(())
 }

@@ -76,7 +76,7 @@ fn each_flag_tells_its_unit_and_its_default() {
     insta::assert_snapshot!(scene.run(&["train", "-h"]).stdout, @r#"
     Learn a soft prompt from examples, for classification or generation
 
-    Usage: fw-debug train [OPTIONS] [TASK.toml|DATA]
+    Usage: foreword train [OPTIONS] [TASK.toml|DATA]
 
     Arguments:
       [TASK.toml|DATA]  A task file (.toml), with any of the settings below, or the training data; flags
@@ -148,8 +148,8 @@ fn each_flag_tells_its_unit_and_its_default() {
           --labels <LABEL=TEXT,…>  The text of each label, as 'negative= negative,positive= positive'. A
                                    word that follows a word is separated from it by exactly one space. A
                                    backslash makes a comma, an equals sign or a backslash literal; \n
-                                   and \t are as above [default: the labels in the data, each with a
-                                   space before its name]
+                                   and \t are as above. The answers keep the label [default: the labels
+                                   in the data, each with a space before its name]
           --exact-labels           Use the texts of --labels exactly as written, without adding or
                                    removing spaces
           --objective <LOSS>       Loss: the cross-entropy of the true label among all labels (label),
@@ -243,8 +243,8 @@ fn each_flag_tells_its_unit_and_its_default() {
           --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
           --json        Write one JSON object per line to standard output, and nothing else
       -q, --quiet       Print only warnings and errors to standard error
-      -v, --verbose     Print more to standard error: the hardware in use, and the length of the prefix
-                        that all training texts share
+      -v, --verbose     Print more to standard error: the hardware in use, and what the run shares and
+                        takes
 
     Regularisation:
           --token-dropout <SHARE>  Probability of dropping each virtual token in a step [default: 0]

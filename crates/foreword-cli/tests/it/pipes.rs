@@ -61,6 +61,11 @@ fn each_line_is_answered_before_the_next_one_comes() {
     }
     let objects = [r#"{"text": "a dog"}"#, r#"{"text": "two cats and a bird", "label": 1}"#];
     let answered = converse(&scene, &[&classify[..], &["-"]].concat(), &objects);
+    let blank = scene.run_with(
+        &[&classify[..], &["-"]].concat(),
+        format!("{}\n\n{}\n", objects[0], objects[1]).as_bytes(),
+    );
+    assert_eq!(blank.stdout.lines().collect::<Vec<_>>(), answered, "{}", blank.stderr);
     let plain = scene.run(&[&classify[..], &["a dog", "two cats and a bird"]].concat());
     assert_eq!(plain.stdout.lines().collect::<Vec<_>>(), answered);
 }

@@ -64,6 +64,8 @@ fn a_file_comes_back_with_its_own_columns_and_the_labels() {
     let refused = scene.run(&classify(&llama, &["--data", "in.csv", "--out", "out.csv"]));
     assert!(refused.code == 1 && refused.stderr.contains("--force"), "{}", refused.stderr);
     assert_eq!(scene.run(&classify(&llama, &["--data", "in.csv", "--out", "out.csv", "--force"])).code, 0);
+    let same = scene.run(&classify(&llama, &["--data", "in.csv", "--out", "./in.csv", "--force"]));
+    assert!(same.code == 1 && same.stderr.contains("is the file that is read"), "{}", same.stderr);
     for (name, said) in
         [("out.xlsx", "use .csv, .tsv, .jsonl or .parquet"), ("no/out.csv", "no is not a directory")]
     {
@@ -97,11 +99,20 @@ fn ctrl_c_and_bad_lines_lose_nothing_that_was_computed() {
         let kill = ["-c", "kill -INT \"$0\"", &child.id().to_string()];
         assert!(Command::new("sh").args(kill).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{name}");
-        assert_eq!(column(&scene.path(name), "text"), ["one", "two"], "{name}");
+        let partial = scene.path(&format!("partial-{name}"));
+        assert_eq!(column(&partial, "text"), ["one", "two"], "{name}");
+        assert!(!scene.path(name).exists());
 
-        let args = classify(&llama, &["-", "--out", name, "--force"]);
-        assert_eq!(scene.run_with(&args, b"a\nb\nc\n\xff\n").code, 1);
-        assert_eq!(column(&scene.path(name), "text"), ["a", "b", "c"], "{name}");
+        let args = classify(&llama, &["-", "--out", name]);
+        let ran = scene.run_with(&args, b"a\nb\nc\n\xff\n");
+        assert!(
+            ran.code == 1 && ran.stderr.contains("it ended early: 3 texts are in partial-"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(column(&partial, "text"), ["a", "b", "c"], "{name}");
+        assert_eq!(scene.run_with(&args, b"a\n").code, 0);
+        assert!(scene.path(name).exists() && !partial.exists());
     }
 }
 
@@ -114,10 +125,8 @@ fn an_evaluation_says_what_it_predicted() {
     let with = |more: &[&str]| scene.run(&[&asked[..], more].concat());
     let report: Report = with(&["--predictions", "p.csv", "--json"]).line();
     let data = Dataset::read(&scene.path("p.csv")).unwrap();
-    assert_eq!(
-        data.fields(),
-        ["text", "truth", "answer", "probability", "probability_no", "probability_yes"]
-    );
+    let fields = ["text", "label", "truth", "answer", "probability", "probability_no", "probability_yes"];
+    assert_eq!(data.fields(), fields);
     assert_eq!(column(&scene.path("p.csv"), "text"), ["good", "bad", "fine"]);
     assert_eq!(column(&scene.path("p.csv"), "truth"), ["yes", "no", "yes"]);
     let (truths, answers) = (column(&scene.path("p.csv"), "truth"), column(&scene.path("p.csv"), "answer"));

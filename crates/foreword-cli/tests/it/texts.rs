@@ -114,7 +114,7 @@ fn fields_that_belong_together_are_read_together() {
         unknown.stderr
     );
     let twice = answers(&[r#"{"premise": "a", "premise": "b", "hypothesis": "c"}"#]);
-    assert!(twice.code == 1 && twice.stderr.contains("\"premise\" is there twice"), "{}", twice.stderr);
+    assert!(twice.code == 1 && twice.stderr.contains("\"premise\" occurs twice"), "{}", twice.stderr);
     let explained = scene.run(&["explain", "--prompt", "p", "--model", &llama, object, "--json"]);
     assert_eq!(explained.code, 0, "{}", explained.stderr);
     assert!(explained.stdout.contains("\"text\":\"It rains. | It is wet.\""), "{}", explained.stdout);

@@ -117,8 +117,13 @@ fn classes(
     };
     for folder in folders {
         let label = name_of(folder);
-        let found: Vec<PathBuf> =
-            list(folder)?.files.into_iter().filter(|file| is_class_text(file)).collect();
+        let Listing { folders: inner, files } = list(folder)?;
+        let (found, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            files.into_iter().partition(|file| is_class_text(file));
+        let others = [inner, others].concat();
+        if !others.is_empty() {
+            say(format!("not read in the folder {label}, which is for texts (.txt): {}", names(&others)));
+        }
         if UNLABELLED.contains(&label.to_lowercase().as_str()) {
             say(format!("the folder {label} is not read, for its {} texts have no label", found.len()));
         } else if !found.is_empty() {

@@ -222,6 +222,11 @@ impl Verbalizer {
     pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
         // Labels set or recorded as "0.0".
         let by_number = |label: &str| self.names.iter().position(|name| canonical(name) == label);
+        // pandas writes True into CSV files, and true elsewhere.
+        let by_truth = |label: &str| {
+            let is_truth = ["true", "false"].iter().any(|truth| label.eq_ignore_ascii_case(truth));
+            self.names.iter().position(|name| is_truth && name.eq_ignore_ascii_case(label))
+        };
         let index = |row| {
             let value = dataset.text(row, field)?;
             let label = canonical(value);
@@ -229,12 +234,14 @@ impl Verbalizer {
             if label.is_empty() && index.is_none() {
                 return Err(empty_label(dataset, row, field));
             }
-            index.or_else(|| by_number(label)).ok_or_else(|| VerbalizerError::UnknownLabel {
-                location: dataset.location(row),
-                field: dataset.field_name(field).into(),
-                value: value.chars().take(60).collect(),
-                hint: spelling::hint(value, self.names.iter().map(String::as_str)).into(),
-                known: listed(&self.names),
+            index.or_else(|| by_number(label)).or_else(|| by_truth(label)).ok_or_else(|| {
+                VerbalizerError::UnknownLabel {
+                    location: dataset.location(row),
+                    field: dataset.field_name(field).into(),
+                    value: value.chars().take(60).collect(),
+                    hint: spelling::hint(value, self.names.iter().map(String::as_str)).into(),
+                    known: listed(&self.names),
+                }
             })
         };
         (0..dataset.n()).map(index).collect()

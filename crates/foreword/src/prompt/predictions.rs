@@ -1,34 +1,45 @@
 //! Files of predictions: the fields of each example, and beside them what was predicted.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Prediction;
 use crate::data::Cell;
 use crate::data::write::{TableWriter, WriteError};
-use crate::error::Result;
+use crate::error::{Result, UserError};
 use crate::metrics::scale::Scale;
 use crate::notice::Observer;
-use crate::plan::output::check_file;
+use crate::plan::output::{check_file, is_same};
 use crate::{Dataset, Verbalizer};
 
 /// The prefix of a column whose name is a field of the data.
 const PREFIX: &str = "predicted_";
 
-/// Writes predictions to a `.csv`, `.tsv`, `.jsonl` or `.parquet` file as they come.
+/// Writes predictions to a `.csv`, `.tsv`, `.jsonl` or `.parquet` file as they come: to one beside it, which takes its place
+/// when it is complete.
 #[derive(Debug)]
 pub struct PredictionWriter {
     writer: TableWriter,
     path: PathBuf,
+    partial: PathBuf,
+    names: Vec<String>,
+    /// The columns with values that could not be read, and so are missing in the file.
+    lost: BTreeSet<usize>,
 }
 
 impl PredictionWriter {
-    /// Checks, before any work, that a file can be written.
+    /// Checks, before any work, that a file can be written. `data`: the file that is read.
     ///
     /// # Errors
-    /// If it is there and `force` is not set, if its folder is not, or if its extension is not supported.
-    pub fn check(path: &Path, force: bool) -> Result<()> {
+    /// If it is that file, if it is there and `force` is not set, if its folder is not, or if its extension is not supported.
+    pub fn check(path: &Path, force: bool, data: Option<&Path>) -> Result<()> {
         if !TableWriter::is_writable(path) {
             return Err(WriteError::UnknownEnding { path: path.to_owned() }.into());
+        }
+        if data.is_some_and(|data| is_same(data, path)) {
+            return Err(UserError::new(format!("{} is the file that is read", path.display()))
+                .hint("give another file to write to")
+                .into());
         }
         check_file(path, force)
     }
@@ -55,13 +66,10 @@ impl PredictionWriter {
             }
             names.push(name);
         }
-        Ok(Self { writer: TableWriter::create(path, &names)?, path: path.to_owned() })
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let partial = path.with_file_name(format!("partial-{name}"));
+        let writer = TableWriter::create(&partial, &names)?;
+        Ok(Self { writer, path: path.to_owned(), partial, names, lost: BTreeSet::new() })
     }
 
     /// Writes a row: the values of the fields, and of the columns.
@@ -70,6 +78,8 @@ impl PredictionWriter {
     /// If the file can't be written.
     pub fn write(&mut self, mut values: Vec<Cell>, columns: Vec<Cell>) -> Result<()> {
         values.extend(columns);
+        let is_lost = |value: &Cell| matches!(value, Cell::Nested(nested) if nested.json().is_none());
+        self.lost.extend((0..values.len()).filter(|&column| is_lost(&values[column])));
         Ok(self.writer.write(&values)?)
     }
 
@@ -81,12 +91,26 @@ impl PredictionWriter {
         Ok(self.writer.flush()?)
     }
 
-    /// Completes the file.
+    /// Completes the file, or if the predictions are not complete the one beside it; returns which.
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn finish(self) -> Result<()> {
-        Ok(self.writer.finish()?)
+    pub fn finish(self, is_complete: bool, observer: &dyn Observer) -> Result<PathBuf> {
+        let Self { writer, path, partial, names, lost } = self;
+        writer.finish()?;
+        if !lost.is_empty() {
+            let names: Vec<String> = lost.into_iter().map(|column| format!("{:?}", names[column])).collect();
+            observer.warn(&format!(
+                "values of {} are of a type that is not read, and are missing in the table",
+                names.join(", ")
+            ));
+        }
+        if !is_complete {
+            return Ok(partial);
+        }
+        let io = |source| WriteError::Io { path: path.clone(), source };
+        std::fs::rename(&partial, &path).map_err(io)?;
+        Ok(path)
     }
 }
 

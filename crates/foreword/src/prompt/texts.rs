@@ -99,6 +99,12 @@ impl TextFormat {
         Ok(data.after(before))
     }
 
+    /// Whether a text is no more than an empty line between objects.
+    #[must_use]
+    pub fn is_blank(&self, text: &str) -> bool {
+        self.are_objects && text.trim().is_empty()
+    }
+
     /// Checks that a text has the format of the first ones.
     ///
     /// # Errors
