@@ -243,8 +243,7 @@ fn each_flag_tells_its_unit_and_its_default() {
           --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
           --json        Write one JSON object per line to standard output, and nothing else
       -q, --quiet       Print only warnings and errors to standard error
-      -v, --verbose     Print more to standard error: the hardware in use, and what the run shares and
-                        takes
+      -v, --verbose     Print more to standard error: the hardware in use, and details of the run
 
     Regularisation:
           --token-dropout <SHARE>  Probability of dropping each virtual token in a step [default: 0]

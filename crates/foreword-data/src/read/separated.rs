@@ -464,8 +464,9 @@ mod tests {
         assert_eq!(message("a,b\n1,2\n3\n", "d.csv"), "d.csv, line 3: 1 cell, but there are 2 fields");
         assert_eq!(message("a,b\n1,2,3\n", "d.csv"), "d.csv, line 2: 3 cells, but there are 2 fields");
         assert!(message("a, a\n1,2\n", "d.csv").contains("line 1: the field \"a\" occurs twice"));
+        assert_eq!(message("text;label\na;b\nc\n", "d.csv"), "d.csv, line 3: 1 cell, but there are 2 fields");
         assert_eq!(
-            message("text;label\na;b\nc\n", "d.csv"),
+            message("text;label\na\nb\nc\n", "d.csv"),
             "d.csv, line 1: only one field, \"text;label\", and a semicolon in it: name the \
                     character between cells with --delimiter, or save the file with commas between them"
         );
