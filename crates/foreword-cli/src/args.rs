@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
-use foreword::flags::{at_least_one, choice, not_negative};
+use foreword::flags::{at_least_one, choice, not_negative, positive};
 use foreword::kernels::ComputeDtype;
 use foreword::settings::{Objective, Placement};
 
@@ -523,13 +523,6 @@ pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
     let mut command = build_command();
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => Err("must be greater than 0".to_owned()),
-    }
 }
 
 fn from_zero_to_one(text: &str) -> Result<f64, String> {

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use foreword::calibration::Calibration;
+use foreword::data::Cell;
 use foreword::display::{count, in_a_line, interval, percent, shortened};
 use foreword::events::{Mistake, Report, TextReport};
-use foreword::generate::Generated;
 use foreword::metrics::reliability::Answered;
 use foreword::metrics::scale::{Scale, ScaleErrors};
 use foreword::metrics::wilson;
@@ -86,8 +85,14 @@ fn labelled(
     }
 
     if let Some(path) = &args.predictions {
-        let parts = (scores, calibration.as_ref(), scale.as_ref().map(|(scale, _)| scale));
-        write_predictions(path, prompt, test, parts, printer)?;
+        let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
+        let values = |row: usize| {
+            let truth = labels.names()[test.examples.labels()[row]].as_str().into();
+            let prediction = prompt.predict(scores[row].clone(), calibration.as_ref(), None);
+            let scale = scale.as_ref().map(|(scale, _)| scale);
+            Ok([truth].into_iter().chain(label_values(&prediction, scale)).collect())
+        };
+        write_predictions(path, test, columns, values, printer)?;
     }
     let mistakes = Mistake::surest(prompt, test, probabilities, printer)?;
     let parts = (calibration.as_ref(), answered);
@@ -107,18 +112,7 @@ fn labelled(
     }
     printer.answer(&format!("{}\n", report::labels_table(labels, None, &[("", given)])))?;
     printer.answer(&report::confusion(given, labels))?;
-    if !mistakes.is_empty() {
-        printer.answer("\nthe surest mistakes:")?;
-    }
-    for Mistake { label, truth, probability, text, .. } in &mistakes {
-        let [label, truth] = [label, truth].map(|label| in_a_line(label));
-        printer.answer(&format!(
-            "  {}  predicted {label}, is {truth}: {}",
-            percent(*probability),
-            shortened(text)
-        ))?;
-    }
-    Ok(())
+    print_mistakes(&mistakes, printer)
 }
 
 /// Generates a text for every example, and prints the scores against the targets.
@@ -131,7 +125,10 @@ fn generated(
     let evaluation = prompt.task.judge(scores, &test.examples);
     let (scores, texts) = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
     if let Some(path) = &args.predictions {
-        write_texts(path, test, &texts, printer)?;
+        let columns = ["truth", "answer"].map(str::to_owned).into();
+        let values =
+            |row: usize| Ok(vec![test.data.text(row, test.truth)?.into(), texts[row].text.as_str().into()]);
+        write_predictions(path, test, columns, values, printer)?;
     }
     printer.json(&TextReport::of(&evaluation, &scores))?;
     let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
@@ -145,36 +142,33 @@ fn generated(
     Ok(())
 }
 
-/// Writes the label of each example.
-fn write_predictions(
-    path: &Path,
-    prompt: &LoadedPrompt,
-    test: &TestSet,
-    (scores, calibration, scale): (&[Vec<f64>], Option<&Calibration>, Option<&Scale>),
-    printer: &Printer,
-) -> Result<()> {
-    let labels = &prompt.task.classification()?.verbalizer;
-    let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
-    let mut file = PredictionWriter::create(path, own_fields(&test.data), columns, printer)?;
-    for (row, (scores, &truth)) in scores.iter().zip(test.examples.labels()).enumerate() {
-        let prediction = prompt.predict(scores.clone(), calibration, None);
-        let truth = labels.names()[truth].as_str().into();
-        let columns = [truth].into_iter().chain(label_values(&prediction, scale)).collect();
-        file.write(own_values(&test.data, row), columns)?;
+/// Prints the surest mistakes, if there are any.
+fn print_mistakes(mistakes: &[Mistake], printer: &Printer) -> Result<()> {
+    if !mistakes.is_empty() {
+        printer.answer("\nthe surest mistakes:")?;
     }
-    file.finish(true, printer)?;
-    printer.say(&format!("the predictions are in {}", path.display()));
+    for Mistake { label, truth, probability, text, .. } in mistakes {
+        let [label, truth] = [label, truth].map(|label| in_a_line(label));
+        printer.answer(&format!(
+            "  {}  predicted {label}, is {truth}: {}",
+            percent(*probability),
+            shortened(text)
+        ))?;
+    }
     Ok(())
 }
 
-/// Writes the generated text of each example.
-fn write_texts(path: &Path, test: &TestSet, texts: &[Generated], printer: &Printer) -> Result<()> {
-    let columns = ["truth", "answer"].map(str::to_owned).into();
+/// Writes a table of the examples with these columns; `values`: those of a row.
+fn write_predictions(
+    path: &Path,
+    test: &TestSet,
+    columns: Vec<String>,
+    values: impl Fn(usize) -> Result<Vec<Cell>>,
+    printer: &Printer,
+) -> Result<()> {
     let mut file = PredictionWriter::create(path, own_fields(&test.data), columns, printer)?;
-    for (row, generated) in texts.iter().enumerate() {
-        let truth = test.data.text(row, test.truth)?;
-        let columns = vec![truth.into(), generated.text.as_str().into()];
-        file.write(own_values(&test.data, row), columns)?;
+    for row in 0..test.data.n() {
+        file.write(own_values(&test.data, row), values(row)?)?;
     }
     file.finish(true, printer)?;
     printer.say(&format!("the predictions are in {}", path.display()));
