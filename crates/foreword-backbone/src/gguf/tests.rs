@@ -245,7 +245,8 @@ fn cut_by(cuts: &Cuts, name: &str) -> Vec<u8> {
     let file = File::default().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", name);
     let file = file.key("tokenizer.ggml.tokens", 9, &all(&cuts.tokens));
     let bytes = file.key("tokenizer.ggml.merges", 9, &all(&cuts.merges)).bytes(3, 32);
-    let json = tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    let file = tokenizer::read(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    let json = file.json().into_owned();
     // Written in parts, it is what it would be as one value.
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(value.to_string().as_bytes(), json);
@@ -309,7 +310,7 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     };
     let json = |file: File| {
         let bytes = file.bytes(3, 32);
-        tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).map_err(|error| error.to_string())
+        tokenizer::read(&Gguf::parse("x.gguf", &bytes).unwrap()).map_err(|error| error.to_string())
     };
     let says = |file: File, what: &str| {
         let error = json(file).unwrap_err();
@@ -325,7 +326,7 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     for entry in pre_tokenizers::PRE_TOKENIZERS {
         for pre in entry.names {
             let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
-            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
+            let tokenizer = crate::tokenizer::Tokenizer::of(&json.0).unwrap();
             assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
             assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
             assert_eq!(tokenizer.bos(), entry.add_bos.then_some(3), "{pre}");
