@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -94,22 +94,17 @@ impl<'a> Tokens<'a> {
         Ok(Self { texts, kinds, bos, eos, unknown, right_strip })
     }
 
-    /// The ids of the entries of `vocab`. Of tokens with the same text the first is found.
-    fn vocabulary(&self) -> Vec<u32> {
-        let mut known = AHashSet::with_capacity(self.texts.len());
-        let texts = self.texts.iter().zip(0..);
-        texts.filter(|(text, _)| known.insert(&***text)).map(|(_, id)| id).collect()
-    }
-
-    /// The ids of texts that are tokens of such a kind, the first for each.
-    fn ids(&self, is_wanted: impl Fn(i32) -> bool) -> AHashMap<&str, u32> {
-        let mut ids = AHashMap::with_capacity(self.texts.len());
-        for (id, (text, &kind)) in self.texts.iter().zip(&self.kinds).enumerate().rev() {
-            if is_wanted(kind) {
-                ids.insert(&**text, id as u32);
+    /// The first token of each text, in their order and by their texts, of those of some kinds.
+    fn first(&self, is_wanted: impl Fn(i32) -> bool) -> (Vec<u32>, AHashMap<&str, u32>) {
+        let mut ids = Vec::with_capacity(self.texts.len());
+        let mut by_text = AHashMap::with_capacity(self.texts.len());
+        for ((text, &kind), id) in self.texts.iter().zip(&self.kinds).zip(0..) {
+            if is_wanted(kind) && !by_text.contains_key(&**text) {
+                by_text.insert(&**text, id);
+                ids.push(id);
             }
         }
-        ids
+        (ids, by_text)
     }
 
     fn pieces(&self) -> Pieces {
@@ -357,8 +352,9 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));
-    let (merges, (pieces, vocabulary)) =
-        rayon::join(|| merges_from_scores(tokens, &scores), || (tokens.pieces(), tokens.vocabulary()));
+    // Of tokens with the same text the first is in the vocabulary.
+    let (merges, (pieces, (vocabulary, _))) =
+        rayon::join(|| merges_from_scores(tokens, &scores), || (tokens.pieces(), tokens.first(|_| true)));
     let lists = Lists { pieces, vocabulary, merges };
     let model = Bpe {
         unk_token: unknown.map(|id| &*tokens.texts[id]),
@@ -376,8 +372,7 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
 
 /// Lists with these merges, whose texts are tokens, or are added to the pieces.
 fn merges_of_pairs(tokens: &Tokens<'_>, pairs: &[(&str, &str)]) -> Lists {
-    let (vocabulary, (mut pieces, ids)) =
-        rayon::join(|| tokens.vocabulary(), || (tokens.pieces(), tokens.ids(|_| true)));
+    let ((vocabulary, ids), mut pieces) = rayon::join(|| tokens.first(|_| true), || tokens.pieces());
     let mut id = |text: &str| {
         ids.get(text).copied().unwrap_or_else(|| {
             pieces.push(text);
@@ -390,19 +385,20 @@ fn merges_of_pairs(tokens: &Tokens<'_>, pairs: &[(&str, &str)]) -> Lists {
 
 /// All merges of two pieces into a third, best score first, as in SentencePiece.
 fn merges_from_scores(tokens: &Tokens<'_>, scores: &[f64]) -> Vec<[u32; 2]> {
-    let ids = tokens.ids(|kind| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind));
+    let is_piece = |kind| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
+    let (pieces, ids) = tokens.first(is_piece);
     let lengths: Vec<u32> = tokens.texts.par_iter().map(|text| text.chars().count() as u32).collect();
     // Of scores as of pieces with the same score: the best first, then the longest on the left, then on the right.
     let key = |id: u32, [left, right]: [u32; 2]| {
         let length = |id: u32| Reverse(lengths[id as usize]);
         (Reverse(ordered(scores[id as usize])), length(left), length(right), left, right)
     };
-    let pieces: Vec<(&str, u32)> = ids.iter().map(|(&text, &id)| (text, id)).collect();
-    let splits = Splits::of(&ids);
+    let text = |id: u32| &*tokens.texts[id as usize];
+    let splits = Splits::of(&ids, pieces.iter().map(|&id| text(id)));
     let merges = pieces.par_chunks(1 << 12).map(|pieces| {
         let (mut merges, mut places) = (Vec::new(), Vec::new());
-        for &(text, id) in pieces {
-            splits.of_text(text, &mut places, |halves| merges.push(key(id, halves)));
+        for &id in pieces {
+            splits.of_text(text(id), &mut places, |halves| merges.push(key(id, halves)));
         }
         merges
     });
@@ -422,11 +418,11 @@ struct Splits<'a> {
 }
 
 impl<'a> Splits<'a> {
-    fn of(ids: &'a AHashMap<&'a str, u32>) -> Self {
+    fn of(ids: &'a AHashMap<&'a str, u32>, pieces: impl Iterator<Item = &'a str>) -> Self {
         let n_bits = (16 * ids.len()).next_power_of_two().max(64);
         let shift = u64::BITS - n_bits.trailing_zeros();
         let (mut lefts, mut rights) = (vec![0u64; n_bits / 64], vec![0u64; n_bits / 64]);
-        for text in ids.keys() {
+        for text in pieces {
             for (bits, hash) in
                 [(&mut lefts, text.bytes().fold(0, mix)), (&mut rights, text.bytes().rev().fold(0, mix))]
             {

@@ -204,3 +204,70 @@ fn quote(text: &str, to: &mut Vec<u8>) {
     to.extend(text.as_bytes());
     to.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::Tokenizer;
+
+    fn lists(tokens: &[&str], merges: &[[u32; 2]], only_in_merges: &[&str]) -> TokenizerFile {
+        let file = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": { "type": "NFC" }, "pre_tokenizer": null,
+            "post_processor": null, "decoder": null, "added_tokens": [],
+            "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                       "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false },
+        });
+        let mut beginning = file.to_string().into_bytes();
+        beginning.truncate(beginning.len() - 2);
+        let mut pieces = Pieces::default();
+        tokens.iter().chain(only_in_merges).for_each(|token| pieces.push(token));
+        let vocabulary = (0..tokens.len() as u32).collect();
+        TokenizerLists { beginning, pieces, vocabulary, merges: merges.to_vec() }.into()
+    }
+
+    #[test]
+    fn lists_are_the_tokenizer_of_the_file_that_is_written_from_them() {
+        let tokens = [
+            "a",
+            "\"",
+            "\\",
+            "a\"",
+            "\n",
+            "\u{1}",
+            "\u{7f}",
+            "é",
+            "éa",
+            "好",
+            "",
+            "\u{2028}",
+            "/",
+            "\t\u{8}\u{c}\r",
+        ];
+        let file = lists(&tokens, &[[0, 1], [7, 0]], &[]);
+        let json = file.json();
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(String::from_utf8_lossy(&json), value.to_string());
+        assert_eq!(value["model"]["vocab"].as_object().unwrap().len(), tokens.len());
+        assert_eq!(value["model"]["merges"], serde_json::json!([["a", "\""], ["é", "a"]]));
+        let TokenizerFile(inner) = &file;
+        let Content::Lists(own) = &inner.content else { panic!("these are lists") };
+        let ((own, largest), (theirs, same)) = (own.read().unwrap(), read::read(&json).unwrap());
+        assert_eq!(largest, same);
+        assert_eq!(own.to_string(false).unwrap(), theirs.to_string(false).unwrap());
+        let [own, theirs] = [Tokenizer::of(&file), Tokenizer::from_bytes(&json)].map(Result::unwrap);
+        for text in ["éa", "a\"aé", "好\n\u{1}/"] {
+            assert_eq!(own.encode_plain(text).unwrap(), theirs.encode_plain(text).unwrap(), "{text:?}");
+        }
+        assert_eq!(own.encode_plain("éaa\"").unwrap(), [8, 3]);
+        assert_eq!((own.digest(), file.digest()), (theirs.digest(), theirs.digest()));
+        assert_eq!(TokenizerFile::from(json.clone().into_owned()).digest(), theirs.digest());
+    }
+
+    #[test]
+    fn a_merge_without_a_token_is_the_error_of_the_file() {
+        let file = lists(&["a", "b"], &[[0, 2]], &["c"]);
+        let message = Tokenizer::of(&file).unwrap_err().to_string();
+        assert_eq!(message, Tokenizer::from_bytes(&file.json()).unwrap_err().to_string());
+        assert!(message.contains('c'), "{message}");
+    }
+}

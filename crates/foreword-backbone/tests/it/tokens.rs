@@ -368,6 +368,8 @@ fn gguf_files_give_the_tokens_of_llama_cpp() {
         for (text, ids) in texts.iter().zip(ids) {
             assert_eq!(&tokenizer.encode_context(text).unwrap(), ids, "{file}: {text:?}");
         }
+        let written = Tokenizer::from_bytes(&files.tokenizer.json()).unwrap();
+        assert_eq!(tokenizer.digest(), written.digest(), "{file}");
         let told: Vec<String> = files.notices.iter().map(ToString::to_string).collect();
         match (file.as_str(), &told[..]) {
             ("phi3.gguf", []) => {}
