@@ -1,5 +1,7 @@
 //! A frozen model on a backend: loaded once, immutable after.
 
+use std::sync::OnceLock;
+
 use foreword_kernels::{Backend, Cpu, Element, Head, HeadOf, Norm, Token, Weights};
 
 use crate::config::HfConfig;
@@ -33,8 +35,10 @@ pub struct Backbone<B: Backend> {
     /// Of tensors that were left out.
     pub(crate) notice: Option<Notice>,
     embeddings: Embeddings,
-    identity: Identity,
-    embedding_rms: f64,
+    name: String,
+    ignored_config_keys: Vec<String>,
+    /// With the root mean square of the table, in the same pass, which takes a good part of what loading takes: on demand.
+    identity: OnceLock<(Identity, f64)>,
     weight_bytes: u64,
 }
 
@@ -170,7 +174,6 @@ impl<B: Backend> Backbone<B> {
         let tensors = Tensors::read(files, &names)?;
         let loaded = Loaded::take(family, &spec, &backend, tensors)?;
         let Loaded { table, positions, embedding_norm, layers, final_norm, head, head_bias, .. } = loaded;
-        let (identity, embedding_rms) = Identity::of(files, &spec, &table);
         let scale = spec.embedding.scale;
         Ok(Self {
             embedding_table: backend.matrix(vec![table.clone()]),
@@ -184,8 +187,9 @@ impl<B: Backend> Backbone<B> {
             head_bias,
             notice: loaded.notice,
             embeddings: Embeddings { table, scale: scale as f32 },
-            identity,
-            embedding_rms: embedding_rms * scale,
+            name: files.name.clone(),
+            ignored_config_keys: files.ignored_config_keys.clone(),
+            identity: OnceLock::new(),
             weight_bytes: loaded.weight_bytes,
             backend,
             spec,
@@ -210,16 +214,32 @@ impl<B: Backend> Backbone<B> {
         &self.backend
     }
 
-    /// The identity that a soft prompt's file records of this model.
+    /// The model's name; only for messages.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Root mean square of all numbers of the embedding table: the scale on which learned rows live.
+    /// The identity that a soft prompt's file records of this model. The first call reads the whole embedding table.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identified().0
+    }
+
+    /// Root mean square of all numbers of the embedding table: the scale on which learned rows live. The first call reads it.
     #[must_use]
     pub fn embedding_rms(&self) -> f64 {
-        self.embedding_rms
+        self.identified().1 * self.spec.embedding.scale
+    }
+
+    fn identified(&self) -> &(Identity, f64) {
+        if let Some(known) = self.identity.get() {
+            return known;
+        }
+        // Outside of the lock: while it waits for its other half, this thread may take work that asks for the same.
+        let identity =
+            Identity::of(&self.name, &self.ignored_config_keys, &self.spec, &self.embeddings.table);
+        self.identity.get_or_init(|| identity)
     }
 
     /// The embedding table.

@@ -11,6 +11,7 @@ use crate::config::without_keys;
 use crate::error::BackboneError;
 use crate::gguf::{self, Gguf};
 use crate::notice::Notice;
+use crate::tokenizer::TokenizerFile;
 use crate::tokenizer::added_tokens::{self, AddedTokenFiles, MergedTokenizer};
 use crate::tokenizer::vocab_files::{self, VocabFiles};
 
@@ -24,7 +25,7 @@ pub struct ModelFiles {
     /// `generation_config.json`, if there is one. Only its end tokens are read.
     pub generation_config: Option<Vec<u8>>,
     /// `tokenizer.json`, with the tokens that only the files next to it have.
-    pub tokenizer: Vec<u8>,
+    pub tokenizer: TokenizerFile,
     /// The files that define its chats.
     pub chat: ChatFiles,
     /// The safetensors files, or the parts of a GGUF file, by name.
@@ -80,7 +81,7 @@ impl ModelFiles {
     }
 
     /// The model in a GGUF file, or in several parts, of which `path` is one and the others lie beside it: its metadata becomes
-    /// a `config.json` and a `tokenizer.json`, its tensors stay in place.
+    /// a `config.json` and a tokenizer, its tensors stay in place.
     ///
     /// # Errors
     /// If a file can't be read, is damaged, or holds an architecture or a tokenizer that is not understood.
@@ -105,7 +106,7 @@ impl ModelFiles {
         let gguf = Gguf::parse_parts(&weights)?;
         let parts: Vec<&[u8]> = weights.iter().map(|(_, bytes)| &bytes[..]).collect();
         let config = gguf::config::translate(&gguf, &parts)?.to_string().into_bytes();
-        let (tokenizer, notices) = gguf::tokenizer::to_json(&gguf)?;
+        let (tokenizer, notices) = gguf::tokenizer::read(&gguf)?;
         let chat = ChatFiles { tokenizer_config: gguf::tokenizer::chat_config(&gguf)?, template: None };
         Ok(Self {
             name,
@@ -166,7 +167,7 @@ impl ModelFiles {
             name,
             config,
             generation_config,
-            tokenizer,
+            tokenizer: tokenizer.into(),
             chat,
             weights,
             tensor_files,

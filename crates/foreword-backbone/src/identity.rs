@@ -7,7 +7,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::digest;
-use crate::files::ModelFiles;
 use crate::spec::Spec;
 use crate::spec_diff::{differences, same};
 
@@ -124,7 +123,12 @@ pub enum Match {
 
 impl Identity {
     /// The identity, and the root mean square of the table's numbers: one pass over the table gives both.
-    pub(crate) fn of(files: &ModelFiles, spec: &Spec, table: &Weights) -> (Self, f64) {
+    pub(crate) fn of(
+        name: &str,
+        ignored_config_keys: &[String],
+        spec: &Spec,
+        table: &Weights,
+    ) -> (Self, f64) {
         let mut hash = Sha256::new();
         let step = table.rows().div_ceil(SKETCH_ROWS).max(1);
         let mut sketch = Vec::with_capacity(SKETCH_ROWS);
@@ -143,9 +147,9 @@ impl Identity {
             part = read;
         }
         let identity = Self {
-            name: files.name.clone(),
+            name: name.to_owned(),
             spec: spec.canonical(),
-            ignored_config_keys: files.ignored_config_keys.clone(),
+            ignored_config_keys: ignored_config_keys.to_vec(),
             dtype: table.dtype().name().to_owned(),
             digest: digest::hex(hash),
             sketch,

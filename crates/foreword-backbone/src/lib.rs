@@ -41,4 +41,4 @@ pub use spec::{
     Attention, Block, Embedding, Head, LayerKind, Mixture, Mlp, Norms, Positions, QkNorm, Rope, RopeScaling,
     Spec,
 };
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFile};

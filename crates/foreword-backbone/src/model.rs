@@ -36,7 +36,27 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// If either can't be read, or the tokenizer has entries that the model has no embeddings for.
     pub fn load(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
-        let (tokenizer, backbone) = beside(|| read_tokenizer(files), || Backbone::load(files, backend));
+        Self::load_with(files, || Backbone::load(files, backend))
+    }
+
+    /// As [`Self::load`], with the digests of the embedding table and of the tokenizer, which are otherwise computed when they
+    /// are first asked for: sooner here, while the tokenizer is read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_identified(files: &ModelFiles, backend: B) -> Result<Self, BackboneError> {
+        Self::load_with(files, || {
+            let backbone = Backbone::load(files, backend)?;
+            let _ = (backbone.identity(), files.tokenizer.digest());
+            Ok(backbone)
+        })
+    }
+
+    fn load_with(
+        files: &ModelFiles,
+        backbone: impl FnOnce() -> Result<Backbone<B>, BackboneError>,
+    ) -> Result<Self, BackboneError> {
+        let (tokenizer, backbone) = beside(|| read_tokenizer(files), backbone);
         let ((mut tokenizer, end_tokens), backbone) = (tokenizer?, backbone?);
         let embedded = backbone.spec().vocab;
         check_vocabulary(&mut tokenizer, embedded)?;
@@ -62,7 +82,7 @@ fn beside<A: Send, B>(one: impl Fn() -> A + Sync, other: impl FnOnce() -> B) -> 
 
 /// The tokenizer and the end tokens.
 fn read_tokenizer(files: &ModelFiles) -> Result<(Tokenizer, Vec<Token>), BackboneError> {
-    let tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+    let tokenizer = Tokenizer::of(&files.tokenizer)?;
     Ok((tokenizer, end_tokens(&files.config, files.generation_config.as_deref())?))
 }
 

@@ -5,17 +5,19 @@
 //! both. `encode_joined` and `encode_verbatim` tokenise it on its own, as prompts of earlier versions were trained.
 
 pub(crate) mod added_tokens;
+mod file;
 mod marked;
 pub(crate) mod patterns;
 mod read;
 pub(crate) mod vocab_files;
 mod vocabulary;
 
+use file::FileDigest;
+pub use file::TokenizerFile;
+pub(crate) use file::{Pieces, TokenizerLists};
 pub use marked::MarkedText;
 
-use crate::digest;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::{Encoding, ModelWrapper};
@@ -96,7 +98,8 @@ pub struct Tokenizer {
     leading: Vec<u32>,
     adds_space: bool,
     anchor: Option<Anchor>,
-    digest: String,
+    /// The file that it was read from, for its digest.
+    digest: FileDigest,
     /// Ids from here on have no embedding and are refused.
     rows: usize,
 }
@@ -111,9 +114,21 @@ struct Anchor {
 impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        Self::from_inner(|| read::read(bytes), FileDigest::of_bytes(bytes))
+    }
+
+    /// Reads a model's tokenizer.
+    pub fn of(file: &TokenizerFile) -> Result<Self, TokenizerError> {
+        Self::from_inner(|| file.read(), file.file_digest())
+    }
+
+    fn from_inner(
+        read: impl FnOnce() -> Result<read::Read, tokenizers::Error>,
+        digest: FileDigest,
+    ) -> Result<Self, TokenizerError> {
         let invalid = |reason: tokenizers::Error| TokenizerError::Invalid { reason: reason.to_string() };
         let inner = guarded(|| {
-            let (mut inner, largest) = read::read(bytes)?;
+            let (mut inner, largest) = read()?;
             inner.with_truncation(None)?;
             inner.with_padding(None);
             if let ModelWrapper::BPE(bpe) = inner.get_model()
@@ -132,7 +147,7 @@ impl Tokenizer {
             leading: Vec::new(),
             adds_space: false,
             anchor: None,
-            digest: digest::hex(Sha256::new_with_prefix(bytes)),
+            digest,
             rows: usize::MAX,
         };
         tokenizer.leading = tokenizer.probe_leading()?;
@@ -226,9 +241,9 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
-    /// `sha256:` and the hexadecimal SHA-256 of the file's bytes.
+    /// `sha256:` and the hexadecimal SHA-256 of the bytes of its `tokenizer.json`.
     pub fn digest(&self) -> &str {
-        &self.digest
+        self.digest.get()
     }
 
     fn encoding(&self, text: &str, with_special: bool) -> Result<Encoding, TokenizerError> {

@@ -120,7 +120,7 @@ pub(crate) fn costs(plan: &RunPlan, result: &RunResult) -> String {
 /// The flags for the prompt and, if needed, for its model.
 pub(crate) fn flags_of(plan: &RunPlan) -> String {
     let prompt = format!("--prompt {}", quoted_path(&plan.output.out));
-    if is_enough(&plan.model.backbone.identity().name) {
+    if is_enough(plan.model.backbone.name()) {
         prompt
     } else {
         format!("{prompt} --model {}", quoted(plan.model.name()))

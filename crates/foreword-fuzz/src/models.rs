@@ -15,7 +15,7 @@ fn files(config: &[u8], weights: &[u8]) -> ModelFiles {
         name: "tiny".to_owned(),
         config: config.to_vec(),
         generation_config: None,
-        tokenizer: Vec::new(),
+        tokenizer: Vec::new().into(),
         chat: ChatFiles::default(),
         weights,
         tensor_files: std::collections::BTreeMap::new(),
@@ -62,7 +62,7 @@ pub(crate) fn config(bytes: &[u8]) {
 pub(crate) fn gguf(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let Ok(files) = ModelFiles::from_gguf("tiny".to_owned(), "tiny.gguf".to_owned(), bytes) else { return };
-    crate::tokenizers::tokenizer(&files.tokenizer);
+    crate::tokenizers::tokenizer(&files.tokenizer.json());
     load(&files, Cpu::new(1).expect("a thread is started"));
     let mut again = Vec::new();
     if write_gguf(&files, Quantisation::F32, &mut again, |_| true).is_ok() {

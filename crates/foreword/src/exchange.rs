@@ -163,7 +163,7 @@ fn on_model(
 ) -> Result<PromptDirectory> {
     if foreign.adapter.task == Some(PeftTask::Seq2SeqLm) {
         let made_for = foreign.adapter.base_model.as_deref().unwrap_or("one that it does not name");
-        let name = &model.backbone.identity().name;
+        let name = model.backbone.name();
         return Err(UserError::new(format!(
             "the prompt was made for an encoder-decoder model, {made_for}, and {name} is a decoder"
         ))

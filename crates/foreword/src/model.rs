@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use foreword_backbone::ModelFiles;
+use foreword_backbone::{BackboneError, ModelFiles};
 use foreword_kernels::Backend as _;
 use foreword_kernels::ComputeDtype;
 
@@ -58,6 +58,9 @@ impl Resources {
     }
 }
 
+/// A way to load a model.
+type Load = fn(&ModelFiles, Machine) -> Result<foreword_backbone::Model<Machine>, BackboneError>;
+
 /// A frozen model with its tokenizer, ready to compute. Clones share it.
 ///
 /// ```
@@ -109,6 +112,12 @@ impl Model {
         Self::load(&files, name, resources, observer)
     }
 
+    /// As [`Model::open_with`], for a model that no prompt will be checked against: what a check compares is not computed yet.
+    pub(crate) fn open_alone(name: &str, resources: &Resources, observer: &dyn Observer) -> Result<Self> {
+        let files = source::files(name, observer)?.ignoring(&resources.ignored_config_keys);
+        Self::load_by(foreword_backbone::Model::load, &files, name, resources, observer)
+    }
+
     /// Loads a model from its files, whose configuration is taken as it is.
     ///
     /// # Errors
@@ -119,13 +128,22 @@ impl Model {
         resources: &Resources,
         observer: &dyn Observer,
     ) -> Result<Self> {
+        Self::load_by(foreword_backbone::Model::load_identified, files, name, resources, observer)
+    }
+
+    fn load_by(
+        load: Load,
+        files: &ModelFiles,
+        name: &str,
+        resources: &Resources,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let backend = device::open(resources)?;
         if !files.ignored_config_keys.is_empty() {
             let keys = files.ignored_config_keys.join(", ");
             observer.tell("ignored", format!("{keys} in the configuration of {name}"));
         }
-        let model =
-            foreword_backbone::Model::load(files, backend).with_context(|| format!("the model {name}"))?;
+        let model = load(files, backend).with_context(|| format!("the model {name}"))?;
         for notice in &model.notices {
             observer.warn(&notice.to_string());
         }

@@ -37,7 +37,7 @@ pub fn bundled() -> ModelFiles {
         name: foreword_tiny::NAME.to_owned(),
         config: foreword_tiny::CONFIG.to_vec(),
         generation_config: None,
-        tokenizer: foreword_tiny::TOKENIZER.to_vec(),
+        tokenizer: foreword_tiny::TOKENIZER.to_vec().into(),
         chat: ChatFiles::default(),
         weights: vec![(WEIGHTS.to_owned(), Bytes::from_static(foreword_tiny::WEIGHTS))],
         tensor_files: BTreeMap::new(),

@@ -245,7 +245,8 @@ fn cut_by(cuts: &Cuts, name: &str) -> Vec<u8> {
     let file = File::default().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", name);
     let file = file.key("tokenizer.ggml.tokens", 9, &all(&cuts.tokens));
     let bytes = file.key("tokenizer.ggml.merges", 9, &all(&cuts.merges)).bytes(3, 32);
-    let json = tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    let file = tokenizer::read(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    let json = file.json().into_owned();
     // Written in parts, it is what it would be as one value.
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(value.to_string().as_bytes(), json);
@@ -309,7 +310,7 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     };
     let json = |file: File| {
         let bytes = file.bytes(3, 32);
-        tokenizer::to_json(&Gguf::parse("x.gguf", &bytes).unwrap()).map_err(|error| error.to_string())
+        tokenizer::read(&Gguf::parse("x.gguf", &bytes).unwrap()).map_err(|error| error.to_string())
     };
     let says = |file: File, what: &str| {
         let error = json(file).unwrap_err();
@@ -325,11 +326,54 @@ fn tokenizers_that_are_not_known_are_refused_by_name() {
     for entry in pre_tokenizers::PRE_TOKENIZERS {
         for pre in entry.names {
             let json = json(file("gpt2", pre).count("tokenizer.ggml.bos_token_id", 3)).unwrap();
-            let tokenizer = crate::tokenizer::Tokenizer::from_bytes(&json.0).unwrap();
+            let tokenizer = crate::tokenizer::Tokenizer::of(&json.0).unwrap();
             assert_eq!(tokenizer.encode_joined("ab").unwrap(), [2], "{pre}");
             assert_eq!(tokenizer.encode_plain("1").unwrap(), [3]);
             assert_eq!(tokenizer.bos(), entry.add_bos.then_some(3), "{pre}");
             assert!(docs.contains(&format!("`{pre}`")), "{pre}");
         }
     }
+}
+
+/// Every split of a piece into two is a merge, and no other: against a search without shortcuts.
+#[test]
+fn merges_of_scores_are_all_splits_into_pieces() {
+    let letters = ["a", "b", "é", "▁", "好", "\""];
+    let mut tokens: Vec<String> = letters.map(str::to_owned).to_vec();
+    let mut state = 7u64;
+    let mut draw = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    while tokens.len() < 6000 {
+        let text = format!("{}{}", tokens[draw(tokens.len())], tokens[draw(tokens.len().min(60))]);
+        if !tokens.contains(&text) {
+            tokens.push(text);
+        }
+    }
+    let scores: Vec<f32> = tokens.iter().map(|_| -(draw(50) as f32)).collect();
+    let all = tokens.iter().map(String::as_str).collect::<Vec<_>>();
+    let of_scores = [&6u32.to_le_bytes()[..], &(scores.len() as u64).to_le_bytes()].concat();
+    let of_scores =
+        [of_scores, scores.iter().flat_map(|score| score.to_le_bytes()).collect::<Vec<_>>()].concat();
+    let file = File::default().text("tokenizer.ggml.model", "llama");
+    let file = file.key("tokenizer.ggml.tokens", 9, &strings(&all));
+    let bytes = file.key("tokenizer.ggml.scores", 9, &of_scores).bytes(3, 32);
+    let file = tokenizer::read(&Gguf::parse("x.gguf", &bytes).unwrap()).unwrap().0;
+    let json: serde_json::Value = serde_json::from_slice(&file.json()).unwrap();
+    let ids: BTreeMap<&str, usize> = all.iter().zip(0..).map(|(text, id)| (*text, id)).collect();
+    let mut expected = Vec::new();
+    for (id, text) in all.iter().enumerate() {
+        for (at, _) in text.char_indices().skip(1) {
+            let halves = text.split_at(at);
+            if let (Some(left), Some(right)) = (ids.get(halves.0), ids.get(halves.1)) {
+                let n = |text: &str| -(text.chars().count() as i64);
+                expected.push((-scores[id] as i64, n(halves.0), n(halves.1), left, right, halves));
+            }
+        }
+    }
+    expected.sort_unstable();
+    let expected: Vec<_> = expected.into_iter().map(|(.., (left, right))| [left, right]).collect();
+    assert!(expected.len() > tokens.len());
+    assert_eq!(json["model"]["merges"], serde_json::json!(expected));
 }

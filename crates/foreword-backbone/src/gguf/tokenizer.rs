@@ -1,4 +1,4 @@
-//! Translates the tokenizer of a GGUF file into a `tokenizer.json`, and back.
+//! Translates the tokenizer of a GGUF file into that of a `tokenizer.json`, and back.
 //!
 //! Two models are read: `gpt2`, byte-level BPE with its merges and a named pre-tokenizer, and `llama`, SentencePiece's BPE,
 //! whose merges follow from the scores. A file may also hold the whole `tokenizer.json`, as those that Foreword writes do;
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -20,6 +20,7 @@ use crate::error::BackboneError;
 use crate::files::ChatFiles;
 use crate::notice::Notice;
 use crate::tokenizer::patterns::byte_level;
+use crate::tokenizer::{Pieces, TokenizerFile, TokenizerLists};
 
 /// The whole `tokenizer.json`.
 pub(crate) const HUGGINGFACE_JSON: &str = "tokenizer.huggingface.json";
@@ -93,11 +94,23 @@ impl<'a> Tokens<'a> {
         Ok(Self { texts, kinds, bos, eos, unknown, right_strip })
     }
 
-    /// The entries of `vocab`. Of tokens with the same text the first is found.
-    fn vocabulary(&self) -> Vec<(&str, usize)> {
-        let mut known = AHashSet::with_capacity(self.texts.len());
-        let texts = self.texts.iter().enumerate().map(|(id, text)| (&**text, id));
-        texts.filter(|(text, _)| known.insert(*text)).collect()
+    /// The first token of each text, in their order and by their texts, of those of some kinds.
+    fn first(&self, is_wanted: impl Fn(i32) -> bool) -> (Vec<u32>, AHashMap<&str, u32>) {
+        let mut ids = Vec::with_capacity(self.texts.len());
+        let mut by_text = AHashMap::with_capacity(self.texts.len());
+        for ((text, &kind), id) in self.texts.iter().zip(&self.kinds).zip(0..) {
+            if is_wanted(kind) && !by_text.contains_key(&**text) {
+                by_text.insert(&**text, id);
+                ids.push(id);
+            }
+        }
+        (ids, by_text)
+    }
+
+    fn pieces(&self) -> Pieces {
+        let mut pieces = Pieces::default();
+        self.texts.iter().for_each(|text| pieces.push(text));
+        pieces
     }
 
     /// The `added_tokens`, which are matched in a text before anything else.
@@ -169,8 +182,7 @@ pub(crate) fn chat_config(gguf: &Gguf<'_>) -> Result<Option<Vec<u8>>, BackboneEr
     Ok(Some(config.to_string().into_bytes()))
 }
 
-/// A `tokenizer.json`, to be written. Its model is borrowed from the file: as JSON values, a large vocabulary would take a
-/// second.
+/// A `tokenizer.json` without the long lists of its model, which are last in it.
 #[derive(Serialize)]
 struct TokenizerJson<'a> {
     version: &'static str,
@@ -195,52 +207,24 @@ struct Bpe<'a> {
     fuse_unk: bool,
     byte_fallback: bool,
     ignore_merges: bool,
-    /// Texts with their ids, in the order of the ids.
     #[serde(skip)]
-    vocab: Vec<(&'a str, usize)>,
-    #[serde(skip)]
-    merges: Vec<(&'a str, &'a str)>,
+    lists: Lists,
+}
+
+/// The long lists of a model.
+struct Lists {
+    pieces: Pieces,
+    vocabulary: Vec<u32>,
+    merges: Vec<[u32; 2]>,
 }
 
 impl TokenizerJson<'_> {
-    /// The file. Its long lists, which are last in it, are written in parts at the same time.
-    fn to_vec(&self) -> serde_json::Result<Vec<u8>> {
-        let mut file = serde_json::to_vec(self)?;
-        file.truncate(file.len() - "}}".len());
-        file.extend(b",\"vocab\":{");
-        append(&mut file, &self.model.vocab, |(text, id), part| {
-            serde_json::to_writer(&mut *part, text)?;
-            part.push(b':');
-            serde_json::to_writer(part, id)
-        })?;
-        file.extend(b"},\"merges\":[");
-        append(&mut file, &self.model.merges, |merge, part| serde_json::to_writer(part, merge))?;
-        file.extend(b"]}}");
-        Ok(file)
+    fn finish(self) -> serde_json::Result<TokenizerFile> {
+        let mut beginning = serde_json::to_vec(&self)?;
+        beginning.truncate(beginning.len() - "}}".len());
+        let Lists { pieces, vocabulary, merges } = self.model.lists;
+        Ok(TokenizerLists { beginning, pieces, vocabulary, merges }.into())
     }
-}
-
-/// Appends items, separated by commas.
-fn append<T: Sync>(
-    file: &mut Vec<u8>,
-    items: &[T],
-    write: impl Fn(&T, &mut Vec<u8>) -> serde_json::Result<()> + Sync,
-) -> serde_json::Result<()> {
-    let parts = items.par_chunks(1 << 14).map(|items| -> serde_json::Result<Vec<u8>> {
-        let mut part = Vec::new();
-        for item in items {
-            write(item, &mut part)?;
-            part.push(b',');
-        }
-        Ok(part)
-    });
-    for part in parts.collect::<serde_json::Result<Vec<_>>>()? {
-        file.extend(part);
-    }
-    if !items.is_empty() {
-        file.pop();
-    }
-    Ok(())
 }
 
 /// The `tokenizer_config.json` of a model's chats, and the template that is used unless another is named; `None` without any
@@ -267,10 +251,10 @@ pub(crate) fn chat_of(chat: &ChatFiles) -> Option<(String, Option<String>)> {
     Some((config.to_string(), template))
 }
 
-/// The `tokenizer.json` of a file, and notices about it.
-pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), BackboneError> {
+/// The tokenizer of a file, and notices about it.
+pub(crate) fn read(gguf: &Gguf<'_>) -> Result<(TokenizerFile, Vec<Notice>), BackboneError> {
     if let Some(whole) = gguf.text(HUGGINGFACE_JSON)? {
-        return Ok((whole.into_owned().into_bytes(), Vec::new()));
+        return Ok((whole.into_owned().into_bytes().into(), Vec::new()));
     }
     let model = gguf.text("tokenizer.ggml.model")?;
     let tokens = Tokens::read(gguf)?;
@@ -282,7 +266,7 @@ pub(crate) fn to_json(gguf: &Gguf<'_>) -> Result<(Vec<u8>, Vec<Notice>), Backbon
             return Err(gguf.wrong(format!("`tokenizer.ggml.model` is {found}; gpt2 and llama are read")));
         }
     };
-    let file = file.to_vec().map_err(|error| gguf.wrong(format!("its tokenizer: {error}")))?;
+    let file = file.finish().map_err(|error| gguf.wrong(format!("its tokenizer: {error}")))?;
     Ok((file, inferred::notices(gguf)?))
 }
 
@@ -290,7 +274,7 @@ fn byte_level_bpe<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokeniz
     let pre_tokenizer = PreTokenizer::named_in(gguf)?;
     let merges = gguf.array("tokenizer.ggml.merges")?;
     let merges = merges.ok_or_else(|| gguf.wrong("`tokenizer.ggml.merges` is missing"))?;
-    let pair = |item: super::Value<'a>| {
+    let pair = |item: super::Value<'a>| -> Option<(&'a str, &'a str)> {
         let super::Value::Text(bytes) = item else { return None };
         let text = std::str::from_utf8(bytes).ok()?;
         // The separating space. In old files one of the two may be a space itself.
@@ -307,14 +291,16 @@ fn byte_level_bpe<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokeniz
         pre_tokenizer: (pre_tokenizer.json)(),
         post_processor: tokens.template(add_bos, add_eos),
         decoder: byte_level(true),
-        ..tokens.json(Bpe { ignore_merges: pre_tokenizer.ignores_merges, ..tokens.bpe(|| merges) })
+        ..tokens.json(Bpe {
+            ignore_merges: pre_tokenizer.ignores_merges,
+            ..tokens.bpe(merges_of_pairs(tokens, &merges))
+        })
     })
 }
 
 impl<'a> Tokens<'a> {
-    /// A model with these merges.
-    fn bpe(&'a self, merges: impl FnOnce() -> Vec<(&'a str, &'a str)> + Send) -> Bpe<'a> {
-        let (vocab, merges) = rayon::join(|| self.vocabulary(), merges);
+    /// A model with these lists.
+    fn bpe(&self, lists: Lists) -> Bpe<'a> {
         Bpe {
             kind: "BPE",
             dropout: (),
@@ -324,8 +310,7 @@ impl<'a> Tokens<'a> {
             fuse_unk: false,
             byte_fallback: false,
             ignore_merges: false,
-            vocab,
-            merges,
+            lists,
         }
     }
 
@@ -367,11 +352,15 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
         after.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
     }
     let unknown = tokens.unknown.or_else(|| tokens.kinds.iter().position(|&kind| kind == kind::UNKNOWN));
+    // Of tokens with the same text the first is in the vocabulary.
+    let (merges, (pieces, (vocabulary, _))) =
+        rayon::join(|| merges_from_scores(tokens, &scores), || (tokens.pieces(), tokens.first(|_| true)));
+    let lists = Lists { pieces, vocabulary, merges };
     let model = Bpe {
         unk_token: unknown.map(|id| &*tokens.texts[id]),
         fuse_unk: true,
         byte_fallback: true,
-        ..tokens.bpe(|| merges_from_scores(tokens, &scores))
+        ..tokens.bpe(lists)
     };
     Ok(TokenizerJson {
         normalizer: json!({ "type": "Sequence", "normalizers": before }),
@@ -381,31 +370,104 @@ fn sentencepiece<'a>(gguf: &Gguf<'a>, tokens: &'a Tokens<'a>) -> Result<Tokenize
     })
 }
 
+/// Lists with these merges, whose texts are tokens, or are added to the pieces.
+fn merges_of_pairs(tokens: &Tokens<'_>, pairs: &[(&str, &str)]) -> Lists {
+    let ((vocabulary, ids), mut pieces) = rayon::join(|| tokens.first(|_| true), || tokens.pieces());
+    let mut id = |text: &str| {
+        ids.get(text).copied().unwrap_or_else(|| {
+            pieces.push(text);
+            (pieces.len() - 1) as u32
+        })
+    };
+    let merges = pairs.iter().map(|(left, right)| [id(left), id(right)]).collect();
+    Lists { pieces, vocabulary, merges }
+}
+
 /// All merges of two pieces into a third, best score first, as in SentencePiece.
-fn merges_from_scores<'a>(tokens: &'a Tokens<'a>, scores: &[f64]) -> Vec<(&'a str, &'a str)> {
-    let is_piece = |kind: i32| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
-    let mut ids = AHashMap::with_capacity(tokens.texts.len());
-    for (id, (text, &kind)) in tokens.texts.iter().zip(&tokens.kinds).enumerate().rev() {
-        if is_piece(kind) {
-            ids.insert(&**text, id as u32);
-        }
-    }
+fn merges_from_scores(tokens: &Tokens<'_>, scores: &[f64]) -> Vec<[u32; 2]> {
+    let is_piece = |kind| [kind::NORMAL, kind::USER_DEFINED, kind::UNUSED].contains(&kind);
+    let (pieces, ids) = tokens.first(is_piece);
     let lengths: Vec<u32> = tokens.texts.par_iter().map(|text| text.chars().count() as u32).collect();
     // Of scores as of pieces with the same score: the best first, then the longest on the left, then on the right.
-    let key = |id: u32, left: u32, right: u32| {
+    let key = |id: u32, [left, right]: [u32; 2]| {
         let length = |id: u32| Reverse(lengths[id as usize]);
         (Reverse(ordered(scores[id as usize])), length(left), length(right), left, right)
     };
-    let pieces: Vec<(&str, u32)> = ids.iter().map(|(&text, &id)| (text, id)).collect();
-    let splits = |&(text, id): &(&'a str, u32)| {
-        let splits = text.char_indices().skip(1).map(move |(at, _)| text.split_at(at));
-        let (ids, key) = (&ids, &key);
-        splits.filter_map(move |(left, right)| Some(key(id, *ids.get(left)?, *ids.get(right)?)))
-    };
-    let mut merges: Vec<_> = pieces.par_iter().flat_map_iter(splits).collect();
-    merges.par_sort_unstable();
     let text = |id: u32| &*tokens.texts[id as usize];
-    merges.into_par_iter().map(|(.., left, right)| (text(left), text(right))).collect()
+    let splits = Splits::of(&ids, pieces.iter().map(|&id| text(id)));
+    let merges = pieces.par_chunks(1 << 12).map(|pieces| {
+        let (mut merges, mut places) = (Vec::new(), Vec::new());
+        for &id in pieces {
+            splits.of_text(text(id), &mut places, |halves| merges.push(key(id, halves)));
+        }
+        merges
+    });
+    let mut merges = merges.collect::<Vec<_>>().concat();
+    merges.par_sort_unstable();
+    merges.into_par_iter().map(|(.., left, right)| [left, right]).collect()
+}
+
+/// Splits texts into two pieces. Most halves are no piece, and a bit of their hash says so sooner than the table, which is larger
+/// than a cache. The hashes of all left halves take one pass over a text, those of all right halves one from its end.
+struct Splits<'a> {
+    ids: &'a AHashMap<&'a str, u32>,
+    lefts: Vec<u64>,
+    rights: Vec<u64>,
+    /// Which bits of a hash are the number of its bit.
+    shift: u32,
+}
+
+impl<'a> Splits<'a> {
+    fn of(ids: &'a AHashMap<&'a str, u32>, pieces: impl Iterator<Item = &'a str>) -> Self {
+        let n_bits = (16 * ids.len()).next_power_of_two().max(64);
+        let shift = u64::BITS - n_bits.trailing_zeros();
+        let (mut lefts, mut rights) = (vec![0u64; n_bits / 64], vec![0u64; n_bits / 64]);
+        for text in pieces {
+            for (bits, hash) in
+                [(&mut lefts, text.bytes().fold(0, mix)), (&mut rights, text.bytes().rev().fold(0, mix))]
+            {
+                let bit = hash >> shift;
+                bits[(bit / 64) as usize] |= 1 << (bit % 64);
+            }
+        }
+        Self { ids, lefts, rights, shift }
+    }
+
+    /// Whether a half with this hash can be a piece.
+    fn can_be(&self, bits: &[u64], hash: u64) -> bool {
+        let bit = hash >> self.shift;
+        bits[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+    }
+
+    /// Calls `found` with both ids of every split of a text; `places` is memory to use again.
+    fn of_text(&self, text: &str, places: &mut Vec<usize>, mut found: impl FnMut([u32; 2])) {
+        let bytes = text.as_bytes();
+        let mut hash = 0;
+        places.clear();
+        for at in (1..bytes.len()).rev() {
+            hash = mix(hash, bytes[at]);
+            if self.can_be(&self.rights, hash) && text.is_char_boundary(at) {
+                places.push(at);
+            }
+        }
+        let (mut hash, mut start) = (0, 0);
+        for &at in places.iter().rev() {
+            hash = bytes[start..at].iter().copied().fold(hash, mix);
+            start = at;
+            if !self.can_be(&self.lefts, hash) {
+                continue;
+            }
+            let (left, right) = text.split_at(at);
+            if let (Some(&left), Some(&right)) = (self.ids.get(left), self.ids.get(right)) {
+                found([left, right]);
+            }
+        }
+    }
+}
+
+/// The hash of a text with one more byte; its upper bits are well mixed.
+fn mix(hash: u64, byte: u8) -> u64 {
+    (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// An integer that is larger for a larger number, in the order of [`f64::total_cmp`].

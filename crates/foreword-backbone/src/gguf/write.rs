@@ -360,13 +360,13 @@ fn check(header: &[u8], divisors: Option<&Tensor>, n_bytes: u64, spec: &Spec) ->
 
 /// Writes the tokenizer as GGUF metadata if it can be expressed, and as a whole `tokenizer.json`. Returns whether it could.
 fn describe_tokenizer(files: &ModelFiles, metadata: &mut Metadata) -> Result<bool, BackboneError> {
-    let json =
-        std::str::from_utf8(&files.tokenizer).map_err(|_| unwritable("its tokenizer.json is no UTF-8"))?;
+    let json = files.tokenizer.json();
+    let json = std::str::from_utf8(&json).map_err(|_| unwritable("its tokenizer.json is no UTF-8"))?;
     let ends = end_tokens(&files.config, files.generation_config.as_deref())?;
     for (key, &token) in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].iter().zip(&ends) {
         metadata.count(key, token as usize);
     }
-    let gguf_tokenizer = tokenizer::from_json(&files.tokenizer);
+    let gguf_tokenizer = tokenizer::from_json(json.as_bytes());
     if let Some(gguf_tokenizer) = &gguf_tokenizer {
         metadata.text("tokenizer.ggml.model", gguf_tokenizer.model);
         metadata.text("tokenizer.ggml.pre", gguf_tokenizer.pre);

@@ -23,6 +23,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, tokenizers::Error> {
     }
 }
 
+/// Reads a file whose BPE model has these lists in place of its own, which are empty. `None`: see [`read`].
+pub(super) fn with_lists(bytes: &[u8], vocab: Vec<(String, u32)>, merges: Merges) -> Option<Read> {
+    let mut file: File = serde_json::from_slice(bytes).ok()?;
+    (file.model.vocab, file.model.merges) = (vocab, merges);
+    let (inner, largest) = file.build().ok()?;
+    Some((inner, Some(largest)))
+}
+
 /// A whole file with a BPE model.
 #[derive(Deserialize)]
 struct File {

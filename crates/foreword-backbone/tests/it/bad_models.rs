@@ -170,11 +170,11 @@ fn contradictions_and_hostile_sizes_are_refused() {
 #[test]
 fn a_tokenizer_whose_ids_leave_the_table_is_refused() {
     let mut files = ModelFiles::directory(&root().join("testdata/models/llama-tiny")).unwrap();
-    let mut json: serde_json::Value = serde_json::from_slice(&files.tokenizer).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&files.tokenizer.json()).unwrap();
     let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
     // The count stays the same.
     vocabulary.insert("d".into(), 60_000.into());
-    files.tokenizer = serde_json::to_vec(&json).unwrap();
+    files.tokenizer = serde_json::to_vec(&json).unwrap().into();
     let message = foreword_backbone::Model::load(&files, Cpu::new(1).unwrap()).unwrap_err().to_string();
     assert!(message.contains("tokens up to number 60000"), "{message}");
 }

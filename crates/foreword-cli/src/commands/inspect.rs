@@ -63,7 +63,7 @@ pub(crate) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
         inspect(model, &directory.rows, began.as_ref(), labels.as_ref(), args.top)
     });
 
-    let name = model.as_ref().map_or("", |model| &model.backbone.identity().name);
+    let name = model.as_ref().map_or("", |model| model.backbone.name());
     let rows = inspection.as_ref().map(|inspection| (name, inspection));
     printer.json(&inspected(&args.prompt.display().to_string(), &directory, rows, labels.as_ref()))?;
     printer.answer(&heading(args, &directory))?;

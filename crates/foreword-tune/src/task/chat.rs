@@ -157,7 +157,7 @@ impl Chat {
         placement: Placement,
     ) -> Result<Self, ChatError> {
         let found = files::chat_template(&model.chat)?;
-        let found = found.ok_or_else(|| ChatError::None { model: model.backbone.identity().name.clone() })?;
+        let found = found.ok_or_else(|| ChatError::None { model: model.backbone.name().to_owned() })?;
         Self::of(found, &model.tokenizer, system, placement)
     }
 

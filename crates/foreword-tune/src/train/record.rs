@@ -145,7 +145,7 @@ fn check_adapter<B: Backend>(adapter: &AdapterConfig, model: &Model<B>) -> Resul
         return Ok(());
     }
     Err(RecordError::OtherSpec {
-        model: model.backbone.identity().name.clone(),
+        model: model.backbone.name().to_owned(),
         recorded: adapter.base_model.clone().unwrap_or_else(|| "a model that it does not name".to_owned()),
         differences: differences.join(", "),
     })
@@ -268,10 +268,10 @@ pub fn adapter<B: Backend>(
             AdapterConfig::causal_lm_prefix(n_virtual, spec.layers, attention.kv_heads, attention.kv_width())?
         }
     };
-    let name = &model.backbone.identity().name;
+    let name = model.backbone.name();
     (adapter.base_model, adapter.revision) = match HubName::parse(name) {
         Some(hub) => (Some(hub.repository().to_owned()), hub.revision().map(str::to_owned)),
-        None => (Some(name.clone()), None),
+        None => (Some(name.to_owned()), None),
     };
     if method == Method::Prompt {
         adapter.n_heads = Some(spec.attention.query_heads);

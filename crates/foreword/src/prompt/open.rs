@@ -76,7 +76,8 @@ impl<'a> OpenRequest<'a> {
         let directory = (path != Path::new(NONE)).then(|| read(path)).transpose()?;
         let name = model_name(path, self.stated.model.as_deref(), directory.as_ref())?;
         let resources = self.resources.with_ignored_keys_of(directory.as_ref());
-        let model = Model::open_with(&name, &resources, observer)?;
+        let open = if directory.is_some() { Model::open_with } else { Model::open_alone };
+        let model = open(&name, &resources, observer)?;
         let passport = directory.as_ref().and_then(|directory| directory.passport.as_ref());
         let trained_on =
             passport.and_then(|passport| passport.training.data.get("train")?.file_digest.clone());

@@ -87,7 +87,7 @@ impl Story<'_> {
 
     /// The model's name.
     pub(super) fn model(&self) -> &str {
-        &self.ready.model.backbone.identity().name
+        self.ready.model.backbone.name()
     }
 
     /// The placement of the soft prompt.
