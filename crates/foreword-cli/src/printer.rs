@@ -215,6 +215,13 @@ impl Printer {
         }
     }
 
+    /// Changes the number of parts of the bar.
+    pub(crate) fn set_bar_length(&self, n: u64) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_length(n);
+        }
+    }
+
     /// Removes the bar.
     pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.bar.borrow_mut().take() {

@@ -3,17 +3,24 @@
 use std::fs::File;
 use std::io::{LineWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use foreword::display::{count, loss, percent};
+use foreword::display::{count, loss, percent, rough_time};
 use foreword::error::{Diverged, WriteError, unwritable};
 use foreword::plan::output::has_checkpoint;
 use foreword::run::Unwritten;
+use foreword::train::Length;
 use foreword::{Error, Event, Result, Run, RunPlan, RunResult, StopReason, UserError};
 
 use crate::command_line::this_command;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::printer::{Printer, to_json};
+
+/// Steps after which the speed of a run is known.
+const FIRST_STEPS: u64 = 3;
+/// Seconds that are worth a word.
+const LONG: f64 = 60.0;
 
 /// The log file of `--log`.
 #[derive(Debug)]
@@ -60,9 +67,19 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
     let run = Run::new(plan);
     let watched = interrupt::watch(run.cancel());
     watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
-    let steps = run.plan().config.steps;
-    printer.begin_bar(steps, "learning");
-    let mut reporter = TerminalReporter { printer, log, failed: None, steps, dev: None };
+    let length = run.plan().config.length;
+    let steps = length.most_steps();
+    printer.begin_bar(steps.unwrap_or(0), "learning");
+    let mut reporter = TerminalReporter {
+        printer,
+        log,
+        failed: None,
+        length,
+        batch_size: run.plan().config.batch_size,
+        started: Instant::now(),
+        steps,
+        dev: None,
+    };
     let result = run.start_with(&mut |event| reporter.event(event), printer);
     let failed = reporter.failed;
     interrupt::unwatch();
@@ -88,7 +105,11 @@ struct TerminalReporter<'a> {
     printer: &'a Printer,
     log: &'a mut Option<Log>,
     failed: Option<WriteError>,
-    steps: u64,
+    length: Length,
+    batch_size: usize,
+    started: Instant,
+    /// The last step, as far as it is known.
+    steps: Option<u64>,
     /// The latest evaluation in short: the accuracy, or else the loss.
     dev: Option<String>,
 }
@@ -118,9 +139,10 @@ impl TerminalReporter<'_> {
             Event::Writing => return interrupt::unwatch(),
             _ => self.line(event),
         }
-        let steps = count(self.steps);
+        let of = self.steps.map(|steps| format!("/{}", count(steps))).unwrap_or_default();
         match *event {
-            Event::Step { step, loss: now, .. } => {
+            Event::Step { step, loss: now, examples_per_second, .. } => {
+                self.estimate(step, examples_per_second);
                 let dev = self.dev.as_deref();
                 self.printer.move_bar(step, || match dev {
                     Some(dev) => format!("loss {}  dev {dev}", loss(now)),
@@ -135,8 +157,20 @@ impl TerminalReporter<'_> {
                     None => format!("loss {dev_loss}"),
                 };
                 let who = candidate.map_or_else(String::new, |number| format!("  #{number:<2}"));
-                self.printer.say_without_bar(&format!("step {step:>4}/{steps}{who}  dev {scores}{best}"));
+                self.printer.say_without_bar(&format!("step {step:>4}{of}{who}  dev {scores}{best}"));
                 self.dev = Some(accuracy.map_or(dev_loss, percent));
+            }
+            Event::Decay { step, until, reason } => {
+                let why = match reason {
+                    "plateau" => "dev no longer improves",
+                    _ => "the end is near",
+                };
+                self.printer.say_without_bar(&format!(
+                    "step {step:>4}{of}  {why}: the learning rate decays until step {}",
+                    count(until)
+                ));
+                self.steps = Some(until);
+                self.printer.set_bar_length(until);
             }
             Event::Left { candidate, step, reason } => {
                 let why = match reason {
@@ -144,8 +178,31 @@ impl TerminalReporter<'_> {
                     "early-stopped" => "it no longer improved",
                     _ => "its loss or gradient was not a number",
                 };
-                self.printer
-                    .say_without_bar(&format!("step {step:>4}/{steps}  #{candidate:<2}  leaves: {why}"));
+                self.printer.say_without_bar(&format!("step {step:>4}{of}  #{candidate:<2}  leaves: {why}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl TerminalReporter<'_> {
+    /// Says how long the run may take, if that is long and its end is not known; adapts the bar to a limited time.
+    fn estimate(&self, step: u64, examples_per_second: f64) {
+        match self.length {
+            Length::Plateau { most } if step == FIRST_STEPS => {
+                let left = (most - step.min(most)) as f64 * self.batch_size as f64 / examples_per_second;
+                if left > LONG {
+                    self.printer.say(&format!(
+                        "it ends when dev no longer improves; all {} steps would take about {}",
+                        count(most),
+                        rough_time(left)
+                    ));
+                }
+            }
+            Length::Time { seconds, .. } if self.steps.is_none() => {
+                let elapsed = self.started.elapsed().as_secs_f64();
+                let about = (step as f64 * seconds / elapsed.max(1e-3)) as u64;
+                self.printer.set_bar_length(about.max(step));
             }
             _ => {}
         }

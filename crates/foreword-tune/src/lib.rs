@@ -32,5 +32,5 @@ pub use train::{candidates, checkpoint, context_tuning, init, memory, optimizer,
 pub use state::{Candidate, TrainState};
 pub use task::{Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError};
 pub use train::{
-    Event, Outcome, Population, StepStats, StopReason, TrainConfig, TrainError, train, train_all,
+    Event, Length, Outcome, Population, StepStats, StopReason, TrainConfig, TrainError, train, train_all,
 };

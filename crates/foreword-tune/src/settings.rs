@@ -26,6 +26,10 @@ pub const DEFAULT_MAX_LENGTH: usize = 512;
 /// Default number of tokens computed at a time: enough rows to keep the matrix products busy, few enough to keep the
 /// activations of one micro-batch small.
 pub const DEFAULT_MICRO_BATCH_TOKENS: usize = 2048;
+/// Default number of updates at most, if a run lasts until dev stops improving.
+pub const DEFAULT_MAX_STEPS: u64 = 2000;
+/// Default number of updates where dev can't decide: there are no dev examples, or several candidates.
+pub const DEFAULT_STEPS: u64 = 400;
 /// Default batch size, if there are enough examples.
 pub const DEFAULT_BATCH_SIZE: usize = 32;
 
@@ -146,6 +150,15 @@ pub enum Warmup {
 }
 
 impl Warmup {
+    /// Its number of steps in a run of so many.
+    #[must_use]
+    pub fn steps(self, of: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Share(share) => (share * of as f64).ceil() as u64,
+        }
+    }
+
     fn from_number(value: f64) -> Result<Self, SettingError> {
         // Whole numbers up to 2^53 are exact in an f64; no run has more steps.
         const MOST_STEPS: f64 = (1_u64 << 53) as f64;

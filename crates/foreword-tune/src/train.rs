@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod context_tuning;
 pub mod init;
 mod learner;
+pub mod length;
 pub mod memory;
 pub mod optimizer;
 pub(crate) mod order;
@@ -36,15 +37,13 @@ use crate::task::{Examples, Task, TaskError};
 use crate::task_file::TrainTable;
 
 use learner::{Dev, Learner};
-
-/// Default number of evaluations in a run.
-const EVALUATIONS: u64 = 10;
+pub use length::{Cause, Decay, Length};
 
 /// The training configuration. Its defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// Number of updates.
-    pub steps: u64,
+    /// How long it trains.
+    pub length: Length,
     /// Examples per update.
     pub batch_size: usize,
     /// Peak learning rate.
@@ -59,9 +58,9 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Shuffle the examples in each epoch.
     pub shuffle: bool,
-    /// Steps between evaluations on dev; 0: only at the end. `None`: about ten evaluations per run.
+    /// Steps between evaluations on dev; 0: only at the end. `None`: as its [`Length`] has them.
     pub eval_every: Option<u64>,
-    /// Stop after this many evaluations in a row without improvement; 0: never.
+    /// Stop after this many evaluations in a row without improvement, or let the learning rate decay; 0: never.
     pub patience: u64,
     /// The rows to keep.
     pub keep: Keep,
@@ -98,7 +97,7 @@ impl From<&TrainTable> for TrainConfig {
     /// [`default_batch_size`].
     fn from(table: &TrainTable) -> Self {
         Self {
-            steps: table.steps(),
+            length: table.length(),
             batch_size: table.batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
             learning_rate: table.learning_rate(),
             schedule: table.schedule(),
@@ -143,13 +142,6 @@ impl TrainConfig {
         let save = if self.recompute { Save::Checkpoint } else { Save::All };
         Budget { tokens: self.micro_batch_tokens, save }
     }
-
-    /// Whether to evaluate dev now: at the beginning, since the run must beat the init, at regular intervals, and at the
-    /// end.
-    fn evaluates(&self, step: u64) -> bool {
-        let every = self.eval_every.unwrap_or_else(|| self.steps.div_ceil(EVALUATIONS));
-        step == 0 || step == self.steps || (every > 0 && step.is_multiple_of(every))
-    }
 }
 
 /// Default batch size for this many training examples: a quarter of them, at least 8, at most [`DEFAULT_BATCH_SIZE`]. With
@@ -189,6 +181,11 @@ pub enum Event<'a> {
         best: bool,
         /// The run so far.
         state: &'a TrainState,
+    },
+    /// Dev no longer improves, or the end is near: the learning rate decays from now on.
+    Decay {
+        /// From where to where.
+        decay: Decay,
     },
     /// A candidate left: it was not among the better half, was no longer getting better, or diverged.
     Left {
@@ -477,8 +474,18 @@ fn check(
         return setting("survivors", "at least 1");
     }
     config.regularizers.check()?;
-    if config.steps == 0 {
-        return setting("steps", "at least 1");
+    match config.length {
+        Length::Steps(0) | Length::Plateau { most: 0 } => return setting("steps", "at least 1"),
+        Length::Plateau { .. } if dev.is_none() => {
+            return setting("length", "a number of steps, without dev examples");
+        }
+        Length::Plateau { .. } | Length::Time { .. } if n_candidates > 1 => {
+            return setting("length", "a number of steps, for several candidates");
+        }
+        Length::Time { seconds, .. } if seconds.is_nan() || seconds <= 0.0 => {
+            return setting("seconds", "greater than 0");
+        }
+        _ => {}
     }
     if config.batch_size == 0 {
         return setting("batch_size", "at least 1");

@@ -142,6 +142,15 @@ pub fn seconds(seconds: f64) -> String {
     format!("{} min {} s", whole / 60, whole % 60)
 }
 
+/// A long time in round numbers: `4 min`, `1 h 40 min`.
+pub fn rough_time(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// Maximum number of names in a list.
 pub const MOST_LISTED: usize = 20;
 /// Number of names shown of a longer list.

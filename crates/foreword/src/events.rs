@@ -69,6 +69,15 @@ pub enum Event {
         #[serde(skip)]
         best: bool,
     },
+    /// From now on the learning rate decays.
+    Decay {
+        /// Number of updates so far.
+        step: u64,
+        /// The last update.
+        until: u64,
+        /// `plateau`: dev no longer improves; `limit`: the most steps, or the time, are nearly reached.
+        reason: &'static str,
+    },
     /// A candidate left the run.
     Left {
         /// Its number, from 1.

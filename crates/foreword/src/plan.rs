@@ -337,10 +337,21 @@ pub fn settings(input: Option<&Path>, flags: TaskFile) -> Result<TaskFile> {
         .hint("leave one of them out")
         .into());
     }
-    if file.train.steps.is_some() && file.train.epochs.is_some() {
-        return Err(UserError::new("the task file has both steps and epochs, which say how long to train")
-            .hint("leave one of them out")
-            .into());
+    let train = &file.train;
+    let lengths = [
+        ("steps", train.steps.is_some()),
+        ("epochs", train.epochs.is_some()),
+        ("minutes", train.minutes.is_some()),
+        ("max_steps", train.max_steps.is_some()),
+    ];
+    let stated: Vec<&str> =
+        lengths.iter().filter(|(_, is_stated)| *is_stated).map(|(name, _)| *name).collect();
+    if let [one, other, ..] = stated[..] {
+        return Err(UserError::new(format!(
+            "the task file has both {one} and {other}, which say how long to train"
+        ))
+        .hint("leave one of them out")
+        .into());
     }
     Ok(file)
 }

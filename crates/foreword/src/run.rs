@@ -24,7 +24,7 @@ use crate::plan::candidates::PlannedCandidate;
 use crate::record;
 use crate::settings::{Init, Keep, Method, Placement};
 use crate::system::{page_faults, peak_bytes};
-use crate::train::Event as TrainEvent;
+use crate::train::{Cause, Event as TrainEvent, Length};
 use crate::{
     Evaluation, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason, TrainConfig, TrainState,
 };
@@ -177,7 +177,8 @@ impl Run {
         };
         let data = (&plan.train, plan.dev.as_ref());
         let on_event = &mut |event: TrainEvent<'_>| reporter.event(&event);
-        let population = crate::train_all(&plan.model, &plan.task, data, state, &plan.config, on_event)?;
+        let config = TrainConfig { length: self.length_from_now(), ..plan.config.clone() };
+        let population = crate::train_all(&plan.model, &plan.task, data, state, &config, on_event)?;
         let winner = population.survivors[0];
         let outcome = population.outcomes[winner].clone();
         let written = population.survivors.iter().take(plan.config.survivors);
@@ -238,6 +239,18 @@ impl Run {
         match failed {
             None => Ok(result),
             Some(source) => Err(Unwritten { result: Box::new(result), source }.into()),
+        }
+    }
+
+    /// How long to train: a limited time began with the plan.
+    fn length_from_now(&self) -> Length {
+        match self.plan.config.length {
+            Length::Time { seconds, evaluations_after } => {
+                // Too little is one step.
+                let seconds = (seconds - self.plan.started.elapsed().as_secs_f64()).max(f64::MIN_POSITIVE);
+                Length::Time { seconds, evaluations_after }
+            }
+            length => length,
         }
     }
 
@@ -330,6 +343,14 @@ impl TrainReporter<'_> {
                 });
                 self.evaluations.insert((candidate, step), evaluation.clone());
             }
+            TrainEvent::Decay { decay } => (self.on_event)(&Event::Decay {
+                step: decay.from,
+                until: decay.until,
+                reason: match decay.cause {
+                    Cause::Plateau => "plateau",
+                    Cause::Limit => "limit",
+                },
+            }),
             TrainEvent::Left { candidate, step, ended } => {
                 if let Some(candidate) = self.number(candidate) {
                     let reason = match ended {
@@ -370,8 +391,8 @@ fn begin(plan: &RunPlan, observer: &dyn Observer) -> Result<(CheckpointWriter, T
         return Ok((checkpoints, plan.state()));
     }
     let progress = checkpoints.read()?;
-    observer
-        .tell("resumed", format!("after {} of {} steps", count(progress.step()), count(plan.config.steps)));
+    let of = plan.config.length.most_steps().map(|most| format!(" of {}", count(most)));
+    observer.tell("resumed", format!("after {}{} steps", count(progress.step()), of.unwrap_or_default()));
     Ok((checkpoints, progress))
 }
 
@@ -403,21 +424,27 @@ fn candidates_in_words(plan: &RunPlan) -> Vec<String> {
 }
 
 fn ending(plan: &RunPlan, outcome: &Outcome) -> String {
-    let (steps, asked) = (count(outcome.steps), count(plan.config.steps));
+    let steps = count(outcome.steps);
+    let of = plan.config.length.most_steps().map(|most| format!(" of {}", count(most))).unwrap_or_default();
     let kept = match outcome.best_step {
         0 => "no step improved on the initial prompt; kept it".to_owned(),
         step => format!("kept the prompt of step {}", count(step)),
     };
-    match outcome.ended {
-        StopReason::Finished => format!("made all {steps} steps; {kept}"),
-        StopReason::EarlyStopped => format!(
-            "stopped after {steps} of {asked} steps: {} evaluations without a better one (--patience); {kept}",
+    match (outcome.ended, plan.config.length) {
+        (StopReason::Finished, Length::Steps(_)) => format!("made all {steps} steps; {kept}"),
+        (StopReason::Finished, Length::Plateau { .. }) => {
+            format!("made the most steps, {steps}, and dev was still improving (--max-steps); {kept}")
+        }
+        (StopReason::Finished, Length::Time { .. }) => format!("made {steps} steps in the time; {kept}"),
+        (StopReason::EarlyStopped, Length::Steps(_)) => format!(
+            "stopped after {steps}{of} steps: {} evaluations without a better one (--patience); {kept}",
             plan.config.patience
         ),
-        StopReason::Diverged { step } => {
+        (StopReason::EarlyStopped, _) => format!("ended after {steps} steps: dev no longer improved; {kept}"),
+        (StopReason::Diverged { step }, _) => {
             format!("step {step} gave a loss or gradient that is not a number; {kept}")
         }
-        _ => format!("interrupted after {steps} of {asked} steps; {kept}"),
+        _ => format!("interrupted after {steps}{of} steps; {kept}"),
     }
 }
 

@@ -258,8 +258,9 @@ fn steps(passport: &Passport) -> String {
         0 => "no step improved on the initial prompt, which is kept".to_owned(),
         step => format!("the prompt of step {} is kept", count(step)),
     };
-    let asked = training.settings.get("steps").and_then(Value::as_u64).unwrap_or(training.steps);
-    format!("{} of {} made; {kept}; seed {}", count(training.steps), count(asked), training.seed)
+    let asked = training.settings.get("steps").and_then(Value::as_u64);
+    let of = asked.map(|steps| format!(" of {}", count(steps))).unwrap_or_default();
+    format!("{}{of} made; {kept}; seed {}", count(training.steps), training.seed)
 }
 
 fn settings(passport: &Passport) -> String {

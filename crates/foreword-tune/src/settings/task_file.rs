@@ -6,8 +6,9 @@ use crate::settings::{
     Size, TaskKind, Warmup,
 };
 use crate::settings::{
-    DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
+    DEFAULT_MAX_STEPS, DEFAULT_METHOD, DEFAULT_MICRO_BATCH_TOKENS, DEFAULT_PLACEMENT, DEFAULT_VIRTUAL_TOKENS,
 };
+use crate::train::Length;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -199,12 +200,19 @@ table!(
     /// `[train]`: how it learns.
     #[cfg_attr(feature = "clap", derive(clap::Args))]
     TrainTable {
-        /// Number of updates
+        /// Number of updates. By default a run lasts until dev stops improving
         [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..)]
-        steps: u64 = 400,
-        /// Number of passes over the training examples, which may be a fraction; replaces --steps
+        steps: u64,
+        /// Number of passes over the training examples, which may be a fraction; instead of --steps
         [long, value_name = "N", value_parser = flags::positive, conflicts_with = "steps"]
         epochs: f64,
+        /// Minutes for the whole run, of which it makes the best; instead of --steps
+        [long, value_name = "N", value_parser = flags::positive, conflicts_with_all = ["steps", "epochs"]]
+        minutes: f64,
+        /// Most updates of a run that lasts until dev stops improving
+        [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+         conflicts_with_all = ["steps", "epochs", "minutes"]]
+        max_steps: u64 = DEFAULT_MAX_STEPS,
         /// Examples per step
         [long, value_name = "N", value_parser = flags::at_least_one()]
         batch_size: usize,
@@ -212,10 +220,10 @@ table!(
         /// models
         [long, value_name = "RATE"]
         learning_rate: LearningRate = LearningRate::Auto,
-        /// Learning-rate decay after the warm-up: constant, linear or cosine (to 10 %)
+        /// Shape of the learning-rate decay: constant, linear or cosine (to 10 %); with --steps it begins after the warm-up
         [long, value_name = "SHAPE", value_parser = flags::choice(Schedule::ALL, Schedule::as_str)]
         schedule: Schedule = Schedule::Cosine,
-        /// Warm-up: a number of steps, or a share of all steps if below 1
+        /// Warm-up: a number of steps, or a share of all steps if below 1 (of 200 if their number is not known)
         [long, value_name = "STEPS|SHARE"]
         warmup: Warmup = Warmup::Share(0.05),
         /// Clip the gradient norm to this value; 0 disables clipping
@@ -227,10 +235,11 @@ table!(
         /// Take the examples in the order of the file in every epoch
         [long = "no-shuffle", num_args = 0, default_missing_value = "false"]
         shuffle: bool = true,
-        /// Steps between evaluations on dev; 0: only at the end [default: about ten evaluations a run]
+        /// Steps between evaluations on dev; 0: only at the end [default: ten evaluations, or at growing distances]
         [long, value_name = "STEPS"]
         eval_every: u64,
-        /// Stop after this many evaluations in a row without a better one on dev; 0: never
+        /// Evaluations in a row without a better one on dev, after which the learning rate decays, or with --steps the run stops;
+        /// 0: never
         [long, value_name = "N"]
         patience: u64 = 5,
         /// The prompt to keep: the best on dev, or the last
@@ -281,6 +290,23 @@ table!(
     }
 );
 
+impl TrainTable {
+    /// Whether it says how long to train.
+    #[must_use]
+    pub fn states_length(&self) -> bool {
+        self.steps.is_some() || self.epochs.is_some() || self.minutes.is_some() || self.max_steps.is_some()
+    }
+
+    /// How long to train, except for `epochs` and `minutes`, which depend on the data.
+    #[must_use]
+    pub fn length(&self) -> Length {
+        match self.steps {
+            Some(steps) => Length::Steps(steps),
+            None => Length::Plateau { most: self.max_steps() },
+        }
+    }
+}
+
 impl TaskFile {
     /// Reads a task file. Relative paths in it are relative to its folder. `model` is a path if that path exists or begins
     /// with `./` or `../`, and a name otherwise.
@@ -294,8 +320,9 @@ impl TaskFile {
     #[must_use]
     pub fn overridden_by(mut self, flags: Self) -> Self {
         // Two ways to set one thing.
-        if flags.train.steps.is_some() || flags.train.epochs.is_some() {
-            (self.train.steps, self.train.epochs) = (None, None);
+        if flags.train.states_length() {
+            let train = &mut self.train;
+            (train.steps, train.epochs, train.minutes, train.max_steps) = (None, None, None, None);
         }
         Self {
             model: flags.model.or(self.model),

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::optimizer::AdamW;
 use crate::state::{Best, CandidateState, DevScore, TrainState};
-use crate::train::StopReason;
+use crate::train::{Cause, Decay, StopReason};
 
 /// The only key of the file's metadata; several would not keep their order.
 const KEY: &str = "foreword";
 /// The version of the file format, and of the sums that a resumed run must continue bit for bit.
-const VERSION: u64 = 5;
+const VERSION: u64 = 6;
 
 /// Why a run can't resume from a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,8 @@ struct Header {
     width: usize,
     step: u64,
     halvings: u64,
+    seconds: f64,
+    decay: Option<(u64, u64, Cause)>,
     candidates: Vec<CandidateHeader>,
     settings: BTreeMap<String, Value>,
 }
@@ -90,6 +92,8 @@ pub fn encode(state: &TrainState, settings: &BTreeMap<String, Value>) -> Result<
         width: state.width,
         step: state.step,
         halvings: state.halvings,
+        seconds: state.seconds,
+        decay: state.decay.map(|decay| (decay.from, decay.until, decay.cause)),
         candidates: state.runs.iter().map(header_of).collect(),
         settings: settings.clone(),
     };
@@ -166,7 +170,12 @@ pub fn decode(bytes: &[u8], settings: &BTreeMap<String, Value>) -> Result<TrainS
     let runs = candidates
         .map(|(i, candidate)| running(&parsed, i, candidate, header.width))
         .collect::<Result<_, _>>()?;
-    Ok(TrainState { width: header.width, step: header.step, halvings: header.halvings, runs })
+    let decay = header.decay.map(|(from, until, cause)| Decay { from, until, cause });
+    if decay.is_some_and(|decay| decay.from > header.step || decay.until <= decay.from) {
+        return Err(damaged("decay"));
+    }
+    let Header { width, step, halvings, seconds, .. } = header;
+    Ok(TrainState { width, step, halvings, seconds, decay, runs })
 }
 
 fn damaged(detail: &str) -> CheckpointError {

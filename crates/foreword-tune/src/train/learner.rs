@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use foreword_backbone::kernels::{Backend, Element};
 
-use super::{Event, StepStats, StopReason, TrainConfig, TrainError, peak};
+use super::length::patience;
+use super::{Cause, Decay, Event, Length, StepStats, StopReason, TrainConfig, TrainError, peak};
 use crate::context_tuning::masked;
 use crate::engine::continuation_set::ContinuationSet;
 use crate::engine::example::Example;
@@ -14,11 +15,11 @@ use crate::engine::loss::{self, Loss};
 use crate::engine::pass::{LossAndGradient, Pass};
 use crate::engine::prefix::SharedPrefix;
 use crate::engine::reduce::Reduce;
-use crate::optimizer::{clip, rate};
+use crate::optimizer::clip;
 use crate::order::Order;
 use crate::regularize::StepRows;
 use crate::settings::{KeepBy, Objective};
-use crate::state::{DevScore, TrainState};
+use crate::state::{CandidateState, DevScore, TrainState};
 use crate::task::{Examples, Task, TaskError};
 
 /// The state shared by all steps of a run.
@@ -47,29 +48,71 @@ impl<B: Backend> Learner<'_, B> {
     ) -> Result<StopReason, TrainError> {
         let config = self.config;
         let mut flow = ControlFlow::Continue(());
+        let mut clock = Clock::at(state.seconds);
         loop {
-            if let (Some(dev), true) = (dev, flow.is_continue() && config.evaluates(state.step)) {
+            let evaluates = config.length.evaluates(state.step, state.decay, config.eval_every);
+            if let (Some(dev), true) = (dev, flow.is_continue() && evaluates) {
+                let before = clock.seconds();
                 flow = dev.evaluate_all(state, on_event)?;
+                clock.evaluation = clock.evaluation.max(clock.seconds() - before);
                 for candidate in state.halve(config) {
                     flow = or_break(flow, state.leave(candidate, StopReason::Dropped, on_event));
                 }
             }
-            if state.step == config.steps {
-                return Ok(StopReason::Finished);
+            if config.length.end(state.decay) == Some(state.step) {
+                let at_plateau = state.decay.is_some_and(|decay| decay.cause == Cause::Plateau);
+                return Ok(if at_plateau { StopReason::EarlyStopped } else { StopReason::Finished });
             }
             if flow.is_break() {
                 return Ok(StopReason::Cancelled);
             }
-            for candidate in state.active() {
-                if config.patience > 0 && state.runs[candidate].since_best >= config.patience {
-                    flow = or_break(flow, state.leave(candidate, StopReason::EarlyStopped, on_event));
+            match config.length {
+                Length::Steps(_) => {
+                    for candidate in state.active() {
+                        if config.patience > 0 && state.runs[candidate].since_best >= config.patience {
+                            flow = or_break(flow, state.leave(candidate, StopReason::EarlyStopped, on_event));
+                        }
+                    }
+                }
+                Length::Plateau { .. } | Length::Time { .. } => {
+                    flow = or_break(flow, self.decay(state, dev, &clock, on_event));
                 }
             }
             if state.active().is_empty() {
                 return Ok(StopReason::Finished);
             }
             flow = or_break(flow, self.step(state, &mut orders, on_event)?);
+            state.seconds = clock.seconds();
         }
+    }
+
+    /// Begins the decay of the learning rate if dev no longer improves or the run nears its end.
+    fn decay(
+        &self,
+        state: &mut TrainState,
+        dev: Option<&Dev<'_, B>>,
+        clock: &Clock,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (config, step) = (self.config, state.step);
+        if state.decay.is_some() || step == 0 {
+            return ControlFlow::Continue(());
+        }
+        let patience = patience(config.patience, dev.map_or(0, |dev| dev.examples.n()));
+        let is_plateau = patience > 0 && state.runs.iter().all(|run| run.since_best >= patience);
+        let decay = match config.length {
+            _ if is_plateau => Some(Decay::at_plateau(step, config.length.most_steps())),
+            Length::Time { seconds, evaluations_after } => {
+                clock.decay(step, seconds - evaluations_after * clock.evaluation)
+            }
+            length => length.decay_at_limit(step),
+        };
+        let Some(decay) = decay else { return ControlFlow::Continue(()) };
+        state.decay = Some(decay);
+        if is_plateau {
+            state.runs.iter_mut().for_each(CandidateState::return_to_best);
+        }
+        on_event(Event::Decay { decay })
     }
 
     /// One update of every active candidate.
@@ -121,7 +164,7 @@ impl<B: Backend> Learner<'_, B> {
         passes: &[LossAndGradient<E>],
     ) -> Vec<(usize, Option<StepStats>)> {
         let (step, config) = (state.step + 1, self.config);
-        let share = rate(step, config.steps, config.warmup, config.schedule);
+        let share = config.length.rate(step, state.decay, (config.warmup, config.schedule));
         let mut applied = Vec::with_capacity(drawn.active.len());
         for ((&candidate, pass), seen) in drawn.active.iter().zip(passes).zip(&drawn.seen) {
             let run = &mut state.runs[candidate];
@@ -172,6 +215,39 @@ impl<B: Backend> Learner<'_, B> {
         flow
     }
 }
+
+/// The time that a run takes.
+struct Clock {
+    /// Seconds before it was resumed.
+    before: f64,
+    started: Instant,
+    /// Seconds of an evaluation on dev.
+    evaluation: f64,
+}
+
+impl Clock {
+    fn at(before: f64) -> Self {
+        Self { before, started: Instant::now(), evaluation: 0.0 }
+    }
+
+    /// Seconds of the whole run.
+    fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// The decay that must begin after `step` updates to end in time.
+    fn decay(&self, step: u64, in_seconds: f64) -> Option<Decay> {
+        let seconds = self.seconds();
+        if seconds < in_seconds * (1.0 - SHARE_OF_DECAY) {
+            return None;
+        }
+        let steps = ((in_seconds - seconds) / seconds * step as f64).floor().max(1.0);
+        Some(Decay { from: step, until: step + steps as u64, cause: Cause::Limit })
+    }
+}
+
+/// The share of a limited time in which the learning rate decays.
+const SHARE_OF_DECAY: f64 = 0.2;
 
 /// The batches of a step.
 struct Drawn<'a> {

@@ -1,6 +1,6 @@
-//! AdamW for the rows of one soft prompt, with gradient clipping and the learning-rate schedule.
+//! AdamW for the rows of one soft prompt, with gradient clipping and the shapes of the learning rate.
 
-use crate::settings::{Schedule, Warmup};
+use crate::settings::Schedule;
 
 /// Decay of the first moment.
 const BETA_1: f64 = 0.9;
@@ -57,20 +57,13 @@ pub fn clip(gradient: &mut [f32], max: f64) -> f64 {
     norm
 }
 
-/// The learning rate of step `step` (from 1) of `steps`, as a share of its peak.
-#[must_use]
-pub fn rate(step: u64, steps: u64, warmup: Warmup, schedule: Schedule) -> f64 {
-    let warm = match warmup {
-        Warmup::Steps(steps) => steps,
-        Warmup::Share(share) => (share * steps as f64).ceil() as u64,
-    };
-    // 1. warm-up
-    if step <= warm {
-        return step as f64 / (warm + 1) as f64;
-    }
-    // 2. constant
-    let progress = (step - warm - 1) as f64 / (steps.saturating_sub(warm + 1)).max(1) as f64;
-    // 3. decay
+/// The learning rate of update `step` (from 1) of a warm-up of `steps` updates, as a share of its peak.
+pub(crate) fn warm(step: u64, steps: u64) -> f64 {
+    step as f64 / (steps + 1) as f64
+}
+
+/// The learning rate after this share of a decay, as a share of its peak.
+pub(crate) fn decayed(progress: f64, schedule: Schedule) -> f64 {
     match schedule {
         Schedule::Constant => 1.0,
         Schedule::Linear => 1.0 - (1.0 - FLOOR) * progress,
@@ -96,20 +89,6 @@ mod tests {
         let mut values = [1.0];
         AdamW::new(1).update(&mut values, &[0.0], 0.1, 0.5);
         assert!((values[0] - 0.95).abs() < 1e-7);
-    }
-
-    #[test]
-    fn schedules_rise_to_the_peak_and_end_where_they_say() {
-        for (schedule, end) in
-            [(Schedule::Constant, 1.0), (Schedule::Linear, FLOOR), (Schedule::Cosine, FLOOR)]
-        {
-            let at = |step| rate(step, 100, Warmup::Share(0.05), schedule);
-            assert!((1..6).all(|step| at(step) < at(step + 1)), "{schedule}");
-            assert_eq!(at(6), 1.0);
-            assert!((at(100) - end).abs() < 1e-12);
-            assert!((7..100).all(|step| at(step) >= at(step + 1)));
-        }
-        assert_eq!(rate(1, 1, Warmup::Steps(0), Schedule::Cosine), 1.0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::engine::prefix::row_width;
 use crate::regularize::Regularizers;
 use crate::settings::{ClassWeights, Init, KeepBy, Method, Placement};
 use crate::task::{Goal, Task};
-use crate::train::{Outcome, TrainConfig};
+use crate::train::{Length, Outcome, TrainConfig};
 
 /// The setting of a KV prefix that was compiled, not trained: the digest of its soft prompt.
 pub const COMPILED_FROM: &str = "compiled_from";
@@ -355,11 +355,10 @@ fn init_name(init: &Init) -> String {
 
 fn settings(run: &RunRecord<'_>) -> BTreeMap<String, Value> {
     let config = run.config;
-    let TrainConfig { steps, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
+    let TrainConfig { length, batch_size, schedule, warmup, max_grad_norm, weight_decay, shuffle, .. } =
         config;
     let peak = config.peak_rate(run.task.method, run.scale);
-    let named: [(&str, Value); 12] = [
-        ("steps", (*steps).into()),
+    let named: [(&str, Value); 11] = [
         ("batch_size", (*batch_size).into()),
         ("learning_rate", peak.into()),
         ("schedule", schedule.to_string().into()),
@@ -383,6 +382,12 @@ fn settings(run: &RunRecord<'_>) -> BTreeMap<String, Value> {
     let mut named: BTreeMap<String, Value> =
         named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     named.extend(regularizers.map(|(name, value)| (name.to_owned(), value.into())));
+    let (name, value) = match *length {
+        Length::Steps(steps) => ("steps", steps.into()),
+        Length::Plateau { most } => ("max_steps", most.into()),
+        Length::Time { seconds, .. } => ("minutes", (seconds / 60.0).into()),
+    };
+    named.insert(name.to_owned(), value);
     if config.keep_by != KeepBy::Loss {
         named.insert("keep_by".to_owned(), config.keep_by.to_string().into());
     }

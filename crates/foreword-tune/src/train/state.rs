@@ -8,7 +8,7 @@ use foreword_format::SoftPrompt;
 use crate::metrics::Evaluation;
 use crate::optimizer::AdamW;
 use crate::settings::{Keep, KeepBy, LearningRate};
-use crate::train::{Event, Outcome, Population, StopReason, TrainConfig, TrainError};
+use crate::train::{Decay, Event, Outcome, Population, StopReason, TrainConfig, TrainError};
 
 /// A candidate: one of several starting points of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,10 @@ pub struct TrainState {
     pub(crate) step: u64,
     /// Number of halvings.
     pub(crate) halvings: u64,
+    /// Seconds so far.
+    pub(crate) seconds: f64,
+    /// Where the learning rate decays, if that is decided.
+    pub(crate) decay: Option<Decay>,
     /// By candidate; never empty.
     pub(crate) runs: Vec<CandidateState>,
 }
@@ -120,6 +124,14 @@ impl CandidateState {
         self.scale.unwrap_or(1.0)
     }
 
+    /// Goes on from the best rows so far: what followed them has learned the training examples only.
+    pub(crate) fn return_to_best(&mut self) {
+        if let Some(best) = &self.best {
+            self.values.clone_from(&best.values);
+            self.average = self.average.take().map(|_| best.values.clone());
+        }
+    }
+
     /// The rows to evaluate.
     pub(crate) fn shown(&self) -> &[f32] {
         self.average.as_deref().unwrap_or(&self.values)
@@ -158,7 +170,14 @@ impl From<SoftPrompt> for TrainState {
     /// The initial state.
     fn from(init: SoftPrompt) -> Self {
         let width = init.width();
-        Self { width, step: 0, halvings: 0, runs: vec![CandidateState::new(init.into_values(), None, None)] }
+        Self {
+            width,
+            step: 0,
+            halvings: 0,
+            seconds: 0.0,
+            decay: None,
+            runs: vec![CandidateState::new(init.into_values(), None, None)],
+        }
     }
 }
 
@@ -177,7 +196,14 @@ impl From<Vec<Candidate>> for TrainState {
                 Some(candidate.seed),
             )
         };
-        Self { width, step: 0, halvings: 0, runs: candidates.into_iter().map(running).collect() }
+        Self {
+            width,
+            step: 0,
+            halvings: 0,
+            seconds: 0.0,
+            decay: None,
+            runs: candidates.into_iter().map(running).collect(),
+        }
     }
 }
 
@@ -209,6 +235,12 @@ impl TrainState {
         self.runs.len()
     }
 
+    /// Where the learning rate decays, if that is decided.
+    #[must_use]
+    pub fn decay(&self) -> Option<Decay> {
+        self.decay
+    }
+
     /// The active candidates.
     #[must_use]
     pub fn active(&self) -> Vec<usize> {
@@ -230,8 +262,9 @@ impl TrainState {
     /// The candidates to stop now, after an evaluation of all: none, or the worse half.
     pub(crate) fn halve(&mut self, config: &TrainConfig) -> Vec<usize> {
         let n = self.runs.len().div_ceil(config.survivors).next_power_of_two().ilog2();
+        let steps = config.length.most_steps().unwrap_or(0);
         let mut leaving = Vec::new();
-        while self.halvings < u64::from(n) && self.step >= config.steps >> (u64::from(n) - self.halvings) {
+        while self.halvings < u64::from(n) && self.step >= steps >> (u64::from(n) - self.halvings) {
             // An evaluation of the inits says nothing about training.
             if self.step == 0 {
                 break;
@@ -291,6 +324,7 @@ impl TrainState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Length;
 
     /// Candidates with these losses of the init and of a later evaluation.
     fn progress(losses: &[[f64; 2]]) -> TrainState {
@@ -301,14 +335,14 @@ mod tests {
             run.evaluated_to(4, DevScore { key: *later, loss: *later });
             runs.push(run);
         }
-        TrainState { width: 2, step: 4, halvings: 0, runs }
+        TrainState { width: 2, step: 4, halvings: 0, seconds: 0.0, decay: None, runs }
     }
 
     #[test]
     fn what_has_not_yet_beaten_its_init_is_ranked_by_how_it_does_now() {
         let mut same_init = progress(&[[0.642, 0.65], [0.642, 0.679], [0.642, 0.644], [0.642, 0.849]]);
         assert_eq!(same_init.ranked(Keep::Best), [2, 0, 1, 3]);
-        let config = TrainConfig { steps: 16, ..TrainConfig::default() };
+        let config = TrainConfig { length: Length::Steps(16), ..TrainConfig::default() };
         assert_eq!(same_init.halve(&config), [1, 3]);
         // One that has improved on its init precedes all others.
         assert_eq!(progress(&[[0.6, 0.7], [0.7, 0.5], [0.6, 0.65]]).ranked(Keep::Best), [1, 2, 0]);

@@ -13,7 +13,7 @@ use foreword_tune::init::Sources;
 use foreword_tune::likelihood::best;
 use foreword_tune::settings::{Init, Joining, LearningRate, Method, Placement};
 use foreword_tune::template::Template;
-use foreword_tune::{Examples, Generation, Goal, GroundTruth, Task, TrainConfig, train};
+use foreword_tune::{Examples, Generation, Goal, GroundTruth, Length, Task, TrainConfig, train};
 
 use crate::golden::{Files as _, Golden, load, models};
 
@@ -275,7 +275,7 @@ fn targets_are_learned_by_heart_with_their_end() {
         let GroundTruth::Targets(targets) = &examples.truths else { unreachable!("targets were asked for") };
         assert!(targets.iter().all(|target| target.last() == model.end_tokens.first()));
         let config = TrainConfig {
-            steps: 250,
+            length: Length::Steps(250),
             batch_size: 2,
             learning_rate: LearningRate::Value(0.03),
             ..TrainConfig::default()

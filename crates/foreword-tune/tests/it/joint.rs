@@ -17,7 +17,7 @@ use foreword_tune::settings::{Init, Joining, Method, Objective, Placement};
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::{Verbalizer, VerbalizerError};
 use foreword_tune::{
-    Classification, Examples, Generation, Goal, GroundTruth, Task, TaskError, TrainConfig, train,
+    Classification, Examples, Generation, Goal, GroundTruth, Length, Task, TaskError, TrainConfig, train,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -192,7 +192,7 @@ fn a_label_that_begins_another_can_be_learned() {
     let examples = task.examples(&model, 20, &data, Some(data.require("label").unwrap())).unwrap();
     let init = Init::Text("Classify the text as 3 or 33.".to_owned());
     let start = init::start(&model, &task, &init, 20, 0).unwrap();
-    let config = TrainConfig { steps: 100, batch_size: 25, ..TrainConfig::default() };
+    let config = TrainConfig { length: Length::Steps(100), batch_size: 25, ..TrainConfig::default() };
     let quiet = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
     let right = |prompt: &foreword_format::SoftPrompt| {
         let evaluation = task.evaluate(&model, &[prompt], &examples, 4096, &mut |_| {}).unwrap();

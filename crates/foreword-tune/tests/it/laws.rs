@@ -17,8 +17,8 @@ use foreword_tune::template::Template;
 use foreword_tune::train::train_across;
 use foreword_tune::verbalizer::Verbalizer;
 use foreword_tune::{
-    Classification, Event, Examples, Goal, GroundTruth, Outcome, StopReason, Task, TrainConfig, TrainState,
-    checkpoint, train,
+    Classification, Event, Examples, Goal, GroundTruth, Length, Outcome, StopReason, Task, TrainConfig,
+    TrainState, checkpoint, train,
 };
 
 use crate::golden::{distance, load, root, tiny_models};
@@ -29,7 +29,7 @@ const LABELS: [&[Token]; 3] = [&[50], &[60, 61], &[50, 62, 63]];
 const TRUTHS: [usize; 4] = [2, 0, 1, 1];
 
 /// Soft prompts of 2 and 3 rows.
-fn soft_prompts<B: Backend>(model: &Model<B>) -> [Vec<f32>; 2] {
+pub(crate) fn soft_prompts<B: Backend>(model: &Model<B>) -> [Vec<f32>; 2] {
     let rows = |tokens: &[Token]| {
         let embedded = model.backbone.backend().values(&model.backbone.embed(tokens));
         embedded.iter().enumerate().map(|(i, v)| v.as_f32() + 0.05 * (i as f32).sin()).collect()
@@ -343,7 +343,7 @@ fn a_run_on_several_machines_is_the_run_on_one() {
         };
         let (examples, dev) = (part_of(0..37), part_of(40..50));
         let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, 32).unwrap();
-        let config = TrainConfig { steps: 4, batch_size: 30, ..TrainConfig::default() };
+        let config = TrainConfig { length: Length::Steps(4), batch_size: 30, ..TrainConfig::default() };
         let data = (&examples, Some(&dev));
         let go_on = &mut |_: Event<'_>| ControlFlow::Continue(());
         let mut population = train_across(part, (&model, &task), data, start, &config, go_on).unwrap();
@@ -416,7 +416,7 @@ fn one_batch_can_be_learned_by_heart_and_nothing_but_the_soft_prompt_changes() {
         let h = model.backbone.spec().hidden;
         let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, h).unwrap();
         let config = TrainConfig {
-            steps: 120,
+            length: Length::Steps(120),
             batch_size: 8,
             learning_rate: LearningRate::Value(0.02),
             ..TrainConfig::default()
@@ -458,14 +458,19 @@ fn a_run_that_stopped_and_was_resumed_is_the_run_that_never_stopped() {
     let h = model.backbone.spec().hidden;
     let start = SoftPrompt::new(soft_prompts(&model)[1].clone(), 3, h).unwrap();
     // 37 examples in batches of 8: epochs end within batches.
-    let config =
-        TrainConfig { steps: 23, batch_size: 8, eval_every: Some(3), patience: 6, ..TrainConfig::default() };
+    let config = TrainConfig {
+        length: Length::Steps(23),
+        batch_size: 8,
+        eval_every: Some(3),
+        patience: 6,
+        ..TrainConfig::default()
+    };
     let settings = BTreeMap::from([("steps".to_owned(), 23.into())]);
     let unbroken = train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();
-    for stop in 0..config.steps {
+    for stop in 0..23 {
         let mut saved = None;
         let stopped =
             train(&model, &task, (&examples, Some(&dev)), start.clone(), &config, &mut |event| match event {

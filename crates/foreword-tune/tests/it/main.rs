@@ -32,6 +32,7 @@ fn shared_tokenizer(name: &str) -> Option<Tokenizer> {
 }
 mod golden;
 mod laws;
+mod length;
 mod loss;
 mod parity;
 mod population;

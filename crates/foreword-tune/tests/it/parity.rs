@@ -15,7 +15,7 @@ use foreword_tune::settings::{
 };
 use foreword_tune::template::Template;
 use foreword_tune::verbalizer::Verbalizer;
-use foreword_tune::{Classification, Event, Examples, Goal, Task, TrainConfig, train};
+use foreword_tune::{Classification, Event, Examples, Goal, Length, Task, TrainConfig, train};
 use serde_json::Value;
 
 use crate::golden::{Files as _, Golden, distance, json, load, models, root, tiny_models};
@@ -195,7 +195,7 @@ fn a_run_is_the_run_that_peft_makes() {
         let dir = root().join(format!("testdata/parity/{name}"));
         let start = init::start(&model, &task, &Init::From(dir.join(start)), 1, 0).unwrap();
         let config = TrainConfig {
-            steps: 10,
+            length: Length::Steps(10),
             batch_size: 4,
             learning_rate: LearningRate::Value(0.02),
             schedule: Schedule::Constant,

@@ -12,8 +12,8 @@ use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Keep, LearningRate, Method, Placement};
 use foreword_tune::train::scale;
 use foreword_tune::{
-    Candidate, Event, Examples, Outcome, Population, StopReason, Task, TrainConfig, TrainError, TrainState,
-    checkpoint, train, train_all,
+    Candidate, Event, Examples, Length, Outcome, Population, StopReason, Task, TrainConfig, TrainError,
+    TrainState, checkpoint, train, train_all,
 };
 
 use crate::golden::{load, root};
@@ -50,7 +50,13 @@ fn candidates(model: &Model<Cpu>, task: &Task) -> Vec<Candidate> {
 }
 
 fn config() -> TrainConfig {
-    TrainConfig { steps: 16, batch_size: 8, eval_every: Some(2), patience: 3, ..TrainConfig::default() }
+    TrainConfig {
+        length: Length::Steps(16),
+        batch_size: 8,
+        eval_every: Some(2),
+        patience: 3,
+        ..TrainConfig::default()
+    }
 }
 
 fn go_on(_: Event<'_>) -> ControlFlow<()> {
@@ -165,7 +171,7 @@ fn several_candidates_need_something_to_be_chosen_by() {
 fn check_resuming(start: &TrainState, config: &TrainConfig, placement: Placement) {
     let (model, task, examples, dev) = setting(placement, Method::Prompt);
     let data = (&examples, Some(&dev));
-    let settings = BTreeMap::from([("steps".to_owned(), config.steps.into())]);
+    let settings = BTreeMap::from([("steps".to_owned(), 16.into())]);
     let mut n_events = 0;
     let unbroken = train_all(&model, &task, data, start.clone(), config, &mut |event| {
         n_events += usize::from(!matches!(event, Event::Left { .. }));
@@ -270,7 +276,7 @@ fn a_row_that_is_left_out_does_not_learn_in_that_step() {
     let (model, task, examples, _) = setting(Placement::Front, Method::Prompt);
     let start = init::start(&model, &task, &Init::Vocab, 5, 3).unwrap();
     let regularizers = Regularizers { token_dropout: 0.5, ..Regularizers::default() };
-    let config = TrainConfig { regularizers, steps: 1, keep: Keep::Last, ..config() };
+    let config = TrainConfig { regularizers, length: Length::Steps(1), keep: Keep::Last, ..config() };
     let outcome = train(&model, &task, (&examples, None), start.clone(), &config, &mut go_on).unwrap();
     let still = ways(outcome.soft_prompt.values(), start.values()).iter().filter(|way| **way == 0.0).count();
     assert!((1..5).contains(&still), "{still} of 5 rows did not move");

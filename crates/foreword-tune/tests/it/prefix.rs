@@ -12,7 +12,7 @@ use foreword_tune::init::{self, InitError};
 use foreword_tune::prefix::{CompileError, compile};
 use foreword_tune::regularize::Regularizers;
 use foreword_tune::settings::{Init, Method, Objective, Placement};
-use foreword_tune::{Examples, GroundTruth, Task, TaskError, TrainConfig, train};
+use foreword_tune::{Examples, GroundTruth, Length, Task, TaskError, TrainConfig, train};
 
 use crate::golden::{load, root, tiny_models};
 use crate::laws::task;
@@ -161,7 +161,7 @@ fn a_kv_prefix_begins_with_what_the_model_makes_of_a_text_and_learns() {
         let examples =
             Examples { contexts, truths, unusual: std::collections::BTreeMap::new(), n_cut: 0, seconds: 0.0 };
         let before = task.evaluate(&model, &[&start], &examples, 99, &mut |_| {}).unwrap();
-        let config = TrainConfig { steps: 60, batch_size: 4, ..TrainConfig::default() };
+        let config = TrainConfig { length: Length::Steps(60), batch_size: 4, ..TrainConfig::default() };
         let none = &mut |_: foreword_tune::Event<'_>| ControlFlow::Continue(());
         let outcome = train(&model, &task, (&examples, None), start, &config, none).unwrap();
         let after = task.evaluate(&model, &[&outcome.soft_prompt], &examples, 99, &mut |_| {}).unwrap();
@@ -305,8 +305,13 @@ fn context_tuning_learns_from_what_each_example_does_not_see() {
     let regularizers = Regularizers { token_dropout: 0.1, ..Regularizers::default() };
     let of = |demonstrations: &[Demonstration]| {
         let demonstrations = demonstrations.to_vec();
-        let config =
-            TrainConfig { steps: 12, batch_size: 8, regularizers, demonstrations, ..TrainConfig::default() };
+        let config = TrainConfig {
+            length: Length::Steps(12),
+            batch_size: 8,
+            regularizers,
+            demonstrations,
+            ..TrainConfig::default()
+        };
         let mut losses = Vec::new();
         let outcome = train(&model, &task, (&examples, None), shown.start.clone(), &config, &mut |event| {
             if let foreword_tune::Event::Step { made, .. } = event {

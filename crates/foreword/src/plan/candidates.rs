@@ -4,13 +4,13 @@ use super::splits::Splits;
 use crate::candidates::{Stated, Variation, variations};
 use crate::context_tuning::{DemonstrationPrompt, demonstrations};
 use crate::display::{count, either};
-use crate::error::{Result, UserError};
+use crate::error::{Error, Result, UserError};
 use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::record;
-use crate::settings::DEFAULT_VIRTUAL_TOKENS;
-use crate::settings::{CandidateCount, Init, Method};
-use crate::train::default_batch_size;
+use crate::settings::{CandidateCount, DEFAULT_STEPS, DEFAULT_VIRTUAL_TOKENS, Init, Method};
+use crate::task_file::TrainTable;
+use crate::train::{Length, default_batch_size};
 use crate::{
     Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
 };
@@ -53,9 +53,7 @@ pub(super) fn planned(
     let shown = shown(&init, file, (model, task), (&splits.train, fields), config.seed)?;
     let splits = without_shown(splits, shown.as_ref(), task)?;
     config.batch_size = file.train.batch_size.unwrap_or_else(|| default_batch_size(splits.train.n()));
-    if let Some(epochs) = file.train.epochs {
-        config.steps = steps(epochs, config.batch_size, splits.train.n())?;
-    }
+    config.length = length(&file.train, config.batch_size, &splits)?;
     let start = match &shown {
         Some(shown) => shown.start.clone(),
         None => start(&init, file.prompt.virtual_tokens, model, task, config.seed, observer)?,
@@ -77,15 +75,46 @@ pub(super) fn planned(
     Ok((splits, planned))
 }
 
+/// How long to train.
+fn length(stated: &TrainTable, batch_size: usize, splits: &Splits) -> Result<Length> {
+    let n = |dataset: &Option<Dataset>| dataset.as_ref().map_or(0, Dataset::n);
+    let several = stated.candidates.is_some_and(|candidates| candidates.n() > 1);
+    if several && (stated.minutes.is_some() || stated.max_steps.is_some()) {
+        return Err(UserError::new(
+            "several candidates need a number of steps: the worse half leaves after a part of them",
+        )
+        .hint("give --steps or --epochs, or leave out --candidates")
+        .into());
+    }
+    Ok(match (stated.epochs, stated.minutes, n(&splits.dev)) {
+        (Some(epochs), ..) => Length::Steps(steps(epochs, batch_size, splits.train.n())?),
+        (None, Some(minutes), n_dev) => Length::Time {
+            seconds: if minutes > 0.0 {
+                60.0 * minutes
+            } else {
+                return Err(not_positive("minutes", minutes));
+            },
+            evaluations_after: (n_dev + 2 * n(&splits.test)) as f64 / n_dev.max(1) as f64,
+        },
+        (None, None, n_dev) => match stated.length() {
+            Length::Plateau { most } if several || n_dev == 0 => {
+                Length::Steps(stated.max_steps.map_or(DEFAULT_STEPS, |_| most))
+            }
+            length => length,
+        },
+    })
+}
+
 /// Number of steps of this many passes over the training examples, rounded up.
 fn steps(epochs: f64, batch_size: usize, n_train: usize) -> Result<u64> {
     /// Whole numbers up to this are exact in an f64; no run has more steps.
     const MOST: f64 = (1_u64 << 53) as f64;
     let steps = (epochs * n_train as f64 / batch_size.clamp(1, n_train.max(1)) as f64).ceil();
-    if !(1.0..=MOST).contains(&steps) {
-        return Err(UserError::new(format!("epochs must be greater than 0, not {epochs}")).into());
-    }
-    Ok(steps as u64)
+    if (1.0..=MOST).contains(&steps) { Ok(steps as u64) } else { Err(not_positive("epochs", epochs)) }
+}
+
+fn not_positive(setting: &str, value: f64) -> Error {
+    UserError::new(format!("{setting} must be greater than 0, not {value}")).into()
 }
 
 /// A sentence that describes the task, as a person would write it.

@@ -14,6 +14,7 @@ use crate::metrics::scale::Scale;
 use crate::notice::{Notice, Observer};
 use crate::prompt::format;
 use crate::settings::Method;
+use crate::train::Length;
 
 /// A summary of a plan.
 #[derive(Clone, Debug, Serialize)]
@@ -44,8 +45,10 @@ pub struct PlanSummary {
     pub width: usize,
     /// Number of candidates trained at once.
     pub candidates: usize,
-    /// Number of updates.
-    pub steps: u64,
+    /// Number of updates at most; null: as many as there is time for.
+    pub steps: Option<u64>,
+    /// Minutes of the whole run, if they are limited.
+    pub minutes: Option<f64>,
     /// Examples per update.
     pub batch_size: usize,
     /// Peak learning rate.
@@ -58,6 +61,15 @@ pub struct PlanSummary {
     pub out: PathBuf,
     /// The notices so far.
     pub notices: Vec<Notice>,
+}
+
+/// Describes how many steps there will be.
+fn how_long(length: Length) -> String {
+    match length {
+        Length::Steps(steps) => format!("{} steps", count(steps)),
+        Length::Plateau { most } => format!("at most {} steps", count(most)),
+        Length::Time { seconds, .. } => format!("steps for {} minutes", seconds / 60.0),
+    }
 }
 
 impl Serialize for RunPlan {
@@ -89,7 +101,11 @@ impl RunPlan {
             virtual_tokens: self.start().n_virtual(),
             width: self.start().width(),
             candidates: self.candidates.len(),
-            steps: self.config.steps,
+            steps: self.config.length.most_steps(),
+            minutes: match self.config.length {
+                Length::Time { seconds, .. } => Some(seconds / 60.0),
+                Length::Steps(_) | Length::Plateau { .. } => None,
+            },
             batch_size: self.config.batch_size,
             learning_rate: self.config.peak_rate(self.task.method, self.scale()),
             seed: self.config.seed,
@@ -144,11 +160,11 @@ impl RunPlan {
             (
                 "learning",
                 format!(
-                    "{} numbers ({} virtual tokens × {}), {} steps of {} examples, learning rate {:.2e}",
+                    "{} numbers ({} virtual tokens × {}), {} of {} examples, learning rate {:.2e}",
                     count(self.n_learned()),
                     plan.virtual_tokens,
                     plan.width,
-                    count(plan.steps),
+                    how_long(self.config.length),
                     plan.batch_size,
                     plan.learning_rate
                 ),
