@@ -88,7 +88,7 @@ fn labelled(
         let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
         let values = |row: usize| {
             let truth = labels.names()[test.examples.labels()[row]].as_str().into();
-            let prediction = prompt.predict(scores[row].clone(), calibration.as_ref(), None);
+            let prediction = prompt.prediction(scores[row].clone(), probabilities[row].clone(), None);
             let scale = scale.as_ref().map(|(scale, _)| scale);
             Ok([truth].into_iter().chain(label_values(&prediction, scale)).collect())
         };
@@ -134,9 +134,9 @@ fn generated(
     let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
     printer.answer(&table.to_string())?;
     printer.answer(&format!(
-        "exact match {}, ROUGE-L {:.3}, BLEU {:.2}",
-        percent(scores.exact_match),
-        scores.rouge_l,
+        "exact match {:.1}, ROUGE-L {:.1}, BLEU {:.1} (each from 0 to 100)",
+        100.0 * scores.exact_match,
+        100.0 * scores.rouge_l,
         scores.bleu
     ))?;
     Ok(())

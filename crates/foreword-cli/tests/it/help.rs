@@ -267,6 +267,48 @@ fn each_flag_tells_its_unit_and_its_default() {
 }
 
 #[test]
+fn short_help_is_short_and_long_help_is_complete() {
+    let scene = Scene::new();
+    let flags = |text: &str| -> std::collections::BTreeSet<String> {
+        let flag =
+            |line: &str| line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned);
+        let named = text.lines().filter(|line| line.trim_start().starts_with('-'));
+        named
+            .filter_map(|line| Some(flag(line)?.trim_end_matches(',').split(['[', '=']).next()?.to_owned()))
+            .collect()
+    };
+    for verb in VERBS {
+        let (short, long) = (scene.run(&[verb, "-h"]).stdout, scene.run(&[verb, "--help"]).stdout);
+        let (few, all) = (flags(&short), flags(&long));
+        assert!(few.is_subset(&all), "{verb}: {few:?} {all:?}");
+        assert!(short.lines().count() < 110, "{verb}: {}", short.lines().count());
+        let note = format!("`foreword {verb} --help` shows all flags.\n");
+        assert_eq!(few.len() < all.len(), short.ends_with(&note), "{verb}: {short}");
+        assert!(!long.contains("shows all flags"), "{verb}");
+        assert!(short.contains("Examples:"), "{verb}");
+    }
+    let (few, all) =
+        (flags(&scene.run(&["train", "-h"]).stdout), flags(&scene.run(&["train", "--help"]).stdout));
+    assert!(few.len() < 30 && all.len() > 55, "{} of {}", few.len(), all.len());
+    for flag in ["--trust-region", "--warmup", "--encoding", "--method", "--dtype", "--ignore-config"] {
+        assert!(all.contains(flag) && !few.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn verbs_of_other_tools_lead_to_ours() {
+    let scene = Scene::new();
+    for (other, ours) in
+        [("predict", "classify"), ("fit", "train"), ("evaluate", "eval"), ("clasify", "classify")]
+    {
+        let ran = scene.run(&[other, "x"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+        assert!(ran.stderr.contains(&format!("unrecognized subcommand '{other}'")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("'{ours}'")), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn help_needs_nothing_and_bad_flags_are_the_users() {
     let scene = Scene::new();
     for verb in VERBS {
