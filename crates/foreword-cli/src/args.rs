@@ -7,6 +7,7 @@ mod defaults;
 mod exchange;
 mod generate;
 mod labels;
+mod meant;
 mod models;
 mod quantise;
 mod read;
@@ -372,23 +373,23 @@ pub(crate) struct FieldArgs {
 #[command(next_help_heading = "Task")]
 pub(crate) struct TaskArgs {
     /// The text around the fields, as in '{premise}\nSo {hypothesis}?'; the label or target follows it. \n is a newline, \t
-    /// a tab, \\ a backslash; {{ and }} are literal braces. `chat` uses the model's own chat template: the text is the user
-    /// message, and the label or target is the assistant's reply
+    /// a tab, \\ a backslash; {{ and }} are literal braces; an example may lack the field of {?field}. `chat` uses the model's
+    /// own chat template: the text is the user message, and the label or target is the assistant's reply
     #[arg(long, value_name = "TEXT|chat")]
     pub(crate) template: Option<TemplateText>,
     /// In a chat, the template of the user message
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
     pub(crate) message: Option<TemplateText>,
     /// In a chat, the system message [default: none, or what the model's chat template says itself]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
     pub(crate) system: Option<Plain>,
     /// Position of the soft prompt: before everything, as in PEFT (front); after the BOS token (after-bos); at the start of
     /// the chat's system message (system); or between the template and the label or target (suffix)
-    #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str))]
+    #[arg(long, value_name = "PLACE", value_parser = choice(Placement::ALL, Placement::as_str), hide_short_help = true)]
     pub(crate) placement: Option<Placement>,
     /// Maximum number of tokens of template, text and label or target together; longer texts are truncated. Virtual tokens
     /// do not count, but must also fit into the model's context
-    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one(), hide_short_help = true)]
     pub(crate) max_length: Option<usize>,
 }
 
@@ -403,7 +404,7 @@ pub(crate) struct LabelArgs {
     pub(crate) labels: Option<Labels>,
 
     /// Use the texts of --labels exactly as written, without adding or removing spaces
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) exact_labels: bool,
 }
 
@@ -439,7 +440,7 @@ impl FieldArgs {
 #[command(next_help_heading = "Task")]
 pub(crate) struct LossArgs {
     /// Loss: the cross-entropy of the true label among all labels (label), or the language-modelling loss of its text (lm)
-    #[arg(long, value_name = "LOSS", value_parser = choice(Objective::ALL, Objective::as_str))]
+    #[arg(long, value_name = "LOSS", value_parser = choice(Objective::ALL, Objective::as_str), hide_short_help = true)]
     pub(crate) objective: Option<Objective>,
 }
 
@@ -452,13 +453,13 @@ pub(crate) struct MachineArgs {
     pub(crate) threads: Option<usize>,
     /// Number format of matrix products: f32; bf16, which rounds both operands; or auto: bf16 if the model is stored in
     /// bf16 and the processor has instructions for it, f32 otherwise
-    #[arg(long, value_name = "FORMAT", value_parser = choice(ComputeDtype::ALL, ComputeDtype::as_str), default_value = "auto")]
+    #[arg(long, value_name = "FORMAT", value_parser = choice(ComputeDtype::ALL, ComputeDtype::as_str), default_value = "auto", hide_short_help = true)]
     pub(crate) dtype: ComputeDtype,
     /// Maximum number of tokens computed at a time; fewer use less memory and change no result
-    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one(), hide_short_help = true)]
     pub(crate) micro_batch_tokens: Option<usize>,
     /// Device: cpu, cuda:0, metal; or auto: the GPU if this build supports one and it responds, cpu otherwise
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto, hide_short_help = true)]
     pub(crate) device: Device,
     #[command(flatten)]
     pub(crate) ignore_config: IgnoreConfigArgs,
@@ -521,7 +522,7 @@ pub(crate) struct OutputArgs {
 /// Parses the command line of this process.
 pub(crate) fn parse() -> Result<LowArgs, clap::Error> {
     let mut command = build_command();
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(meant::with_meant_verb)?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 

@@ -10,6 +10,7 @@ mod memory;
 mod printer;
 mod report;
 mod run;
+mod table_out;
 mod texts;
 
 use std::process::ExitCode;

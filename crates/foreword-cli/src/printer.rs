@@ -187,8 +187,8 @@ impl Printer {
     }
 
     /// Acknowledges Ctrl-C, from the signal thread.
-    pub(crate) fn stopping() {
-        drop(writeln!(io::stderr().lock(), "stopping after this step; Ctrl-C again stops immediately"));
+    pub(crate) fn stopping(what: &str) {
+        drop(writeln!(io::stderr().lock(), "{what}; Ctrl-C again stops immediately"));
     }
 
     /// Begins a progress bar of `n` parts; nothing without a terminal.

@@ -8,7 +8,7 @@ use crate::command_line::{quoted, quoted_path};
 use crate::printer::Table;
 use foreword::display::{self, count, in_a_line, interval, loss, percent, perplexity, seconds};
 use foreword::source::is_enough;
-use foreword::verdict::{SPLITS, Verdict, after_table, imported_from};
+use foreword::verdict::{BARE_NAME, MAJORITY_NAME, SPLITS, Verdict, after_table, are_few, imported_from};
 
 pub(crate) use labels::{confusion, given, labels_table};
 
@@ -46,8 +46,8 @@ pub(crate) fn comparison(plan: &RunPlan, result: &RunResult, more: &[(&str, &Eva
     let Some((split, compared)) = result.reported() else { return Vec::new() };
     let Some(tuned) = &compared.tuned else { return Vec::new() };
     let mut baselines: Vec<(&str, &Evaluation)> = Vec::new();
-    baselines.extend(compared.majority.as_ref().map(|evaluation| ("majority class", evaluation)));
-    baselines.extend(compared.bare.as_ref().map(|evaluation| ("bare model, same template", evaluation)));
+    baselines.extend(compared.majority.as_ref().map(|evaluation| (MAJORITY_NAME, evaluation)));
+    baselines.extend(compared.bare.as_ref().map(|evaluation| (BARE_NAME, evaluation)));
     baselines.extend(more);
     let verdict = after_table(tuned, &baselines, plan.may_use_suffix());
     let tuned_name = format!("tuned {}", display::learned(plan.task.method));
@@ -61,10 +61,10 @@ pub(crate) fn comparison(plan: &RunPlan, result: &RunResult, more: &[(&str, &Eva
             .push("No step was better than the init, so the prompt is its init: nothing was learned.".into());
     }
     if split == "dev" && result.is_chosen {
-        lines.push(
-            "The prompt was chosen on these examples, so expect a little less on others; --test FILE tells."
-                .into(),
-        );
+        let (these, less) = if are_few(tuned.n) { ("few ", "less") } else { ("", "a little less") };
+        lines.push(format!(
+            "The prompt was chosen on these {these}examples, so expect {less} on others; --test FILE tells."
+        ));
     }
     lines
 }
@@ -133,7 +133,7 @@ pub(crate) fn recorded(passport: &Passport) -> String {
     let headings = ["", "examples", "loss", "accuracy", "macro F1"];
     let mut table = Table::new(headings.into_iter().take(if is_labelled { 5 } else { 3 }));
     let this = format!("this {}", display::learned(passport.training.method));
-    let kinds = [(".majority", "majority class"), (".bare", "bare model, same template"), ("", &this)];
+    let kinds = [(".majority", MAJORITY_NAME), (".bare", BARE_NAME), ("", &this)];
     for split in SPLITS {
         for (suffix, name) in kinds {
             let Some(metrics) = passport.metrics.get(&format!("{split}{suffix}")) else { continue };

@@ -65,7 +65,7 @@ pub(crate) struct Ended {
 /// Executes a plan and prints its events.
 pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) -> Result<Ended> {
     let run = Run::new(plan);
-    let watched = interrupt::watch(run.cancel());
+    let watched = interrupt::watch(run.cancel(), "stopping after this step");
     watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     let length = run.plan().config.length;
     let steps = length.most_steps();

@@ -4,6 +4,7 @@
 mod cell;
 mod error;
 pub mod fields;
+pub mod label_values;
 pub mod labels;
 pub mod lint;
 mod read;

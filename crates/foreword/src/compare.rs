@@ -119,7 +119,14 @@ impl Comparison {
         Some(Paired::of(examples.map(|(i, &truth)| (tuned[i] == truth, row[i] == truth))))
     }
 
-    /// Whether the first prompt was worth it, in a sentence.
+    /// The prompt that the rows are tested against, in words.
+    #[must_use]
+    pub fn reference_in_words(&self) -> &'static str {
+        let n = self.rows.iter().filter(|row| row.kind == Kind::Prompt).count();
+        if n > 1 { "the first prompt" } else { "the prompt" }
+    }
+
+    /// Whether the first prompt was worth it, in a sentence. What may be chance is decided by the paired test alone.
     #[must_use]
     pub fn verdict(&self, truths: &[usize]) -> String {
         let Some(best) = self.best_untuned() else { return String::new() };
@@ -133,11 +140,16 @@ impl Comparison {
         let (points, p) = (100.0 * paired.difference(), display::p_value(paired.p_value()));
         let (low, high) = paired.interval();
         let (low, high) = (display::points(low), display::points(high));
-        let examples = display::count(paired.n());
+        let (examples, prompt) = (display::count(paired.n()), self.reference_in_words());
         if paired.difference() <= 0.0 {
             let behind = match paired.only_second - paired.only_first {
                 0 => "no better than".to_owned(),
                 _ => format!("{:.1} points behind", -points),
+            };
+            let test = match paired.difference() < 0.0 {
+                true if paired.may_be_chance() => format!(", which may be chance (p {p})"),
+                true => format!(" (p {p})"),
+                false => String::new(),
             };
             let losses = [self.reference, Some(best)].map(|at| self.rows.get(at?)?.loss);
             let losses = match losses {
@@ -147,19 +159,19 @@ impl Comparison {
                 _ => String::new(),
             };
             return format!(
-                "It did not help: on these {examples} examples the first prompt is {behind} \"{name}\" ({accuracy}), for which \
-                 nothing was learned{losses}."
+                "It did not help: on these {examples} examples {prompt} is {behind} \"{name}\" ({accuracy}), for which \
+                 nothing was learned{test}{losses}."
             );
         }
         if !paired.may_be_chance() {
             format!(
-                "It helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", the best \
-                 row without tuning (95 % interval {low} to {high}, p {p})."
+                "It helped: on these {examples} examples {prompt} is {points:.1} points better than \"{name}\", the best \
+                 row without tuning (p {p}, 95 % interval {low} to {high})."
             )
         } else {
             format!(
-                "It may have helped: on these {examples} examples the first prompt is {points:.1} points better than \"{name}\", \
-                 the best row without tuning, which may be chance (95 % interval {low} to {high}, p {p})."
+                "It may have helped: on these {examples} examples {prompt} is {points:.1} points better than \"{name}\", \
+                 the best row without tuning, which may be chance (p {p}, 95 % interval {low} to {high})."
             )
         }
     }

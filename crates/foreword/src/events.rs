@@ -237,17 +237,19 @@ impl Mistake {
     ) -> Result<Vec<Self>> {
         let Some(labels) = prompt.task.verbalizer() else { return Ok(Vec::new()) };
         let (truths, shown) = (test.examples.labels(), ExampleText::of(prompt, &test.data, observer)?);
-        let given = |row: usize| best(&probabilities[row]);
-        let sureness = |row: usize| probabilities[row][given(row)];
-        let mut wrong: Vec<usize> = (0..truths.len()).filter(|&row| given(row) != truths[row]).collect();
-        wrong.sort_by(|&a, &b| sureness(b).total_cmp(&sureness(a)).then(a.cmp(&b)));
-        let mistake = |row: usize| {
+        let given = probabilities.iter().map(|probabilities| best(probabilities)).enumerate();
+        let mut wrong: Vec<(f64, usize, usize)> = given
+            .filter(|&(row, given)| given != truths[row])
+            .map(|(row, given)| (probabilities[row][given], row, given))
+            .collect();
+        wrong.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mistake = |(probability, row, given): (f64, usize, usize)| {
             Ok(Self {
                 text: shown.whole(&test.data, row)?,
                 line: test.data.location(row).line,
                 truth: labels.names()[truths[row]].clone(),
-                label: labels.names()[given(row)].clone(),
-                probability: sureness(row),
+                label: labels.names()[given].clone(),
+                probability,
             })
         };
         wrong.into_iter().take(Self::MOST).map(mistake).collect()

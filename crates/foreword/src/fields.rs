@@ -20,8 +20,10 @@ pub struct Fields {
     pub kind: TaskKind,
     /// The field with the label or target.
     pub truth: String,
-    /// Whether one of them was guessed.
-    pub guessed: bool,
+    /// Whether the text field was guessed.
+    pub text_guessed: bool,
+    /// Whether the other field was guessed.
+    pub truth_guessed: bool,
     /// Whether the fields of the template were guessed.
     pub template_guessed: bool,
 }
@@ -47,14 +49,21 @@ impl Fields {
             TaskKind::Classification => fields::label_field(dataset, truth, &taken)?,
             TaskKind::Generation => fields::target_field(dataset, truth, &taken)?,
         };
-        let guessed = truth.guessed || text.as_ref().is_some_and(|field| field.guessed);
+        let text_guessed = text.as_ref().is_some_and(|field| field.guessed);
         Ok(Self {
             text: text.map(|field| field.name),
             kind,
             truth: truth.name,
-            guessed,
+            text_guessed,
+            truth_guessed: truth.guessed,
             template_guessed: false,
         })
+    }
+
+    /// Whether one of them was guessed.
+    #[must_use]
+    pub fn guessed(&self) -> bool {
+        self.text_guessed || self.truth_guessed
     }
 
     /// Describes the fields in a sentence.
@@ -70,12 +79,20 @@ impl Fields {
             TaskKind::Classification => ("label", "--label-field"),
             TaskKind::Generation => ("target", "--target-field"),
         };
-        let guessed = match (self.template_guessed, self.guessed) {
-            (true, _) => format!(" (guessed; override with --template and {flag})"),
-            (false, true) => format!(" (guessed; override with --text-field and {flag})"),
-            (false, false) => String::new(),
+        let of_texts = match (self.template_guessed, self.text_guessed) {
+            (true, _) => Some("--template"),
+            (false, true) => Some("--text-field"),
+            (false, false) => None,
         };
-        format!("{texts}, {truth} {:?}{guessed}", self.truth)
+        let guessed = |flags: &str| format!(" (guessed; override with {flags})");
+        match (of_texts, self.truth_guessed) {
+            (Some(of_texts), true) => {
+                format!("{texts}, {truth} {:?}{}", self.truth, guessed(&format!("{of_texts} and {flag}")))
+            }
+            (Some(of_texts), false) => format!("{texts}{}, {truth} {:?}", guessed(of_texts), self.truth),
+            (None, true) => format!("{texts}, {truth} {:?}{}", self.truth, guessed(flag)),
+            (None, false) => format!("{texts}, {truth} {:?}", self.truth),
+        }
     }
 }
 

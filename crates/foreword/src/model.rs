@@ -11,7 +11,7 @@ use foreword_kernels::ComputeDtype;
 use crate::PromptDirectory;
 use crate::device::{self, Device, Machine};
 use crate::display::count;
-use crate::error::{Result, UserError};
+use crate::error::Result;
 use crate::notice::Observer;
 use crate::source;
 
@@ -98,17 +98,7 @@ impl Model {
     /// As [`Model::open`], and if the device can't be used.
     pub fn open_with(name: &str, resources: &Resources, observer: &dyn Observer) -> Result<Self> {
         let files = source::files(name, observer)?;
-        let understood = files.understood(&resources.ignored_config_keys);
-        if let Some(first) = understood.first() {
-            return Err(UserError::new(format!(
-                "{} in the configuration of {name} can't be ignored: Foreword understands it, and the model would be \
-                 another one without it",
-                understood.join(", ")
-            ))
-            .hint(format!("leave out --ignore-config {first}"))
-            .into());
-        }
-        let files = files.ignoring(&resources.ignored_config_keys);
+        let files = source::ignoring(files, name, &resources.ignored_config_keys)?;
         Self::load(&files, name, resources, observer)
     }
 

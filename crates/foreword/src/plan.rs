@@ -18,7 +18,6 @@ use self::output::OutputDir;
 use self::splits::{Splits, few, limited, records, with_dev};
 pub use self::summary::PlanSummary;
 use crate::data::fields::target_of_generation;
-use crate::display::count;
 use crate::error::{Result, UserError};
 use crate::fields::{Fields, tell_unused};
 use crate::format::DataRecord;
@@ -29,9 +28,6 @@ use crate::prompt::naming::{Named, Naming};
 use crate::settings::{Init, Objective, TaskKind};
 use crate::verbalizer::label_names;
 use crate::{Dataset, Examples, Model, Resources, SoftPrompt, Task, TaskFile, TrainConfig, TrainState};
-
-/// A guessed field with at most this many different values counts as labels, however few examples there are.
-const MOST_GUESSED: usize = 20;
 
 /// Everything that a run needs, resolved and checked. It serialises as its [`summary`](RunPlan::summary).
 #[derive(Debug)]
@@ -280,7 +276,7 @@ impl<'a> StatedTask<'a> {
             (TaskKind::Classification, None) => {
                 let names = label_names(train, train.require(&fields.truth)?)?;
                 if file.task.kind.is_none() && file.data.label_field.is_none() {
-                    refuse_texts(names.len(), train.n(), &fields.truth)?;
+                    checks::refuse_texts(train, &self.format.template, fields)?;
                 }
                 Some(strings.usual(names))
             }
@@ -308,7 +304,7 @@ fn drawn(
     observer: &dyn Observer,
 ) -> Result<Splits> {
     let splits = match file.data.shots {
-        Some(shots) => few(splits, positive(shots, "shots")?, task, fields, seed)?,
+        Some(shots) => few(splits, positive(shots, "shots")?, (task, fields), seed, observer)?,
         None => with_dev(splits, task, fields, seed, observer)?,
     };
     let limit = file.data.limit.map(|limit| positive(limit, "limit")).transpose()?;
@@ -455,17 +451,4 @@ fn named(file: &TaskFile, train: Dataset, fields: &Fields, observer: &dyn Observ
     let naming = Naming { stated: file.data.label_names.as_ref(), recorded: None, labels: labels.as_deref() };
     naming.check(&train, &fields.truth)?;
     naming.apply(train, &fields.truth, observer)
-}
-
-/// Refuses a guessed label field whose values hardly ever repeat.
-fn refuse_texts(n_labels: usize, n: usize, field: &str) -> Result<()> {
-    if n_labels <= MOST_GUESSED || 2 * n_labels <= n {
-        return Ok(());
-    }
-    let (n_labels, n) = (count(n_labels as u64), count(n as u64));
-    Err(UserError::new(format!("the field {field:?} has {n_labels} different values in {n} examples: they are hardly labels"))
-        .hint(format!(
-            "--target-field {field} teaches to write them; --label-field names the field with the label, {field:?} too"
-        ))
-        .into())
 }

@@ -236,6 +236,17 @@ impl LoadedPrompt {
             Some(calibration) => probabilities(&calibration.apply(&log_likelihoods)),
             None => probabilities(&log_likelihoods),
         };
+        self.prediction(log_likelihoods, probabilities, abstain_below)
+    }
+
+    /// The prediction from log-likelihoods and the probabilities that they have, calibrated if they are to be.
+    #[must_use]
+    pub fn prediction(
+        &self,
+        log_likelihoods: Vec<f64>,
+        probabilities: Vec<f64>,
+        abstain_below: Option<f64>,
+    ) -> Prediction {
         let names = self.task.verbalizer().map_or(&[][..], |labels| labels.names());
         let label = sure(&probabilities, abstain_below).and_then(|label| names.get(label)).cloned();
         let probability = probabilities.get(best(&probabilities)).copied().unwrap_or_default();

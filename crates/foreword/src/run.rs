@@ -25,6 +25,7 @@ use crate::record;
 use crate::settings::{Init, Keep, Method, Placement};
 use crate::system::{page_faults, peak_bytes};
 use crate::train::{Cause, Event as TrainEvent, Length};
+use crate::verdict::are_few;
 use crate::{
     Evaluation, Examples, Outcome, Population, SoftPrompt, StepStats, StopReason, TrainConfig, TrainState,
 };
@@ -188,9 +189,8 @@ impl Run {
             reporter.checkpoints.remove(observer);
             return Err(NothingLearned.into());
         }
-        (reporter.on_event)(&Event::Trained { ending: ending(plan, &outcome) });
-
         let known = reporter.evaluations.remove(&(winner, outcome.best_step));
+        (reporter.on_event)(&Event::Trained { ending: ending(plan, &outcome, known.as_ref()) });
         let test = self.compare(&members, plan.test.as_ref(), None)?;
         let dev = self.compare(&members, plan.dev.as_ref(), known)?;
         (reporter.on_event)(&Event::Writing);
@@ -292,6 +292,26 @@ impl RunPlan {
     pub fn may_use_suffix(&self) -> bool {
         self.task.method == Method::Prompt
             && matches!(self.task.placement, Placement::Front | Placement::AfterBos)
+    }
+}
+
+impl RunPlan {
+    /// What a choice by few dev examples is worth; empty where they are many, or nothing was chosen by them.
+    fn uncertainty(&self, dev: Option<&Evaluation>) -> String {
+        let n = self.dev.as_ref().map_or(0, Examples::n) as u64;
+        if n == 0 || !are_few(n) || (self.config.keep == Keep::Last && self.candidates.len() < 2) {
+            return String::new();
+        }
+        let labels = dev.and_then(|evaluation| evaluation.labels.as_ref());
+        let accuracy = labels.map_or_else(String::new, |labels| {
+            let (accuracy, interval) = (labels.accuracy(), labels.interval());
+            format!(
+                ": the accuracy there is {}, with a 95 % interval of {}",
+                display::percent(accuracy),
+                display::interval(interval)
+            )
+        });
+        format!(" (chosen on only {n} dev examples{accuracy})")
     }
 }
 
@@ -423,17 +443,19 @@ fn candidates_in_words(plan: &RunPlan) -> Vec<String> {
     }
 }
 
-fn ending(plan: &RunPlan, outcome: &Outcome) -> String {
+/// Describes how the run ended, and the prompt that was kept. `dev`: its evaluation on dev, if there is one.
+fn ending(plan: &RunPlan, outcome: &Outcome, dev: Option<&Evaluation>) -> String {
     let steps = count(outcome.steps);
     let of = plan.config.length.most_steps().map(|most| format!(" of {}", count(most))).unwrap_or_default();
     let kept = match outcome.best_step {
         0 => "no step improved on the initial prompt; kept it".to_owned(),
         step => format!("kept the prompt of step {}", count(step)),
     };
+    let kept = format!("{kept}{}", plan.uncertainty(dev));
     match (outcome.ended, plan.config.length) {
         (StopReason::Finished, Length::Steps(_)) => format!("made all {steps} steps; {kept}"),
         (StopReason::Finished, Length::Plateau { .. }) => {
-            format!("made the most steps, {steps}, and dev was still improving (--max-steps); {kept}")
+            format!("made the most steps, {steps} (--max-steps); {kept}")
         }
         (StopReason::Finished, Length::Time { .. }) => format!("made {steps} steps in the time; {kept}"),
         (StopReason::EarlyStopped, Length::Steps(_)) => format!(

@@ -31,6 +31,24 @@ pub fn files(name: &str, observer: &dyn Observer) -> Result<ModelFiles> {
     }
 }
 
+/// Model files without these keys of their configuration. `name`: that of the model, for messages.
+///
+/// # Errors
+/// If a key is understood: the model would be another one without it.
+pub fn ignoring(files: ModelFiles, name: &str, config_keys: &[String]) -> Result<ModelFiles> {
+    let understood = files.understood(config_keys);
+    if let Some(first) = understood.first() {
+        return Err(UserError::new(format!(
+            "{} in the configuration of {name} can't be ignored: Foreword understands it, and the model would be another one \
+             without it",
+            understood.join(", ")
+        ))
+        .hint(format!("leave out --ignore-config {first}"))
+        .into());
+    }
+    Ok(files.ignoring(config_keys))
+}
+
 /// The files of the bundled model.
 pub fn bundled() -> ModelFiles {
     ModelFiles {

@@ -7,10 +7,23 @@ use crate::metrics::wilson;
 use crate::record::IMPORTED_FROM;
 use crate::{Evaluation, Passport};
 
-use crate::display::{count, interval, loss, perplexity};
+use crate::display::{count, interval, loss, p_value, percent, perplexity};
 
 /// The splits of a passport, in display order.
 pub const SPLITS: [&str; 2] = ["dev", "test"];
+/// The row of the frozen model with the template and nothing else.
+pub const BARE_NAME: &str = "bare model, same template";
+/// The row of always giving the most frequent label.
+pub const MAJORITY_NAME: &str = "majority class";
+/// Maximum number of examples that are few: an accuracy on them is uncertain by more than ten points to each side.
+const FEW: u64 = 30;
+
+/// Whether so few examples say little of the accuracy on others.
+#[must_use]
+pub fn are_few(n: u64) -> bool {
+    n <= FEW
+}
+
 /// The baselines of a prompt: their names in the metrics and in messages.
 const BASELINES: [(&str, &str); 2] = [
     ("bare", "the bare model with the same template"),
@@ -102,10 +115,18 @@ impl std::fmt::Display for Verdict {
         let (n, split) = (count(self.n), self.split);
         let named = BASELINES.into_iter().find(|(name, _)| *name == self.baseline);
         let than = named.map_or("", |(_, in_words)| in_words);
+        let surely = match self.by {
+            Measure::Accuracy { tuned, interval, .. } if are_few(self.n) => format!(
+                ", as far as so few can tell (its accuracy {}, 95 % interval {})",
+                percent(tuned),
+                self::interval(interval)
+            ),
+            _ => String::new(),
+        };
         if !self.beats_baseline() {
             return write!(
                 f,
-                "On the {n} {split} examples it is no better than {than}: training was not worthwhile."
+                "On the {n} {split} examples it is no better than {than}: training was not worthwhile{surely}."
             );
         }
         let (points, own) = match self.by {
@@ -125,10 +146,14 @@ impl std::fmt::Display for Verdict {
             }
         };
         write!(f, "On the {n} {split} examples it beats {than} by {points:.1} points")?;
+        let test = match self.by {
+            Measure::Accuracy { p_value: Some(p), .. } => format!("p {}, ", p_value(p)),
+            _ => String::new(),
+        };
         if self.may_be_chance() {
-            write!(f, ", which on so few may be chance (95 % interval of its accuracy: {own}).")
+            write!(f, ", which on so few may be chance ({test}95 % interval of its accuracy: {own}).")
         } else {
-            write!(f, ", more than chance gives (95 % interval of its accuracy: {own}).")
+            write!(f, ", more than chance gives ({test}95 % interval of its accuracy: {own}).")
         }
     }
 }
@@ -154,8 +179,12 @@ pub fn after_table(
     };
     if !beaten {
         let suffix = if may_use_suffix { " --placement suffix," } else { "" };
+        let surely = match tuned.n {
+            n if are_few(n) => format!(", as far as {} examples can tell", count(n)),
+            _ => String::new(),
+        };
         return Some(format!(
-            "The tuned prompt is no better than the best row above it: this run was not worthwhile. More \
+            "The tuned prompt is no better than the best row above it: this run was not worthwhile{surely}. More \
              examples, more steps,{suffix} another template or a larger model may change that."
         ));
     }

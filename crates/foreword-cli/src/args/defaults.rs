@@ -17,7 +17,7 @@ pub(crate) fn build_command() -> clap::Command {
         for (name, default) in &defaults {
             // Other verbs have flags of these names with other meanings.
             let only = match *name {
-                "out" if verb.get_name() == "classify" => continue,
+                "out" if matches!(verb.get_name(), "classify" | "generate") => continue,
                 "shots" => "compare",
                 "ensemble" => "train",
                 _ => verb.get_name(),
@@ -52,6 +52,7 @@ pub(crate) fn build_command() -> clap::Command {
                 arg.help(format!("{help} [default: {default}]"))
             });
         }
+        verb = with_note(verb);
         // Let the flag's own parser report a negative number.
         verb.mut_args(|arg| {
             let takes_one = arg.get_num_args().is_none_or(|n| n.max_values() > 0);
@@ -59,6 +60,15 @@ pub(crate) fn build_command() -> clap::Command {
             if takes_value { arg.allow_negative_numbers(true) } else { arg }
         })
     })
+}
+
+/// Ends the short help of a verb that leaves flags out with how to see them.
+fn with_note(verb: clap::Command) -> clap::Command {
+    let leaves_out = verb.get_arguments().any(clap::Arg::is_hide_short_help_set);
+    let Some(examples) = verb.get_after_help().filter(|_| leaves_out).cloned() else { return verb };
+    let name = verb.get_name();
+    let note = format!("{examples}\n\n`{} {name} --help` shows all flags.", super::NAME);
+    verb.after_long_help(examples).after_help(note)
 }
 
 fn defaults() -> Vec<(&'static str, String)> {

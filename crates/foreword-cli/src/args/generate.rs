@@ -1,5 +1,7 @@
 //! `foreword generate`: decoding options.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{
@@ -11,6 +13,7 @@ use crate::args::texts::Plain;
 pub(super) const EXAMPLES: &str = "Examples:
   foreword generate --prompt restaurants 'name[Alimentum], area[city centre], familyFriendly[no]'
   foreword generate --prompt restaurants --data test.jsonl --json
+  foreword generate --prompt restaurants --data places.csv --out described.csv
   foreword generate --prompt none --template '{text}' --temperature 0.8 --top-p 0.9 'The movie was'     (the bare model)
   cat questions.txt | foreword generate --prompt answers --stop '\\n' -";
 
@@ -29,6 +32,13 @@ pub(crate) struct GenerateArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Write a table to this .csv, .tsv, .jsonl or .parquet file instead of the texts: the fields of the data, then output
+    /// and finish_reason (stop, or length where the text was cut)
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file in --out
+    #[arg(long, requires = "out", help_heading = "Output")]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -25,6 +25,11 @@ pub(crate) enum LabelsError {
     /// No name after its `=`.
     #[error("no name after the '=' of {label:?}")]
     Unnamed { label: String },
+    /// An ellipsis, as the help has it.
+    #[error(
+        "{part:?}: the dots stand for what is to be filled in; write every label, and what it is called in full"
+    )]
+    Elided { part: String },
     /// A duplicate label.
     #[error("the label {name:?} is there twice")]
     Twice { name: String },
@@ -40,7 +45,14 @@ impl FromStr for Labels {
     fn from_str(written: &str) -> Result<Self, LabelsError> {
         let mut labels = BTreeMap::new();
         for part in Part::split(written)? {
+            let whole = part.written.clone();
+            if is_ellipsis(&whole) {
+                return Err(LabelsError::Elided { part: whole });
+            }
             let (name, text) = part.label()?;
+            if is_ellipsis(&text) {
+                return Err(LabelsError::Elided { part: whole });
+            }
             if labels.insert(name.clone(), text).is_some() {
                 return Err(LabelsError::Twice { name });
             }
@@ -91,6 +103,10 @@ impl LabelNamesArgs {
     pub(crate) fn names(&self) -> Option<BTreeMap<String, String>> {
         self.label_names.as_ref().map(|names| names.0.clone())
     }
+}
+
+fn is_ellipsis(text: &str) -> bool {
+    matches!(text.trim(), "…" | "...")
 }
 
 /// The text between two commas.
@@ -192,5 +208,9 @@ mod tests {
         assert!(read("=b").unwrap_err().contains("no label before"));
         assert!(read("a=1,a=2").unwrap_err().contains("twice"));
         assert!(read(r"a=\x").unwrap_err().contains("means nothing"));
+        for elided in ["1=…", "0=negative,1= … ", "0=negative,…", "a=..."] {
+            assert!(read(elided).unwrap_err().contains("to be filled in"), "{elided}");
+        }
+        assert!(read("a= wait …,b= go").is_ok());
     }
 }

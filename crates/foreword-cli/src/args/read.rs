@@ -12,18 +12,18 @@ use crate::command_line::quoted;
 pub(crate) struct ReadArgs {
     /// The encoding of text files, such as utf-8, utf-16le, latin-1 or windows-1251 [default: UTF-8, or another one that is
     /// evident]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) encoding: Option<TextEncoding>,
     /// The character between the cells of .csv and .tsv files, such as ';', '|' or tab [default: that of the file's ending,
     /// or another one that is evident]
-    #[arg(long, value_name = "CHARACTER")]
+    #[arg(long, value_name = "CHARACTER", hide_short_help = true)]
     pub(crate) delimiter: Option<Delimiter>,
     /// The first line of .csv and .tsv files is an example, and the fields are named by number: 1, 2, …; with =false, it
     /// has the names [default: what is evident]
-    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, hide_short_help = true)]
     pub(crate) no_header: Option<bool>,
     /// Leave out rows that can't be read, and report how many, where, and why
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) skip_bad: bool,
 }
 

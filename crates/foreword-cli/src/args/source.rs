@@ -38,7 +38,7 @@ impl SourceArgs {
 pub(crate) struct IgnoreConfigArgs {
     /// Ignore this key of the model's config.json, which Foreword does not understand: only if it changes nothing of what the
     /// model computes. The prompt remembers it. May be given several times
-    #[arg(long = "ignore-config", value_name = "KEY", help_heading = "Model")]
+    #[arg(long = "ignore-config", value_name = "KEY", help_heading = "Model", hide_short_help = true)]
     pub(crate) keys: Vec<String>,
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) label_names: LabelNamesArgs,
     /// Task type [default: generation where --target-field names a target, classification otherwise]
-    #[arg(long, value_name = "KIND", value_parser = choice(TaskKind::ALL, TaskKind::as_str), help_heading = "Task")]
+    #[arg(long, value_name = "KIND", value_parser = choice(TaskKind::ALL, TaskKind::as_str), help_heading = "Task", hide_short_help = true)]
     pub(crate) kind: Option<TaskKind>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
@@ -56,7 +56,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) output_dir: OutputDirArgs,
     /// Also write the lines of --json to this file; an existing file is overwritten
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE", help_heading = "Output", hide_short_help = true)]
     pub(crate) log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -82,11 +82,11 @@ pub(crate) struct SplitArgs {
     /// Few-shot training: train on this many examples of each label, with as many others as dev set. Five runs sample the
     /// examples with the seeds 13, 21, 42, 87 and 100, and their mean and standard deviation are reported; with --seed
     /// there is one run
-    #[arg(long, value_name = "N", value_parser = at_least_one(), conflicts_with = "limit")]
+    #[arg(long, value_name = "N", value_parser = at_least_one(), conflicts_with = "limit", hide_short_help = true)]
     pub(crate) shots: Option<usize>,
     /// Fail instead of warning about suspicious data (empty texts, duplicates, contradictory or rare labels, test texts in
     /// the training data, truncated texts, …)
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) strict: bool,
 }
 

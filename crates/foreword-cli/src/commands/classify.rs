@@ -7,21 +7,20 @@ use foreword::display::{count, in_a_line, percent};
 use foreword::events::Classified;
 use foreword::metrics::scale::Scale;
 use foreword::prompt::calibration;
-use foreword::prompt::predictions::{PredictionWriter, label_columns, label_values, own_fields, own_values};
+use foreword::prompt::predictions::{label_columns, label_values, own_values};
 use foreword::prompt::texts::ExampleText;
-use foreword::{Dataset, Error, LoadedPrompt, OpenRequest, Prediction, Purpose, Result, Verbalizer};
+use foreword::{Dataset, LoadedPrompt, OpenRequest, Prediction, Purpose, Result, Verbalizer};
 
 use crate::args::ClassifyArgs;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::printer::{Answers, Printer};
 use crate::report;
+use crate::table_out::TableOut;
 use crate::texts::{Batch, Input, Texts};
 
 /// The text printed instead of a withheld label.
 pub(crate) const ABSTAINED: &str = "abstained";
-/// Number of rows after which a file is flushed.
-const FLUSH_EVERY: u64 = 32;
 
 /// Runs the verb.
 pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
@@ -36,11 +35,11 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
         ensemble: args.ensemble.ensemble,
         ..OpenRequest::new(&args.source.prompt, &stated, &resources)
     };
-    if let Some(out) = &args.out {
-        PredictionWriter::check(out, args.force, args.texts.data.as_deref())?;
-    }
+    let table = TableOut::check(args.out.as_deref(), args.force, args.texts.data.as_deref(), printer)?;
     let (prompt, mut input) = Texts { given: &args.texts, to: "classify" }.resolve(request, printer)?;
     let labels = &prompt.task.classification()?.verbalizer;
+    let shown = labels.names().iter().map(|name| in_a_line(name).chars().count());
+    let abstained = args.calibration.abstain_below.map(|_| ABSTAINED.chars().count());
     let mut answers = ClassifyAnswers {
         prompt: &prompt,
         labels,
@@ -49,19 +48,18 @@ pub(crate) fn run(args: &ClassifyArgs, printer: &Printer) -> Result<Exit> {
         least: args.calibration.abstain_below,
         counts: vec![0; labels.n()],
         n: 0,
-        file: None,
+        width: shown.chain(abstained).max().unwrap_or(0),
+        table,
         printer,
     };
     let cancel = input.cancel();
     if args.out.is_some() {
-        // What was computed is kept.
-        let watched = interrupt::watch(cancel.clone());
-        watched.map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
+        TableOut::watch(cancel.clone())?;
     }
     let n = input.n();
     let classified = classify(args, &mut input, &mut answers);
     interrupt::unwatch();
-    answers.finish(n, classified.is_ok() && !cancel.is_cancelled())?;
+    answers.finish(n, classified.is_ok() && !cancel.is_cancelled() && !printer.is_closed())?;
     classified?;
     input.tell_empty(printer);
     Ok(if cancel.is_cancelled() { Exit::Interrupted } else { Exit::Done })
@@ -75,7 +73,7 @@ fn classify(args: &ClassifyArgs, input: &mut Input, answers: &mut ClassifyAnswer
     printer.begin_bar(input.n().unwrap_or_default() as u64, "scoring");
     if request.needs_scores() {
         let Some(data) = input.all(prompt)? else { return Ok(()) };
-        let shown = answers.show(&data, args)?;
+        let shown = answers.show(&data)?;
         let mut all = Vec::with_capacity(data.n());
         classifier.score(&data, &mut |row, scores| {
             printer.move_bar(row as u64 + 1, String::new);
@@ -90,7 +88,7 @@ fn classify(args: &ClassifyArgs, input: &mut Input, answers: &mut ClassifyAnswer
         while let Batch::Texts(data) = input.next(prompt, true)?
             && !printer.is_closed()
         {
-            let shown = answers.show(&data, args)?;
+            let shown = answers.show(&data)?;
             let mut failed = None;
             classifier.score(&data, &mut |row, scores| {
                 failed = answers.answer((&shown, &data, row), scores).err();
@@ -121,17 +119,18 @@ struct ClassifyAnswers<'a> {
     counts: Vec<u64>,
     /// Number of texts.
     n: u64,
-    /// The file of --out.
-    file: Option<PredictionWriter>,
+    /// Width of the column of labels.
+    width: usize,
+    /// The table of --out.
+    table: Option<TableOut<'a>>,
     printer: &'a Printer,
 }
 
 impl ClassifyAnswers<'_> {
-    /// How the texts of a batch are shown; creates the file with the fields of the first one.
-    fn show(&mut self, data: &Dataset, args: &ClassifyArgs) -> Result<ExampleText> {
-        if let (Some(out), None) = (&args.out, &self.file) {
-            let (fields, columns) = (own_fields(data), label_columns("label", self.labels));
-            self.file = Some(PredictionWriter::create(out, fields, columns, self.printer)?);
+    /// How the texts of a batch are shown; creates the table with the fields of the first one.
+    fn show(&mut self, data: &Dataset) -> Result<ExampleText> {
+        if let Some(table) = &mut self.table {
+            table.open(data, || label_columns("label", self.labels))?;
         }
         ExampleText::of(self.prompt, data, self.printer)
     }
@@ -147,11 +146,8 @@ impl ClassifyAnswers<'_> {
             self.counts[label] += 1;
         }
         self.printer.move_bar(self.n, String::new);
-        if let Some(file) = &mut self.file {
-            file.write(own_values(data, row), label_values(&prediction, self.scale.as_ref()))?;
-            if self.n.is_multiple_of(FLUSH_EVERY) {
-                file.flush()?;
-            }
+        if let Some(table) = &mut self.table {
+            table.write(own_values(data, row), label_values(&prediction, self.scale.as_ref()))?;
         }
         self.print((shown, data, row), &prediction)
     }
@@ -173,11 +169,9 @@ impl ClassifyAnswers<'_> {
                 log_likelihoods: names().zip(log_likelihoods.iter().copied()).collect(),
                 expected: self.scale.as_ref().map(|scale| scale.expected(probabilities)),
             })?,
-            Answers::Text if self.file.is_some() => {}
+            Answers::Text if self.table.is_some() => {}
             Answers::Text => {
-                let width = names().map(|name| in_a_line(name).chars().count()).max().unwrap_or(0);
-                let abstained = if self.least.is_some() { ABSTAINED.chars().count() } else { 0 };
-                let width = width.max(abstained);
+                let width = self.width;
                 let text = in_a_line(&shown.whole(data, row)?);
                 let label = label.as_deref().map_or_else(|| ABSTAINED.to_owned(), in_a_line);
                 printer.answer(&format!("{label:<width$}  {:>7}  {text}", percent(*probability)))?;
@@ -186,23 +180,15 @@ impl ClassifyAnswers<'_> {
         Ok(())
     }
 
-    /// Completes the file, and prints how often each label was given. `n`: number of all texts, if it is known.
+    /// Completes the table, and prints how often each label was given. `n`: number of all texts, if it is known.
     fn finish(&mut self, n: Option<usize>, is_complete: bool) -> Result<()> {
         let n_abstained = self.n - self.counts.iter().sum::<u64>();
-        if let Some(file) = self.file.take() {
-            let path = file.finish(is_complete, self.printer)?;
+        if let Some(table) = self.table.take() {
             self.printer.end_bar();
-            self.printer.answer(&report::given(self.labels, &self.counts, n_abstained))?;
-            let what =
-                if self.n == 1 { "1 text is".to_owned() } else { format!("{} texts are", count(self.n)) };
-            let path = path.display();
-            if is_complete {
-                self.printer.say(&format!("{what} in {path}, with labels"));
-            } else {
-                let of = n.map_or_else(String::new, |n| format!(" of {}", count(n as u64)));
-                self.printer
-                    .warn(&format!("it ended early: {} texts{of} are in {path}, with labels", count(self.n)));
+            if self.n > 0 {
+                self.printer.answer(&report::given(self.labels, &self.counts, n_abstained))?;
             }
+            table.finish(n, is_complete, "labels")?;
         }
         if let Some(least) = self.least {
             self.printer.say(&format!(

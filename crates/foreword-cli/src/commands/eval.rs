@@ -85,14 +85,15 @@ fn labelled(
     }
 
     if let Some(path) = &args.predictions {
-        let columns = ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
+        let columns: Vec<String> =
+            ["truth".to_owned()].into_iter().chain(label_columns("answer", labels)).collect();
         let values = |row: usize| {
             let truth = labels.names()[test.examples.labels()[row]].as_str().into();
-            let prediction = prompt.predict(scores[row].clone(), calibration.as_ref(), None);
+            let prediction = prompt.prediction(scores[row].clone(), probabilities[row].clone(), None);
             let scale = scale.as_ref().map(|(scale, _)| scale);
             Ok([truth].into_iter().chain(label_values(&prediction, scale)).collect())
         };
-        write_predictions(path, test, columns, values, printer)?;
+        write_predictions(path, test, &columns, values, printer)?;
     }
     let mistakes = Mistake::surest(prompt, test, probabilities, printer)?;
     let parts = (calibration.as_ref(), answered);
@@ -125,18 +126,18 @@ fn generated(
     let evaluation = prompt.task.judge(scores, &test.examples);
     let (scores, texts) = prompt.evaluate_texts(test, &new_tokens(&args.new_tokens), printer)?;
     if let Some(path) = &args.predictions {
-        let columns = ["truth", "answer"].map(str::to_owned).into();
+        let columns = ["truth", "answer"].map(str::to_owned);
         let values =
             |row: usize| Ok(vec![test.data.text(row, test.truth)?.into(), texts[row].text.as_str().into()]);
-        write_predictions(path, test, columns, values, printer)?;
+        write_predictions(path, test, &columns, values, printer)?;
     }
     printer.json(&TextReport::of(&evaluation, &scores))?;
     let table = report::scores_table("examples", &[(&prompt.name(), &evaluation)]);
     printer.answer(&table.to_string())?;
     printer.answer(&format!(
-        "exact match {}, ROUGE-L {:.3}, BLEU {:.2}",
-        percent(scores.exact_match),
-        scores.rouge_l,
+        "exact match {:.1}, ROUGE-L {:.1}, BLEU {:.1} (each from 0 to 100)",
+        100.0 * scores.exact_match,
+        100.0 * scores.rouge_l,
         scores.bleu
     ))?;
     Ok(())
@@ -162,7 +163,7 @@ fn print_mistakes(mistakes: &[Mistake], printer: &Printer) -> Result<()> {
 fn write_predictions(
     path: &Path,
     test: &TestSet,
-    columns: Vec<String>,
+    columns: &[String],
     values: impl Fn(usize) -> Result<Vec<Cell>>,
     printer: &Printer,
 ) -> Result<()> {

@@ -21,7 +21,7 @@ use foreword::display::{WAYWARD, count, in_a_line, learned, visible};
 use foreword::events::inspected;
 use foreword::prompt::open::recorded_task;
 use foreword::prompt::{describe, recorded_name};
-use foreword::source::files_at_hand;
+use foreword::source::{files_at_hand, ignoring};
 use foreword::verdict::imported_from;
 
 /// Maximum number of labels with a column each; beyond it, one column names the nearest label.
@@ -105,7 +105,7 @@ fn model(args: &InspectArgs, directory: &PromptDirectory, printer: &Printer) -> 
     } else {
         let Some(name) = recorded_name(directory) else { return Ok(None) };
         let Some(files) = files_at_hand(&name) else { return Ok(None) };
-        let files = files.ignoring(&resources.ignored_config_keys);
+        let files = ignoring(files, &name, &resources.ignored_config_keys)?;
         Model::load(&files, &name, &resources, printer)?
     };
     match record::check_fit(directory, &model) {

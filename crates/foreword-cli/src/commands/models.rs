@@ -25,7 +25,11 @@ pub(crate) fn run(args: &ModelsArgs, printer: &Printer) -> Result<Exit> {
     printer.answer(&table.to_string())?;
     let refused: Vec<String> = models
         .iter()
-        .filter_map(|model| Some(format!("{}: {}", model.model, in_a_line(model.why.as_ref()?))))
+        .filter_map(|model| {
+            let hint =
+                model.hint.as_ref().map_or_else(String::new, |hint| format!("\n  hint: {}", in_a_line(hint)));
+            Some(format!("{}: {}{hint}", model.model, in_a_line(model.why.as_ref()?)))
+        })
         .collect();
     if !refused.is_empty() {
         printer.answer(&format!("\nNot supported:\n{}", refused.join("\n")))?;

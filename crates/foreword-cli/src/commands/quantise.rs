@@ -24,7 +24,8 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
             .into());
     }
     check_file(&args.file, args.force)?;
-    let files = source::files(&args.source, printer)?.ignoring(&args.ignore_config.keys);
+    let files = source::files(&args.source, printer)?;
+    let files = source::ignoring(files, &args.source, &args.ignore_config.keys)?;
     // The written file includes the tokenizer; problems in it can't be seen there any more.
     for notice in &files.notices {
         printer.warn(&notice.to_string());
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &QuantiseArgs, printer: &Printer) -> Result<Exit> {
         return Err(UserError::new("OUT is the model itself").hint("give another file").into());
     }
     let cancel = Cancel::default();
-    interrupt::watch(cancel.clone())
+    interrupt::watch(cancel.clone(), "stopping")
         .map_err(|error| Error::other(error).context("cannot listen for Ctrl-C"))?;
     printer.begin_bar(100, "writing");
     let written = write_whole_by(&args.file, |out| -> Result<_> {

@@ -361,6 +361,37 @@ fn demonstrations_stand_in_the_context() {
     // More than there are, or fit: as many as can be.
     let most = shots("100", &[]).row("demonstrations").tokens_before;
     assert!(most > tokens(&four) && most < 2048, "{most}");
+    let told = scene.run(&["compare", "task.toml", "--shots", "100"]);
+    assert!(told.stderr.contains("--shots 100: ") && told.stderr.contains(", not 200: "), "{}", told.stderr);
+    assert!(!scene.run(&["compare", "task.toml"]).stderr.contains("--shots"));
+}
+
+#[test]
+fn several_prompts_are_tested_against_the_first() {
+    let scene = scene(&["p", "q"]);
+    let ran = scene.run(&["compare", "task.toml", "--prompt", "p", "--prompt", "q", "--shots", "0"]);
+    assert!(
+        ran.stdout.contains("first prompt's lead") && ran.stdout.contains("right with the first prompt, ")
+    );
+    assert!(ran.stdout.contains(" examples the first prompt is "), "{}", ran.stdout);
+}
+
+#[test]
+fn few_shot_runs_say_how_many_examples_there_were() {
+    let scene = scene(&[]);
+    let run = |shots: &str, out: &str| {
+        let args =
+            ["train", "task.toml", "--shots", shots, "--seed", "1", "--steps", "1", "--virtual-tokens", "2"];
+        scene.run(&[&args[..], &["--out", out]].concat())
+    };
+    let ran = run("30", "many");
+    assert!(
+        ran.stderr.contains("--shots 30: there are fewer training examples of some labels; "),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains(", not 60"), "{}", ran.stderr);
+    assert!(!run("4", "few").stderr.contains("there are fewer"));
 }
 
 #[test]
@@ -382,10 +413,15 @@ fn a_prompt_alone_says_how_it_is_asked() {
         scene.run(&["compare", "--prompt", "p", "--test", "test.jsonl", "--limit", "30", "--flips", "1"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("template  \"{text}\\nSentiment:\""), "{}", ran.stderr);
-    assert!(ran.stderr.contains("are left out (--train)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the majority class is that of the test examples"), "{}", ran.stderr);
+    // The share of the more frequent label.
+    let majority =
+        ran.stdout.lines().find(|line| line.starts_with("majority class of the test examples (")).unwrap();
+    assert!(majority.contains(" 50.0 %") || majority.contains(" 53.3 %"), "{majority}");
+    assert!(ran.stdout.contains(" prompt's lead") && !ran.stdout.contains("first prompt"), "{}", ran.stdout);
     for part in [
         "30 test examples",
-        "bare model, template alone",
+        "bare model, same template",
         "instruction in words",
         "prompt p",
         "exact McNemar test",

@@ -263,3 +263,59 @@ fn a_prompt_of_an_earlier_version_still_loads() {
     let ran = scene.run(&["classify", "--prompt", "p", "--model", &model("llama-tiny"), "x", "--json"]);
     assert_eq!(ran.line::<Classified>().text, "x");
 }
+
+#[test]
+fn what_holds_for_several_files_is_said_once() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let rows = |n: usize| {
+        let row = |i: usize| format!("text {n} {i};{}\n", ["good", "bad"][i % 2]);
+        format!("text;label\n{}", (0..12).map(row).collect::<String>())
+    };
+    scene.file("a.csv", rows(1)).file("b.csv", rows(2)).file("c.csv", rows(3).replace(';', ","));
+    let train = |more: &[&str]| {
+        let args =
+            ["train", "a.csv", "--model", &llama, "--steps", "1", "--virtual-tokens", "2", "--out", "p"];
+        scene.run(&[&args[..], &["--force"], more].concat())
+    };
+    let ran = train(&["--dev", "b.csv", "--test", "c.csv"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("separated by")).collect();
+    assert_eq!(said.len(), 1, "{}", ran.stderr);
+    assert!(said[0].starts_with("a.csv, b.csv: separated by semicolons, not commas"), "{}", said[0]);
+    let ran = train(&["--dev", "c.csv"]);
+    assert!(
+        ran.stderr.contains("\na.csv: separated") || ran.stderr.starts_with("a.csv: separated"),
+        "{}",
+        ran.stderr
+    );
+    // What was said of the files before one that can't be read is said all the same.
+    let ran = train(&["--dev", "nowhere.csv"]);
+    assert!(ran.code == 1 && ran.stderr.contains("a.csv: separated"), "{}", ran.stderr);
+    let ran =
+        scene.run(&["compare", "--train", "a.csv", "--test", "b.csv", "--model", &llama, "--shots", "0"]);
+    assert_eq!((ran.code, ran.stderr.matches("separated by").count()), (0, 1), "{}", ran.stderr);
+}
+
+#[test]
+fn only_what_was_guessed_is_called_guessed() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let rows = (0..12).map(|i| format!("text {i},{}\n", ["good", "bad"][i % 2]));
+    scene.file("d.csv", format!("review,sentiment\n{}", rows.collect::<String>()));
+    let fields = |more: &[&str]| {
+        let args =
+            ["train", "d.csv", "--model", &llama, "--steps", "1", "--virtual-tokens", "2", "--out", "p"];
+        let ran = scene.run(&[&args[..], &["--force"], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr.lines().find_map(|line| line.strip_prefix("fields    ")).unwrap().to_owned()
+    };
+    let (text, label) = (["--text-field", "review"], ["--label-field", "sentiment"]);
+    assert_eq!(
+        fields(&[]),
+        "text \"review\", label \"sentiment\" (guessed; override with --text-field and --label-field)"
+    );
+    assert_eq!(fields(&text), "text \"review\", label \"sentiment\" (guessed; override with --label-field)");
+    assert_eq!(fields(&label), "text \"review\" (guessed; override with --text-field), label \"sentiment\"");
+    assert_eq!(fields(&[text, label].concat()), "text \"review\", label \"sentiment\"");
+}

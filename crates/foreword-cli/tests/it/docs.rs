@@ -80,7 +80,7 @@ fn every_key_of_a_task_file_is_told() {
 
 #[test]
 fn every_flag_of_train_is_told() {
-    let help = Scene::new().run(&["train", "-h"]).stdout;
+    let help = Scene::new().run(&["train", "--help"]).stdout;
     let (options, _) = help.split_once("Examples:").unwrap();
     let words = options.lines().filter(|line| line.starts_with("  ")).flat_map(|line| line.split([' ', ',']));
     let flag = |word: &str| word.len() > 3 && word.starts_with("--") && !word.contains('.');

@@ -66,6 +66,16 @@ fn a_prompt_that_writes_is_trained_measured_and_used() {
     assert_eq!((report.n, report.loss), (4, test.loss));
     assert!(report.exact_match == 0.0 && (0.0..=1.0).contains(&report.rouge_l) && report.bleu >= 0.0);
 
+    // For people, all three have one scale.
+    let told = scene.run(&[&eval[..eval.len() - 1], &prompt].concat());
+    let scores = format!(
+        "exact match {:.1}, ROUGE-L {:.1}, BLEU {:.1} (each from 0 to 100)",
+        100.0 * report.exact_match,
+        100.0 * report.rouge_l,
+        report.bleu
+    );
+    assert!(told.stdout.contains(&scores), "{scores}\n{}", told.stdout);
+
     let generate = ["generate", "--data", "places.jsonl", "--max-new-tokens", "12", "--json"];
     let written: Vec<Written> = scene.run(&[&generate[..], &prompt].concat()).lines();
     assert_eq!(

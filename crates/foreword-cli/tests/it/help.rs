@@ -98,23 +98,6 @@ fn each_flag_tells_its_unit_and_its_default() {
           --test <FILE>                 Test examples, only for the report; nothing is selected on them
           --limit <N>                   Train on this many of the training examples, stratified by label
                                         and sampled with the seed [default: all]
-          --shots <N>                   Few-shot training: train on this many examples of each label,
-                                        with as many others as dev set. Five runs sample the examples
-                                        with the seeds 13, 21, 42, 87 and 100, and their mean and
-                                        standard deviation are reported; with --seed there is one run
-          --strict                      Fail instead of warning about suspicious data (empty texts,
-                                        duplicates, contradictory or rare labels, test texts in the
-                                        training data, truncated texts, …)
-          --encoding <NAME>             The encoding of text files, such as utf-8, utf-16le, latin-1 or
-                                        windows-1251 [default: UTF-8, or another one that is evident]
-          --delimiter <CHARACTER>       The character between the cells of .csv and .tsv files, such as
-                                        ';', '|' or tab [default: that of the file's ending, or another
-                                        one that is evident]
-          --no-header[=<true|false>]    The first line of .csv and .tsv files is an example, and the
-                                        fields are named by number: 1, 2, …; with =false, it has the
-                                        names [default: what is evident]
-          --skip-bad                    Leave out rows that can't be read, and report how many, where,
-                                        and why
           --text-field <NAME>           The field for {text} in the template [default: guessed from
                                         common names]
           --label-field <NAME>          The field with the label [default: guessed from common names]
@@ -125,42 +108,20 @@ fn each_flag_tells_its_unit_and_its_default() {
                                         field like label_text]
 
     Task:
-          --kind <KIND>            Task type [default: generation where --target-field names a target,
-                                   classification otherwise] [possible values: classification,
-                                   generation]
           --template <TEXT|chat>   The text around the fields, as in '{premise}\nSo {hypothesis}?'; the
                                    label or target follows it. \n is a newline, \t a tab, \\ a
-                                   backslash; {{ and }} are literal braces. `chat` uses the model's own
-                                   chat template: the text is the user message, and the label or target
-                                   is the assistant's reply [default: "{text}\nLabel:", or
-                                   "{text}\nOutput:" where texts are generated]
-          --message <TEXT>         In a chat, the template of the user message [default: "{text}"]
-          --system <TEXT>          In a chat, the system message [default: none, or what the model's
-                                   chat template says itself]
-          --placement <PLACE>      Position of the soft prompt: before everything, as in PEFT (front);
-                                   after the BOS token (after-bos); at the start of the chat's system
-                                   message (system); or between the template and the label or target
-                                   (suffix) [default: front] [possible values: front, after-bos, system,
-                                   suffix]
-          --max-length <TOKENS>    Maximum number of tokens of template, text and label or target
-                                   together; longer texts are truncated. Virtual tokens do not count,
-                                   but must also fit into the model's context [default: 512]
+                                   backslash; {{ and }} are literal braces; an example may lack the
+                                   field of {?field}. `chat` uses the model's own chat template: the
+                                   text is the user message, and the label or target is the assistant's
+                                   reply [default: "{text}\nLabel:", or "{text}\nOutput:" where texts
+                                   are generated]
           --labels <LABEL=TEXT,…>  The text of each label, as 'negative= negative,positive= positive'. A
                                    word that follows a word is separated from it by exactly one space. A
                                    backslash makes a comma, an equals sign or a backslash literal; \n
                                    and \t are as above. The answers keep the label [default: the labels
                                    in the data, each with a space before its name]
-          --exact-labels           Use the texts of --labels exactly as written, without adding or
-                                   removing spaces
-          --objective <LOSS>       Loss: the cross-entropy of the true label among all labels (label),
-                                   or the language-modelling loss of its text (lm) [default: label]
-                                   [possible values: label, lm]
 
     Prompt:
-          --method <METHOD>     What is learned: a soft prompt, rows of the model's input (prompt), or a
-                                KV prefix, keys and values of each of its layers (prefix), which has
-                                many more numbers and costs nothing to compute [default: prompt]
-                                [possible values: prompt, prefix]
           --virtual-tokens <N>  Number of virtual tokens, the rows of the soft prompt [default: 20]
           --init <INIT>         Initial rows: the embeddings of a text's tokens (text:…), of the labels'
                                 (labels), of random tokens (vocab), noise (random), training examples
@@ -177,25 +138,6 @@ fn each_flag_tells_its_unit_and_its_default() {
           --learning-rate <RATE>     Peak learning rate of AdamW: a number, a share of the size of the
                                      learned rows (3%), or auto: a share that fits most models [default:
                                      auto]
-          --schedule <SHAPE>         Learning-rate decay after the warm-up: constant, linear or cosine
-                                     (to 10 %) [default: cosine] [possible values: constant, linear,
-                                     cosine]
-          --warmup <STEPS|SHARE>     Warm-up: a number of steps, or a share of all steps if below 1
-                                     [default: 0.05]
-          --max-grad-norm <NORM>     Clip the gradient norm to this value; 0 disables clipping [default:
-                                     1]
-          --weight-decay <DECAY>     AdamW's weight decay [default: 0]
-          --no-shuffle               Take the examples in the order of the file in every epoch
-          --eval-every <STEPS>       Steps between evaluations on dev; 0: only at the end [default:
-                                     about ten evaluations a run]
-          --patience <N>             Stop after this many evaluations in a row without a better one on
-                                     dev; 0: never [default: 5]
-          --keep <WHICH>             The prompt to keep: the best on dev, or the last [default: best]
-                                     [possible values: best, last]
-          --keep-by <SCORE>          What is better on dev: a lower loss, a higher accuracy or a higher
-                                     macro-f1; on a tie, a lower loss [default: loss, or macro-f1 with
-                                     --class-weights balanced] [possible values: loss, accuracy,
-                                     macro-f1]
           --class-weights <WEIGHTS>  Weights of the labels in the training loss: none, or balanced, by
                                      which a rare label counts as much as a common one [default: none]
                                      [possible values: none, balanced]
@@ -205,54 +147,21 @@ fn each_flag_tells_its_unit_and_its_default() {
                                      auto: learning rates, inits and lengths vary where they are not
                                      set, then seeds, from --seed on. The worse half stops early, and
                                      half of the rest each time after twice as many steps [default: 1]
-          --ensemble <N>             Train this many of the candidates to the end and write them all, to
-                                     answer together: the best to --out and the others below it
-                                     [default: 1]
 
     Machine:
-          --memory <SIZE>                The most memory for the run, as 500MB or 2GB: fewer tokens at a
-                                         time, and activation checkpointing where that is needed; it
-                                         changes no result [default: half of the free memory]
-          --context-cache-dir <DIR>      Placement suffix: keep the keys and values of each text before
-                                         the prompt that do not fit into memory in a temporary file in
-                                         this directory; without it they are computed again in every
-                                         step. It changes no result
-          --threads <N>                  Number of threads, at most 256 [default: one for each core]
-                                         [env: FOREWORD_THREADS=]
-          --dtype <FORMAT>               Number format of matrix products: f32; bf16, which rounds both
-                                         operands; or auto: bf16 if the model is stored in bf16 and the
-                                         processor has instructions for it, f32 otherwise [default:
-                                         auto] [possible values: auto, f32, bf16]
-          --micro-batch-tokens <TOKENS>  Maximum number of tokens computed at a time; fewer use less
-                                         memory and change no result [default: 2048]
-          --device <DEVICE>              Device: cpu, cuda:0, metal; or auto: the GPU if this build
-                                         supports one and it responds, cpu otherwise [default: auto]
-
-    Model:
-          --ignore-config <KEY>  Ignore this key of the model's config.json, which Foreword does not
-                                 understand: only if it changes nothing of what the model computes. The
-                                 prompt remembers it. May be given several times
+          --threads <N>  Number of threads, at most 256 [default: one for each core] [env:
+                         FOREWORD_THREADS=]
 
     Output:
-          --out <DIR>   The directory to write the prompt to [default: the name of the task file or
-                        data, with -prompt]
-          --force       Replace an existing prompt in --out and start over
-          --resume      Resume an interrupted run in --out, and give the same result, to the bit, as
-                        without the interruption. With --force, also if a finished prompt in --out is
-                        then replaced
-          --log <FILE>  Also write the lines of --json to this file; an existing file is overwritten
-          --json        Write one JSON object per line to standard output, and nothing else
-      -q, --quiet       Print only warnings and errors to standard error
-      -v, --verbose     Print more to standard error: the hardware in use, and details of the run
-
-    Regularisation:
-          --token-dropout <SHARE>  Probability of dropping each virtual token in a step [default: 0]
-          --noise <SHARE>          Standard deviation of the noise added to the rows in each step, as a
-                                   share of their size [default: 0]
-          --ema-decay <SHARE>      Evaluate and keep an exponential moving average of the rows with this
-                                   decay; 0: the rows themselves [default: 0]
-          --trust-region <SHARE>   The most that a row may move from its init, as a share of its size;
-                                   0: no limit [default: 0]
+          --out <DIR>  The directory to write the prompt to [default: the name of the task file or data,
+                       with -prompt]
+          --force      Replace an existing prompt in --out and start over
+          --resume     Resume an interrupted run in --out, and give the same result, to the bit, as
+                       without the interruption. With --force, also if a finished prompt in --out is
+                       then replaced
+          --json       Write one JSON object per line to standard output, and nothing else
+      -q, --quiet      Print only warnings and errors to standard error
+      -v, --verbose    Print more to standard error: the hardware in use, and details of the run
 
     Examples:
       foreword train reviews.csv --out sentiment
@@ -263,7 +172,51 @@ fn each_flag_tells_its_unit_and_its_default() {
       foreword train restaurants.jsonl --text-field input --target-field output
       foreword train reviews.jsonl --model ./Qwen2.5-0.5B --template '{text}\nSentiment:' \
           --labels 'neg= negative,pos= positive' --log run.jsonl
+
+    `foreword train --help` shows all flags.
     "#);
+}
+
+#[test]
+fn short_help_is_short_and_long_help_is_complete() {
+    let scene = Scene::new();
+    let flags = |text: &str| -> std::collections::BTreeSet<String> {
+        let flag =
+            |line: &str| line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned);
+        let named = text.lines().filter(|line| line.trim_start().starts_with('-'));
+        named
+            .filter_map(|line| Some(flag(line)?.trim_end_matches(',').split(['[', '=']).next()?.to_owned()))
+            .collect()
+    };
+    for verb in VERBS {
+        let (short, long) = (scene.run(&[verb, "-h"]).stdout, scene.run(&[verb, "--help"]).stdout);
+        let (few, all) = (flags(&short), flags(&long));
+        assert!(few.is_subset(&all), "{verb}: {few:?} {all:?}");
+        assert!(short.lines().count() < 110, "{verb}: {}", short.lines().count());
+        let note = format!("`foreword {verb} --help` shows all flags.\n");
+        assert_eq!(few.len() < all.len(), short.ends_with(&note), "{verb}: {short}");
+        assert!(!long.contains("shows all flags"), "{verb}");
+        assert!(short.contains("Examples:"), "{verb}");
+    }
+    let (few, all) =
+        (flags(&scene.run(&["train", "-h"]).stdout), flags(&scene.run(&["train", "--help"]).stdout));
+    assert!(few.len() < 30 && all.len() > 55, "{} of {}", few.len(), all.len());
+    for flag in ["--trust-region", "--warmup", "--encoding", "--method", "--dtype", "--ignore-config"] {
+        assert!(all.contains(flag) && !few.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn verbs_of_other_tools_lead_to_ours() {
+    let scene = Scene::new();
+    for (other, ours) in
+        [("predict", "classify"), ("fit", "train"), ("evaluate", "eval"), ("clasify", "classify")]
+    {
+        let ran = scene.run(&[other, "x"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+        assert!(ran.stderr.contains(&format!("unrecognized subcommand '{other}'")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("'{ours}'")), "{}", ran.stderr);
+    }
 }
 
 #[test]

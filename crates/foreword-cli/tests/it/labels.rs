@@ -157,6 +157,21 @@ fn numbers_without_names_are_doubtful_and_get_them_by_a_flag_or_a_field() {
         "{}",
         wrong.stderr
     );
+    let wrong = scene.run(&train("numbers.csv", &llama, &["--label-names", "0=bad,1= bad "]));
+    insta::assert_snapshot!(scene.told(&wrong), @r#"
+    exit 1
+    error: --label-names calls both "0" and "1" "bad", which would make them one label
+    hint: give each a name of its own; for one label, write them alike in the data
+    "#);
+    for flag in ["--label-names", "--labels"] {
+        let wrong = scene.run(&train("numbers.csv", &llama, &[flag, "0=negative,1=…"]));
+        assert_eq!(wrong.code, 1, "{}", wrong.stderr);
+        assert!(
+            wrong.stderr.contains("\"1=…\": the dots stand for what is to be filled in"),
+            "{}",
+            wrong.stderr
+        );
+    }
     let wrong =
         scene.run(&train("numbers.csv", &llama, &["--target-field", "label", "--label-names", "0=a,1=b"]));
     assert_eq!(wrong.code, 1);
@@ -174,6 +189,8 @@ fn labels_that_are_nearly_the_same_are_told() {
     let (names, _) = flag.split_once('\'').unwrap();
     let merged = scene.run(&train("d.csv", &llama, &["--label-names", names]));
     assert_eq!((merged.code, names), (0, "Negative=negative"), "{}", merged.stderr);
+    let said = "--label-names makes \"Negative\" and \"negative\" one label, \"negative\"";
+    assert!(merged.stderr.contains(said), "{}", merged.stderr);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn texts_are_not_taken_for_labels_unless_that_is_said() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr
-            .contains("the field \"output\" has 24 different values in 24 examples: they are hardly labels")
+            .contains("the field \"output\" has 24 different values in 24 examples, 24 of which have one that no other example has: they are hardly labels")
             && ran.stderr.contains("--target-field output teaches to write them"),
         "{}",
         ran.stderr
@@ -82,6 +82,41 @@ fn texts_are_not_taken_for_labels_unless_that_is_said() {
     }
     let ran = run(&["--text-field", "input", "--target-field", "output", "--init", "labels"]);
     assert!(ran.code == 1 && ran.stderr.contains("this task has none"), "{}", ran.stderr);
+}
+
+#[test]
+fn columns_of_ids_are_no_labels_and_many_labels_are() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let run = |file: &str, more: &[&str]| {
+        let args = ["train", file, "--model", &llama, "--steps", "1", "--virtual-tokens", "2", "--out", "p"];
+        scene.run(&[&args[..], &["--force"], more].concat())
+    };
+    let rows =
+        (0..150).map(|i| format!("film number {i},id{},{},{}\n", i % 129, ["pos", "neg"][i % 2], i % 5 + 1));
+    scene.file("ids.csv", format!("text,label,sentiment,stars\n{}", rows.collect::<String>()));
+    let refused = run("ids.csv", &[]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    insta::assert_snapshot!(refused.stderr, @r#"
+    error: the field "label" has 129 different values in 150 examples, 108 of which have one that no other example has: they are hardly labels
+    hint: the fields that look like labels: "sentiment" (2 values), "stars" (5 values); choose one, as with --label-field sentiment; --target-field label teaches to write them; --label-field label takes them as labels all the same
+    "#);
+    for more in [["--label-field", "sentiment"], ["--label-field", "label"], ["--kind", "classification"]] {
+        let ran = run("ids.csv", &more);
+        assert_eq!(ran.code, 0, "{more:?}: {}", ran.stderr);
+    }
+    let rows = (0..200).map(|i| format!("film number {i},{}.{}\n", i % 7, i % 10));
+    scene.file("scores.csv", format!("text,label\n{}", rows.collect::<String>()));
+    let refused = run("scores.csv", &[]);
+    assert!(refused.code == 1 && refused.stderr.contains("all numbers, with decimals"), "{}", refused.stderr);
+
+    // Intents: 77 with one or two examples, 150 with two.
+    for (n_labels, n) in [(77, 150), (150, 300)] {
+        let rows = (0..n).map(|i| format!("question number {i},intent {}\n", i % n_labels));
+        scene.file("intents.csv", format!("text,label\n{}", rows.collect::<String>()));
+        let ran = run("intents.csv", &[]);
+        assert_eq!(ran.code, 0, "{n_labels}: {}", ran.stderr);
+    }
 }
 
 #[test]

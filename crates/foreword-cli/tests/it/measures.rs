@@ -63,6 +63,42 @@ fn passes_become_steps() {
 }
 
 #[test]
+fn a_choice_by_few_dev_examples_says_how_uncertain_it_is() {
+    let (scene, llama) = (Scene::new(), model("llama-tiny"));
+    scene.file("d.csv", examples(&["a", "b"], 60));
+    let run = |n_dev: usize, more: &[&str]| {
+        scene.file("dev.csv", examples(&["a", "b"], n_dev).replace("Number", "Example"));
+        let args = train(&llama, &["--dev", "dev.csv", "--steps", "2"]);
+        let ran = scene.run(&[&args[..], more].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran
+    };
+    for n in [2, 12, 30] {
+        let ran = run(n, &[]);
+        let said = format!(" (chosen on only {n} dev examples: the accuracy there is ");
+        let (_, rest) = ran.stderr.split_once(&said).unwrap_or_else(|| panic!("{}", ran.stderr));
+        let (accuracy, rest) = rest.split_once(", with a 95 % interval of ").unwrap();
+        // As in the table, in whose row the same prompt is.
+        let row = ran.stdout.lines().find(|line| line.starts_with("tuned soft prompt")).unwrap();
+        let (interval, _) = rest.split_once(')').unwrap();
+        assert!(row.contains(accuracy) && row.contains(interval), "{row} {accuracy} {interval}");
+        assert_eq!(ran.stderr.matches("chosen on only").count(), 1, "{}", ran.stderr);
+        assert!(ran.stdout.contains("chosen on these few examples, so expect less"), "{}", ran.stdout);
+        if ran.stdout.contains("not worthwhile") {
+            assert!(ran.stdout.contains(&format!("as far as {n} examples can tell")), "{}", ran.stdout);
+        }
+    }
+    let many = run(32, &[]);
+    assert!(
+        !many.stderr.contains("chosen on only") && !many.stdout.contains("few examples"),
+        "{}",
+        many.stderr
+    );
+    // Nothing is chosen where the last prompt is kept.
+    assert!(!run(12, &["--keep", "last"]).stderr.contains("chosen on only"));
+}
+
+#[test]
 fn the_prompt_is_kept_by_what_was_chosen() {
     let (scene, llama) = (Scene::new(), model("llama-tiny"));
     scene.file("d.csv", examples(&["a", "b", "a"], 60));

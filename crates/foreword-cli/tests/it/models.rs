@@ -19,6 +19,7 @@ struct Line {
     bytes: u64,
     supported: bool,
     why: Option<String>,
+    hint: Option<String>,
     notes: Vec<String>,
 }
 
@@ -185,6 +186,13 @@ fn a_key_that_is_ignored_once_stays_ignored_with_the_prompt() {
         "{}",
         ran.stderr
     );
+    let listed = scene.run(&["models", "noted"]);
+    assert!(listed.stdout.contains("\n  hint: look in the model's card"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("`--ignore-config house_style`"), "{}", listed.stdout);
+    let lines: Vec<Line> = scene.run(&["models", "noted", "--json"]).lines();
+    assert!(
+        lines[0].hint.is_none() && lines[1].hint.as_ref().unwrap().contains("--ignore-config house_style")
+    );
     let ignoring = ["--ignore-config", "house_style", "--ignore-config", "nothing"];
     let ran = scene.run(&[&train[..], &ignoring].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -205,6 +213,21 @@ fn a_key_that_is_ignored_once_stays_ignored_with_the_prompt() {
     ] {
         let ran = scene.run(args);
         assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    }
+    // What is understood can't be ignored, whatever the verb.
+    let understood = ["--ignore-config", "house_style", "--ignore-config", "rms_norm_eps"];
+    for args in [
+        &["classify", "--prompt", "p", "--model", "noted", "a"][..],
+        &["inspect", "p", "--model", "noted"],
+        &["quantise", "noted", "again.gguf"],
+    ] {
+        let ran = scene.run(&[args, &understood].concat());
+        assert_eq!(ran.code, 1, "{args:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("rms_norm_eps in the configuration of noted can't be ignored"),
+            "{}",
+            ran.stderr
+        );
     }
     let bare = scene.run(&["classify", "--prompt", "none", "--model", "noted", "--labels", "a= a,b= b", "x"]);
     assert_eq!(bare.code, 1, "{}", bare.stderr);

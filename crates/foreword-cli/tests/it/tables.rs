@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use foreword::Dataset;
 
 use crate::scene::{Scene, model};
-use crate::schema::{Classified, Report};
+use crate::schema::{Classified, Report, Written};
 
 const DATA: &str = "id,text,label,stars\n1,\"good, very good\",yes,4.5\n2,,no,\n3,\"two\nlines\",yes,1\n";
 
@@ -147,4 +147,116 @@ fn an_evaluation_says_what_it_predicted() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let answers = column(&scene.path("texts.csv"), "answer");
     assert_eq!(answers.len(), 3);
+}
+
+#[test]
+fn a_table_of_predictions_can_be_classified_again() {
+    let (scene, llama) = (Scene::new(), model("llama-tiny"));
+    scene.file("in.csv", DATA);
+    let new_columns = |from: &str, to: &str, more: &[&str]| {
+        let ran = scene.run(&classify(&llama, &[&["--data", from, "--out", to][..], more].concat()));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let before = Dataset::read(&scene.path(from)).unwrap().fields().len();
+        (Dataset::read(&scene.path(to)).unwrap().fields()[before..].to_vec(), ran.stderr)
+    };
+    let (first, _) = new_columns("in.csv", "one.csv", &[]);
+    assert_eq!(first, ["predicted_label", "probability", "probability_no", "probability_yes"]);
+    // All columns of a run have the same number.
+    let numbered = |n: u32| {
+        ["label", "probability", "probability_no", "probability_yes"]
+            .map(|name| format!("predicted_{name}_{n}"))
+    };
+    let (second, said) = new_columns("one.csv", "two.csv", &["--text-field", "text"]);
+    assert_eq!(second, numbered(2));
+    let told =
+        "\"label\" is called \"predicted_label_2\", \"probability\" \"predicted_probability_2\" and 2 more";
+    assert!(said.contains(told), "{said}");
+    assert_eq!(new_columns("two.csv", "three.csv", &["--text-field", "text"]).0, numbered(3));
+    assert_eq!(
+        column(&scene.path("three.csv"), "predicted_label"),
+        column(&scene.path("one.csv"), "predicted_label")
+    );
+    // Without a label of its own, the second run has the prefix.
+    scene.file("bare.csv", "text\ngood\nbad\n");
+    assert_eq!(new_columns("bare.csv", "four.csv", &[]).0[0], "label");
+    assert_eq!(
+        new_columns("four.csv", "five.csv", &["--text-field", "text"]).0[..2],
+        ["predicted_label", "predicted_probability"]
+    );
+}
+
+fn generate<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let args =
+        ["generate", "--prompt", "none", "--model", model, "--template", "{text}:", "--max-new-tokens", "3"];
+    [&args[..], more].concat()
+}
+
+#[test]
+fn a_file_comes_back_with_what_was_generated() {
+    let (scene, llama) = (Scene::new(), model("llama-tiny"));
+    scene.file("in.csv", "id,text,output\n7,\"good, very good\",old\n8,\"two\nlines\",\n9,bad,x\n");
+    let written: Vec<Written> = scene.run(&generate(&llama, &["--data", "in.csv", "--json"])).lines();
+    for name in ["out.csv", "out.tsv", "out.jsonl", "out.parquet", "out.csv.gz"] {
+        let ran = scene.run(&generate(&llama, &["--data", "in.csv", "--out", name]));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the column is called \"predicted_output\""), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("3 texts are in {name}, with what was generated")),
+            "{}",
+            ran.stderr
+        );
+        let out = scene.path(name);
+        let fields = ["id", "text", "output", "predicted_output", "finish_reason"];
+        assert_eq!(Dataset::read(&out).unwrap().fields(), fields);
+        for field in ["id", "text", "output"] {
+            assert_eq!(column(&out, field), column(&scene.path("in.csv"), field), "{name}: {field}");
+        }
+        // Texts that finish before others are in their places.
+        for (row, written) in written.iter().enumerate() {
+            assert_eq!(column(&out, "predicted_output")[row], written.output, "{name}");
+            assert_eq!(column(&out, "finish_reason")[row], written.finish_reason, "{name}");
+        }
+    }
+    let one = scene.run(&generate(&llama, &["a text", "--out", "one.csv", "--json"]));
+    assert_eq!(one.line::<Written>().output, column(&scene.path("one.csv"), "output")[0]);
+    let refused = scene.run(&generate(&llama, &["--data", "in.csv", "--out", "out.csv"]));
+    assert!(refused.code == 1 && refused.stderr.contains("--force"), "{}", refused.stderr);
+    assert_eq!(scene.run(&generate(&llama, &["--data", "in.csv", "--out", "out.csv", "--force"])).code, 0);
+    let same = scene.run(&generate(&llama, &["--data", "in.csv", "--out", "in.csv", "--force"]));
+    assert!(same.code == 1 && same.stderr.contains("is the file that is read"), "{}", same.stderr);
+    let other = scene.run(&generate(&llama, &["--data", "in.csv", "--out", "out.xlsx"]));
+    assert!(
+        other.code == 1 && other.stderr.contains("use .csv, .tsv, .jsonl or .parquet"),
+        "{}",
+        other.stderr
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_generated_before_ctrl_c_or_a_bad_line_is_kept() {
+    let (scene, llama) = (Scene::new(), model("llama-tiny"));
+    let mut command = scene.command(&generate(&llama, &["-", "--out", "out.csv", "--json"]));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().is_some() && lines.next().is_some());
+    let kill = ["-c", "kill -INT \"$0\"", &child.id().to_string()];
+    assert!(Command::new("sh").args(kill).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopping; what was computed is kept; Ctrl-C again stops immediately"), "{said}");
+    assert_eq!(column(&scene.path("partial-out.csv"), "text"), ["one", "two"]);
+    assert!(!scene.path("out.csv").exists());
+    let ran = scene.run_with(&generate(&llama, &["-", "--out", "out.csv"]), b"a\nb\n\xff\n");
+    assert!(
+        ran.code == 1 && ran.stderr.contains("it ended early: 2 texts are in partial-"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(column(&scene.path("partial-out.csv"), "text"), ["a", "b"]);
+    drop(stdin);
 }

@@ -44,7 +44,8 @@ pub enum TaskFileError {
 
 /// Declares a table of the task file: every key optional, no other key accepted, and `overridden_by` for all. A key may
 /// have a default after it, and a flag before it in brackets: with the feature `clap` the table is then a group of flags,
-/// whose help is the documentation of the keys.
+/// whose help is the documentation of the keys. A flag that few people need has `hide_short_help`: `--help` shows it, `-h` does
+/// not.
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident {
         $($(#[doc = $field_doc:literal])* $([$($flag:tt)+])? $field:ident: $type:ty $(= $default:expr)?,)+
@@ -179,7 +180,7 @@ table!(
     PromptTable {
         /// What is learned: a soft prompt, rows of the model's input (prompt), or a KV prefix, keys and values of each of its
         /// layers (prefix), which has many more numbers and costs nothing to compute
-        [long, value_name = "METHOD", value_parser = flags::choice(Method::ALL, Method::as_str)]
+        [long, value_name = "METHOD", value_parser = flags::choice(Method::ALL, Method::as_str), hide_short_help = true]
         method: Method = DEFAULT_METHOD,
         /// Number of virtual tokens, the rows of the soft prompt
         [long, value_name = "N", value_parser = flags::at_least_one()]
@@ -221,33 +222,33 @@ table!(
         [long, value_name = "RATE"]
         learning_rate: LearningRate = LearningRate::Auto,
         /// Shape of the learning-rate decay: constant, linear or cosine (to 10 %); with --steps it begins after the warm-up
-        [long, value_name = "SHAPE", value_parser = flags::choice(Schedule::ALL, Schedule::as_str)]
+        [long, value_name = "SHAPE", value_parser = flags::choice(Schedule::ALL, Schedule::as_str), hide_short_help = true]
         schedule: Schedule = Schedule::Cosine,
         /// Warm-up: a number of steps, or a share of all steps if below 1 (of 200 if their number is not known)
-        [long, value_name = "STEPS|SHARE"]
+        [long, value_name = "STEPS|SHARE", hide_short_help = true]
         warmup: Warmup = Warmup::Share(0.05),
         /// Clip the gradient norm to this value; 0 disables clipping
-        [long, value_name = "NORM", value_parser = flags::not_negative]
+        [long, value_name = "NORM", value_parser = flags::not_negative, hide_short_help = true]
         max_grad_norm: f64 = 1.0,
         /// AdamW's weight decay
-        [long, value_name = "DECAY", value_parser = flags::not_negative]
+        [long, value_name = "DECAY", value_parser = flags::not_negative, hide_short_help = true]
         weight_decay: f64 = 0.0,
         /// Take the examples in the order of the file in every epoch
-        [long = "no-shuffle", num_args = 0, default_missing_value = "false"]
+        [long = "no-shuffle", num_args = 0, default_missing_value = "false", hide_short_help = true]
         shuffle: bool = true,
         /// Steps between evaluations on dev; 0: only at the end [default: ten evaluations, or at growing distances]
-        [long, value_name = "STEPS"]
+        [long, value_name = "STEPS", hide_short_help = true]
         eval_every: u64,
         /// Evaluations in a row without a better one on dev, after which the learning rate decays, or with --steps the run stops;
         /// 0: never
-        [long, value_name = "N"]
+        [long, value_name = "N", hide_short_help = true]
         patience: u64 = 5,
         /// The prompt to keep: the best on dev, or the last
-        [long, value_name = "WHICH", value_parser = flags::choice(Keep::ALL, Keep::as_str)]
+        [long, value_name = "WHICH", value_parser = flags::choice(Keep::ALL, Keep::as_str), hide_short_help = true]
         keep: Keep = Keep::Best,
         /// What is better on dev: a lower loss, a higher accuracy or a higher macro-f1; on a tie, a lower loss
         /// [default: loss, or macro-f1 with --class-weights balanced]
-        [long, value_name = "SCORE", value_parser = flags::choice(KeepBy::ALL, KeepBy::as_str)]
+        [long, value_name = "SCORE", value_parser = flags::choice(KeepBy::ALL, KeepBy::as_str), hide_short_help = true]
         keep_by: KeepBy,
         /// Weights of the labels in the training loss: none, or balanced, by which a rare label counts as much as a common one
         [long, value_name = "WEIGHTS", value_parser = flags::choice(ClassWeights::ALL, ClassWeights::as_str)]
@@ -257,11 +258,11 @@ table!(
         micro_batch_tokens: usize = DEFAULT_MICRO_BATCH_TOKENS,
         /// The most memory for the run, as 500MB or 2GB: fewer tokens at a time, and activation checkpointing where that is
         /// needed; it changes no result [default: half of the free memory]
-        [long, value_name = "SIZE", help_heading = "Machine"]
+        [long, value_name = "SIZE", help_heading = "Machine", hide_short_help = true]
         memory: Size,
         /// Placement suffix: keep the keys and values of each text before the prompt that do not fit into memory in a temporary
         /// file in this directory; without it they are computed again in every step. It changes no result
-        [long, value_name = "DIR", help_heading = "Machine"]
+        [long, value_name = "DIR", help_heading = "Machine", hide_short_help = true]
         context_cache_dir: PathBuf,
         /// Random seed; the same seed gives the same prompt, bit for bit
         [long, value_name = "N"]
@@ -273,19 +274,19 @@ table!(
         candidates: CandidateCount,
         /// Train this many of the candidates to the end and write them all, to answer together: the best to --out and the others
         /// below it
-        [long, value_name = "N", value_parser = flags::at_least_one()]
+        [long, value_name = "N", value_parser = flags::at_least_one(), hide_short_help = true]
         ensemble: usize = 1,
         /// Probability of dropping each virtual token in a step
-        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation"]
+        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation", hide_short_help = true]
         token_dropout: f64 = 0.0,
         /// Standard deviation of the noise added to the rows in each step, as a share of their size
-        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation"]
+        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation", hide_short_help = true]
         noise: f64 = 0.0,
         /// Evaluate and keep an exponential moving average of the rows with this decay; 0: the rows themselves
-        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation"]
+        [long, value_name = "SHARE", value_parser = flags::below_one, help_heading = "Regularisation", hide_short_help = true]
         ema_decay: f64 = 0.0,
         /// The most that a row may move from its init, as a share of its size; 0: no limit
-        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation"]
+        [long, value_name = "SHARE", value_parser = flags::not_negative, help_heading = "Regularisation", hide_short_help = true]
         trust_region: f64 = 0.0,
     }
 );

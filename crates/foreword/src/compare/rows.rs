@@ -15,12 +15,13 @@ use super::{Kind, Row};
 use crate::display::count;
 use crate::error::UserError;
 use crate::notice::Observer;
+use crate::verdict::{BARE_NAME, MAJORITY_NAME};
 
 /// All rows, in display order.
 pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    rows.extend(majority(setup)?);
-    let bare = Entry::new(Kind::Bare, "bare model, template alone", &setup.task);
+    rows.push(majority(setup)?);
+    let bare = Entry::new(Kind::Bare, BARE_NAME, &setup.task);
     let (bare, examples) = bare.measure(setup, observer)?;
     rows.push(bare);
 
@@ -48,14 +49,18 @@ pub(super) fn all(setup: &ComparisonSetup, observer: &dyn Observer) -> Result<Ve
     Ok(rows)
 }
 
-/// Always the most frequent label of the training data; the first one on a tie.
-fn majority(setup: &ComparisonSetup) -> Result<Option<Row>> {
-    let Some(train) = &setup.train else { return Ok(None) };
+/// Always the most frequent label of the training data, or without any of the test examples; the first one on a tie.
+fn majority(setup: &ComparisonSetup) -> Result<Row> {
     let labels = setup.labels()?;
-    let given =
-        majority_label(labels.n(), &labels.label_indices(train, train.require(&setup.fields.truth)?)?);
-    let name = format!("majority class ({})", labels.names()[given]);
-    Ok(Some(row(setup, Kind::Majority, name, vec![given; setup.truths.len()])?))
+    let (given, of) = match &setup.train {
+        Some(train) => {
+            let truths = labels.label_indices(train, train.require(&setup.fields.truth)?)?;
+            (majority_label(labels.n(), &truths), "")
+        }
+        None => (majority_label(labels.n(), &setup.truths), " of the test examples"),
+    };
+    let name = format!("{MAJORITY_NAME}{of} ({})", labels.names()[given]);
+    row(setup, Kind::Majority, name, vec![given; setup.truths.len()])
 }
 
 /// A row with only its predicted labels.
@@ -90,9 +95,22 @@ fn demonstrations(setup: &ComparisonSetup, bare: &Examples, observer: &dyn Obser
         );
         return Ok(None);
     };
-    if drawn.per_label < setup.shots {
-        let (fit, asked) = (drawn.per_label, setup.shots);
-        observer.say(&format!("{fit} of {asked} demonstrations of each label fit or are there"));
+    let asked = setup.shots * labels.n();
+    if drawn.n < asked {
+        let mut there = vec![0; labels.n()];
+        labels.label_indices(shown.0, shown.1)?.into_iter().for_each(|label| there[label] += 1);
+        let available: usize = there.into_iter().map(|n| setup.shots.min(n)).sum();
+        let why = if drawn.n < available {
+            "more do not fit into the model's context beside the longest text"
+        } else {
+            "there are no more of some labels in the training data"
+        };
+        observer.say(&format!(
+            "--shots {}: {} examples in context are used, not {}: {why}",
+            setup.shots,
+            count(drawn.n as u64),
+            count(asked as u64)
+        ));
     }
     let name = format!("{} examples in context", count(drawn.n as u64));
     let entry = Entry { n_before: drawn.n_tokens, ..Entry::new(Kind::Demonstrations, &name, &drawn.task) };

@@ -124,9 +124,11 @@ impl ComparisonSetup {
                 .into());
         };
         let options = file.data.read_options();
-        let read = |path: &Path| data::read(path, &options, observer);
-        let test = read(test)?;
-        let train = file.data.train.as_deref().map(read).transpose()?;
+        let paths: Vec<&Path> =
+            [Some(test.as_path()), file.data.train.as_deref()].into_iter().flatten().collect();
+        let mut read = data::read_all(&paths, &options, observer)?.into_iter();
+        let test = read.next().ok_or_else(|| UserError::new("there is nothing to compare on"))?;
+        let train = read.next();
         let directories = directories(request.prompts)?;
         let model_name = model_name(file, &directories)?;
         let known = request.resources.clone();
@@ -221,7 +223,10 @@ impl ComparisonSetup {
             }
         }
         if self.train.is_none() {
-            observer.say("no training data: the rows of the majority class and of demonstrations are left out (--train)");
+            observer.say(
+                "no training data (--train): the majority class is that of the test examples, and the row of examples in context \
+                 is left out",
+            );
         }
     }
 

@@ -24,6 +24,8 @@ pub struct ModelLine {
     pub supported: bool,
     /// The reason if not.
     pub why: Option<String>,
+    /// What to try, if there is something.
+    pub hint: Option<String>,
     /// Remarks on a supported model.
     pub notes: Vec<String>,
 }
@@ -37,9 +39,12 @@ impl ModelLine {
         survey: ModelInfo,
     ) -> Self {
         let ModelInfo { family, parameters, bytes, refused, notices } = survey;
-        let why = refused.map(|error| crate::Error::from(error).to_string());
+        let refused = refused.map(crate::Error::from);
+        let hint = refused.as_ref().and_then(crate::Error::hint).map(|hint| hint.to_string());
+        let why = refused.map(|error| error.to_string());
         let notes = notices.iter().map(ToString::to_string).collect();
         let path = path.map(|path| path.display().to_string());
-        Self { model, place, path, commit, family, parameters, bytes, supported: why.is_none(), why, notes }
+        let supported = why.is_none();
+        Self { model, place, path, commit, family, parameters, bytes, supported, why, hint, notes }
     }
 }

@@ -1,16 +1,55 @@
 //! Checks for suspicious data, before training.
 
 use crate::data::Location;
+use crate::data::fields::slot_fields;
+use crate::data::label_values::{LabelValues, candidates};
+use crate::display::count;
 use crate::error::Result;
+use crate::fields::Fields;
 use crate::lint::{Finding, Labels, MOST_SHOWN, Part, cut, empty, lint, overlap};
 use crate::task::GroundTruth;
-use crate::{Dataset, Examples, Task};
+use crate::{Dataset, Examples, Task, Template};
 
 use crate::error::UserError;
 use crate::notice::Observer;
 
 /// A split: its name, its data and its tokens, if it exists.
 pub type Read<'a> = (&'static str, Option<&'a Dataset>, Option<&'a Examples>);
+
+/// Refuses a guessed label field whose values are evidently no labels, and names the fields that look like labels.
+///
+/// # Errors
+/// If they are not, or a field of the template is missing.
+pub fn refuse_texts(train: &Dataset, template: &Template, fields: &Fields) -> Result<()> {
+    /// Maximum number of fields to name.
+    const MOST_NAMED: usize = 5;
+    let field = &fields.truth;
+    let values = LabelValues::of(train, train.require(field)?);
+    let Some(doubt) = values.doubt() else { return Ok(()) };
+    let slots = slot_fields(template, train, fields.text.as_deref())?;
+    let mut used: Vec<&str> = slots.fields.iter().map(|&field| train.field_name(field)).collect();
+    used.push(field);
+    let others = candidates(train, &used);
+    let named = others.iter().take(MOST_NAMED);
+    let named: Vec<String> =
+        named.map(|(name, n)| format!("{name:?} ({} values)", count(*n as u64))).collect();
+    let others = match others.first() {
+        Some((first, _)) => format!(
+            "the fields that look like labels: {}; choose one, as with --label-field {first}; ",
+            named.join(", ")
+        ),
+        None => String::new(),
+    };
+    Err(UserError::new(format!(
+        "the field {field:?} has {} different values in {} examples, {doubt}: they are hardly labels",
+        count(values.n_different as u64),
+        count(values.n as u64)
+    ))
+    .hint(format!(
+        "{others}--target-field {field} teaches to write them; --label-field {field} takes them as labels all the same"
+    ))
+    .into())
+}
 
 /// Warns of test texts with these labels that also occur in the training data.
 pub fn tell_overlap(

@@ -24,16 +24,63 @@ pub fn is_standard_input(path: &Path) -> bool {
 }
 
 /// Reads a file or directory, or standard input to its end, and reports how it was read.
+///
+/// # Errors
+/// If it can't be read.
 pub fn read(path: &Path, options: &ReadOptions, observer: &dyn Observer) -> Result<Dataset> {
-    let dataset = if is_standard_input(path) {
+    let dataset = unreported(path, options)?;
+    tell(std::slice::from_ref(&dataset), observer);
+    Ok(dataset)
+}
+
+/// As [`read`], for several files; what holds for more than one of them is reported once.
+///
+/// # Errors
+/// If one can't be read.
+pub fn read_all(paths: &[&Path], options: &ReadOptions, observer: &dyn Observer) -> Result<Vec<Dataset>> {
+    let mut datasets = Vec::with_capacity(paths.len());
+    let read = paths.iter().try_for_each(|path| {
+        datasets.push(unreported(path, options)?);
+        Ok(())
+    });
+    tell(&datasets, observer);
+    read.map(|()| datasets)
+}
+
+fn unreported(path: &Path, options: &ReadOptions) -> Result<Dataset> {
+    Ok(if is_standard_input(path) {
         Dataset::from_stream_with(&standard_input()?, STANDARD_INPUT, options)?
     } else {
         Dataset::read_with(path, options)?
-    };
-    for notice in dataset.notices() {
-        if notice.is_warning { observer.warn(&notice.text) } else { observer.say(&notice.text) }
+    })
+}
+
+/// Reports how files were read. A notice begins with its file: the same about several files names them all.
+fn tell(datasets: &[Dataset], observer: &dyn Observer) {
+    let mut said: Vec<(bool, &str, Vec<String>)> = Vec::new();
+    for dataset in datasets {
+        let name = dataset.path().map(|path| path.display().to_string());
+        for notice in dataset.notices() {
+            let own = name
+                .as_ref()
+                .and_then(|name| Some((name, notice.text.strip_prefix(name.as_str())?.strip_prefix(": ")?)));
+            let (names, rest) = match own {
+                Some((name, rest)) => (vec![name.clone()], rest),
+                None => (Vec::new(), notice.text.as_str()),
+            };
+            let same = |(warning, text, _): &&mut (bool, &str, Vec<String>)| {
+                *warning == notice.is_warning && *text == rest
+            };
+            match said.iter_mut().find(same) {
+                Some((_, _, known)) => known.extend(names),
+                None => said.push((notice.is_warning, rest, names)),
+            }
+        }
     }
-    Ok(dataset)
+    for (is_warning, text, names) in said {
+        let text = if names.is_empty() { text.to_owned() } else { format!("{}: {text}", names.join(", ")) };
+        if is_warning { observer.warn(&text) } else { observer.say(&text) }
+    }
 }
 
 fn standard_input() -> Result<Vec<u8>> {

@@ -45,8 +45,11 @@ impl Splits {
             .into());
         }
         let options = file.data.read_options();
-        let read = |path: &Path| data::read(path, &options, observer);
-        Ok(Self { train: read(train)?, dev: dev.map(read).transpose()?, test: test.map(read).transpose()? })
+        let paths: Vec<&Path> = all.into_iter().flatten().collect();
+        let mut read = data::read_all(&paths, &options, observer)?.into_iter();
+        let mut next = |is_there: bool| if is_there { read.next() } else { None };
+        let train = next(true).ok_or_else(|| UserError::new("there is nothing to learn from"))?;
+        Ok(Self { train, dev: next(dev.is_some()), test: next(test.is_some()) })
     }
 }
 
@@ -113,12 +116,18 @@ pub(super) fn with_dev(
 }
 
 /// Samples this many examples per label for training, and as many others for dev.
-pub(super) fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, seed: u64) -> Result<Splits> {
-    if task.verbalizer().is_none() {
+pub(super) fn few(
+    splits: Splits,
+    shots: usize,
+    (task, fields): (&Task, &Fields),
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Splits> {
+    let Some(labels) = task.verbalizer() else {
         return Err(UserError::new("--shots counts examples of each label, and a generation has none")
             .hint("use --limit")
             .into());
-    }
+    };
     let drawn = |dataset: &Dataset| -> Result<Vec<usize>> {
         let mut rows: Vec<usize> =
             rounds(&strata(dataset, task, fields)?, shots, seed).into_iter().flatten().collect();
@@ -126,6 +135,13 @@ pub(super) fn few(splits: Splits, shots: usize, task: &Task, fields: &Fields, se
         Ok(rows)
     };
     let rows = drawn(&splits.train)?;
+    if rows.len() < shots * labels.n() {
+        observer.warn(&format!(
+            "--shots {shots}: there are fewer training examples of some labels; {} are used, not {}",
+            count(rows.len() as u64),
+            count((shots * labels.n()) as u64)
+        ));
+    }
     let dev = match splits.dev {
         Some(dev) => dev,
         None => splits

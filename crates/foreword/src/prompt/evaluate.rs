@@ -58,7 +58,7 @@ impl LoadedPrompt {
         let task = &mut self.task;
         let truth = (task.goal.kind(), self.truth_field.as_deref());
         let fields = Fields::find(&data, &task.template, task.text_field.as_deref(), truth)?;
-        if fields.guessed {
+        if fields.guessed() {
             observer.tell("fields", fields.describe(&task.template));
         }
         task.text_field.clone_from(&fields.text);

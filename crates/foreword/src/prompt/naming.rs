@@ -73,6 +73,11 @@ impl Naming<'_> {
             }
             (None, None, None) => (BTreeMap::new(), None, None),
         };
+        for (label, name) in self.stated.iter().flat_map(|_| &names) {
+            if label != name && found.contains(label.as_str()) && found.contains(name.as_str()) {
+                said.push(format!("--label-names makes {label:?} and {name:?} one label, {name:?}"));
+            }
+        }
         let told: Vec<String> = found
             .iter()
             .filter_map(|label| Some((label, names.get(*label)?)))
@@ -87,12 +92,22 @@ impl Naming<'_> {
         Ok(Named { dataset: with_names(dataset, idx, &names), names, field, said })
     }
 
-    /// Checks that the given names fit the data with these labels.
+    /// Checks that the given names fit the data with these labels, and merge no two of them by accident: only into a label
+    /// that is in the data.
     pub fn check(self, data: &Dataset, field: &str) -> Result<()> {
         let Some(stated) = self.stated else { return Ok(()) };
         let names = keyed(stated);
         let found = spelled(data, data.require(field)?);
+        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
         for (label, name) in &names {
+            let other = first.insert(name, label).filter(|_| !found.contains(name.as_str()));
+            if let Some(other) = other {
+                return Err(UserError::new(format!(
+                    "--label-names calls both {other:?} and {label:?} {name:?}, which would make them one label"
+                ))
+                .hint("give each a name of its own; for one label, write them alike in the data")
+                .into());
+            }
             if label != name && names.get(name).is_some_and(|other| other != name) {
                 return Err(UserError::new(format!(
                     "--label-names calls {label:?} {name:?}, which stands in the data for another label"

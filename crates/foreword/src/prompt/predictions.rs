@@ -45,27 +45,35 @@ impl PredictionWriter {
     }
 
     /// Creates the file. `fields`: the fields of the examples; `columns`: what is predicted. A column with the name of a
-    /// field has the prefix `predicted_`, which is reported.
+    /// field has the prefix `predicted_`; where that is a field too, as in a table of earlier predictions, all columns have it
+    /// and a number. Both are reported.
     ///
     /// # Errors
     /// If it can't be created.
     pub fn create(
         path: &Path,
         fields: Vec<String>,
-        columns: Vec<String>,
+        columns: &[String],
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let mut names = fields;
-        for column in columns {
-            let mut name = column.clone();
-            while names.contains(&name) {
-                name.insert_str(0, PREFIX);
-            }
-            if name != column {
+        let named = column_names(&fields, columns);
+        let renamed: Vec<(&String, &String)> =
+            columns.iter().zip(&named).filter(|(column, name)| column != name).collect();
+        match renamed[..] {
+            [] => {}
+            [(column, name)] => {
                 observer.say(&format!("the data has a field {column:?}: the column is called {name:?}"));
             }
-            names.push(name);
+            [(column, name), (second, second_name), ..] => {
+                let more = renamed.len() - 2;
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                observer.say(&format!(
+                    "the data has fields of the names of columns: {column:?} is called {name:?}, {second:?} \
+                     {second_name:?}{more}"
+                ));
+            }
         }
+        let names: Vec<String> = fields.into_iter().chain(named).collect();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let partial = path.with_file_name(format!("partial-{name}"));
         let writer = TableWriter::create(&partial, &names)?;
@@ -112,6 +120,22 @@ impl PredictionWriter {
         std::fs::rename(&partial, &path).map_err(io)?;
         Ok(path)
     }
+}
+
+/// The names of columns beside these fields, which they must differ from.
+fn column_names(fields: &[String], columns: &[String]) -> Vec<String> {
+    let first = columns
+        .iter()
+        .map(|column| if fields.contains(column) { format!("{PREFIX}{column}") } else { column.clone() });
+    let numbered = |n: usize| columns.iter().map(|column| format!("{PREFIX}{column}_{n}")).collect();
+    let mut tried = std::iter::once(first.collect()).chain((2..).map(numbered));
+    let is_free = |names: &Vec<String>| {
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        distinct.len() == names.len() && !names.iter().any(|name| fields.contains(name))
+    };
+    // Two columns of one name stay so, and are refused where the table is created.
+    let most = fields.len() + 2;
+    tried.by_ref().take(most).find(is_free).unwrap_or_else(|| columns.to_vec())
 }
 
 /// The fields of a data set that are not made of others, and their values in a row.

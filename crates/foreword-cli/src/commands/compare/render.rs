@@ -18,10 +18,11 @@ pub(super) fn parts(setup: &ComparisonSetup, comparison: &Comparison, flips: usi
     parts.push(format!("\n{}", per_label(setup, comparison)?));
     parts.push(String::new());
     if comparison.reference.is_some() {
-        let corrected = "right with the first prompt, wrong with the bare model";
-        let spoiled = "wrong with the first prompt, right with the bare model";
+        let prompt = comparison.reference_in_words();
+        let corrected = format!("right with {prompt}, wrong with the bare model");
+        let spoiled = format!("wrong with {prompt}, right with the bare model");
         for (what, examples) in [(corrected, &comparison.corrected), (spoiled, &comparison.spoiled)] {
-            parts.push(flipped(setup, comparison, (what, examples), flips)?);
+            parts.push(flipped(setup, comparison, (&what, examples), flips)?);
         }
     }
     parts.push(format!("\n{}", fine_tuning(comparison)));
@@ -34,7 +35,8 @@ fn table(comparison: &Comparison, truths: &[usize]) -> Table {
     headings.extend(shared.map(str::to_owned));
     headings.push("ms/text".to_owned());
     if comparison.reference.is_some() {
-        headings.extend(["first prompt's lead", "p"].map(str::to_owned));
+        let prompt = comparison.reference_in_words().trim_start_matches("the ");
+        headings.extend([format!("{prompt}'s lead"), "p".to_owned()]);
     }
     let mut table = Table::new(headings);
     for (at, row) in comparison.rows.iter().enumerate() {
@@ -66,7 +68,7 @@ fn notes(setup: &ComparisonSetup, comparison: &Comparison) -> Result<Vec<String>
     if comparison.reference.is_some() {
         notes.push(
             "lead: points of accuracy over the row, on the same examples, with its 95 % interval (Newcombe 1998, method 10); \
-             p: exact McNemar test."
+             p: exact McNemar test, which alone decides what may be chance (0.05 or more)."
                 .to_owned(),
         );
     }
@@ -135,7 +137,8 @@ fn fine_tuning(comparison: &Comparison) -> String {
     let costs = &comparison.costs;
     let learned = match comparison.reference {
         Some(_) => format!(
-            "; the first prompt learned {} and holds {}",
+            "; {} learned {} and holds {}",
+            comparison.reference_in_words(),
             count(costs.n_learned),
             bytes(costs.prompt_bytes + costs.prompt_optimizer_bytes)
         ),

@@ -4,6 +4,7 @@
 use foreword::display::{count, loss, mean_and_deviation, percent};
 use foreword::error::Diverged;
 use foreword::events::FewShot;
+use foreword::verdict::{BARE_NAME, MAJORITY_NAME};
 use foreword::{
     Error, Evaluation, Event, OutputDir, Result, RunPlan, RunResult, SplitScores, StopReason, TaskFile,
     UserError,
@@ -60,13 +61,8 @@ fn tell(shots: usize, runs: &[(u64, RunResult)], log: Option<Log>, printer: &Pri
     let reported: Vec<_> = runs.iter().filter_map(|(_, result)| result.reported()).collect();
     let Some((split, first)) = reported.first() else { return Ok(()) };
     let n = first.tuned.as_ref().map_or(0, |evaluation| evaluation.n);
-    let mut table = Table::new([
-        &format!("{} {split} examples", count(n)),
-        "majority class",
-        "bare model",
-        "tuned",
-        "loss",
-    ]);
+    let mut table =
+        Table::new([&format!("{} {split} examples", count(n)), MAJORITY_NAME, BARE_NAME, "tuned", "loss"]);
     let accuracy = |of: &Option<Evaluation>| of.as_ref().and_then(Evaluation::accuracy);
     for ((seed, _), (_, compared)) in runs.iter().zip(&reported) {
         let cell = |of| accuracy(of).map_or_else(String::new, percent);
