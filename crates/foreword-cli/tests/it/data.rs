@@ -282,16 +282,21 @@ fn what_holds_for_several_files_is_said_once() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let said: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("separated by")).collect();
     assert_eq!(said.len(), 1, "{}", ran.stderr);
-    assert!(said[0].starts_with("a.csv, b.csv: separated by semicolons, not commas"), "{}", said[0]);
+    assert!(
+        said[0].starts_with("a.csv, b.csv: cells are separated by semicolons, not commas"),
+        "{}",
+        said[0]
+    );
     let ran = train(&["--dev", "c.csv"]);
     assert!(
-        ran.stderr.contains("\na.csv: separated") || ran.stderr.starts_with("a.csv: separated"),
+        ran.stderr.contains("\na.csv: cells are separated")
+            || ran.stderr.starts_with("a.csv: cells are separated"),
         "{}",
         ran.stderr
     );
     // What was said of the files before one that can't be read is said all the same.
     let ran = train(&["--dev", "nowhere.csv"]);
-    assert!(ran.code == 1 && ran.stderr.contains("a.csv: separated"), "{}", ran.stderr);
+    assert!(ran.code == 1 && ran.stderr.contains("a.csv: cells are separated"), "{}", ran.stderr);
     let ran =
         scene.run(&["compare", "--train", "a.csv", "--test", "b.csv", "--model", &llama, "--shots", "0"]);
     assert_eq!((ran.code, ran.stderr.matches("separated by").count()), (0, 1), "{}", ran.stderr);

@@ -49,7 +49,11 @@ fn a_prompt_that_writes_is_trained_measured_and_used() {
     assert!(ran.stderr.contains("generate --prompt places-prompt"), "{}", ran.stderr);
     let Some(WriterLine::Done(done)) = lines.last() else { unreachable!("the last line is done") };
     let test = done.test.clone().unwrap();
-    assert!(ran.stderr.contains("text \"input\", target \"output\""), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("text \"input\" (guessed; override with --text-field), target \"output\""),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("text:Read the input and write the output."), "{}", ran.stderr);
 
     let passport: serde_json::Value =

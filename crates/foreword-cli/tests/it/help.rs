@@ -183,7 +183,8 @@ fn short_help_is_short_and_long_help_is_complete() {
     let flags = |text: &str| -> std::collections::BTreeSet<String> {
         let flag =
             |line: &str| line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned);
-        let named = text.lines().filter(|line| line.trim_start().starts_with('-'));
+        let named =
+            text.lines().filter(|line| line.trim_start().starts_with('-') && !line.starts_with("        "));
         named
             .filter_map(|line| Some(flag(line)?.trim_end_matches(',').split(['[', '=']).next()?.to_owned()))
             .collect()

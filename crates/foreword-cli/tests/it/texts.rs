@@ -163,7 +163,7 @@ fn an_instruction_goes_with_its_input() {
     assert!(ran.stderr.contains(r#"template  "{instruction}\n{?input}\nOutput:""#), "{}", ran.stderr);
     assert!(
         ran.stderr.contains(
-            "text \"instruction\" and \"input\", target \"output\" (guessed; override with --template and"
+            "text \"instruction\" and \"input\" (guessed; override with --template), target \"output\""
         ),
         "{}",
         ran.stderr

@@ -40,7 +40,7 @@ impl ModelLine {
     ) -> Self {
         let ModelInfo { family, parameters, bytes, refused, notices } = survey;
         let refused = refused.map(crate::Error::from);
-        let hint = refused.as_ref().and_then(crate::Error::hint).map(|hint| hint.to_string());
+        let hint = refused.as_ref().and_then(crate::Error::hint);
         let why = refused.map(|error| error.to_string());
         let notes = notices.iter().map(ToString::to_string).collect();
         let path = path.map(|path| path.display().to_string());
