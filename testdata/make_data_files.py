@@ -6,13 +6,17 @@
 Pinned versions (checked at start): datasets 4.8.4   pandas 3.1.1   polars 2.1.0   pyarrow 26.0.1
 """
 
+import datetime
+import decimal
 import json
 import math
 import shutil
 import sys
+import zoneinfo
 from pathlib import Path
 
 import datasets
+import numpy
 import pandas
 import polars
 import pyarrow
@@ -89,6 +93,15 @@ def encodings():
         expect_frame(name, read_csv(name, encoding=encoding))
     frame.to_csv(OUT / "utf8_bom.csv", index=False, encoding="utf-8-sig")
     expect_frame("utf8_bom.csv", read_csv("utf8_bom.csv", encoding="utf-8-sig"))
+    for name, encoding in [("utf32.csv", "utf-32"), ("utf32be.csv", "utf-32-be"), ("utf32.jsonl", "utf-32-le")]:
+        wide = pandas.DataFrame({"text": ["caf\u00e9 \U0001f600", "dull"], "label": ["good", "bad"]})
+        text = wide.to_csv(index=False) if name.endswith("csv") else wide.to_json(orient="records", lines=True, force_ascii=False)
+        write(name, text, encoding)
+        expect_frame(name, wide)
+    write("mail.csv", "text,label\n\u3068\u3066\u3082\u6e29\u304b\u3044\u6620\u753b,good\n\u9000\u5c48\u3067\u3057\u305f,bad\n", "iso-2022-jp")
+    expect_frame("mail.csv", read_csv("mail.csv", encoding="iso-2022-jp"))
+    write("mail.jsonl", json.dumps({"text": "\u6620\u753b"}, ensure_ascii=False) + "\n", "iso-2022-jp")
+    expect("mail.jsonl", ["text"], [["\u6620\u753b"]], encoding="iso-2022-jp")
     write("utf16.jsonl", "\ufeff" + frame.to_json(orient="records", lines=True, force_ascii=False), "utf-16-le")
     expect_frame("utf16.jsonl", frame)
 
@@ -139,6 +152,8 @@ def json_files():
     frame.to_json(OUT / "values.json", orient="values")
     polars.DataFrame(TABLE).write_json(OUT / "polars.json")
     polars.DataFrame(TABLE).write_ndjson(OUT / "polars.ndjson")
+    write("one_split.json", json.dumps({"train": frame.iloc[:2].to_dict("records"), "test": []}))
+    expect_frame("one_split.json", frame.iloc[:2])
     write("wrapped.json", json.dumps({"version": "1.0", "examples": frame.iloc[:2].to_dict("records")}))
     write("one.json", json.dumps({"text": TEXTS[0], "label": LABELS[0]}))
     write("texts.json", json.dumps(TEXTS))
@@ -173,6 +188,12 @@ def folders():
 def texts():
     write("texts.txt", "A warm film, and a funny one.\n\n  Two hours; nothing\n\"Lovely\"\n")
     expect("texts.txt", ["text"], [["A warm film, and a funny one."], ["  Two hours; nothing"], ["\"Lovely\""]])
+    prose = ["A warm film, and a funny one.", "Two hours; nothing happens, really, at all", "Dull."]
+    write("prose", "\n".join(prose) + "\n")
+    expect("prose", ["text"], [[line] for line in prose])
+    even = ["I loved it, all of it", "It was long, and loud"]
+    write("even.dat", "\n".join(even))
+    expect("even.dat", ["text"], [[line] for line in even])
     write("windows.txt", "first line\r\nsecond, line\r\n")
     expect("windows.txt", ["text"], [["first line"], ["second, line"]])
     write("table.txt", "text\tlabel\nfine\tpositive\npoor\tnegative\n")
@@ -219,11 +240,95 @@ def columns():
     with pyarrow.ipc.new_stream(OUT / "stream.arrow", kinds.schema) as stream:
         stream.write_table(kinds, max_chunksize=3)
     expect_table("stream.arrow", rows)
-    polars.DataFrame(TABLE).write_ipc(OUT / "polars.arrow", compression="uncompressed")
-    expect_table("polars.arrow", pyarrow.table(TABLE))
-    # Compressed: refused.
-    pyarrow.feather.write_feather(pyarrow.table(TABLE), OUT / "lz4.feather", compression="lz4")
-    pyarrow.feather.write_feather(pyarrow.table(TABLE), OUT / "lz4.feather", compression="lz4")
+    for compression in ["uncompressed", "lz4", "zstd"]:
+        name = "polars.arrow" if compression == "uncompressed" else f"polars_{compression}.arrow"
+        polars.DataFrame(TABLE).write_ipc(OUT / name, compression=compression)
+        expect_table(name, pyarrow.table(TABLE))
+    pandas.DataFrame(TABLE).to_feather(OUT / "lz4.feather")
+    expect_table("lz4.feather", pyarrow.table(TABLE))
+    for codec in ["lz4", "zstd"]:
+        pyarrow.feather.write_feather(kinds, OUT / f"kinds_{codec}.feather", compression=codec)
+        expect_table(f"kinds_{codec}.feather", rows)
+        with pyarrow.ipc.new_stream(OUT / f"{codec}.arrows", kinds.schema, options=pyarrow.ipc.IpcWriteOptions(compression=codec)) as stream:
+            stream.write_table(kinds, max_chunksize=3)
+        expect_table(f"{codec}.arrows", rows)
+        pyarrow.feather.write_feather(long, OUT / f"{codec}_long.feather", compression=codec, chunksize=120)
+
+
+def written(value):
+    """A value as the text or JSON that stands for it."""
+    if isinstance(value, pandas.Timestamp | datetime.datetime):
+        return str(value if value.tzinfo is None else value.astimezone(datetime.timezone.utc))
+    if isinstance(value, datetime.date | datetime.time):
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list) and value and isinstance(value[0], tuple):
+        return {name: written(element) for name, element in value}
+    if isinstance(value, list):
+        return [written(element) for element in value]
+    if isinstance(value, dict):
+        return {name: written(element) for name, element in value.items()}
+    return value
+
+
+def expect_written(name, table):
+    values = [[written(value) for value in row.values()] for row in table.to_pylist()]
+    expect(name, table.column_names, [[json.dumps(value) if isinstance(value, list | dict) else value for value in row] for row in values])
+
+
+def times_and_nested():
+    at = datetime.datetime(2024, 5, 17, 9, 30)
+    half = at.replace(microsecond=500_000)
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    times = pyarrow.table({
+        "day": pyarrow.array([at.date(), None, datetime.date(1969, 12, 31)]),
+        "second": pyarrow.array([at, datetime.datetime(1900, 1, 1), None], pyarrow.timestamp("s")),
+        "milli": pyarrow.array([at, half, None], pyarrow.timestamp("ms")),
+        "micro": pyarrow.array([at, half.replace(microsecond=7), None], pyarrow.timestamp("us")),
+        "nano": pyarrow.array([1_715_938_200_000_000_001, 0, None], pyarrow.timestamp("ns")),
+        "utc": pyarrow.array([at, half, None], pyarrow.timestamp("us", "UTC")),
+        "berlin": pyarrow.array([at.replace(tzinfo=berlin), half.replace(tzinfo=berlin), None], pyarrow.timestamp("ms", "Europe/Berlin")),
+        "clock": pyarrow.array([at.time(), half.time(), None], pyarrow.time64("us")),
+        "clock_milli": pyarrow.array([at.time(), half.time(), None], pyarrow.time32("ms")),
+        "clock_nano": pyarrow.array([at.time(), half.time(), None], pyarrow.time64("ns")),
+        "price": pyarrow.array([decimal.Decimal("1.50"), decimal.Decimal("-0.07"), None], pyarrow.decimal128(9, 2)),
+        "whole": pyarrow.array([decimal.Decimal(12), decimal.Decimal(-3), None], pyarrow.decimal128(20, 0)),
+        "half": pyarrow.array([numpy.float16(0.5), numpy.float16(-2), None], pyarrow.float16()),
+        "bytes": pyarrow.array([b"a text", "é".encode(), None]),
+    })
+    nested = pyarrow.table({
+        "tags": pyarrow.array([["a", "b \"c\""], [], None, [None, "d"]]),
+        "about": pyarrow.array([{"year": 1999, "who": {"name": "A", "born": at.date()}}, {"year": None, "who": None}, None, {"year": 1, "who": {"name": None, "born": None}}]),
+        "lists": pyarrow.array([[[1, 2], []], [None, [3]], None, []]),
+        "shares": pyarrow.array([[0.5, 1e-9], None, [], [float("2")]]),
+        "sure": pyarrow.array([[True, False], [None], [], None]),
+        "people": pyarrow.array([[{"name": "A", "tags": ["x"]}, {"name": "B", "tags": None}], [], None, [{"name": "C", "tags": []}]]),
+        "map": pyarrow.array([[("a", 1), ("b", None)], [("c", 3)], None, [("d", 4)]], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+        "when": pyarrow.array([[at], [half, None], None, []], pyarrow.list_(pyarrow.timestamp("us"))),
+        "prices": pyarrow.array([[decimal.Decimal("1.50")], None, [], [decimal.Decimal("-0.07")]], pyarrow.list_(pyarrow.decimal128(9, 2))),
+        "large": pyarrow.array([["a"], None, [], ["b"]], pyarrow.large_list(pyarrow.large_string())),
+        "word": pyarrow.array([["x", "y"], None, [], ["x"]], pyarrow.list_(pyarrow.dictionary(pyarrow.int32(), pyarrow.string()))),
+        "text": ["one", "two", "three", "four"],
+    })
+    for name, table in [("times", times), ("nested", nested)]:
+        pyarrow.parquet.write_table(table, OUT / f"{name}.parquet")
+        pyarrow.parquet.write_table(table, OUT / f"{name}_2.parquet", compression="zstd", data_page_version="2.0", use_dictionary=False, row_group_size=2)
+        pyarrow.feather.write_feather(table, OUT / f"{name}.feather", compression="zstd")
+        for ending in [".parquet", "_2.parquet", ".feather"]:
+            expect_written(name + ending, table)
+    frame = polars.DataFrame({name: nested[name].to_pylist() for name in ["tags", "about", "lists", "people", "text"]})
+    frame.write_parquet(OUT / "nested_polars.parquet")
+    frame.write_ipc(OUT / "nested_polars.arrow", compression="lz4")
+    for name in ["nested_polars.parquet", "nested_polars.arrow"]:
+        expect_written(name, frame.to_arrow())
+    image = pyarrow.table({"image": pyarrow.array([{"bytes": b"\xff\xd8", "path": "a.jpg"}]), "text": ["a dog"]})
+    pyarrow.parquet.write_table(image, OUT / "image.parquet")
+    pyarrow.feather.write_feather(image, OUT / "image.feather")
+    for name in ["image.parquet", "image.feather"]:
+        expect(name, ["image", "text"], [[json.dumps({"bytes": None, "path": "a.jpg"}), "a dog"]])
 
 
 def saved():
@@ -246,6 +351,14 @@ def conversations():
     past = "user: Hello\nassistant: Hi.\nuser: Name a city."
     expect("messages.jsonl", ["messages", "system", "user", "assistant"],
            [[raw[0], "Be brief.", "Name a colour.", "Blue."], [raw[1], None, past, "Paris."]])
+    waiting = [{"messages": [{"role": "user", "content": "Hello"}]}, {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}]}]
+    write("waiting.jsonl", "\n".join(json.dumps(row) for row in waiting))
+    expect("waiting.jsonl", ["messages", "user", "assistant"],
+           [[json.dumps(waiting[0]["messages"]), "Hello", None], [json.dumps(waiting[1]["messages"]), "Hello", "Hi."]])
+    old = pyarrow.table({"messages": [{"role": [role for role, _ in talk], "content": [text for _, text in talk]} for talk in [turns, several]]})
+    pyarrow.parquet.write_table(old, OUT / "messages_old.parquet")
+    expect("messages_old.parquet", ["messages", "system", "user", "assistant"],
+           [[json.dumps(row), *cells] for row, cells in zip(old["messages"].to_pylist(), [["Be brief.", "Name a colour.", "Blue."], [None, past, "Paris."]])])
     parts = [{"messages": [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
                            {"role": "assistant", "content": "Hi."}], "id": 7}]
     write("parts.json", json.dumps(parts, indent=2))
@@ -265,8 +378,15 @@ def conversations():
     data = Dataset.from_list(openai)
     data.save_to_disk(OUT / "saved_messages")
     raw = [json.dumps(row["messages"]) for row in datasets.load_from_disk(OUT / "saved_messages")]
-    expect("saved_messages", ["messages", "system", "user", "assistant"],
-           [[raw[0], "Be brief.", "Name a colour.", "Blue."], [raw[1], None, past, "Paris."]])
+    rows = [["Be brief.", "Name a colour.", "Blue."], [None, past, "Paris."]]
+    made = ["system", "user", "assistant"]
+    expect("saved_messages", ["messages", *made], [[json_of, *row] for json_of, row in zip(raw, rows)])
+    data.to_parquet(OUT / "messages.parquet")
+    expect("messages.parquet", ["messages", *made], [[json_of, *row] for json_of, row in zip(raw, rows)])
+    polars.DataFrame(share).write_parquet(OUT / "sharegpt.parquet")
+    pandas.DataFrame(share).to_feather(OUT / "sharegpt.feather")
+    for name in ["sharegpt.parquet", "sharegpt.feather"]:
+        expect(name, ["id", "conversations", *made], [[talk["id"], json.dumps(talk["conversations"]), *row] for talk, row in zip(share, rows)])
 
 
 def main():
@@ -277,7 +397,7 @@ def main():
         sys.exit(f"these are not the pinned versions {PINNED}; --any-version goes on")
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for make in [encodings, separated, headless, json_files, folders, texts, columns, saved, conversations]:
+    for make in [encodings, separated, headless, json_files, folders, texts, columns, times_and_nested, saved, conversations]:
         make()
     lines = [f"{json.dumps(name)}: {json.dumps(golden)}" for name, golden in sorted(GOLDEN.items())]
     (OUT.parent / "files.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use foreword::data::{ENDINGS, is_data_name};
-use foreword::fields::tell_unused;
+use foreword::fields::{complete_texts, tell_unused};
 use foreword::plan::checks::EmptyTexts;
 use foreword::plan::data;
 use foreword::prompt::texts::{TextFormat, dataset};
@@ -69,6 +69,11 @@ impl Texts<'_> {
         let prompt = OpenRequest { about: Some(&data), ..request }.open(None, observer)?;
         let (task, truth) = (&prompt.task, prompt.truth_field.as_deref());
         tell_unused(&data, &task.template, task.text_field.as_deref(), (truth, None), observer)?;
+        let data = if self.given.read.skip_bad {
+            complete_texts(data, &task.template, task.text_field.as_deref(), observer)?
+        } else {
+            data
+        };
         Ok((prompt, Input::new(Source::Whole(Some(data::first(data, limit, observer))))))
     }
 }

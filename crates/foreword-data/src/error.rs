@@ -103,6 +103,25 @@ pub enum DataError {
         /// The line of the error.
         location: Location,
     },
+    /// A `.json` file that holds several data sets.
+    #[error(
+        "{path}: an object with several data sets, {names}: give a file with one of them, as jq '.[{first:?}]' {path} > \
+         {first}.json writes it", path = path.display()
+    )]
+    Splits {
+        /// The file.
+        path: PathBuf,
+        /// The names of the data sets.
+        names: String,
+        /// The first of them.
+        first: String,
+    },
+    /// A text before objects.
+    #[error("{location}: a text, and the lines after it are JSON objects: take it out")]
+    BeforeObjects {
+        /// Its line.
+        location: Location,
+    },
     /// Fields with different numbers of values.
     #[error("{location}: the field {field:?} has {found} values where {first:?} has {expected}")]
     UnevenColumns {
@@ -153,6 +172,19 @@ pub enum DataError {
         /// Number of cells in this row.
         found: usize,
         /// Number of cells in the header.
+        expected: usize,
+    },
+    /// The lines of a CSV file are evidently texts.
+    #[error(
+        "{location}: {}, but there {} {}; the lines look like texts, not like cells: give the file the ending .txt to read one \
+         text per line", plural(*found, "cell"), if *expected == 1 { "is" } else { "are" }, plural(*expected, "field")
+    )]
+    TextsNotCells {
+        /// The line.
+        location: Location,
+        /// Number of cells in this row.
+        found: usize,
+        /// Number of cells in the first row.
         expected: usize,
     },
     /// A cell begins with a quotation mark, but the next one does not end it.

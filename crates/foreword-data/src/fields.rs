@@ -163,21 +163,35 @@ pub fn slot_fields(
     Ok(SlotFields { fields, optional, guessed })
 }
 
-/// The examples that lack a value in a required slot or a label or target, with the reason.
+/// The examples that lack a value in a required slot or a label or target, or have no text in one, with the reason. `truth`:
+/// the field with the label or target; `None` for texts to be answered.
 #[must_use]
-pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: FieldIdx) -> Vec<Incomplete> {
-    let reason = |row: usize| {
-        let truth = match slots.values(dataset, row).and_then(|_| dataset.text(row, truth)) {
-            Ok(truth) => truth,
-            Err(DataError::Missing { field, .. } | DataError::Absent { field, .. }) => {
-                return Some(format!("no value in {field:?}"));
-            }
-            Err(error) => return Some(dataset.location(row).reason(&error)),
-        };
-        truth.trim().is_empty().then(|| "no label or target".to_owned())
-    };
-    let found = (0..dataset.n()).filter_map(|row| Some((row, reason(row)?)));
+pub fn incomplete(dataset: &Dataset, slots: &SlotFields, truth: Option<FieldIdx>) -> Vec<Incomplete> {
+    let found = (0..dataset.n()).filter_map(|row| Some((row, lack(dataset, slots, truth, row)?)));
     found.map(|(row, reason)| Incomplete { row, location: dataset.location(row), reason }).collect()
+}
+
+/// What a row lacks, if anything.
+fn lack(dataset: &Dataset, slots: &SlotFields, truth: Option<FieldIdx>, row: usize) -> Option<String> {
+    let is_blank = |text: &str| text.trim().is_empty();
+    let blank = |texts: &[&str]| {
+        let mut slots = slots.fields.iter().zip(&slots.optional).zip(texts);
+        slots.find(|((_, optional), text)| !**optional && is_blank(text)).map(|((field, _), _)| *field)
+    };
+    let values = slots.values(dataset, row).and_then(|texts| {
+        let truth = truth.map(|truth| dataset.text(row, truth)).transpose()?;
+        Ok((texts, truth))
+    });
+    match values {
+        Err(DataError::Missing { field, .. } | DataError::Absent { field, .. }) => {
+            Some(format!("no value in {field:?}"))
+        }
+        Err(error) => Some(dataset.location(row).reason(&error)),
+        Ok((texts, truth)) => match blank(&texts) {
+            Some(field) => Some(format!("no text in {:?}", dataset.field_name(field))),
+            None => truth.is_some_and(is_blank).then(|| "no label or target".to_owned()),
+        },
+    }
 }
 
 /// Every row's values for the template's slots, in order, without surrounding whitespace.

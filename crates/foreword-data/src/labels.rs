@@ -26,6 +26,19 @@ pub fn is_whole(label: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Whether a label is a truth value, in any capitals: pandas writes True into CSV files, and true elsewhere.
+#[must_use]
+pub fn is_truth(label: &str) -> bool {
+    ["true", "false"].iter().any(|truth| label.eq_ignore_ascii_case(truth))
+}
+
+/// The name of a label. The capitals of truth values do not count.
+#[must_use]
+pub fn name_of<'n>(names: &'n BTreeMap<String, String>, label: &str) -> Option<&'n String> {
+    let by_truth = || names.iter().find(|(known, _)| known.eq_ignore_ascii_case(label)).map(|(_, name)| name);
+    names.get(label).or_else(|| is_truth(label).then(by_truth).flatten())
+}
+
 /// Names found in the data for the labels of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelNames {
@@ -94,7 +107,7 @@ pub fn spelled(dataset: &Dataset, field: FieldIdx) -> BTreeSet<&str> {
 pub fn with_names(mut dataset: Dataset, field: FieldIdx, names: &BTreeMap<String, String>) -> Dataset {
     for (at, cell) in dataset.rows.iter_mut().flat_map(|row| &mut row.cells) {
         if let (true, Some(label)) = (*at == field, cell.text())
-            && let Some(name) = names.get(canonical(label))
+            && let Some(name) = name_of(names, canonical(label))
         {
             *cell = Cell::Text(name.clone());
         }
@@ -173,6 +186,17 @@ mod tests {
         ] {
             assert_eq!(canonical(label), one, "{label:?}");
         }
+    }
+
+    #[test]
+    fn truth_values_have_one_name_whatever_their_capitals() {
+        let names =
+            BTreeMap::from([("True".to_owned(), "spam".to_owned()), ("no".to_owned(), "ham".to_owned())]);
+        for (label, name) in [("True", Some("spam")), ("true", Some("spam")), ("NO", None), ("false", None)] {
+            assert_eq!(name_of(&names, label).map(String::as_str), name, "{label}");
+        }
+        let (data, label) = read("{\"label\": true}\n", "d.jsonl");
+        assert_eq!(with_names(data, label, &names).text(0, label).unwrap(), "spam");
     }
 
     #[test]

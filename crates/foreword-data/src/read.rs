@@ -14,7 +14,9 @@ mod encoding;
 mod foreign;
 mod packed;
 mod source;
+mod values;
 
+use super::fields::is_common_name;
 use super::{About, DataError, Delimiter, FieldIdx, Location, ReadOptions, Row, Unit};
 use packed::{Packing, most_of, unpack};
 use source::Source;
@@ -181,7 +183,12 @@ fn parse_text(bytes: &[u8], kind: Option<Kind>, source: &mut Source<'_>) -> Resu
     let table = match kind {
         Some(Kind::JsonLines) => json::parse_lines(text, source),
         Some(Kind::Json) => json::parse_whole(text, source),
-        Some(Kind::Csv) => separated::parse(text, Delimiter::COMMA, source),
+        Some(Kind::Csv) => separated::parse(text, Delimiter::COMMA, source).map_err(|error| match error {
+            DataError::Ragged { location, found, expected } if lines::is_prose(text) => {
+                DataError::TextsNotCells { location, found, expected }
+            }
+            error => error,
+        }),
         Some(Kind::Tsv) => separated::parse(text, Delimiter::TAB, source),
         Some(Kind::Text) => parse_plain(text, source),
         Some(Kind::Parquet | Kind::Arrow) | None => parse_unnamed(text, source),
@@ -203,18 +210,43 @@ fn parse_unnamed(text: &str, source: &mut Source<'_>) -> Result<Table, DataError
         }
         Some(b'[') => json::parse_whole(text, source),
         _ if lines::is_fasttext(text) => lines::parse_fasttext(text, source),
-        _ => {
-            let mark = source.mark();
-            let table = separated::parse(text, Delimiter::COMMA, source)?;
-            match table.fields.as_slice() {
-                // No name of a field.
-                [only] if separated::is_text(only) && source.options.no_header.is_none() => {
-                    source.reset(mark);
-                    Ok(lines::parse_texts(text, source))
-                }
-                _ => Ok(table),
-            }
+        _ => match json::has_text_before_objects(text) {
+            Some(line) => after_text(text, line, source),
+            None => parse_cells_or_texts(text, source),
+        },
+    }
+}
+
+/// Objects after a text, which can be left out.
+fn after_text(text: &str, line: u64, source: &mut Source<'_>) -> Result<Table, DataError> {
+    if source.options.skip_bad {
+        return json::parse_lines(text, source);
+    }
+    Err(DataError::BeforeObjects { location: source.location(line) })
+}
+
+/// A text whose name says nothing: cells, unless it is evidently one text per line.
+fn parse_cells_or_texts(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> {
+    let is_open = source.options.delimiter.is_none() && source.options.no_header.is_none();
+    if is_open && lines::is_prose(text) {
+        return Ok(lines::parse_texts(text, source));
+    }
+    let mark = source.mark();
+    let table = separated::parse(text, Delimiter::COMMA, source)?;
+    match table.fields.as_slice() {
+        // No name of a field.
+        [only] if separated::is_text(only) && is_open => {
+            source.reset(mark);
+            Ok(lines::parse_texts(text, source))
         }
+        [only] if !is_common_name(only) && is_open => {
+            source.say(format!(
+                "{}: the first line, {only:?}, is read as the name of the only field (--no-header: it is a text)",
+                source.name()
+            ));
+            Ok(table)
+        }
+        _ => Ok(table),
     }
 }
 
@@ -224,6 +256,9 @@ fn parse_plain(text: &str, source: &mut Source<'_>) -> Result<Table, DataError> 
     if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(first).is_ok() {
         source.say(format!("{}: read as one JSON object per line", source.name()));
         return json::parse_lines(text, source);
+    }
+    if let Some(line) = json::has_text_before_objects(text) {
+        return after_text(text, line, source);
     }
     if lines::is_fasttext(text) {
         return lines::parse_fasttext(text, source);
@@ -463,6 +498,28 @@ mod tests {
     }
 
     #[test]
+    fn texts_under_the_name_of_cells_are_named() {
+        let error = message(b"I loved it, all of it\nDull, long, and loud\n", "d.csv");
+        assert!(
+            error.starts_with("d.csv, line 2: 3 cells, but there are 2 fields; the lines look like texts"),
+            "{error}"
+        );
+        assert!(
+            message(b"text,label\nDull, long, and loud,x\n", "d.csv").ends_with("but there are 2 fields")
+        );
+    }
+
+    #[test]
+    fn the_only_field_of_data_without_an_ending_is_named() {
+        assert_eq!(said(b"text\na\n", "d"), "");
+        let notice = "d: the first line, \"great film\", is read as the name of the only field (--no-header: it is a text)";
+        assert_eq!(said(b"great film\nbad film\n", "d"), notice);
+        let options = ReadOptions { no_header: Some(true), ..ReadOptions::default() };
+        let data = Dataset::from_bytes_with(b"great film\nbad film\n", Path::new("d"), &options).unwrap();
+        assert_eq!((data.n(), data.notices().len()), (2, 0));
+    }
+
+    #[test]
     fn empty_files_have_no_examples() {
         for name in ["d.jsonl", "d.csv", "d.tsv"] {
             assert_eq!(message(b"", name), format!("{name} has no examples"));
@@ -496,7 +553,7 @@ mod tests {
             let control = message(b"text\n\x02\xe9\n", name);
             assert!(control.contains("line 2: not UTF-8 text, nor text in another encoding"), "{control}");
         }
-        assert!(message(b"\xff\xfe\0\0t\0\0\0", "d.csv").contains("it is UTF-32"));
+        assert!(message(b"\xff\xfe\0\0t\0\0\0\n", "d.csv").contains("damaged UTF-32"));
     }
 
     #[test]

@@ -330,10 +330,17 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "correct the row, name the character between cells with --delimiter, or leave such rows out with --skip-bad",
         );
     }
-    if let Some(DataError::Json { .. } | DataError::Conversation { .. } | DataError::Labels { .. }) =
-        cause.downcast_ref::<DataError>()
+    if let Some(
+        DataError::Json { .. }
+        | DataError::BeforeObjects { .. }
+        | DataError::Conversation { .. }
+        | DataError::Labels { .. },
+    ) = cause.downcast_ref::<DataError>()
     {
         return fixed("correct it, or leave such rows out with --skip-bad");
+    }
+    if let Some(DataError::Missing { .. } | DataError::Absent { .. }) = cause.downcast_ref::<DataError>() {
+        return fixed("leave such examples out with --skip-bad");
     }
     let labels = match cause.downcast_ref::<TaskError>() {
         Some(TaskError::Verbalizer(error)) => Some(error),

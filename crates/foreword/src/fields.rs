@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::data::fields::{self, incomplete, slot_fields, unused, without_words};
-use crate::error::Result;
+use crate::data::fields::{self, Incomplete, incomplete, slot_fields, unused, without_words};
+use crate::error::{Result, UserError};
 use crate::notice::Observer;
 use crate::settings::TaskKind;
 use crate::{Dataset, TaskFile, Template};
@@ -105,13 +105,33 @@ pub fn complete(
     settings: &TaskFile,
     observer: &dyn Observer,
 ) -> Result<Dataset> {
-    /// Maximum number of examples that are named.
-    const MOST_NAMED: usize = 5;
     if settings.data.skip_bad != Some(true) {
         return Ok(dataset);
     }
     let slots = slot_fields(template, &dataset, fields.text.as_deref())?;
-    let found = incomplete(&dataset, &slots, dataset.require(&fields.truth)?);
+    let found = incomplete(&dataset, &slots, Some(dataset.require(&fields.truth)?));
+    without(dataset, &found, observer)
+}
+
+/// Leaves out the texts that lack a value in the template's fields, or are empty, and reports them.
+///
+/// # Errors
+/// If a field is missing altogether, or no text is left.
+pub fn complete_texts(
+    dataset: Dataset,
+    template: &Template,
+    text_field: Option<&str>,
+    observer: &dyn Observer,
+) -> Result<Dataset> {
+    let slots = slot_fields(template, &dataset, text_field)?;
+    let found = incomplete(&dataset, &slots, None);
+    without(dataset, &found, observer)
+}
+
+/// The data without these examples, which are reported.
+fn without(dataset: Dataset, found: &[Incomplete], observer: &dyn Observer) -> Result<Dataset> {
+    /// Maximum number of examples that are named.
+    const MOST_NAMED: usize = 5;
     if found.is_empty() {
         return Ok(dataset);
     }
@@ -120,14 +140,15 @@ pub fn complete(
         named.push(format!("and {more} more"));
     }
     let path = dataset.path().map(|path| format!("{}: ", path.display())).unwrap_or_default();
-    observer.warn(&format!(
-        "{path}{} of {} examples lack a value and were left out: {}",
-        found.len(),
-        dataset.n(),
-        named.join(", ")
-    ));
+    let (n, named) = (dataset.n(), named.join(", "));
+    if found.len() == n {
+        return Err(UserError::new(format!("{path}all {n} examples lack a value: {named}"))
+            .hint("name the fields with --text-field, and --label-field or --target-field")
+            .into());
+    }
+    observer.warn(&format!("{path}{} of {n} examples lack a value and were left out: {named}", found.len()));
     let lacking: HashSet<usize> = found.iter().map(|example| example.row).collect();
-    Ok(dataset.take(&(0..dataset.n()).filter(|row| !lacking.contains(row)).collect::<Vec<_>>()))
+    Ok(dataset.take(&(0..n).filter(|row| !lacking.contains(row)).collect::<Vec<_>>()))
 }
 
 /// Reports fields with text that are not used. `beside`: fields with another use.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::scene::{Scene, model, root, sentences};
+use crate::scene::{Ran, Scene, model, root, sentences};
 use crate::schema::{Classified, Report};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -110,10 +110,109 @@ fn data_in_other_forms_is_read_and_how_is_said() {
 }
 
 #[test]
+fn texts_without_a_value_are_left_out_if_that_is_wanted() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    scene.file(
+        "gaps.jsonl",
+        "{\"text\": \"good\"}\n{\"text\": null}\n{\"text\": \"\"}\n{\"id\": 1}\n{\"text\": \"bad\"}\n",
+    );
+    scene.file("gaps.csv", "text,id\ngood,1\n,2\nbad,3\n").file("none.csv", "text,id\n,1\n ,2\n");
+    let classify =
+        ["classify", "--prompt", "none", "--model", &llama, "--labels", "a= a,b= b", "--json", "--data"];
+    let with = |more: &[&str]| scene.run(&[&classify[..], more].concat());
+    insta::assert_snapshot!(scene.told(&with(&["gaps.jsonl"])), @r#"
+    exit 1
+    error: gaps.jsonl, line 2: missing value in the field "text", give it one or take the example out
+    hint: leave such examples out with --skip-bad
+    "#);
+    let texts =
+        |ran: &Ran| ran.lines::<Classified>().into_iter().map(|answer| answer.text).collect::<Vec<_>>();
+    let ran = with(&["gaps.jsonl", "--skip-bad", "--out", "out.csv"]);
+    assert_eq!(texts(&ran), ["good", "bad"]);
+    let left_out = "gaps.jsonl: 3 of 5 examples lack a value and were left out: line 2 (no value in \"text\"), line 3 (no text \
+                    in \"text\"), line 4 (no value in \"text\")";
+    assert!(ran.stderr.contains(left_out), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(scene.path("out.csv")).unwrap().lines().count(), 3);
+    let ran = with(&["gaps.csv", "--skip-bad"]);
+    assert_eq!(texts(&ran), ["good", "bad"]);
+    assert!(ran.stderr.contains("1 of 3 examples lack a value and were left out: line 3"), "{}", ran.stderr);
+    let ran = with(&["none.csv", "--skip-bad"]);
+    assert!(ran.code == 1 && ran.stderr.contains("none.csv: all 2 examples lack a value"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_a_packed_or_nested_file_holds_is_kept_in_tables() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    let files = root().join("testdata/data/files");
+    let classify = |name: &str, out: &str| {
+        let path = files.join(name).display().to_string();
+        let classify = [
+            "classify",
+            "--prompt",
+            "none",
+            "--model",
+            &llama,
+            "--labels",
+            "a= a,b= b",
+            "--force",
+            "--data",
+            &path,
+        ];
+        let ran = scene
+            .run(&[&classify[..], &["--text-field", "text", "--template", "{text}", "--out", out]].concat());
+        assert!(ran.code == 0 && !ran.stderr.contains("missing in the table"), "{}", ran.stderr);
+        fs::read_to_string(scene.path(out)).unwrap()
+    };
+    for name in ["nested.parquet", "nested_2.parquet", "nested.feather"] {
+        let lines = classify(name, "out.jsonl");
+        let rows: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows[0]["tags"], serde_json::json!(["a", "b \"c\""]), "{name}");
+        assert_eq!(rows[0]["about"]["who"], serde_json::json!({"name": "A", "born": "2024-05-17"}));
+        assert_eq!(rows[1]["when"], serde_json::json!(["2024-05-17 09:30:00.500000", null]));
+        assert_eq!(rows[1]["tags"], serde_json::json!([]));
+        assert!(rows[2]["tags"].is_null() && rows[0]["map"]["a"] == 1, "{lines}");
+        let table = classify(name, "out.csv");
+        assert!(table.contains("\"[\"\"x\"\", \"\"y\"\"]\"") && table.contains("09:30:00"), "{table}");
+    }
+}
+
+#[test]
+fn truth_values_are_labels_whatever_their_capitals() {
+    let scene = Scene::new();
+    let llama = model("llama-tiny");
+    scene.file("d.csv", "text,label\ngood,True\nbad,False\nfine,True\npoor,False\n");
+    scene.file("d.jsonl", "{\"text\": \"good\", \"label\": true}\n{\"text\": \"bad\", \"label\": false}\n");
+    let train = ["train", "d.csv", "--model", &llama, "--steps", "1", "--virtual-tokens", "2", "--out"];
+    let ran = scene.run(&[&train[..], &["p"]].concat());
+    assert!(ran.code == 0, "{}", ran.stderr);
+    let named = scene.run(&[&train[..], &["q", "--label-names", "True=yes,False=no"]].concat());
+    assert!(named.code == 0, "{}", named.stderr);
+    let files = root().join("testdata/data/files");
+    let parquet = files.join("zstd_1.parquet").display().to_string();
+    for prompt in ["p", "q"] {
+        let eval = ["eval", "--prompt", prompt, "--model", &llama, "--json", "--data"];
+        assert_eq!(scene.run(&[&eval[..], &["d.jsonl"]].concat()).line::<Report>().n, 2);
+        let ran = scene.run(&[&eval[..], &[&parquet, "--label-field", "sure", "--skip-bad"]].concat());
+        assert_eq!(ran.line::<Report>().n, 3, "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn instructions_with_answers_are_a_generation() {
     let scene = Scene::new();
     let llama = model("llama-tiny");
-    for name in ["alpaca.json", "prompt_completion.jsonl", "messages.jsonl", "sharegpt.json"] {
+    for name in [
+        "alpaca.json",
+        "prompt_completion.jsonl",
+        "messages.jsonl",
+        "sharegpt.json",
+        "messages.parquet",
+        "messages_old.parquet",
+        "sharegpt.feather",
+    ] {
         let path = root().join("testdata/data/files").join(name).display().to_string();
         let train = [
             "train",

@@ -1,29 +1,44 @@
-//! Parquet: columns of texts, numbers and booleans; other types are an error only if they are used.
+//! Parquet: columns of texts, numbers, booleans and times, and nested ones as JSON; those that can't be read are an error only
+//! if they are used.
 
 mod codecs;
+mod nested;
 mod pages;
 
-use super::super::{About, Cell, DataError, FieldIdx, READER_THREAD, Row, Unit};
+use super::super::{About, Cell, DataError, FieldIdx, READER_THREAD, ReadNotice, Row, Unit};
 use super::Table;
+use super::values::{Json, TooLong, bytes, date, decimal, lossy, shortest, time, timestamp};
 use bytes::Bytes;
-use parquet::basic::{ConvertedType, Repetition};
+use nested::Form;
+use parquet::basic::{LogicalType, TimeUnit, TimestampType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Reads all rows. A row's line is its number, from 1. `most`: maximum number of bytes of the rows.
 ///
-/// The parquet crate panics on some damaged files (one changed byte in a page header can be enough): on a thread of its
-/// own, that becomes an error too.
+/// The parquet crate panics on some damaged files (one changed byte in a page header can be enough), and on some nested columns
+/// of old programs: on a thread of its own, that becomes an error too, and nested columns do not keep the others from being read.
 pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
+    let whole = on_thread(path, || parse_trusting(bytes, path, most, true));
+    let Err(DataError::Damaged { reason, .. }) = &whole else { return whole };
+    let mut table = on_thread(path, || parse_trusting(bytes, path, most, false))?;
+    let text = format!("{}: the nested fields can't be read ({reason})", path.display());
+    table.about.notices.push(ReadNotice { text, is_warning: true });
+    Ok(table)
+}
+
+fn on_thread(
+    path: &Path,
+    read: impl FnOnce() -> Result<Table, DataError> + Send,
+) -> Result<Table, DataError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(READER_THREAD.to_owned());
         let reader = thread
-            .spawn_scoped(scope, || parse_trusting(bytes, path, most))
+            .spawn_scoped(scope, read)
             .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         reader.join().unwrap_or_else(|_| {
             Err(DataError::Damaged {
@@ -35,7 +50,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataE
     })
 }
 
-fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataError> {
+fn parse_trusting(bytes: &[u8], path: &Path, most: u64, with_nested: bool) -> Result<Table, DataError> {
     let damaged = |error: ParquetError| DataError::Damaged {
         path: path.to_owned(),
         packing: "Parquet",
@@ -44,10 +59,9 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
     pages::check_schema(bytes).map_err(damaged)?;
     let whole = Bytes::copy_from_slice(bytes);
     let reader = SerializedFileReader::new(whole.clone()).map_err(damaged)?;
-    let too_large = || DataError::TooLarge { path: path.to_owned(), most };
     let sizes = reader.metadata().row_groups().iter().map(|group| group.total_byte_size().max(0) as u64);
     if sizes.fold(0, u64::saturating_add) > most {
-        return Err(too_large());
+        return Err(DataError::TooLarge { path: path.to_owned(), most });
     }
     let schema = reader.metadata().file_metadata().schema();
     let fields: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
@@ -56,23 +70,19 @@ fn parse_trusting(bytes: &[u8], path: &Path, most: u64) -> Result<Table, DataErr
         return Err(DataError::DuplicateField { location: super::location(path, 1), field: field.clone() });
     }
     let file = codecs::File { reader: &reader, bytes: &whole, most };
-    pages::check(bytes, file, most).map_err(damaged)?;
-    let Flat { empty, at, projection } = Flat::of(schema).map_err(damaged)?;
-    let mut rows = Vec::new();
-    let mut n_bytes = 0;
-    for (line, row) in (1..).zip(file.rows(projection)) {
-        let mut cells = empty.clone();
-        for (&at, (_, field)) in at.iter().zip(row.map_err(damaged)?.into_columns()) {
-            cells[at].1 = cell(field);
-        }
-        n_bytes += size_of::<Row>() as u64 + cells.iter().map(|(_, cell)| n_bytes_of(cell)).sum::<u64>();
-        if n_bytes > most {
-            return Err(too_large());
-        }
-        rows.push(Row::new(line, cells));
+    let n_values = pages::check(bytes, file, most).map_err(damaged)?;
+    let is_read = nested::readable(file, &n_values, most, with_nested).map_err(damaged)?;
+    let mut rows = Rows::new(schema, &is_read, most);
+    for row in file.rows(nested::projection(schema, &is_read).map_err(damaged)?) {
+        rows.add(row.map_err(damaged)?)
+            .map_err(|TooLong| DataError::TooLarge { path: path.to_owned(), most })?;
     }
-    let class_names = class_names(&reader, &fields);
-    Ok(Table { fields, rows, about: About { class_names, unit: Unit::Row, ..About::default() } })
+    let Rows { rows, lossy: incomplete, .. } = rows;
+    let notice = lossy(&path.display().to_string(), incomplete.iter().map(|&field| fields[field].as_str()));
+    let notices = notice.map(|text| ReadNotice { text, is_warning: true }).into_iter().collect();
+    let about =
+        About { class_names: class_names(&reader, &fields), unit: Unit::Row, notices, ..About::default() };
+    Ok(Table { fields, rows, about })
 }
 
 /// The class names that Hugging Face `datasets` stores next to the columns, under the key "huggingface".
@@ -84,37 +94,52 @@ fn class_names(reader: &SerializedFileReader<Bytes>, fields: &[String]) -> BTree
         .map_or_else(BTreeMap::new, |value| super::class_names(value, fields))
 }
 
-/// The readable part of a schema.
-struct Flat {
+/// The rows read so far.
+struct Rows<'s> {
+    rows: Vec<Row>,
     /// A row without values.
     empty: Vec<(FieldIdx, Cell)>,
-    /// The positions of the flat columns in it.
-    at: Vec<usize>,
-    /// A schema of only these columns.
-    projection: Type,
+    /// The columns that are read: their positions in a row, and their types.
+    columns: Vec<(usize, &'s Type)>,
+    /// The fields with nested values of which parts are missing.
+    lossy: BTreeSet<usize>,
+    n_bytes: u64,
+    most: u64,
 }
 
-impl Flat {
-    /// Nested columns can't be used and are not read: a few bytes can represent a list of millions.
-    fn of(schema: &Type) -> Result<Self, ParquetError> {
-        let (mut empty, mut at, mut types) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, field) in schema.get_fields().iter().enumerate() {
-            let info = field.get_basic_info();
-            let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
-            let is_list = is_repeated || info.converted_type() == ConvertedType::LIST;
-            let cell = match (is_list, field.is_primitive()) {
-                (true, _) => Cell::nested("an array", None),
-                (false, false) => Cell::nested("an object", None),
-                (false, true) => {
-                    at.push(i);
-                    types.push(Arc::clone(field));
-                    Cell::Null
-                }
-            };
-            empty.push((FieldIdx(i), cell));
+impl<'s> Rows<'s> {
+    fn new(schema: &'s Type, is_read: &[bool], most: u64) -> Self {
+        let fields = || schema.get_fields().iter().zip(is_read).enumerate();
+        let unread = |field: &Type, is_read: bool| {
+            if is_read { Cell::Null } else { Cell::nested(Form::of(field).found(), None) }
+        };
+        let empty = fields().map(|(idx, (field, is_read))| (FieldIdx(idx), unread(field, *is_read)));
+        let columns = fields().filter(|(_, (_, is_read))| **is_read);
+        Self {
+            rows: Vec::new(),
+            empty: empty.collect(),
+            columns: columns.map(|(idx, (field, _))| (idx, field.as_ref())).collect(),
+            lossy: BTreeSet::new(),
+            n_bytes: 0,
+            most,
         }
-        let projection = Type::group_type_builder(schema.name()).with_fields(types).build()?;
-        Ok(Self { empty, at, projection })
+    }
+
+    fn add(&mut self, row: parquet::record::Row) -> Result<(), TooLong> {
+        let mut cells = self.empty.clone();
+        for (&(at, kind), (_, field)) in self.columns.iter().zip(row.into_columns()) {
+            let (cell, is_lossy) = cell(field, kind, self.most.saturating_sub(self.n_bytes))?;
+            cells[at].1 = cell;
+            if is_lossy {
+                self.lossy.insert(at);
+            }
+        }
+        self.n_bytes += size_of::<Row>() as u64 + cells.iter().map(|(_, cell)| n_bytes_of(cell)).sum::<u64>();
+        if self.n_bytes > self.most {
+            return Err(TooLong);
+        }
+        self.rows.push(Row::new(self.rows.len() as u64 + 1, cells));
+        Ok(())
     }
 }
 
@@ -123,24 +148,71 @@ fn n_bytes_of(cell: &Cell) -> u64 {
     (size_of::<(FieldIdx, Cell)>() + cell.n_bytes()) as u64
 }
 
-fn cell(field: Field) -> Cell {
+/// A value of a column of this type, and whether a part of it is missing. `most`: maximum number of bytes.
+fn cell(field: Field, kind: &Type, most: u64) -> Result<(Cell, bool), TooLong> {
+    let found = match field {
+        Field::Str(text) => return Ok((Cell::Text(text), false)),
+        Field::ListInternal(_) => Form::List.found(),
+        Field::Group(_) | Field::MapInternal(_) => Form::Object.found(),
+        field => return Ok((single(&field, kind), false)),
+    };
+    let mut json = Json::new(most);
+    write(&field, kind, &mut json)?;
+    Ok(json.finish(found))
+}
+
+/// Writes a value of this type as JSON.
+fn write(field: &Field, kind: &Type, json: &mut Json) -> Result<(), TooLong> {
     match field {
-        Field::Null => Cell::Null,
-        Field::Str(text) => Cell::Text(text),
-        Field::Bytes(bytes) => match bytes.as_utf8() {
-            Ok(text) => Cell::Text(text.to_owned()),
-            Err(_) => Cell::nested("bytes that are no text", None),
-        },
-        Field::Bool(value) => value.into(),
-        // In its shortest form, so that 0.1 in single precision stays 0.1.
-        Field::Float(value) => value.to_string().parse().unwrap_or_else(|_| f64::from(value)).into(),
-        Field::Double(value) => value.into(),
-        Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_) => Cell::nested("an object", None),
-        Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) => Cell::number(&field.to_string()),
-        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => {
-            Cell::number(&field.to_string())
+        Field::Group(row) => {
+            let values = row.get_column_iter().zip(kind.get_fields());
+            json.object(
+                values.map(|((name, value), kind)| (name.as_str(), (value, kind))),
+                |json, (value, kind)| write(value, kind, json),
+            )
         }
-        other => Cell::Text(other.to_string()),
+        Field::ListInternal(list) => {
+            let kind = nested::part(kind, 0);
+            json.list(list.elements(), |json, value| write(value, kind, json))
+        }
+        Field::MapInternal(map) => {
+            let kind_of = |part| nested::part(kind, part);
+            let names: Vec<Cell> = map.entries().iter().map(|(name, _)| single(name, kind_of(0))).collect();
+            let names = names.iter().map(|name| name.text().unwrap_or_default());
+            let values = map.entries().iter().map(|(_, value)| value);
+            json.object(names.zip(values), |json, value| write(value, kind_of(1), json))
+        }
+        field => json.value(&single(field, kind)),
+    }
+}
+
+/// A value that is not nested.
+fn single(field: &Field, kind: &Type) -> Cell {
+    let logical = kind.get_basic_info().logical_type_ref();
+    let is_utc = matches!(logical, Some(LogicalType::Timestamp(kind)) if kind.is_adjusted_to_u_t_c);
+    let is_nanos = |kind: &TimestampType| kind.unit == TimeUnit::NANOS;
+    match (field, logical) {
+        (Field::Null, _) => Cell::Null,
+        (Field::Str(text), _) => Cell::Text(text.clone()),
+        (Field::Bytes(value), _) => bytes(value.data()),
+        (Field::Bool(value), _) => (*value).into(),
+        (Field::Float16(value), _) => shortest(&value.to_string()),
+        (Field::Float(value), _) => shortest(&value.to_string()),
+        (Field::Double(value), _) => (*value).into(),
+        (Field::Decimal(_), _) => decimal(&field.to_string()),
+        (Field::Date(days), _) => date((*days).into()),
+        (Field::TimeMillis(n), _) => time((*n).into(), 1000),
+        (Field::TimeMicros(n), _) => time(*n, 1_000_000),
+        (Field::TimestampMillis(n), _) => timestamp(*n, 1000, is_utc),
+        (Field::TimestampMicros(n), _) => timestamp(*n, 1_000_000, is_utc),
+        (Field::Long(n), Some(LogicalType::Timestamp(kind))) if is_nanos(kind) => {
+            timestamp(*n, 1_000_000_000, is_utc)
+        }
+        (Field::Long(n), Some(LogicalType::Time(kind))) if is_nanos(kind) => time(*n, 1_000_000_000),
+        (Field::Group(_) | Field::MapInternal(_) | Field::ListInternal(_), _) => {
+            Cell::nested(Form::of(kind).found(), None)
+        }
+        (whole, _) => Cell::number(&whole.to_string()),
     }
 }
 
@@ -154,6 +226,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     /// Two rows: (a good one, 1, 0.5, true) and (nothing, 0, 2, false).
     fn file(compression: Compression) -> Vec<u8> {
@@ -242,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_is_named_and_not_read() {
+    fn what_is_nested_and_too_large_or_of_an_old_form_is_named_and_not_read() {
         let schema = "message m { OPTIONAL group words (LIST) { REPEATED group list { OPTIONAL INT32 element; } } \
                       REQUIRED INT32 label; OPTIONAL group about { REQUIRED INT32 year; } REPEATED INT32 many; }";
         let schema = Arc::new(parse_message_type(schema).unwrap());
@@ -269,10 +342,45 @@ mod tests {
         assert_eq!(data.n(), 1);
         let text = |name| data.text(0, data.require(name).unwrap());
         assert_eq!(text("label").unwrap(), "7");
-        for (name, found) in [("words", "an array"), ("about", "an object"), ("many", "an array")] {
+        for (name, found) in [("words", "an array"), ("many", "an array")] {
             let error = text(name).unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
+            assert_eq!(data.cell(0, data.require(name).unwrap()).to_string(), "", "{name}");
         }
+        assert_eq!(*data.cell(0, data.require("about").unwrap()), Cell::Null);
+    }
+
+    /// A file with one row: a list of `n` times the same text of `length` bytes.
+    fn list_of(n: usize, length: usize) -> Vec<u8> {
+        let schema = "message m { REQUIRED group words (LIST) { REPEATED group list { REQUIRED BYTE_ARRAY element (UTF8); } } \
+                      REQUIRED INT32 label; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = Arc::new(WriterProperties::builder().build());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let text = ByteArray::from("a".repeat(length).as_str());
+        let repeated: Vec<i16> = (0..n).map(|i| i16::from(i > 0)).collect();
+        let typed = column.typed::<ByteArrayType>();
+        typed.write_batch(&vec![text; n], Some(&vec![1; n]), Some(&repeated)).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&[7], None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_long_text_that_a_list_repeats_does_not_fill_the_memory() {
+        let of = |n, length| {
+            let data = read(&list_of(n, length)).unwrap();
+            assert_eq!(data.text(0, data.require("label").unwrap()).unwrap(), "7");
+            data.cell(0, data.require("words").unwrap()).to_string()
+        };
+        assert_eq!(of(3, 2), r#"["aa", "aa", "aa"]"#);
+        // 10 KB, which stand for 200 MB.
+        assert_eq!(of(20_000, 10_000), "");
     }
 
     #[test]
@@ -363,8 +471,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_damage_makes_more_than_an_error(at in 0.0..1.0_f64, byte: u8, length in 1_usize..8) {
-            let mut bytes = file(Compression::SNAPPY);
+        fn no_damage_makes_more_than_an_error(at in 0.0..1.0_f64, byte: u8, length in 1_usize..8, which in 0..4_usize) {
+            let fixture = |name: &str| {
+                let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/data/files");
+                std::fs::read(files.join(name)).unwrap()
+            };
+            let mut bytes = match which {
+                0 => file(Compression::SNAPPY),
+                1 => fixture("nested.parquet"),
+                2 => fixture("nested_2.parquet"),
+                _ => fixture("messages.parquet"),
+            };
             let at = (at * bytes.len() as f64) as usize;
             for byte_there in bytes.iter_mut().skip(at).take(length) {
                 *byte_there = byte_there.wrapping_add(byte);

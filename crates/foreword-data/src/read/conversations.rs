@@ -36,6 +36,55 @@ struct Turns {
     has_several: bool,
 }
 
+/// What is to be said about conversations.
+#[derive(Default)]
+struct Counts {
+    n: usize,
+    several: usize,
+    with_system: usize,
+    unanswered: usize,
+}
+
+impl Counts {
+    fn add(&mut self, turns: &Turns) {
+        self.n += 1;
+        self.several += usize::from(turns.has_several);
+        self.with_system += usize::from(turns.system != Cell::Null);
+        self.unanswered += usize::from(turns.assistant == Cell::Null);
+    }
+
+    /// `fields`: the names of the fields for the system message, the text and the answer.
+    fn tell(&self, fields: &[Option<String>; 3], source: &mut Source<'_>) {
+        let (name, n) = (source.name(), self.n);
+        let [system, user, assistant] = fields;
+        if let (several @ 1.., Some(user)) = (self.several, user) {
+            let answer = assistant
+                .as_ref()
+                .map_or_else(String::new, |answer| format!("the last answer is {answer:?}, and "));
+            let before = if assistant.is_some() { "before it " } else { "" };
+            source.say(format!(
+                "{name}: {several} of {n} conversations have several turns: {answer}all messages {before}are {user:?}, each \
+                 after its role"
+            ));
+        }
+        if let (with @ 1.., Some(system)) = (self.with_system, system) {
+            source.say(format!(
+                "{name}: {with} of {n} conversations have a system message, in the field {system:?}: only a template that \
+                 names it reads it, such as '{{?{system}}}\\n{{{}}}'",
+                user.as_deref().unwrap_or(USER)
+            ));
+        }
+        match (self.unanswered, assistant) {
+            (0, _) => {}
+            (unanswered, Some(assistant)) => source.warn(format!(
+                "{name}: {unanswered} of {n} conversations do not end with an answer, and have no {assistant:?}: training and \
+                 eval need one (--skip-bad leaves such examples out)"
+            )),
+            (_, None) => source.say(format!("{name}: no conversation ends with an answer, so there is nothing to learn")),
+        }
+    }
+}
+
 /// Adds the messages of a field with conversations as fields of their own.
 pub(super) fn with_turns(mut table: Table, source: &mut Source<'_>) -> Result<Table, DataError> {
     let Some(field) = conversations(&table) else { return Ok(table) };
@@ -50,9 +99,8 @@ pub(super) fn with_turns(mut table: Table, source: &mut Source<'_>) -> Result<Ta
             }
         }
     }
-    let n_several =
-        found.iter().filter(|(_, turns)| turns.as_ref().is_some_and(|turns| turns.has_several)).count();
-    let n = found.len();
+    let mut counts = Counts::default();
+    found.iter().filter_map(|(_, turns)| turns.as_ref()).for_each(|turns| counts.add(turns));
     let mut columns: [Vec<Cell>; 3] = [Vec::new(), Vec::new(), Vec::new()];
     for (row, turns) in found {
         table.rows.push(row);
@@ -61,26 +109,20 @@ pub(super) fn with_turns(mut table: Table, source: &mut Source<'_>) -> Result<Ta
         });
         columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
     }
-    let mut made = Vec::new();
-    for (role, cells) in [SYSTEM, USER, ASSISTANT].into_iter().zip(columns) {
+    let mut fields = [None, None, None];
+    for ((role, cells), field) in [SYSTEM, USER, ASSISTANT].into_iter().zip(columns).zip(&mut fields) {
         if cells.iter().any(|cell| *cell != Cell::Null) {
-            made.push(add_field(&mut table, (&name, role), cells));
+            *field = Some(add_field(&mut table, (&name, role), cells));
         }
     }
     table.about.sources.insert(field);
-    let made: Vec<String> = made.iter().map(|field| format!("{field:?}")).collect();
+    let made: Vec<String> = fields.iter().flatten().map(|field| format!("{field:?}")).collect();
     source.say(format!(
         "{}: the conversations in the field {name:?} are read as the fields {}",
         source.name(),
         made.join(", ")
     ));
-    if n_several > 0 {
-        source.say(format!(
-            "{}: {n_several} of {n} conversations have several turns: the last answer is {ASSISTANT:?}, and all messages \
-             before it are {USER:?}, each after its role",
-            source.name()
-        ));
-    }
+    counts.tell(&fields, source);
     Ok(table)
 }
 
@@ -93,9 +135,23 @@ fn conversations(table: &Table) -> Option<FieldIdx> {
             Cell::Nested(nested) => nested.json(),
             _ => None,
         });
-        let messages = first.and_then(|json| serde_json::from_str::<Vec<Map<String, Value>>>(json).ok());
+        let messages = first.and_then(written);
         messages.is_some_and(|messages| messages.first().is_some_and(|message| role_of(message).is_some()))
     })
+}
+
+/// The messages of a conversation: a list of objects, or an object of lists, as Hugging Face `datasets` once stored it.
+fn written(json: &str) -> Option<Vec<Map<String, Value>>> {
+    if let Ok(messages) = serde_json::from_str(json) {
+        return Some(messages);
+    }
+    let lists: Map<String, Value> = serde_json::from_str(json).ok()?;
+    let n = role_of(&lists)?.as_array()?.len();
+    let message = |i: usize| {
+        let values = lists.iter().map(|(key, list)| Some((key.clone(), list.as_array()?.get(i)?.clone())));
+        values.collect::<Option<Map<_, _>>>()
+    };
+    (0..n).map(message).collect()
 }
 
 fn role_of(message: &Map<String, Value>) -> Option<&Value> {
@@ -110,8 +166,7 @@ fn turns(row: &Row, field: FieldIdx) -> Result<Option<Turns>, String> {
         Some(Cell::Nested(nested)) => nested.json().ok_or("it is not known")?,
         Some(_) => return Err("it is no list of messages".to_owned()),
     };
-    let written: Vec<Map<String, Value>> =
-        serde_json::from_str(json).map_err(|_| "it is no list of messages".to_owned())?;
+    let written = written(json).ok_or("it is no list of messages")?;
     let mut messages = written.iter().map(message).collect::<Result<Vec<_>, _>>()?;
     let mut system = Cell::Null;
     if messages.first().is_some_and(|first| first.role == Role::System) {

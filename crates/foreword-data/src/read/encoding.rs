@@ -4,7 +4,7 @@ use super::super::DataError;
 use super::n_newlines;
 use super::source::Source;
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, ISO_2022_JP, UTF_16BE, UTF_16LE};
 use std::borrow::Cow;
 
 /// Number of characters shown around the first one that needs the encoding.
@@ -32,11 +32,15 @@ impl<'a> From<Cow<'a, str>> for Text<'a> {
 
 /// The text of a file, without a byte order mark.
 pub(super) fn decode<'a>(bytes: &'a [u8], source: &mut Source<'_>) -> Result<Text<'a>, DataError> {
-    if let Some(encoding) = source.options.encoding {
-        return named(bytes, encoding.0, source);
+    if let Some((text, name)) = utf32(bytes) {
+        source.say(format!("{}: read as {name}", source.name()));
+        return Ok(Cow::<str>::Owned(text).into());
     }
     if bytes.starts_with(b"\xff\xfe\0\0") || bytes.starts_with(b"\0\0\xfe\xff") {
-        return Err(DataError::NotUtf8 { location: source.location(1), looks_like: ", it is UTF-32" });
+        return Err(DataError::NotUtf8 { location: source.location(1), looks_like: ", but damaged UTF-32" });
+    }
+    if let Some(encoding) = source.options.encoding {
+        return named(bytes, encoding.0, source);
     }
     if let Some((encoding, mark)) =
         Encoding::for_bom(bytes).filter(|(encoding, _)| *encoding != encoding_rs::UTF_8)
@@ -47,6 +51,10 @@ pub(super) fn decode<'a>(bytes: &'a [u8], source: &mut Source<'_>) -> Result<Tex
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Some(zero) = bytes.iter().position(|&byte| byte == 0) else {
         return match std::str::from_utf8(bytes) {
+            Ok(_) if is_iso_2022_jp(bytes) => {
+                source.say(format!("{}: read as {}", source.name(), ISO_2022_JP.name()));
+                whole(bytes, ISO_2022_JP, source)
+            }
             Ok(text) => Ok(Cow::Borrowed(text).into()),
             Err(error) => other(bytes, error.valid_up_to(), source),
         };
@@ -56,6 +64,33 @@ pub(super) fn decode<'a>(bytes: &'a [u8], source: &mut Source<'_>) -> Result<Tex
         return whole(bytes, encoding, source);
     }
     Err(DataError::Zero { location: source.location(1 + n_newlines(&bytes[..zero])) })
+}
+
+/// UTF-32, which no Encoding Standard has: with a byte order mark, or a text without a zero character in it.
+fn utf32(bytes: &[u8]) -> Option<(String, &'static str)> {
+    /// The characters from here on are for private use: two units of UTF-16 could look like one.
+    const MOST: u32 = 0x4_0000;
+    let (units, rest) = bytes.as_chunks::<4>();
+    let read = |of: fn([u8; 4]) -> u32| -> Option<String> {
+        let characters =
+            units.iter().map(|unit| Some(of(*unit)).filter(|c| *c < MOST).and_then(char::from_u32));
+        let text: String = characters.collect::<Option<_>>()?;
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+        (!text.is_empty() && !text.contains('\0')).then_some(text)
+    };
+    if !rest.is_empty() {
+        return None;
+    }
+    let little = read(u32::from_le_bytes).map(|text| (text, "UTF-32LE"));
+    little.or_else(|| read(u32::from_be_bytes).map(|text| (text, "UTF-32BE")))
+}
+
+/// Whether a text of ASCII has the escape sequences of Japanese mail, and is valid with them.
+fn is_iso_2022_jp(bytes: &[u8]) -> bool {
+    const ESCAPES: [&[u8]; 3] = [b"\x1b$B", b"\x1b$@", b"\x1b(J"];
+    let has_escape =
+        bytes.is_ascii() && bytes.contains(&0x1b) && bytes.windows(3).any(|window| ESCAPES.contains(&window));
+    has_escape && ISO_2022_JP.decode_without_bom_handling_and_without_replacement(bytes).is_some()
 }
 
 /// A text in an encoding that the user named. A byte order mark of another one wins, as it does everywhere.

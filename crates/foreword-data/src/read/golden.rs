@@ -113,6 +113,20 @@ fn what_is_detected_is_said() {
             "the conversations in the field \"messages\" are read as the fields \"system\", \"user\", \"assistant\"",
         ),
         ("messages.jsonl", "1 of 2 conversations have several turns"),
+        ("messages.parquet", "the conversations in the field \"messages\" are read as the fields"),
+        (
+            "sharegpt.parquet",
+            "1 of 2 conversations have a system message, in the field \"system\": only a template that",
+        ),
+        ("waiting.jsonl", "1 of 2 conversations do not end with an answer, and have no \"assistant\""),
+        ("image.parquet", "bytes and other values that are not read are null in the nested field \"image\""),
+        ("image.feather", "bytes and other values that are not read are null in the nested field \"image\""),
+        ("prose", "read as one text per line, in the field \"text\" (--delimiter CHARACTER: as cells)"),
+        ("even.dat", "read as one text per line"),
+        ("one_split.json", "the examples are the array \"train\", the others are empty"),
+        ("utf32.csv", "read as UTF-32LE"),
+        ("utf32be.csv", "read as UTF-32BE"),
+        ("mail.csv", "read as ISO-2022-JP"),
     ] {
         let told = notices(&read(name, &ReadOptions::default()).unwrap());
         assert!(told.contains(said), "{name}: {told}");
@@ -125,6 +139,12 @@ fn what_is_detected_is_said() {
         "utf8_bom.csv",
         "alpaca.json",
         "stream.arrow",
+        "lz4.feather",
+        "zstd.arrows",
+        "times.parquet",
+        "times.feather",
+        "nested.parquet",
+        "nested_polars.arrow",
     ] {
         assert_eq!(notices(&read(quiet, &ReadOptions::default()).unwrap()), "", "{quiet}");
     }
@@ -132,14 +152,20 @@ fn what_is_detected_is_said() {
 
 #[test]
 fn long_columns_of_every_compression_are_whole() {
-    for codec in ["zstd", "lz4", "brotli"] {
-        let data = read(&format!("{codec}_long.parquet"), &ReadOptions::default()).unwrap();
+    for name in [
+        "zstd_long.parquet",
+        "lz4_long.parquet",
+        "brotli_long.parquet",
+        "zstd_long.feather",
+        "lz4_long.feather",
+    ] {
+        let data = read(name, &ReadOptions::default()).unwrap();
         let (text, label) = (data.require("text").unwrap(), data.require("label").unwrap());
         assert_eq!(data.n(), 300);
         for row in 0..300 {
             let expected = format!("the text number {row} of many, which are all alike");
-            assert_eq!(data.text(row, text).unwrap(), expected, "{codec}");
-            assert_eq!(data.text(row, label).unwrap(), (row % 3).to_string(), "{codec}");
+            assert_eq!(data.text(row, text).unwrap(), expected, "{name}");
+            assert_eq!(data.text(row, label).unwrap(), (row % 3).to_string(), "{name}");
         }
     }
 }
@@ -226,6 +252,11 @@ fn standard_input_may_be_of_every_kind_that_shows_in_its_first_bytes() {
         "brotli_2.parquet",
         "kinds.feather",
         "stream.arrow",
+        "kinds_zstd.feather",
+        "lz4.arrows",
+        "messages.parquet",
+        "prose",
+        "utf32.jsonl",
     ] {
         let file = read(name, &ReadOptions::default()).unwrap();
         let bytes = std::fs::read(folder().join("files").join(name)).unwrap();

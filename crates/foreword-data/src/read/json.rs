@@ -3,7 +3,7 @@
 mod columns;
 mod scan;
 
-use super::super::{About, Cell, DataError, FieldIdx, Row, Unit};
+use super::super::{About, Cell, DataError, FieldIdx, Row, Unit, listed};
 use super::source::Source;
 use super::{Table, n_newlines};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -106,6 +106,9 @@ pub(super) fn parse_whole(text: &str, source: &mut Source<'_>) -> Result<Table, 
 fn object(text: &str, entries: &[Entry<'_>], cursor: &mut Cursor<'_, '_>) -> Result<Table, DataError> {
     let is_conversation = |entry: &Entry<'_>| super::conversations::NAMES.contains(&entry.key.as_str());
     let is_one = entries.iter().any(is_conversation);
+    if let (Some(parts), false) = (splits(entries), is_one) {
+        return split(&parts, cursor);
+    }
     if let Some(entry) = wrapped(entries).filter(|_| !is_one) {
         (cursor.at, cursor.line) = (entry.at, entry.line);
         if entries.len() > 1 || entry.key != DATA {
@@ -125,6 +128,74 @@ fn object(text: &str, entries: &[Entry<'_>], cursor: &mut Cursor<'_, '_>) -> Res
     let mut table = Builder::default();
     table.add(text, entries[0].line, cursor.source)?;
     Ok(table.finish())
+}
+
+/// The entries that are data sets of their own, such as "train" and "test": they have names of splits, or are all arrays of
+/// objects.
+fn splits<'e, 't>(entries: &'e [Entry<'t>]) -> Option<Vec<&'e Entry<'t>>> {
+    let first_in = |entry: &Entry<'_>| entry.text.get(1..).and_then(|rest| rest.trim_start().chars().next());
+    let parts: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.text.starts_with(['[', '{'])).collect();
+    let holds_rows = |entry: &&Entry<'_>| {
+        entry.text.starts_with('{') || first_in(entry).is_some_and(|first| matches!(first, '{' | '[' | ']'))
+    };
+    let holds_objects = |entry: &&Entry<'_>| entry.text.starts_with('[') && first_in(entry) == Some('{');
+    let are_named = parts.iter().all(|entry| is_split_name(&entry.key)) && parts.iter().all(holds_rows);
+    (parts.len() > 1 && (are_named || parts.iter().all(holds_objects))).then_some(parts)
+}
+
+/// Whether a name is that of a split, alone or with something before or after it: "oos_train".
+fn is_split_name(name: &str) -> bool {
+    const SPLITS: [&str; 12] = [
+        "train",
+        "training",
+        "test",
+        "testing",
+        "dev",
+        "development",
+        "val",
+        "valid",
+        "validation",
+        "eval",
+        "evaluation",
+        "holdout",
+    ];
+    name.to_lowercase().split(['_', '-', '.', ' ']).any(|part| SPLITS.contains(&part))
+}
+
+/// The only split that is not empty.
+fn split(parts: &[&Entry<'_>], cursor: &mut Cursor<'_, '_>) -> Result<Table, DataError> {
+    let is_empty = |entry: &Entry<'_>| entry.text.len() > 1 && entry.text[1..].trim_start().len() == 1;
+    let full: Vec<&&Entry<'_>> = parts.iter().filter(|entry| !is_empty(entry)).collect();
+    let name = cursor.source.name();
+    match full.as_slice() {
+        [only] if only.text.starts_with('[') => {
+            cursor
+                .source
+                .say(format!("{name}: the examples are the array {:?}, the others are empty", only.key));
+            (cursor.at, cursor.line) = (only.at, only.line);
+            array(cursor)
+        }
+        _ => {
+            let first = full.first().copied().or(parts.first()).map(|entry| entry.key.clone());
+            Err(DataError::Splits {
+                path: cursor.source.path.to_owned(),
+                names: listed(parts.iter().map(|entry| &entry.key)),
+                first: first.unwrap_or_default(),
+            })
+        }
+    }
+}
+
+/// Whether the first line is a text and all others, of those that are looked at, are objects.
+pub(super) fn has_text_before_objects(text: &str) -> Option<u64> {
+    /// Number of lines that are looked at.
+    const LOOKED_AT: usize = 20;
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let (number, first) = lines.next()?;
+    let is_object = |line: &str| serde_json::from_str::<Object>(line).is_ok();
+    let mut others = lines.take(LOOKED_AT).peekable();
+    let is_text = !first.trim_start().starts_with(['{', '[', '"']) && others.peek().is_some();
+    (is_text && others.all(|(_, line)| is_object(line))).then_some(number)
 }
 
 /// The array that holds the examples: that of the only key "data", or the only one that holds objects.

@@ -1,8 +1,9 @@
 //! Texts without fields: one per line, alone or with the labels of fastText.
 
+use super::super::fields::is_common_name;
 use super::super::{DataError, Row};
-use super::Table;
 use super::source::Source;
+use super::{Table, separated};
 
 /// Before each label of a line of fastText.
 const LABEL: &str = "__label__";
@@ -14,9 +15,41 @@ fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     lines.filter(|(_, text)| !text.trim().is_empty())
 }
 
+/// Whether lines are evidently texts and not cells: the first one has several words and no common name of a field, none has a
+/// tab, and what could be delimiters is punctuation, with a space after it.
+pub(super) fn is_prose(text: &str) -> bool {
+    /// Maximum number of lines that are looked at.
+    const LOOKED_AT: usize = 1000;
+    /// Of the marks, at most one in this many may be followed by something else than a space.
+    const TIGHT: usize = 10;
+    let Some((_, first)) = lines(text).next() else { return false };
+    if !separated::is_text(first)
+        || first.split(['\t', ',', ';', '|']).any(|cell| is_common_name(cell.trim()))
+    {
+        return false;
+    }
+    let (mut n_marks, mut n_tight) = (0, 0);
+    for (_, line) in lines(text).take(LOOKED_AT) {
+        if line.contains(['\t', '|']) {
+            return false;
+        }
+        for (at, _) in line.match_indices([',', ';']) {
+            let after = line[at + 1..].chars().next();
+            n_marks += 1;
+            n_tight += usize::from(
+                !after.is_none_or(|c| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '”' | '’')),
+            );
+        }
+    }
+    n_marks > 0 && TIGHT * n_tight <= n_marks
+}
+
 /// One text per line.
 pub(super) fn parse_texts(text: &str, source: &mut Source<'_>) -> Table {
-    source.say(format!("{}: read as one text per line, in the field \"text\"", source.name()));
+    source.say(format!(
+        "{}: read as one text per line, in the field \"text\" (--delimiter CHARACTER: as cells)",
+        source.name()
+    ));
     let rows = lines(text).map(|(line, text)| Row::of_texts(line, vec![text.to_owned()]));
     Table::new(vec!["text".to_owned()], rows.collect())
 }
@@ -65,6 +98,27 @@ fn labels_of(line: &str) -> (Vec<&str>, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prose_has_spaces_after_its_commas() {
+        for prose in [
+            "I loved it, really, all of it\nDull.\nLong, loud, and grim\n",
+            "A warm film, and a funny one.\nTwo hours; nothing\n",
+            "It cost 1,000 dollars, or so, I think, and more, and more, and yet, and so, and on, and on, and on, and on\n",
+        ] {
+            assert!(is_prose(prose), "{prose}");
+        }
+        for cells in [
+            "text,label\nfine, really,good\n",
+            "the text of it, label\na, b\n",
+            "a long film with songs,positive\na short one,negative\n",
+            "a long film with songs\tand dances, too\n",
+            "great film\ndull, long\n",
+            "",
+        ] {
+            assert!(!is_prose(cells), "{cells}");
+        }
+    }
 
     #[test]
     fn labels_stand_at_either_end() {

@@ -71,6 +71,7 @@ impl Kind {
     fn of(cell: &Cell) -> Option<Self> {
         match cell {
             Cell::Null => None,
+            Cell::Nested(nested) if nested.json().is_none() => None,
             Cell::Bool(_) => Some(Self::Bool),
             Cell::Number(number) if number.literal().parse::<i64>().is_ok() => Some(Self::Whole),
             // A number that double precision would change stays as it is written.
@@ -121,6 +122,7 @@ impl Column {
             Kind::Double => write::<DoubleType, W>(cells, group, literal),
             Kind::Text => write::<ByteArrayType, W>(cells, group, |cell| match cell {
                 Cell::Null => None,
+                Cell::Nested(nested) if nested.json().is_none() => None,
                 cell => Some(ByteArray::from(cell.to_string().into_bytes())),
             }),
         }

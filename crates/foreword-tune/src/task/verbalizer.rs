@@ -1,7 +1,7 @@
 //! Verbalizers: the text of each label, and its tokens.
 
 use crate::continuations::Continuations;
-use crate::data::labels::canonical;
+use crate::data::labels::{canonical, is_truth};
 use crate::data::{DataError, Dataset, FieldIdx, Location, listed};
 use crate::encode::EncodeError;
 use crate::joint::Joiner;
@@ -222,9 +222,8 @@ impl Verbalizer {
     pub fn label_indices(&self, dataset: &Dataset, field: FieldIdx) -> Result<Vec<usize>, VerbalizerError> {
         // Labels set or recorded as "0.0".
         let by_number = |label: &str| self.names.iter().position(|name| canonical(name) == label);
-        // pandas writes True into CSV files, and true elsewhere.
         let by_truth = |label: &str| {
-            let is_truth = ["true", "false"].iter().any(|truth| label.eq_ignore_ascii_case(truth));
+            let is_truth = is_truth(label);
             self.names.iter().position(|name| is_truth && name.eq_ignore_ascii_case(label))
         };
         let index = |row| {

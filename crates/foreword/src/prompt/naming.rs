@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Dataset;
-use crate::data::labels::{canonical, own_names, respelled, spelled, with_names};
+use crate::data::labels::{canonical, is_truth, name_of, own_names, respelled, spelled, with_names};
 use crate::error::Result;
 
 use crate::display::in_a_line;
@@ -80,11 +80,11 @@ impl Naming<'_> {
         }
         let told: Vec<String> = found
             .iter()
-            .filter_map(|label| Some((label, names.get(*label)?)))
+            .filter_map(|label| Some((label, name_of(&names, label)?)))
             .take(MOST_TOLD)
             .map(|(label, name)| format!("{} is {:?}", in_a_line(label), in_a_line(name)))
             .collect();
-        let n_more = found.iter().filter(|label| names.contains_key(**label)).count() - told.len();
+        let n_more = found.iter().filter(|label| name_of(&names, label).is_some()).count() - told.len();
         let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
         if let (Some(from), false) = (from, told.is_empty()) {
             said.push(format!("label     {}{more} ({from})", told.join(", ")));
@@ -115,7 +115,11 @@ impl Naming<'_> {
                 .hint("give names that are no label in the data")
                 .into());
             }
-            if !found.contains(label.as_str()) && !found.contains(name.as_str()) {
+            let is_there = |label: &str| {
+                let alike = |other: &&str| is_truth(label) && other.eq_ignore_ascii_case(label);
+                found.contains(label) || found.iter().any(alike)
+            };
+            if !is_there(label) && !is_there(name) {
                 let there: Vec<String> =
                     found.iter().take(MOST_TOLD).map(|label| format!("{label:?}")).collect();
                 return Err(UserError::new(format!(

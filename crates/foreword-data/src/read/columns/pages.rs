@@ -32,40 +32,52 @@ pub(super) fn check_schema(bytes: &[u8]) -> Result<(), ParquetError> {
     }
 }
 
-/// Checks all pages of all columns. `most`: maximum total size of all pages after decompression.
-pub(super) fn check(bytes: &[u8], file: File<'_>, most: u64) -> Result<(), ParquetError> {
+/// Checks all pages of all columns, and returns the number of values of each column: nulls and empty lists count. `most`:
+/// maximum total size of all pages after decompression.
+pub(super) fn check(bytes: &[u8], file: File<'_>, most: u64) -> Result<Vec<u64>, ParquetError> {
     let mut unpacked = 0_u64;
+    let mut n_values = vec![0_u64; file.reader.metadata().file_metadata().schema_descr().num_columns()];
     for (group_idx, group) in file.reader.metadata().row_groups().iter().enumerate() {
         for (column_idx, column) in group.columns().iter().enumerate() {
-            let has_delta = check_headers(bytes, column, most, &mut unpacked)?;
-            let is_flat = column.column_descr().path().parts().len() == 1;
-            if has_delta && is_flat {
+            let headers = check_headers(bytes, column, most, &mut unpacked)?;
+            if headers.has_delta {
                 let mut pages = file.group(group_idx)?.get_column_page_reader(column_idx)?;
                 while let Some(page) = pages.get_next_page()? {
-                    check_delta(&page, column.column_descr().max_def_level())?;
+                    check_delta(&page, column)?;
                 }
+            }
+            if let Some(n_values) = n_values.get_mut(column_idx) {
+                *n_values = n_values.saturating_add(headers.n_values);
             }
         }
     }
-    Ok(())
+    Ok(n_values)
+}
+
+/// What the headers of a column's pages say.
+struct Headers {
+    /// Whether a page has texts with delta-coded lengths.
+    has_delta: bool,
+    /// Number of values of all data pages.
+    n_values: u64,
 }
 
 fn wrong(what: &str) -> ParquetError {
     ParquetError::General(format!("a page {what}"))
 }
 
-/// Checks the headers of a column's pages, and returns whether a page has texts with delta-coded lengths.
+/// Checks the headers of a column's pages.
 fn check_headers(
     bytes: &[u8],
     column: &ColumnChunkMetaData,
     most: u64,
     unpacked: &mut u64,
-) -> Result<bool, ParquetError> {
+) -> Result<Headers, ParquetError> {
     let (start, length) = column.byte_range();
     let chunk = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
     let chunk = chunk.and_then(|chunk| chunk.get(..usize::try_from(length).ok()?));
     let mut left = chunk.ok_or_else(|| wrong("lies outside the file"))?;
-    let mut has_delta = false;
+    let mut headers = Headers { has_delta: false, n_values: 0 };
     while !left.is_empty() {
         let mut fields = Fields::default();
         let mut header = Compact(left);
@@ -79,11 +91,14 @@ fn check_headers(
         if n_values.saturating_mul(least_width(column)) > size {
             return Err(wrong("claims to have more values than bytes"));
         }
-        has_delta |= fields.all(Fields::ENCODING).chain(fields.all(Fields::ENCODING_2)).any(is_delta_code);
+        let counted = fields.largest(Fields::VALUES).max(fields.largest(Fields::VALUES_2)).unwrap_or(0);
+        headers.n_values = headers.n_values.saturating_add(u64::try_from(counted).unwrap_or(0));
+        headers.has_delta |=
+            fields.all(Fields::ENCODING).chain(fields.all(Fields::ENCODING_2)).any(is_delta_code);
         let packed = usize::try_from(fields.last(Fields::PACKED).unwrap_or(0)).ok();
         left = packed.and_then(|n| header.0.get(n..)).ok_or_else(|| wrong("is cut off"))?;
     }
-    Ok(has_delta)
+    Ok(headers)
 }
 
 /// Minimum size of a value of this column in a dictionary, in bytes.
@@ -102,16 +117,21 @@ fn is_delta_code(code: i64) -> bool {
 }
 
 /// Checks that a page of texts has no more lengths than values.
-fn check_delta(page: &Page, most_defined: i16) -> Result<(), ParquetError> {
+fn check_delta(page: &Page, column: &ColumnChunkMetaData) -> Result<(), ParquetError> {
     let (body, n_values, encoding) = match page {
         Page::DataPage { buf, num_values, encoding, .. } => {
-            // An optional column begins with its levels, after their length.
-            let levels = match (most_defined, buf.first_chunk::<4>()) {
-                (0, _) => 0,
-                (_, Some(&length)) => (u32::from_le_bytes(length) as usize).saturating_add(4),
-                (_, None) => usize::MAX,
-            };
-            (buf.get(levels..), *num_values, *encoding)
+            // A repeated or optional column begins with its levels, after their length.
+            let descriptor = column.column_descr();
+            let mut body = Some(&buf[..]);
+            for most in [descriptor.max_rep_level(), descriptor.max_def_level()] {
+                if most > 0 {
+                    body = body.and_then(|body| {
+                        let (length, rest) = body.split_first_chunk()?;
+                        rest.get(u32::from_le_bytes(*length) as usize..)
+                    });
+                }
+            }
+            (body, *num_values, *encoding)
         }
         Page::DataPageV2 { buf, num_values, encoding, def_levels_byte_len, rep_levels_byte_len, .. } => {
             let levels = (*def_levels_byte_len as usize).saturating_add(*rep_levels_byte_len as usize);
@@ -140,9 +160,11 @@ impl Fields {
     const UNPACKED: i64 = 2;
     const PACKED: i64 = 3;
     /// In the header of a data page.
+    const VALUES: i64 = 5 * Self::INSIDE + 1;
     const ENCODING: i64 = 5 * Self::INSIDE + 2;
     const DICTIONARY_VALUES: i64 = 7 * Self::INSIDE + 1;
     /// In the header of a data page of version 2.
+    const VALUES_2: i64 = 8 * Self::INSIDE + 1;
     const ENCODING_2: i64 = 8 * Self::INSIDE + 4;
     /// The factor for the id of a field in the keys of the fields inside it.
     const INSIDE: i64 = 1 << 16;

@@ -35,6 +35,53 @@ fn lines_may_end_with_carriage_returns_alone() {
 }
 
 #[test]
+fn an_object_with_splits_is_refused_and_says_how_to_get_one() {
+    for text in [
+        r#"{"train": [{"text": "a"}], "test": [{"text": "b"}, {"text": "c"}]}"#,
+        r#"{"version": "1", "train": [{"text": "a"}], "validation": [{"text": "b"}]}"#,
+        r#"{"train": {"text": ["a"], "label": [0]}, "test": {"text": ["b"], "label": [1]}}"#,
+        r#"{"oos_train": [["a", "oos"]], "val": [["b", "x"]]}"#,
+        r#"{"books": [{"text": "a"}], "films": [{"text": "b"}]}"#,
+    ] {
+        let error = message(text, "d.json");
+        let first = text
+            .split('"')
+            .map(str::to_owned)
+            .find(|key| ["train", "oos_train", "books"].contains(&key.as_str()));
+        let how = format!("as jq '.[{0:?}]' d.json > {0}.json writes it", first.unwrap());
+        assert!(
+            error.starts_with("d.json: an object with several data sets, ") && error.ends_with(&how),
+            "{error}"
+        );
+    }
+    for (text, n) in [
+        (r#"{"train": [], "test": [{"text": "b"}, {"text": "c"}]}"#, 2),
+        (r#"{"train": [{"text": "b"}]}"#, 1),
+        (r#"{"text": ["a", "b"], "test": ["c", "d"]}"#, 2),
+        (r#"{"test": ["a", "b"], "train": ["c", "d"]}"#, 2),
+        (r#"{"text": ["a", "b"], "about": [{"n": 1}, {"n": 2}]}"#, 2),
+    ] {
+        assert_eq!(data(text, "d.json").n(), n, "{text}");
+    }
+}
+
+#[test]
+fn a_text_before_objects_is_named() {
+    let text = "These are the reviews, as of today:\n{\"text\": \"a\"}\n{\"text\": \"b\"}\n";
+    for name in ["d.txt", "d", "d.dat"] {
+        let error = message(text, name);
+        let expected =
+            format!("{name}, line 1: a text, and the lines after it are JSON objects: take it out");
+        assert_eq!(error, expected);
+        let options = crate::ReadOptions { skip_bad: true, ..crate::ReadOptions::default() };
+        let read = Dataset::from_bytes_with(text.as_bytes(), Path::new(name), &options).unwrap();
+        assert_eq!((read.n(), read.skipped().len()), (2, 1), "{name}");
+    }
+    assert!(message(text, "d.jsonl").starts_with("d.jsonl, line 1, column 1: "));
+    assert_eq!(data("one\n{\"text\": \"a\"}\ntwo\n", "d.txt").n(), 3);
+}
+
+#[test]
 fn what_python_writes_and_json_has_not_is_named() {
     for (text, word, at) in [
         ("{\"x\":1}\n{\"x\": NaN}\n", "NaN", "line 2, column 7"),
