@@ -137,7 +137,7 @@ fn settings_that_cannot_be() {
     "#);
     insta::assert_snapshot!(train_on("d.toml", "[train]\nstep = 3\n", &[]), @r#"
     exit 1
-    error: d.toml, line 2, column 1: unknown field `step`, expected one of `steps`, `epochs`, `batch_size`, `learning_rate`, `schedule`, `warmup`, `max_grad_norm`, `weight_decay`, `shuffle`, `eval_every`, `patience`, `keep`, `keep_by`, `class_weights`, `micro_batch_tokens`, `memory`, `context_cache_dir`, `seed`, `candidates`, `ensemble`, `token_dropout`, `noise`, `ema_decay`, `trust_region`
+    error: d.toml, line 2, column 1: unknown field `step`, expected one of `steps`, `epochs`, `minutes`, `max_steps`, `batch_size`, `learning_rate`, `schedule`, `warmup`, `max_grad_norm`, `weight_decay`, `shuffle`, `eval_every`, `patience`, `keep`, `keep_by`, `class_weights`, `micro_batch_tokens`, `memory`, `context_cache_dir`, `seed`, `candidates`, `ensemble`, `token_dropout`, `noise`, `ema_decay`, `trust_region`
     "#);
     insta::assert_snapshot!(train_on("d.jsonl", GOOD, &["--template", "{text"]), @r#"
     exit 1

@@ -411,6 +411,8 @@ init = "text:Classify the sentiment."
 [train]
 steps = 400
 epochs = 2.5
+minutes = 3
+max_steps = 900
 batch_size = 32
 learning_rate = "auto"
 schedule = "cosine"
