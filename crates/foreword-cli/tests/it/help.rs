@@ -130,9 +130,9 @@ fn each_flag_tells_its_unit_and_its_default() {
                                 makes of such rows [default: text: and a sentence that names the labels]
 
     Training:
-          --steps <N>                Number of updates [default: 400]
-          --epochs <N>               Number of passes over the training examples, which may be a
-                                     fraction; replaces --steps
+          --steps <N>                Number of updates. By default a run lasts until dev stops improving
+          --minutes <N>              Minutes for the whole run, of which it makes the best; instead of
+                                     --steps
           --batch-size <N>           Examples per step [default: 32, or a quarter of the examples, at
                                      least 8, where that is less]
           --learning-rate <RATE>     Peak learning rate of AdamW: a number, a share of the size of the

@@ -34,11 +34,10 @@ pub(super) fn is_prose(text: &str) -> bool {
             return false;
         }
         for (at, _) in line.match_indices([',', ';']) {
-            let after = line[at + 1..].chars().next();
+            // A closing quotation mark may stand between; an opening one begins a cell.
+            let after = line[at + 1..].trim_start_matches(['"', '\'', ')', '”', '’']).chars().next();
             n_marks += 1;
-            n_tight += usize::from(
-                !after.is_none_or(|c| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '”' | '’')),
-            );
+            n_tight += usize::from(!after.is_none_or(char::is_whitespace));
         }
     }
     n_marks > 0 && TIGHT * n_tight <= n_marks
@@ -104,6 +103,7 @@ mod tests {
         for prose in [
             "I loved it, really, all of it\nDull.\nLong, loud, and grim\n",
             "A warm film, and a funny one.\nTwo hours; nothing\n",
+            "\"A gem,\" she said, and left.\nDull.\n",
             "It cost 1,000 dollars, or so, I think, and more, and more, and yet, and so, and on, and on, and on, and on\n",
         ] {
             assert!(is_prose(prose), "{prose}");
@@ -114,6 +114,8 @@ mod tests {
             "a long film with songs,positive\na short one,negative\n",
             "a long film with songs\tand dances, too\n",
             "great film\ndull, long\n",
+            "\"3\",\"Oil prices rise\",\"Crude went up on Monday, traders said.\"\n",
+            "3,\"Oil prices rise\",\"Crude, gas, and coal, all of them, went up, traders said.\"\n",
             "",
         ] {
             assert!(!is_prose(cells), "{cells}");

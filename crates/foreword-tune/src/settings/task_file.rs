@@ -205,14 +205,14 @@ table!(
         [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..)]
         steps: u64,
         /// Number of passes over the training examples, which may be a fraction; instead of --steps
-        [long, value_name = "N", value_parser = flags::positive, conflicts_with = "steps"]
+        [long, value_name = "N", value_parser = flags::positive, conflicts_with = "steps", hide_short_help = true]
         epochs: f64,
         /// Minutes for the whole run, of which it makes the best; instead of --steps
         [long, value_name = "N", value_parser = flags::positive, conflicts_with_all = ["steps", "epochs"]]
         minutes: f64,
         /// Most updates of a run that lasts until dev stops improving
         [long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
-         conflicts_with_all = ["steps", "epochs", "minutes"]]
+         conflicts_with_all = ["steps", "epochs", "minutes"], hide_short_help = true]
         max_steps: u64 = DEFAULT_MAX_STEPS,
         /// Examples per step
         [long, value_name = "N", value_parser = flags::at_least_one()]
