@@ -8,7 +8,7 @@ use crate::scene::{Scene, model, root, sentences};
 use crate::schema::{Classified, Report};
 
 fn held_out() -> String {
-    root().join("examples/sentiment/test.jsonl").display().to_string()
+    root().join("examples/sentiment/dev.jsonl").display().to_string()
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_space_that_is_written_twice_or_not_at_all_costs_nothing() {
     let right = eval(&["--template", "{text}\\nSentiment:"]);
     assert!(!right.stderr.contains("labels  "), "{}", right.stderr);
     let expected: Report = right.line();
-    assert_eq!(expected.accuracy, 0.775);
+    assert_eq!(expected.accuracy, 0.72);
     for (more, said) in [
         (&["--template", "{text}\\nSentiment: "][..], None),
         (

@@ -152,7 +152,7 @@ fn a_task_file_says_it_all_and_flags_win() {
         scene.run(&["train", &task, "--steps", "2", "--batch-size", "4", "--eval-every", "0", "--json"]);
     let done = done(&ran.lines::<Line>());
     assert_eq!((done.out.as_str(), done.steps), ("task-prompt", 2));
-    assert_eq!((done.dev.unwrap().n, done.test.unwrap().n), (100, 200));
+    assert_eq!((done.dev.unwrap().n, done.test.unwrap().n), (100, 800));
     // The prompt knows its model, so that nothing else need be said.
     let answer: Classified =
         scene.run(&["classify", "--prompt", "task-prompt", "The movie was fantastic.", "--json"]).line();

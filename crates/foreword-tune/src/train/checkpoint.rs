@@ -66,6 +66,7 @@ struct CandidateHeader {
     scale: Option<f64>,
     best: Option<(u64, [f64; 2])>,
     since_best: u64,
+    history: Vec<[f64; 2]>,
     evaluated: Option<(u64, [f64; 2])>,
     n_updates: u64,
     left: Option<(Left, u64)>,
@@ -140,6 +141,7 @@ fn header_of(run: &CandidateState) -> CandidateHeader {
         scale: run.scale,
         best: run.best.as_ref().map(|best| (best.step, [best.score.key, best.score.loss])),
         since_best: run.since_best,
+        history: run.history.iter().map(|score| [score.key, score.loss]).collect(),
         evaluated: run.evaluated.map(|(step, score)| (step, [score.key, score.loss])),
         n_updates: run.optimizer.n_updates,
         left,
@@ -215,6 +217,7 @@ fn running(
         init: if_there("init")?,
         best,
         since_best: header.since_best,
+        history: header.history.iter().map(|&[key, loss]| DevScore { key, loss }).collect(),
         evaluated: header.evaluated.map(|(step, [key, loss])| (step, DevScore { key, loss })),
         left: header.left.map(|(left, step)| {
             let ended = match left {

@@ -98,8 +98,10 @@ impl<B: Backend> Learner<'_, B> {
         if state.decay.is_some() || step == 0 {
             return ControlFlow::Continue(());
         }
-        let patience = patience(config.patience, dev.map_or(0, |dev| dev.examples.n()));
-        let is_plateau = patience > 0 && state.runs.iter().all(|run| run.since_best >= patience);
+        let (window, n_dev) = (config.patience, dev.map_or(0, |dev| dev.examples.n()));
+        let patience = patience(window, n_dev) as usize;
+        let is_plateau =
+            patience > 0 && state.runs.iter().all(|run| run.is_stalled(window as usize, patience));
         let decay = match config.length {
             _ if is_plateau => Some(Decay::at_plateau(step, config.length.most_steps())),
             Length::Time { seconds, evaluations_after } => {

@@ -137,7 +137,7 @@ pub enum Cause {
     Limit,
 }
 
-/// The number of evaluations without a better one after which dev counts as no longer improving. Where it has fewer than 100
+/// The number of evaluations without progress after which dev counts as no longer improving. Where it has fewer than 100
 /// examples, noise hides a slow improvement, and it is more.
 #[must_use]
 pub fn patience(patience: u64, n_dev: usize) -> u64 {

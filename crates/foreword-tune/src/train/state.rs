@@ -56,6 +56,8 @@ pub(crate) struct CandidateState {
     pub(crate) init: Option<Vec<f32>>,
     pub(crate) best: Option<Best>,
     pub(crate) since_best: u64,
+    /// The scores of all evaluations after the first step.
+    pub(crate) history: Vec<DevScore>,
     /// Number of updates at the last evaluation, and its score.
     pub(crate) evaluated: Option<(u64, DevScore)>,
     /// Why and after how many updates it stopped.
@@ -114,6 +116,7 @@ impl CandidateState {
             values,
             best: None,
             since_best: 0,
+            history: Vec::new(),
             evaluated: None,
             left: None,
         }
@@ -122,6 +125,17 @@ impl CandidateState {
     /// The scale of its rows.
     pub(crate) fn scale(&self) -> f64 {
         self.scale.unwrap_or(1.0)
+    }
+
+    /// Whether it no longer improves: none of the last `patience` evaluations was better than all of the `window` before it. A
+    /// lucky evaluation long ago does not count.
+    pub(crate) fn is_stalled(&self, window: usize, patience: usize) -> bool {
+        let recent = self.history.len().saturating_sub(patience)..self.history.len();
+        let is_better = |at: usize| {
+            let before = &self.history[at.saturating_sub(window)..at];
+            before.iter().all(|before| self.history[at].is_better(before))
+        };
+        recent.len() == patience && !recent.into_iter().any(is_better)
     }
 
     /// Goes on from the best rows so far: what followed them has learned the training examples only.
@@ -140,6 +154,9 @@ impl CandidateState {
     /// Records an evaluation, and the rows if they are the best so far.
     pub(crate) fn evaluated_to(&mut self, step: u64, score: DevScore) -> bool {
         self.evaluated = Some((step, score));
+        if step > 0 {
+            self.history.push(score);
+        }
         let best = self.best.as_ref().is_none_or(|best| score.is_better(&best.score));
         if best {
             self.best = Some(Best { values: self.shown().to_vec(), step, score });
@@ -355,6 +372,23 @@ mod tests {
         let better = scores.map(|(key, loss)| run.evaluated_to(1, DevScore { key, loss }));
         assert_eq!(better, [true, true, false, false, true]);
         assert_eq!(run.best.unwrap().score, DevScore { key: -0.6, loss: 0.9 });
+    }
+
+    #[test]
+    fn it_is_stalled_when_no_recent_evaluation_is_better_than_those_just_before() {
+        let run = |losses: &[f64]| {
+            let mut run = CandidateState::new(vec![0.0; 2], None, None);
+            run.evaluated_to(0, DevScore { key: 0.1, loss: 0.1 });
+            losses.iter().for_each(|&loss| {
+                run.evaluated_to(1, DevScore { key: loss, loss });
+            });
+            run
+        };
+        assert!(!run(&[0.5, 0.6]).is_stalled(2, 2), "the first one is progress");
+        assert!(run(&[0.5, 0.6, 0.7]).is_stalled(2, 2));
+        assert!(!run(&[0.5, 0.8, 0.7, 0.6]).is_stalled(2, 2), "it improves again after a lucky first one");
+        assert!(run(&[0.9, 0.8, 0.7, 0.7, 0.7]).is_stalled(2, 2));
+        assert!(!run(&[0.9, 0.8, 0.7, 0.7]).is_stalled(2, 2));
     }
 
     #[test]

@@ -94,8 +94,6 @@ fn it_ends_soon_after_dev_stops_improving() {
         (Cause::Plateau, StopReason::EarlyStopped, decay.until)
     );
     assert!(decay.until < 1000 && outcome.best_step <= decay.until);
-    // With 20 dev examples, patience for two evaluations is patience for five.
-    assert_eq!(evaluated.iter().filter(|&&step| step > decay.from - 10 && step <= decay.from).count(), 5);
     let (peak, last) = (rates[decay.from as usize - 1], rates[decay.until as usize - 1]);
     assert!((last / peak - 0.1).abs() < 1e-9, "{last} {peak}");
     assert_eq!(evaluated.last(), Some(&decay.until));
@@ -131,13 +129,13 @@ fn the_decay_begins_at_the_best_rows() {
 #[test]
 fn it_can_be_resumed_before_and_in_its_decay() {
     let scene = Scene::new();
-    let config = config(Length::Plateau { most: 60 });
+    let config = config(Length::Plateau { most: 1000 });
     let unbroken = scene.run(&config);
     let decay = unbroken.decays[0];
     assert_eq!(decay.cause, Cause::Plateau);
     let settings = BTreeMap::new();
     let summary = |o: &Outcome| (o.soft_prompt.values().to_vec(), o.steps, o.best_step, o.ended);
-    for stop in decay.from.saturating_sub(3)..decay.until {
+    for stop in [decay.from - 1, decay.from, decay.from + 1, decay.until - 1] {
         let mut saved = None;
         let stopped = scene.train(scene.start.clone(), &config, &mut |event| match event {
             Event::Step { state, .. } | Event::Eval { state, .. } if state.step() == stop => {
