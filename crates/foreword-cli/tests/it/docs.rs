@@ -201,7 +201,8 @@ fn the_tutorial_does_what_it_says() {
             .trim_start_matches(|c: char| c.is_ascii_digit() || c == ',');
         word.split(|c: char| c.is_ascii_digit()).next().unwrap_or(word).trim().to_owned()
     };
-    let varies = ["step", "made all", "ended", "stopped", "…", "On", "It", "The prompt was chosen", "No step", "."];
+    let varies =
+        ["step", "made all", "ended", "stopped", "…", "On", "It", "The prompt was chosen", "No step", "."];
     let text = page("tutorial.md");
     let mut n = 0;
     for block in text.split("```").skip(1).step_by(2).filter(|block| block.starts_with("\n$ ")) {
