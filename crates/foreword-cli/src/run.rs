@@ -94,9 +94,6 @@ pub(crate) fn run_plan(plan: RunPlan, log: &mut Option<Log>, printer: &Printer) 
             (*result, Some(source))
         }
     };
-    if result.is_cancelled {
-        printer.say(&format!("to continue: {} --resume", this_command()));
-    }
     Ok(Ended { plan: run.into_plan(), result, failed, unwritten })
 }
 
@@ -210,6 +207,13 @@ impl TerminalReporter<'_> {
 }
 
 impl Ended {
+    /// Says how to continue a run that was cancelled.
+    pub(crate) fn offer_resume(&self, printer: &Printer) {
+        if self.result.is_cancelled {
+            printer.say(&format!("to continue: {} --resume", this_command()));
+        }
+    }
+
     /// The exit code. An unfinished run writes its best prompt, but does not count as success.
     pub(crate) fn exit(self) -> Result<Exit> {
         if let Some(error) = self.unwritten {

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &QuickstartArgs, printer: &Printer) -> Result<Exit> {
     printer.say("Teaching a small frozen language model to tell good film reviews from bad ones.");
     let plan = RunPlan::over(&file, splits, output, &args.machine.resources(), printer)?;
     let ended = run_plan(plan, &mut None, printer)?;
+    ended.offer_resume(printer);
     let (plan, result) = (&ended.plan, &ended.result);
 
     let alone = bare(plan, TEXT_ALONE, &test)?;

@@ -30,6 +30,7 @@ pub(crate) fn run(args: &TrainArgs, printer: &Printer) -> Result<Exit> {
     let plan = RunPlan::with(&file, output, &args.machine.resources(), printer)?;
     let mut log = log(args, &file, &plan.output)?;
     let ended = run_plan(plan, &mut log, printer)?;
+    ended.offer_resume(printer);
     let (plan, result) = (&ended.plan, &ended.result);
     if let Some(table) = report::candidates(plan, result) {
         printer.answer(&table.to_string())?;

@@ -48,11 +48,12 @@ impl Length {
         }
     }
 
-    /// The update after which the run ends, if it is known.
+    /// The update after which the run ends at the latest, if it is known.
     pub(crate) fn end(self, decay: Option<Decay>) -> Option<u64> {
         match self {
             Self::Steps(steps) => Some(steps),
-            Self::Plateau { .. } | Self::Time { .. } => decay.map(|decay| decay.until),
+            Self::Plateau { most } => Some(decay.map_or(most, |decay| decay.until)),
+            Self::Time { .. } => decay.map(|decay| decay.until),
         }
     }
 
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!((decay.from, decay.until), (100, 125));
         assert!((101..125).all(|step| rate(step, Some(decay)) > rate(step + 1, Some(decay))));
         assert!(rate(101, Some(decay)) < 1.0 && (rate(125, Some(decay)) - 0.1).abs() < 1e-12);
-        assert_eq!(length.end(Some(decay)), Some(125));
+        assert_eq!([length.end(None), length.end(Some(decay))], [Some(1000), Some(125)]);
     }
 
     #[test]

@@ -104,6 +104,16 @@ fn it_ends_soon_after_dev_stops_improving() {
 }
 
 #[test]
+fn a_run_may_be_one_step_long() {
+    let scene = Scene::new();
+    for most in 1..4 {
+        let ran = scene.run(&config(Length::Plateau { most }));
+        assert_eq!((ran.outcome.ended, ran.outcome.steps), (StopReason::Finished, most));
+        assert_eq!(ran.evaluated.last(), Some(&most));
+    }
+}
+
+#[test]
 fn the_decay_begins_at_the_best_rows() {
     let scene = Scene::new();
     let config = config(Length::Plateau { most: 1000 });

@@ -9,7 +9,6 @@ use crate::fields::Fields;
 use crate::notice::Observer;
 use crate::record;
 use crate::settings::{CandidateCount, DEFAULT_STEPS, DEFAULT_VIRTUAL_TOKENS, Init, Method};
-use crate::task_file::TrainTable;
 use crate::train::{Length, default_batch_size};
 use crate::{
     Candidate, Dataset, Model, PromptDirectory, SoftPrompt, Task, TaskFile, TrainConfig, Verbalizer,
@@ -53,7 +52,7 @@ pub(super) fn planned(
     let shown = shown(&init, file, (model, task), (&splits.train, fields), config.seed)?;
     let splits = without_shown(splits, shown.as_ref(), task)?;
     config.batch_size = file.train.batch_size.unwrap_or_else(|| default_batch_size(splits.train.n()));
-    config.length = length(&file.train, config.batch_size, &splits)?;
+    config.length = length(file, config.batch_size, &splits)?;
     let start = match &shown {
         Some(shown) => shown.start.clone(),
         None => start(&init, file.prompt.virtual_tokens, model, task, config.seed, observer)?,
@@ -76,14 +75,15 @@ pub(super) fn planned(
 }
 
 /// How long to train.
-fn length(stated: &TrainTable, batch_size: usize, splits: &Splits) -> Result<Length> {
+fn length(file: &TaskFile, batch_size: usize, splits: &Splits) -> Result<Length> {
+    let (stated, is_few) = (&file.train, file.data.shots.is_some());
     let n = |dataset: &Option<Dataset>| dataset.as_ref().map_or(0, Dataset::n);
     let several = stated.candidates.is_some_and(|candidates| candidates.n() > 1);
     if several && (stated.minutes.is_some() || stated.max_steps.is_some()) {
         return Err(UserError::new(
             "several candidates need a number of steps: the worse half leaves after a part of them",
         )
-        .hint("give --steps or --epochs, or leave out --candidates")
+        .hint("give --steps or --epochs instead of --minutes and --max-steps, or leave out --candidates")
         .into());
     }
     Ok(match (stated.epochs, stated.minutes, n(&splits.dev)) {
@@ -97,7 +97,7 @@ fn length(stated: &TrainTable, batch_size: usize, splits: &Splits) -> Result<Len
             evaluations_after: (n_dev + 2 * n(&splits.test)) as f64 / n_dev.max(1) as f64,
         },
         (None, None, n_dev) => match stated.length() {
-            Length::Plateau { most } if several || n_dev == 0 => {
+            Length::Plateau { most } if several || is_few || n_dev == 0 => {
                 Length::Steps(stated.max_steps.map_or(DEFAULT_STEPS, |_| most))
             }
             length => length,

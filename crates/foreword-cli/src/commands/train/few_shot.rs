@@ -45,6 +45,9 @@ pub(super) fn run(
             return Err(error);
         }
         if result.is_cancelled {
+            printer.say(
+                "interrupted; runs on few examples are short, and are not resumed: start over with --force",
+            );
             return Ok(Exit::Interrupted);
         }
         if let StopReason::Diverged { step } = result.outcome.ended {
