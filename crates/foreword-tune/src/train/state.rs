@@ -187,14 +187,7 @@ impl From<SoftPrompt> for TrainState {
     /// The initial state.
     fn from(init: SoftPrompt) -> Self {
         let width = init.width();
-        Self {
-            width,
-            step: 0,
-            halvings: 0,
-            seconds: 0.0,
-            decay: None,
-            runs: vec![CandidateState::new(init.into_values(), None, None)],
-        }
+        Self::begin(width, vec![CandidateState::new(init.into_values(), None, None)])
     }
 }
 
@@ -213,18 +206,16 @@ impl From<Vec<Candidate>> for TrainState {
                 Some(candidate.seed),
             )
         };
-        Self {
-            width,
-            step: 0,
-            halvings: 0,
-            seconds: 0.0,
-            decay: None,
-            runs: candidates.into_iter().map(running).collect(),
-        }
+        Self::begin(width, candidates.into_iter().map(running).collect())
     }
 }
 
 impl TrainState {
+    /// The state before the first step.
+    fn begin(width: usize, runs: Vec<CandidateState>) -> Self {
+        Self { width, step: 0, halvings: 0, seconds: 0.0, decay: None, runs }
+    }
+
     /// Number of updates.
     #[must_use]
     pub fn step(&self) -> u64 {
