@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 
+from study import results
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 N_TRAIN, N_DEV, N_TEST, DRAWN_BY = 400, 100, 300, 13
 # train, test (None: from the same file), template
@@ -105,11 +107,6 @@ def run(args, path, folder, flags):
         row["bytes"] = sum(file.stat().st_size for file in pathlib.Path(scratch, "prompt").iterdir())
         row["evaluations"] = [[e["step"], round(e["loss"], 4), e["accuracy"]] for e in events if e["event"] == "eval" and e["split"] == "dev"]
         return row | {"minutes": round((time.monotonic() - started) / 60, 2)}
-
-
-def results(path):
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {(row["model"], row["task"], row["what"]): row for row in map(json.loads, lines)}
 
 
 def table(done):

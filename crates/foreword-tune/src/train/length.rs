@@ -87,7 +87,7 @@ impl Length {
         }
     }
 
-    /// The decay that begins after `step` updates if the run is limited to `most` in all, or must begin later.
+    /// The decay that must begin after `step` updates for the run to end within its most updates; `None` if it need not yet.
     pub(crate) fn decay_at_limit(self, step: u64) -> Option<Decay> {
         let Self::Plateau { most } = self else { return None };
         (step + most.div_ceil(DECAY + 1) >= most).then_some(Decay {
